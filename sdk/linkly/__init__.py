@@ -1,0 +1,44 @@
+"""linkly's SDK: what application code imports."""
+
+from linkly.bus import Bus, Caller, Enqueue, Invocation, Json, Receipt, Void
+from linkly.channel import Channel, ChannelReader, ChannelRef, ChannelWriter
+from linkly.client import Client
+from linkly.context import current
+from linkly.errors import LinklyError
+from linkly.function import Function, function
+from linkly.http import HttpRequest, HttpResponse
+from linkly.schema import Doc, Settings
+from linkly.trigger import Binding, TriggerDeclaration, TriggerType, http, state, trigger
+from linkly.worker import Worker
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Binding",
+    "Bus",
+    "Caller",
+    "Channel",
+    "ChannelReader",
+    "ChannelRef",
+    "ChannelWriter",
+    "Client",
+    "Doc",
+    "Enqueue",
+    "Function",
+    "HttpRequest",
+    "HttpResponse",
+    "Invocation",
+    "Json",
+    "LinklyError",
+    "Receipt",
+    "Settings",
+    "TriggerDeclaration",
+    "TriggerType",
+    "Void",
+    "Worker",
+    "current",
+    "function",
+    "http",
+    "state",
+    "trigger",
+]

@@ -1,0 +1,395 @@
+"""A `Bus` over a connection: connects, serves, calls, and after a loss connects again.
+
+What is promised across a reconnect:
+
+* every registration is kept and replayed, in the order types, functions, triggers; none is ever lost;
+* a call that was on its way when the connection was lost fails at once with `ConnectionLost`: nobody can know
+  whether it ran, so only its caller can decide to repeat it;
+* a call made while there is no connection waits for one, within its own time-out, and is then sent;
+* what this side was serving is cancelled: the engine has told the callers `invocation_stopped`.
+
+The wait between attempts doubles from 0.1 s to 10 s, with 30 % jitter, without end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import socket
+import uuid
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, cast
+
+from linkly.announce import function_message, metadata, type_message
+from linkly.bus import DEFAULT_TIMEOUT_S, Action, Enqueue, Invocation, Json, Receipt, Registration, Void
+from linkly.channel import Channel, ChannelReader, ChannelRef, ChannelWriter
+from linkly.clock import Clock, SystemClock
+from linkly.connection import Connection, FrameReceiver, FrameStream, as_json
+from linkly.context import current_invocation
+from linkly.deadline import Deadlines, bounded, timed_out
+from linkly.dialer import Dialer, WebSocketDialer
+from linkly.errors import ConnectionLost, FunctionNotFound, LinklyError, Shutdown, WorkerConflict
+from linkly.function import Function
+from linkly.provided import ProvidedTypes
+from linkly.schema import Codec, decode
+from linkly.session import Session, error_body
+from linkly.trigger import TriggerDeclaration, TriggerType
+from linkly.wire import (
+    ABSENT,
+    AnyMessage,
+    EnqueueAction,
+    InvokeFunction,
+    Message,
+    Reattach,
+    RegisterTrigger,
+    RegistrationRejected,
+    TriggerRegistrationResult,
+    UnregisterFunction,
+    UnregisterTrigger,
+    UnregisterTriggerType,
+    VoidAction,
+    WorkerRegistered,
+    is_absent,
+)
+
+log = logging.getLogger("linkly.client")
+
+FIRST_WAIT_S, LONGEST_WAIT_S, JITTER = 0.1, 10.0, 0.3
+DRAIN_S = 5.0
+
+
+class ClientRegistration:
+    """Something this client registered."""
+
+    def __init__(self, registered_id: str, undo: Callable[[], None]) -> None:
+        self.id = registered_id
+        self._undo: Callable[[], None] | None = undo
+
+    def unregister(self) -> None:
+        """Take it back; harmless the second time."""
+        undo, self._undo = self._undo, None
+        if undo is not None:
+            undo()
+
+
+class Client:
+    """One worker's connection to an engine, `async with` it.
+
+    Args:
+        url: `ws://host:port` of the engine's worker port.
+        name: Of this worker; default: host:pid.
+        namespace: Where its functions are found; default: `default`.
+        description: One line for people.
+        dialer: How to reach the engine; default: a WebSocket to `url`.
+        clock: For time-outs and back-off.
+        wait: Whether `async with` waits for the first connection.
+
+    Raises:
+        WorkerConflict: From `async with` or any call: another program has this name.
+    """
+
+    def __init__(
+        self,
+        url: str = "ws://127.0.0.1:49134",
+        *,
+        name: str | None = None,
+        namespace: str | None = None,
+        description: str | None = None,
+        dialer: Dialer | None = None,
+        clock: Clock | None = None,
+        wait: bool = True,
+    ) -> None:
+        self.url = url
+        self.name = name or f"{socket.gethostname()}:{os.getpid()}"
+        self.namespace = namespace
+        self.description = description
+        self.worker_id: str | None = None
+        self._clock: Clock = clock or SystemClock()
+        self._dialer: Dialer = dialer or WebSocketDialer(url)
+        self._wait = wait
+        self._deadlines = Deadlines(self._clock)
+        self._functions: dict[str, Function] = {}
+        self._provided = ProvidedTypes(self._send_if_connected)
+        self._triggers: dict[str, RegisterTrigger] = {}
+        self._connection: Connection | None = None
+        self._connected = asyncio.Event()
+        self._lost = asyncio.Event()
+        self._failure: LinklyError | None = None
+        self._reattach_token: str | None = None
+        self._loop_task: asyncio.Task[None] | None = None
+
+    # --- lifetime ------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Client:
+        self._loop_task = asyncio.get_running_loop().create_task(self._stay_connected(), name="linkly client")
+        if self._wait:
+            await self._ready()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Leave: take no more calls, finish the ones being served (for at most 5 s), close."""
+        self._failure = self._failure or Shutdown(f"worker `{self.name}` has shut down")
+        if self._loop_task is not None:
+            self._loop_task.cancel()
+            await asyncio.wait([self._loop_task])
+        connection = self._connection
+        if connection is not None and not connection.closed:
+            for function_id in self._functions:
+                connection.send(UnregisterFunction(id=function_id))
+            drained = asyncio.ensure_future(connection.drain())
+            await asyncio.wait([drained], timeout=DRAIN_S)
+            drained.cancel()
+            connection.stream.close(1000, "worker leaves")
+            connection.stream_closed("this worker has left")
+        self._provided.stop()
+        self._deadlines.close()
+        self._connected.set()
+
+    @property
+    def clock(self) -> Clock:  # noqa: D102
+        return self._clock
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection now."""
+        return self._connection is not None and not self._connection.closed
+
+    async def wait_connected(self) -> None:
+        """Wait for a connection.
+
+        Raises:
+            WorkerConflict: There will be none: another program has this worker's name.
+            Shutdown: There will be none: this client has been closed.
+        """
+        await self._ready()
+
+    async def _stay_connected(self) -> None:
+        wait_s = FIRST_WAIT_S
+        while self._failure is None:
+            self._lost.clear()
+            try:
+                await self._dialer.connect(self._attach)
+            except (OSError, LinklyError) as error:
+                log.info("no connection to %s yet: %s", self.url, error)
+            else:
+                wait_s = FIRST_WAIT_S
+                self._greet()
+                await self._lost.wait()
+            await self._clock.sleep(wait_s * random.uniform(1 - JITTER, 1 + JITTER))
+            wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+
+    def _attach(self, stream: FrameStream, native: bool) -> FrameReceiver:
+        """Give a new stream a session of its own."""
+        self._connection = Connection(
+            Session(native=native, stopped=ConnectionLost),
+            stream,
+            on_message=self._received,
+            on_closed=self._closed,
+            name=f"the engine at {self.url}",
+        )
+        return self._connection
+
+    def _greet(self) -> None:
+        connection = self._connection
+        if connection is None or connection.closed:
+            return
+        if self.worker_id is not None:
+            connection.send(Reattach(previous_worker_id=self.worker_id, reattach_token=self._reattach_token))
+        connection.send(
+            InvokeFunction(
+                function_id="engine::workers::register", data=metadata(self.name, self.namespace, self.description)
+            )
+        )
+        for message in self._replay():
+            connection.send(message)
+        self._connected.set()
+
+    def _replay(self) -> list[Message]:
+        return [
+            *(type_message(kind) for kind in self._provided),
+            *(function_message(function) for function in self._functions.values()),
+            *self._triggers.values(),
+        ]
+
+    def _closed(self, reason: str) -> None:
+        self._connected.clear()
+        self._lost.set()
+        if self._failure is None:
+            log.warning("lost the connection to %s: %s", self.url, reason)
+
+    async def _ready(self) -> Connection:
+        """Wait for a connection.
+
+        Raises:
+            LinklyError: There will be none any more.
+        """
+        while self._failure is None:
+            connection = self._connection
+            if connection is not None and not connection.closed and self._connected.is_set():
+                return connection
+            await self._connected.wait()
+        raise self._failure
+
+    # --- frames from the engine ----------------------------------------------------------------------------
+
+    def _received(self, message: AnyMessage) -> None:
+        if isinstance(message, InvokeFunction):
+            self._invoked(message)
+        elif isinstance(message, WorkerRegistered):
+            self.worker_id, self._reattach_token = message.worker_id, message.reattach_token
+        elif isinstance(message, RegisterTrigger):
+            self._provided.bind(message)
+        elif isinstance(message, UnregisterTrigger):
+            self._provided.unbind(message)
+        elif isinstance(message, TriggerRegistrationResult):
+            log.error(
+                "trigger `%s` of `%s` was refused: %s",
+                message.trigger_type,
+                message.function_id,
+                decode(message.error) if not is_absent(message.error) else "no reason given",
+            )
+        elif isinstance(message, RegistrationRejected):
+            self._rejected(message)
+
+    def _invoked(self, message: InvokeFunction) -> None:
+        connection = cast("Connection", self._connection)
+        invocation = Invocation(
+            function_id=message.function_id,
+            payload=None if is_absent(message.data) else message.data,
+            metadata=None if is_absent(message.metadata) else message.metadata,
+            traceparent=message.traceparent,
+            baggage=message.baggage,
+        )
+        function = self._functions.get(message.function_id)
+        if function is not None:
+            connection.serve(function, invocation, message.invocation_id)
+        elif message.invocation_id is not None:
+            error = FunctionNotFound(f"worker `{self.name}` no longer serves `{message.function_id}`")
+            connection.answer(message.invocation_id, message.function_id, ABSENT, error_body(error))
+
+    def _rejected(self, message: RegistrationRejected) -> None:
+        if message.worker_name is None:
+            log.error(
+                "function `%s` is served by another worker (%s) in namespace `%s`: calls go there",
+                message.function_id,
+                message.owner_worker_id,
+                message.namespace,
+            )
+            return
+        self._failure = WorkerConflict(
+            f"worker name `{message.worker_name}` is taken in namespace `{message.namespace}`; choose another",
+            details={"owner_worker_id": message.owner_worker_id},
+        )
+        self._connected.set()
+        self._lost.set()
+
+    # --- Bus -----------------------------------------------------------------------------------------------
+
+    async def trigger(  # noqa: D102
+        self,
+        function_id: str,
+        payload: object = None,
+        *,
+        result_type: Any = Any,
+        namespace: str | None = None,
+        metadata: object = None,
+        action: Action | None = None,
+        timeout_s: float | None = DEFAULT_TIMEOUT_S,
+    ) -> Any:
+        parent = current_invocation.get()
+        invocation = Invocation(function_id=function_id, payload=as_json(payload), metadata=metadata)
+        if parent is not None:
+            invocation.traceparent, invocation.baggage = parent.traceparent, parent.baggage
+        call = self._call(invocation, namespace, action)
+        if timeout_s is None:
+            result = await call
+        else:
+            result = await bounded(call, self._deadlines, timeout_s, partial(timed_out, function_id, timeout_s))
+        if result_type is Json:
+            return as_json(result)
+        if isinstance(action, Enqueue):
+            return Codec(Receipt).read(result, "an enqueue's receipt")
+        if result_type is Any:
+            return decode(result) if type(result) is Json else result
+        return Codec(result_type).read(result, f"the caller of `{function_id}` (its result)")
+
+    def _call(self, invocation: Invocation, namespace: str | None, action: Action | None) -> Coroutine[Any, Any, Any]:
+        async def call() -> Any:
+            connection = await self._ready()
+            if isinstance(action, Void):
+                connection.send(
+                    InvokeFunction(
+                        function_id=invocation.function_id,
+                        data=cast("Json", invocation.payload),
+                        metadata=ABSENT if invocation.metadata is None else as_json(invocation.metadata),
+                        traceparent=invocation.traceparent,
+                        baggage=invocation.baggage,
+                        namespace=namespace,
+                        action=VoidAction(),
+                    )
+                )
+                return None
+            queued = EnqueueAction(queue=action.queue) if action is not None else None
+            return await connection.call(invocation, namespace=namespace, action=queued)
+
+        return call()
+
+    def register_function(self, function: Function) -> Registration:  # noqa: D102
+        self._functions[function.id] = function
+        self._send_if_connected(function_message(function))
+        return ClientRegistration(function.id, partial(self._unregister_function, function))
+
+    def register_trigger_type(self, trigger_type: TriggerType) -> Registration:  # noqa: D102
+        self._provided.add(trigger_type)
+        self._send_if_connected(type_message(trigger_type))
+        return ClientRegistration(trigger_type.id, partial(self._unregister_type, trigger_type))
+
+    def register_trigger(self, function_id: str, trigger: TriggerDeclaration) -> Registration:  # noqa: D102
+        message = RegisterTrigger(
+            id=str(uuid.uuid4()),
+            trigger_type=trigger.type,
+            function_id=function_id,
+            config=as_json(trigger.config),
+            metadata=ABSENT if trigger.metadata is None else as_json(trigger.metadata),
+            namespace=trigger.namespace or self.namespace,
+            trigger_namespace=trigger.trigger_namespace,
+        )
+        self._triggers[message.id] = message
+        self._send_if_connected(message)
+        return ClientRegistration(message.id, partial(self._unregister_trigger, message))
+
+    async def create_channel(self, buffer_size: int | None = None) -> Channel:  # noqa: D102
+        payload = {"buffer_size": buffer_size}
+        channel: Channel = await self.trigger("engine::channels::create", payload, result_type=Channel)
+        return channel
+
+    async def open_reader(self, reference: ChannelRef) -> ChannelReader:  # noqa: D102
+        return await self._dialer.open_reader(reference)
+
+    async def open_writer(self, reference: ChannelRef) -> ChannelWriter:  # noqa: D102
+        return await self._dialer.open_writer(reference)
+
+    def _unregister_function(self, function: Function) -> None:
+        if self._functions.get(function.id) is function:
+            del self._functions[function.id]
+            self._send_if_connected(UnregisterFunction(id=function.id))
+
+    def _unregister_type(self, trigger_type: TriggerType) -> None:
+        if self._provided.remove(trigger_type):
+            self._send_if_connected(UnregisterTriggerType(id=trigger_type.id))
+
+    def _unregister_trigger(self, message: RegisterTrigger) -> None:
+        if self._triggers.pop(message.id, None) is not None:
+            self._send_if_connected(UnregisterTrigger(id=message.id, trigger_type=message.trigger_type))
+
+    def _send_if_connected(self, message: Message) -> None:
+        """Send now if there is a connection; otherwise the replay of the next one says it."""
+        connection = self._connection
+        if connection is not None and not connection.closed and self._connected.is_set():
+            connection.send(message)

@@ -1,0 +1,55 @@
+"""Time as a thing that is passed in, so that no test has to sleep.
+
+`SystemClock` is the running event loop's; `linkly.testing.ManualClock` is moved by the test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+
+class TimerHandle(Protocol):
+    """A pending `Clock.call_later`."""
+
+    def cancel(self) -> None:
+        """Forget the call; harmless when it has run."""
+        ...
+
+
+class Clock(Protocol):
+    """Wall time, monotonic time and timers."""
+
+    def time(self) -> float:
+        """Seconds since the epoch, UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never go back; only differences mean something."""
+        ...
+
+    def call_later(self, delay_s: float, callback: Callable[[], object]) -> TimerHandle:
+        """Call `callback` on the loop thread, `delay_s` seconds from now."""
+        ...
+
+    async def sleep(self, delay_s: float) -> None:
+        """Return `delay_s` seconds from now."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock and the running event loop's timers."""
+
+    def time(self) -> float:  # noqa: D102
+        return time.time()
+
+    def monotonic(self) -> float:  # noqa: D102
+        return time.monotonic()
+
+    def call_later(self, delay_s: float, callback: Callable[[], object]) -> TimerHandle:  # noqa: D102
+        return asyncio.get_running_loop().call_later(delay_s, callback)
+
+    async def sleep(self, delay_s: float) -> None:  # noqa: D102
+        await asyncio.sleep(delay_s)

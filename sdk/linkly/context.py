@@ -1,0 +1,25 @@
+"""The invocation that is being handled right now, for code that was not handed it.
+
+Set by `linkly.function` around every handler, read by the bus for nested calls (trace, deadline) and by
+handlers through `linkly.current()`.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+
+from linkly.bus import Invocation
+
+current_invocation: ContextVar[Invocation | None] = ContextVar("linkly_current_invocation", default=None)
+
+
+def current() -> Invocation:
+    """Return the invocation whose handler is running: caller, metadata, trace, deadline.
+
+    Raises:
+        LookupError: No handler is running here.
+    """
+    invocation = current_invocation.get()
+    if invocation is None:
+        raise LookupError("linkly.current() works only inside a function that the bus called")
+    return invocation

@@ -1,0 +1,262 @@
+"""`@function`: a plain async callable becomes something the bus can call.
+
+The decorator checks once and returns the callable unchanged, so that a test calls it like any other. `Function`
+is what gets registered: calling it with an `Invocation` is the local path of every call. Inspection happens
+here, at registration; per call there is a decode, the handler, an encode.
+
+How a handler may look:
+
+* no parameter: called without the payload;
+* one parameter whose type is a dataclass, Struct, TypedDict, dict or untyped: gets the whole payload;
+* otherwise each parameter is one field of the payload object (`async def add(a: int, b: int = 0)`);
+* a parameter called `metadata`, annotated as a dict or untyped: gets the invocation's metadata.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import anyio.to_thread
+import msgspec
+
+from linkly.bus import Invocation, Json
+from linkly.context import current_invocation
+from linkly.errors import HandlerFailed, InvalidResult, LinklyError
+from linkly.schema import Codec, docstring_summary, encode, json_schema
+from linkly.trigger import TriggerDeclaration
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_SCALARS = (str, int, float, bool, bytes)
+
+
+class FunctionDeclaration(msgspec.Struct, kw_only=True):
+    """What `@function` was told."""
+
+    id: str
+    description: str | None = None
+    metadata: dict[str, Any] | None = None
+    triggers: tuple[TriggerDeclaration, ...] = ()
+    aliases: tuple[str, ...] = ()
+
+
+def function(
+    function_id: str,
+    *,
+    triggers: Sequence[TriggerDeclaration] = (),
+    description: str | None = None,
+    metadata: dict[str, Any] | None = None,
+    aliases: Sequence[str] = (),
+) -> Callable[[F], F]:
+    """Declare a handler as the function `function_id`.
+
+    Args:
+        function_id: `service::name`.
+        triggers: What makes it run besides a call: `http("GET", "/s/:code")`, `trigger("cron", {...})`.
+        description: Default: the first paragraph of the docstring.
+        metadata: Free for tools; `{"internal": True}` hides the function from listings.
+        aliases: Further ids, served by the same handler and hidden from listings.
+
+    Raises:
+        ValueError: The id is blank or has white space around it.
+    """
+    if not function_id or function_id != function_id.strip():
+        raise ValueError(f"function id {function_id!r}: must be a non-empty name such as 'service::name'")
+    declaration = FunctionDeclaration(
+        id=function_id,
+        description=description,
+        metadata=metadata,
+        triggers=tuple(triggers),
+        aliases=tuple(aliases),
+    )
+
+    def mark(handler: F) -> F:
+        handler.__linkly_function__ = declaration  # type: ignore[attr-defined]
+        return handler
+
+    return mark
+
+
+def declaration_of(handler: object) -> FunctionDeclaration | None:
+    """Return what `@function` was told about `handler`, `None` if it was not decorated."""
+    found = getattr(handler, "__linkly_function__", None)
+    return found if isinstance(found, FunctionDeclaration) else None
+
+
+class Function:
+    """One function as the bus sees it: id, description, schemas, and an `Endpoint`.
+
+    Attributes:
+        id: `service::name`.
+        description: One line for people.
+        request_schema: JSON Schema of the payload, `None` if the handler takes anything.
+        response_schema: JSON Schema of the result, `None` if the handler does not say.
+        metadata: Free for tools.
+        triggers: Declared triggers, bound when the function is registered by its worker.
+    """
+
+    def __init__(
+        self,
+        function_id: str,
+        handler: Callable[..., Any],
+        *,
+        description: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        triggers: Sequence[TriggerDeclaration] = (),
+        request_schema: dict[str, Any] | None = None,
+        response_schema: dict[str, Any] | None = None,
+    ) -> None:
+        self.id = function_id
+        self.handler = handler
+        self.description = description or docstring_summary(handler.__doc__)
+        self.metadata = metadata
+        self.triggers = tuple(triggers)
+        self._what = f"function `{function_id}`"
+        hints = _type_hints(handler)
+        parameters = [
+            parameter
+            for parameter in inspect.signature(handler).parameters.values()
+            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        ]
+        self._takes_metadata = len(parameters) > 1 and any(
+            p.name == "metadata" and not _is_scalar(hints.get(p.name)) for p in parameters
+        )
+        if self._takes_metadata:
+            parameters = [p for p in parameters if p.name != "metadata"]
+        self._spread = len(parameters) > 1 or any(_is_scalar(hints.get(p.name)) for p in parameters)
+        self._takes_payload = bool(parameters)
+        request_type: Any = Any
+        if self._spread:
+            request_type = _parameters_as_struct(function_id, parameters, hints)
+        elif parameters:
+            request_type = hints.get(parameters[0].name, Any)
+        self.codec: Codec[Any] = Codec(request_type)
+        is_coroutine = inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
+            getattr(handler, "__call__", None)  # noqa: B004 - a callable object with an async __call__
+        )
+        self._call = handler if is_coroutine else _in_thread(handler)
+        self.request_schema = request_schema
+        if request_schema is None and request_type is not Any:
+            described_by = handler.__doc__ if self._spread else None
+            self.request_schema = json_schema(request_type, described_by=described_by)
+        self.response_schema = response_schema
+        returns = hints.get("return", Any)
+        if response_schema is None and returns not in (Any, Json):
+            self.response_schema = json_schema(returns)
+
+    async def __call__(self, invocation: Invocation) -> Any:
+        """Serve one call: the `Endpoint`.
+
+        Raises:
+            InvalidPayload: The payload does not fit; the handler was not called.
+            HandlerFailed: The handler raised something that is not a `LinklyError`.
+            LinklyError: The handler raised this.
+        """
+        token = current_invocation.set(invocation)
+        try:
+            if type(invocation.metadata) is Json:
+                invocation.metadata = msgspec.json.decode(invocation.metadata)
+            extra = {"metadata": invocation.metadata} if self._takes_metadata else {}
+            if not self._takes_payload:
+                result = await self._call(**extra)
+            elif self._spread:
+                fields = self.codec.read(invocation.payload, self._what)
+                named = {name: getattr(fields, name) for name in fields.__struct_fields__}
+                result = await self._call(**named, **extra)
+            else:
+                result = await self._call(self.codec.read(invocation.payload, self._what), **extra)
+        except LinklyError:
+            raise
+        except Exception as error:
+            raise HandlerFailed.wrap(error) from error
+        finally:
+            current_invocation.reset(token)
+        if result is None or result is True or result is False or type(result) in (str, int, Json):
+            return result
+        try:
+            return Json(encode(result))
+        except InvalidResult as error:
+            raise InvalidResult(f"the result of {self._what}: {error.message}") from error
+
+    def __repr__(self) -> str:
+        return f"Function({self.id!r})"
+
+
+def functions_of(owner: object) -> list[Function]:
+    """Collect the decorated methods of a worker, or the decorated functions of a module, in order of definition."""
+    members: dict[str, Any] = {}
+    if inspect.ismodule(owner):
+        members.update(vars(owner))
+    else:
+        for cls in reversed(type(owner).__mro__):
+            members.update(vars(cls))
+    found: list[Function] = []
+    for name, member in members.items():
+        declaration = declaration_of(member)
+        if declaration is None:
+            continue
+        handler = getattr(owner, name)
+        found.append(
+            Function(
+                declaration.id,
+                handler,
+                description=declaration.description,
+                metadata=declaration.metadata,
+                triggers=declaration.triggers,
+            )
+        )
+        hidden = {**(declaration.metadata or {}), "internal": True, "alias_of": declaration.id}
+        for alias in declaration.aliases:
+            found.append(Function(alias, handler, description=declaration.description, metadata=hidden))
+    return found
+
+
+def _type_hints(handler: Callable[..., Any]) -> dict[str, Any]:
+    target: Any = handler if inspect.isroutine(handler) else getattr(handler, "__call__", handler)  # noqa: B004
+    while isinstance(target, functools.partial):
+        target = target.func
+    try:
+        return typing.get_type_hints(target, include_extras=True)
+    except NameError as error:
+        name = getattr(target, "__qualname__", repr(target))
+        raise TypeError(f"cannot resolve the type hints of {name}: {error}") from error
+
+
+def _is_scalar(hint: Any) -> bool:
+    """Tell whether a hint can only be one field of an object, not a whole payload."""
+    if typing.get_origin(hint) is typing.Annotated:
+        return _is_scalar(typing.get_args(hint)[0])
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return all(arg is type(None) or _is_scalar(arg) for arg in typing.get_args(hint))
+    if typing.get_origin(hint) in (list, set, tuple, typing.Literal):
+        return True
+    return isinstance(hint, type) and issubclass(hint, (*_SCALARS, list, set, tuple))
+
+
+def _parameters_as_struct(
+    function_id: str, parameters: list[inspect.Parameter], hints: dict[str, Any]
+) -> type[msgspec.Struct]:
+    fields: list[Any] = []
+    for parameter in parameters:
+        hint = hints.get(parameter.name, Any)
+        if parameter.default is parameter.empty:
+            fields.append((parameter.name, hint))
+        else:
+            fields.append((parameter.name, hint, parameter.default))
+    name = "".join(part.capitalize() for part in function_id.replace("::", "_").split("_")) + "Request"
+    return msgspec.defstruct(name, fields, kw_only=True, namespace={"__doc__": ""})
+
+
+def _in_thread(handler: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(handler)
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        result = await anyio.to_thread.run_sync(functools.partial(handler, *args, **kwargs), abandon_on_cancel=True)
+        # A lambda or a partial around a coroutine function looks synchronous until it is called.
+        return await result if inspect.isawaitable(result) else result
+
+    return call

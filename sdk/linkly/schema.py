@@ -1,0 +1,214 @@
+"""Type hints -> JSON Schema, and JSON -> typed values, with errors that name the field.
+
+`Codec` is made once per type, at registration; nothing is inspected per call. Payload types ignore fields
+they do not know (the wire requires it), `Settings` refuse them (a typo in a config must be an error).
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from typing import Any, Generic, TypeVar, cast
+
+import msgspec
+
+from linkly.bus import Json
+from linkly.errors import ConfigError, InvalidPayload, InvalidResult
+
+T = TypeVar("T")
+
+
+def Doc(text: str) -> msgspec.Meta:
+    """Describe a field where its class has no `Attributes:` section in its docstring."""
+    return msgspec.Meta(description=text)
+
+
+class Settings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Base of a worker's settings: its `config:` block, checked before anything starts."""
+
+
+class NoSettings(Settings):
+    """For a worker that has nothing to set."""
+
+
+_encoder = msgspec.json.Encoder()
+_any_decoder = msgspec.json.Decoder()
+
+_SECTION = re.compile(r"^\s*(Args|Attributes):\s*$")
+_ENTRY = re.compile(r"^(\s+)(\w+)(?: \([^)]*\))?:\s+(.*)$")
+
+
+def encode(value: object) -> bytes:
+    """Encode `value` as JSON text.
+
+    Raises:
+        InvalidResult: It has no JSON form.
+    """
+    try:
+        return _encoder.encode(value)
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+        raise InvalidResult(f"the value has no JSON form: {error}") from error
+
+
+def decode(data: bytes | Json | memoryview | str) -> Any:
+    """Decode JSON text to plain data.
+
+    Raises:
+        InvalidPayload: It is not JSON.
+    """
+    try:
+        return _any_decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidPayload(f"not valid JSON: {error}") from error
+
+
+def docstring_summary(docstring: str | None) -> str:
+    """Return the first paragraph of a docstring, on one line."""
+    text = inspect.cleandoc(docstring or "")
+    return " ".join(text.split("\n\n", 1)[0].split())
+
+
+def documented_fields(docstring: str | None) -> dict[str, str]:
+    """Read the `Args:` or `Attributes:` section of a Google style docstring: name -> text on one line."""
+    fields: dict[str, str] = {}
+    name, indent, inside = "", -1, False
+    for line in inspect.cleandoc(docstring or "").splitlines():
+        if _SECTION.match(line):
+            inside, name, indent = True, "", -1
+            continue
+        if not inside or not line.strip():
+            continue
+        depth = len(line) - len(line.lstrip())
+        if depth == 0:
+            inside = False
+            continue
+        entry = _ENTRY.match(line)
+        if entry is not None and (indent < 0 or depth == indent):
+            indent, name = depth, entry[2]
+            fields[name] = entry[3].strip()
+        elif name:
+            fields[name] += " " + line.strip()
+    return {field: text.replace("`", "") for field, text in fields.items()}
+
+
+def json_schema(type_hint: Any, *, described_by: str | None = None) -> dict[str, Any]:
+    """Return the JSON Schema of a type, its top level not hidden behind a `$ref`.
+
+    Args:
+        type_hint: Any type msgspec understands.
+        described_by: A docstring whose `Args:`/`Attributes:` describe the fields; default: the type's own.
+    """
+    schema = msgspec.json.schema(type_hint, schema_hook=lambda _: {})
+    definitions = cast("dict[str, Any]", schema.get("$defs", {}))
+    reference = schema.get("$ref")
+    if isinstance(reference, str) and len(schema) <= 2:
+        top = definitions.pop(reference.rsplit("/", 1)[1])
+        if _refers_to(definitions, reference) or _refers_to(top, reference):
+            definitions[reference.rsplit("/", 1)[1]] = top
+        schema = dict(top)
+        if definitions:
+            schema["$defs"] = definitions
+    docstring = described_by if described_by is not None else getattr(type_hint, "__doc__", None)
+    for field, text in documented_fields(docstring).items():
+        prop = schema.get("properties", {}).get(field)
+        if prop is not None and "description" not in prop:
+            schema["properties"][field] = {**prop, "description": text}
+    if "description" in schema:
+        schema["description"] = docstring_summary(schema["description"])
+    return schema
+
+
+def _refers_to(node: Any, reference: str) -> bool:
+    if isinstance(node, dict):
+        items = cast("dict[str, Any]", node)
+        return items.get("$ref") == reference or any(_refers_to(item, reference) for item in items.values())
+    if isinstance(node, list):
+        return any(_refers_to(item, reference) for item in node)
+    return False
+
+
+def _copies(type_hint: Any) -> bool:
+    """Tell whether converting a plain value to this type copies every mutable part of it."""
+    return not any(
+        isinstance(info, (msgspec.inspect.AnyType, msgspec.inspect.RawType, msgspec.inspect.CustomType))
+        for info in _parts(msgspec.inspect.type_info(type_hint), set())
+    )
+
+
+def _parts(info: msgspec.inspect.Type, seen: set[type]) -> Iterator[msgspec.inspect.Type]:
+    yield info
+    cls = getattr(info, "cls", None)
+    if cls is not None:
+        if cls in seen:
+            return
+        seen.add(cls)
+    children: list[Any] = [getattr(info, name, None) for name in ("type", "item_type", "key_type", "value_type")]
+    children += getattr(info, "types", ())
+    children += getattr(info, "item_types", ())
+    children += [field.type for field in getattr(info, "fields", ())]
+    for child in children:
+        if isinstance(child, msgspec.inspect.Type):
+            yield from _parts(child, seen)
+
+
+class Codec(Generic[T]):
+    """Payload <-> typed value for one type, with isolation: what comes out shares nothing with what went in."""
+
+    def __init__(self, type_hint: type[T] | Any) -> None:
+        self.type = type_hint
+        self._decoder = msgspec.json.Decoder(type_hint)
+        self._copies = _copies(type_hint)
+        info = msgspec.inspect.type_info(type_hint)
+        self._is_object = isinstance(
+            info, (msgspec.inspect.StructType, msgspec.inspect.DataclassType, msgspec.inspect.TypedDictType)
+        )
+
+    def read(self, payload: object, what: str) -> T:
+        """Return `payload` as this codec's type.
+
+        Args:
+            payload: Plain data, a typed value or `Json`. `null` counts as `{}` where an object is wanted.
+            what: Names the receiver in an error, for example ``function `link::create` ``.
+
+        Raises:
+            InvalidPayload: It does not fit; the message names field and reason.
+        """
+        try:
+            if payload is None and self._is_object:
+                payload = {}
+            if type(payload) is dict and self._copies:
+                try:
+                    return msgspec.convert(payload, self.type)
+                except msgspec.ValidationError:
+                    pass  # a value that fits only in its JSON form, as a caller on the wire would send it
+            data = payload if type(payload) is Json else encode(payload)
+            if self._is_object and bytes(memoryview(data)[:4]) == b"null":
+                data = b"{}"
+            value: T = self._decoder.decode(data)
+            return value
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, InvalidResult) as error:
+            raise InvalidPayload(f"Failed to deserialize input for {what}: {error}") from error
+
+
+def read_settings(settings_type: type[T], block: object, path: str) -> T:
+    """Turn a `config:` block into typed settings.
+
+    Args:
+        settings_type: A `Settings` subclass.
+        block: What YAML gave, `None` for an absent block.
+        path: Where it stands, for example ``$.workers[2].config``.
+
+    Raises:
+        ConfigError: With the full path of the offending value and what is allowed.
+    """
+    try:
+        return msgspec.convert({} if block is None else block, settings_type)
+    except msgspec.ValidationError as error:
+        text = str(error)
+        reason, _, inner = text.partition(" - at `$")
+        where = path + inner.rstrip("`")
+        if "unknown field" in reason:
+            known = ", ".join(field.name for field in msgspec.structs.fields(cast("Any", settings_type)))
+            reason += f"; allowed here at the top: {known or 'nothing'}"
+        raise ConfigError(f"{where}: {reason}") from error

@@ -1,0 +1,163 @@
+"""One side of one conversation, without I/O: bytes in, messages out; messages in, bytes out.
+
+Engine and SDK share it. It keeps what a conversation has to remember: which of our calls the other side still
+owes an answer (`calls`), and which of its calls we are serving (`serving`). Results are matched here; every
+other message is handed to the caller of `receive`.
+
+This module must never know sockets, tasks, the registry or time.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import TypeAlias
+
+import msgspec
+
+from linkly.bus import Json
+from linkly.errors import InvocationStopped, LinklyError, PayloadTooLarge
+from linkly.schema import encode
+from linkly.wire import (
+    ABSENT,
+    MAX_MESSAGE_BYTES,
+    AnyMessage,
+    CancelInvocation,
+    InvocationResult,
+    InvokeFunction,
+    Message,
+    read_json,
+    read_native,
+    write_json,
+    write_native,
+)
+
+Done: TypeAlias = Callable[[Json, Json], None]
+"""Told how a call ended: (result, error); `error` wins unless it is absent."""
+
+TELEMETRY_PREFIXES = (b"OTLP", b"MTRC", b"LOGS")
+
+
+class SessionStatistics(msgspec.Struct):
+    """Counters of one session since it began."""
+
+    frames_received: int = 0
+    frames_dropped: int = 0
+    telemetry_frames: int = 0
+    late_results: int = 0
+
+
+def error_body(error: LinklyError) -> Json:
+    """Encode an error as it travels; details without a JSON form are left out rather than losing the error."""
+    try:
+        return Json(encode(error.to_body()))
+    except LinklyError:
+        return Json(encode({"code": error.code, "message": error.message}))
+
+
+class Session:
+    """Protocol state of one side.
+
+    Args:
+        native: Whether binary frames are native ones; otherwise they hold JSON or telemetry (protocol.md 2.1).
+        stopped: What our unanswered calls end with when the conversation does.
+
+    Attributes:
+        calls: Our calls that the other side has not answered: wire id -> who is told.
+        serving: Calls of the other side that we have not answered: its id -> how to cancel.
+        peer_limit_bytes: Largest frame the other side takes.
+    """
+
+    def __init__(self, *, native: bool = False, stopped: type[LinklyError] = InvocationStopped) -> None:
+        self.native = native
+        self._stopped = stopped
+        self.calls: dict[str, Done] = {}
+        self.serving: dict[str, Callable[[], object]] = {}
+        self.peer_limit_bytes = MAX_MESSAGE_BYTES
+        self.statistics = SessionStatistics()
+        self.on_telemetry: Callable[[bytes], None] | None = None
+        self._counter = 0
+        # Our ids are our own, whatever ids callers chose: two callers may collide, and nobody can answer a call
+        # it was not given. They look like UUIDs because executors may parse them as such.
+        self._prefix = "" if native else str(uuid.uuid4())[:24]
+
+    def encode(self, message: Message) -> bytes:
+        """Turn a message into one frame.
+
+        Raises:
+            PayloadTooLarge: The other side would drop the connection over it.
+        """
+        frame = write_native(message) if self.native else write_json(message)
+        if len(frame) > self.peer_limit_bytes:
+            raise PayloadTooLarge(
+                f"the message has {len(frame)} bytes, the receiving worker takes {self.peer_limit_bytes}; "
+                "send it in parts or through a channel"
+            )
+        return frame
+
+    def receive(self, data: bytes, *, text: bool) -> AnyMessage | None:
+        """Take one frame; answer the message in it unless the session has dealt with it.
+
+        Raises:
+            FrameError: No message of the protocol. The caller drops it; the conversation goes on.
+        """
+        self.statistics.frames_received += 1
+        if not text and self.native:
+            message = read_native(data)
+        elif not text and data[:4] in TELEMETRY_PREFIXES:
+            self.statistics.telemetry_frames += 1
+            if self.on_telemetry is not None:
+                self.on_telemetry(data)
+            return None
+        else:
+            message = read_json(data)
+        if type(message) is InvocationResult:
+            done = self.calls.pop(message.invocation_id, None)
+            if done is None:
+                self.statistics.late_results += 1
+            else:
+                done(message.result, message.error)
+            return None
+        if type(message) is CancelInvocation:
+            cancel = self.serving.pop(message.invocation_id, None)
+            if cancel is not None:
+                cancel()
+            return None
+        return message
+
+    def start_call(self, call: InvokeFunction, done: Done) -> tuple[str, bytes]:
+        """Begin a call: return its wire id and its frame. The entry stands before the frame can leave.
+
+        Raises:
+            PayloadTooLarge: Nothing was begun.
+        """
+        self._counter += 1
+        call_id = f"{self._prefix}{self._counter:012x}" if self._prefix else f"{self._counter:x}"
+        call.invocation_id = call_id
+        frame = self.encode(call)
+        self.calls[call_id] = done
+        return call_id, frame
+
+    def abandon_call(self, call_id: str) -> bytes | None:
+        """Stop waiting for a call; return the frame that says so, if the other side understands one."""
+        if self.calls.pop(call_id, None) is None or not self.native:
+            return None
+        return self.encode(CancelInvocation(invocation_id=call_id))
+
+    def answer(self, message: InvocationResult) -> bytes:
+        """Encode the answer to a call of the other side; one that is too large becomes an error."""
+        try:
+            return self.encode(message)
+        except PayloadTooLarge as too_large:
+            message.result, message.error = ABSENT, error_body(too_large)
+            return self.encode(message)
+
+    def end(self, reason: str) -> None:
+        """The conversation is over: our calls are told, the other side's are cancelled."""
+        stopped = error_body(self._stopped(f"Invocation stopped: {reason}"))
+        calls, self.calls = self.calls, {}
+        for done in calls.values():
+            done(ABSENT, stopped)
+        serving, self.serving = self.serving, {}
+        for cancel in serving.values():
+            cancel()

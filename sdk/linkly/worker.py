@@ -1,0 +1,93 @@
+"""A worker: a named group of functions with one lifetime.
+
+The same class runs in the engine's process, as a child process and on another machine; it reaches the world
+only through `self.bus`.
+
+    class Greeter(Worker):
+        name = "greeter"
+
+        @function("greeter::hello")
+        async def hello(self, name: str = "world") -> str:
+            '''Greet somebody.'''
+            return f"hello {name}"
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, ClassVar
+
+from linkly.bus import Bus, Registration
+from linkly.function import functions_of
+from linkly.schema import NoSettings, Settings, read_settings
+from linkly.trigger import TriggerType
+
+
+class Worker:
+    """Base of every worker.
+
+    Attributes:
+        name: Its name in config.yaml and in listings.
+        settings_type: Class of its `config:` block.
+        bus: The world around it; there from the start of `lifespan` on.
+        settings: Its typed settings.
+    """
+
+    name: ClassVar[str] = ""
+    settings_type: ClassVar[type[Settings]] = NoSettings
+    bus: Bus
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        if not self.name:
+            raise TypeError(f"{type(self).__name__} needs a class attribute `name`")
+        self.settings: Any = settings if settings is not None else self.settings_type()
+
+    @classmethod
+    def from_config(cls, block: object = None, path: str = "config") -> Worker:
+        """Make a worker from its `config:` block.
+
+        Raises:
+            ConfigError: The block does not fit; the message starts with the path of the offending value.
+        """
+        return cls(read_settings(cls.settings_type, block, path))
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Open what the functions need, yield, close it. Functions are registered after the opening.
+
+        `self.bus.trigger` works here, but no other worker of the same config is promised to be up.
+        """
+        yield
+
+    def trigger_types(self) -> list[TriggerType]:
+        """Return the trigger types this worker provides."""
+        return []
+
+    def addresses(self) -> dict[str, str]:
+        """Return what people can connect to, for example ``{"http": "http://127.0.0.1:3111"}``."""
+        return {}
+
+    async def ready(self) -> None:
+        """Called when every worker of the config is up; the place to fill caches or create a schema."""
+
+
+@asynccontextmanager
+async def running(worker: Worker, bus: Bus) -> AsyncIterator[None]:
+    """Run a worker on a bus: open it, register trigger types, functions and their triggers; undo it at the end."""
+    worker.bus = bus
+    async with worker.lifespan():
+        registered: list[Registration] = []
+        try:
+            for trigger_type in worker.trigger_types():
+                registered.append(bus.register_trigger_type(trigger_type))
+            declared: list[tuple[str, Any]] = []
+            for function in functions_of(worker):
+                registered.append(bus.register_function(function))
+                declared += [(function.id, trigger) for trigger in function.triggers]
+            for function_id, trigger in declared:
+                registered.append(bus.register_trigger(function_id, trigger))
+            yield
+        finally:
+            for registration in reversed(registered):
+                registration.unregister()
