@@ -1,0 +1,400 @@
+"""`engine::*`: what the engine tells about itself, written as an ordinary worker (protocol.md 8)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from linkly.bus import DEFAULT_NAMESPACE
+from linkly.channel import Channel
+from linkly.context import current
+from linkly.errors import InvalidArguments, LinklyError, NotFound, WorkerConflict
+from linkly.function import function
+from linkly.trigger import Binding, TriggerType, fire
+from linkly.worker import Worker
+from linkly_engine import introspection as rows
+from linkly_engine.core.registry import FunctionRecord
+from linkly_engine.core.router import check_namespace
+from linkly_engine.core.triggers import BindingRecord
+from linkly_engine.metadata import WorkerMetadata, apply_metadata
+
+if TYPE_CHECKING:
+    from linkly_engine.engine import Engine
+
+log = logging.getLogger("linkly.engine")
+
+MAX_IDS = 32
+
+INTERNAL = {"internal": True}
+
+
+class DurableTrigger(msgspec.Struct, kw_only=True):
+    """A trigger without an owner.
+
+    Attributes:
+        trigger_type: Id of the type; it need not be there yet.
+        function_id: What runs, in namespace `default`.
+        config: What the provider wants to know.
+        metadata: Handed to the function with every firing.
+        trigger_namespace: Where the type is; default: `default`.
+    """
+
+    trigger_type: str
+    function_id: str
+    config: Any = None
+    metadata: dict[str, Any] | None = None
+    trigger_namespace: str | None = None
+
+
+class EngineWorker(Worker):
+    """Introspection, channels, durable triggers and the worker handshake."""
+
+    name = "engine"
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        self._engine = engine
+        self._known: set[tuple[str, str]] = set()
+        self._scheduled = False
+        self._workers_bindings: dict[str, Binding] = {}
+        self._functions_bindings: dict[str, Binding] = {}
+
+    def trigger_types(self) -> list[TriggerType]:
+        """Provide the two trigger types of 8.3; their config is ignored."""
+        return [
+            _event(
+                "engine::workers-available",
+                "A worker connects, names itself or leaves.",
+                self._workers_bindings,
+            ),
+            _event("engine::functions-available", "The set of functions changes.", self._functions_bindings),
+        ]
+
+    # --- events --------------------------------------------------------------------------------------------
+
+    def workers_changed(self, event: str, worker_id: str) -> None:
+        """Fire `engine::workers-available`, in the order of the events."""
+        self._fire(self._workers_bindings, {"event": event, "worker_id": worker_id})
+
+    def functions_changed(self) -> None:
+        """Fire `engine::functions-available` at the end of this turn of the loop, if the set of ids differs."""
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._compare)
+
+    def _compare(self) -> None:
+        self._scheduled = False
+        now = {(record.namespace, record.id) for record in self._engine.registry}
+        if now == self._known:
+            return
+        self._known = now
+        if self._functions_bindings:
+            summaries = [rows.function_summary(record) for record in self._engine.registry]
+            payload = {"event": "functions_changed", "functions": rows.ranked(summaries, "function_id", None)}
+            self._fire(self._functions_bindings, payload)
+
+    def _fire(self, bindings: dict[str, Binding], payload: dict[str, Any]) -> None:
+        for binding in bindings.values():
+            self._engine.spawn(self._deliver(binding, payload), name=binding.trigger_type)
+
+    async def _deliver(self, binding: Binding, payload: dict[str, Any]) -> None:
+        try:
+            await fire(self.bus, binding, payload)
+        except LinklyError as error:
+            log.warning("`%s`, run by %s, failed: %s", binding.function_id, binding.trigger_type, error)
+
+    # --- functions -----------------------------------------------------------------------------------------
+
+    @function("engine::channels::create")
+    async def create_channel(self, buffer_size: int | None = None) -> Channel:
+        """Make a channel and answer the references of its two ends.
+
+        Args:
+            buffer_size: Messages that may wait for the reader, 1 to 1024; default 64.
+        """
+        return await self.bus.create_channel(buffer_size)
+
+    @function("engine::workers::register", metadata=INTERNAL)
+    async def register_worker(self, request: WorkerMetadata) -> dict[str, bool]:
+        """Take a worker's metadata; every client calls this when it has connected.
+
+        Raises:
+            InvalidNamespace: The declared namespace is blank.
+        """
+        check_namespace(request.namespace)
+        caller = current().caller
+        peer = self._engine.peers.get(caller.worker_id) if caller is not None else None
+        if peer is None:
+            return {"success": False}
+        try:
+            apply_metadata(self._engine, peer, request)
+        except WorkerConflict as error:
+            peer.reject_name(error)
+            return {"success": False}
+        self.workers_changed("worker_metadata_updated", peer.record.id)
+        return {"success": True}
+
+    @function("engine::functions::list")
+    async def list_functions(
+        self,
+        search: str | None = None,
+        prefix: str | None = None,
+        worker: str | None = None,
+        workers: list[str] | None = None,
+        include_internal: bool = False,
+    ) -> dict[str, Any]:
+        """List functions, sorted by id.
+
+        Args:
+            search: Text in id or description; the best match comes first.
+            prefix: Start of the id.
+            worker: Name of the worker that serves them.
+            workers: Names of several workers.
+            include_internal: Also engine::* and functions marked internal.
+        """
+        wanted = {*(workers or []), *([worker] if worker else [])}
+        found = [
+            row
+            for record in self._engine.registry
+            if (include_internal or not record.internal) and record.id.startswith(prefix or "")
+            for row in [rows.function_summary(record)]
+            if not wanted or row["worker_name"] in wanted
+        ]
+        return {"functions": rows.ranked(found, "function_id", search)}
+
+    @function("engine::functions::info")
+    async def describe_functions(
+        self,
+        function_id: str | None = None,
+        function_ids: list[str] | None = None,
+        namespace: str | None = None,
+    ) -> dict[str, Any]:
+        """Describe one function, or up to 32.
+
+        Args:
+            function_id: One id.
+            function_ids: Several ids; unknown ones are marked `not_found`.
+            namespace: Where to look; default: `default`, else the only namespace that has it.
+
+        Raises:
+            InvalidArguments: Neither or both were given, or more than 32.
+            NotFound: There is no such function.
+        """
+        if (function_id is None) == (function_ids is None):
+            raise InvalidArguments("give either `function_id` or `function_ids`")
+        if function_id is not None:
+            found = self._find(function_id, namespace)
+            return rows.function_detail(self._engine, rows.only_one(found, "function", function_id))
+        ids = list(dict.fromkeys(function_ids or []))
+        if len(ids) > MAX_IDS:
+            raise InvalidArguments(f"`function_ids` has {len(ids)} ids; at most {MAX_IDS} at a time")
+        answers: list[dict[str, Any]] = []
+        for each in ids:
+            try:
+                record = rows.only_one(self._find(each, namespace), "function", each)
+            except NotFound:
+                answers.append({"function_id": each, "error": "not_found"})
+            else:
+                answers.append(rows.function_detail(self._engine, record))
+        return {"functions": answers}
+
+    def _find(self, function_id: str, namespace: str | None) -> list[FunctionRecord]:
+        return [
+            record
+            for record in self._engine.registry
+            if record.id == function_id and namespace in (None, record.namespace)
+        ]
+
+    @function("engine::triggers::list")
+    async def list_trigger_types(
+        self,
+        search: str | None = None,
+        prefix: str | None = None,
+        worker: str | None = None,
+        include_internal: bool = False,
+    ) -> dict[str, Any]:
+        """List trigger types.
+
+        Args:
+            search: Text in id or description.
+            prefix: Start of the id.
+            worker: Name of their provider.
+            include_internal: Also those of the engine itself.
+        """
+        found = [
+            row
+            for record in self._engine.triggers.types
+            if (include_internal or not rows.is_internal_type(record)) and record.id.startswith(prefix or "")
+            for row in [rows.type_summary(record)]
+            if worker in (None, row["worker_name"])
+        ]
+        return {"triggers": rows.ranked(found, "id", search)}
+
+    @function("engine::triggers::info")
+    async def describe_trigger_type(self, id: str, namespace: str | None = None) -> dict[str, Any]:
+        """Describe a trigger type.
+
+        Args:
+            id: Its id.
+            namespace: Where to look; default: `default`.
+
+        Raises:
+            NotFound: There is no such type.
+        """
+        record = self._engine.triggers.find_type(namespace or DEFAULT_NAMESPACE, id)
+        if record is None:
+            raise NotFound(f"there is no trigger type `{id}`; is the worker that provides it running?")
+        return rows.type_detail(self._engine, record)
+
+    @function("engine::registered-triggers::list")
+    async def list_triggers(
+        self,
+        search: str | None = None,
+        trigger_type: str | None = None,
+        function_id: str | None = None,
+        worker: str | None = None,
+        include_internal: bool = False,
+    ) -> dict[str, Any]:
+        """List live triggers.
+
+        Args:
+            search: Text in the function id.
+            trigger_type: Of this type only.
+            function_id: Of this function only.
+            worker: Name of the worker that registered them.
+            include_internal: Also those on the engine's own types.
+        """
+        found = [
+            row
+            for binding in self._engine.triggers.bindings
+            if binding.provider is not None
+            and (include_internal or not rows.is_internal_type(binding.provider))
+            and trigger_type in (None, binding.trigger_type)
+            and function_id in (None, binding.function_id)
+            for row in [rows.binding_summary(binding)]
+            if worker in (None, row["worker_name"])
+        ]
+        return {"registered_triggers": rows.ranked(found, "function_id", search)}
+
+    @function("engine::registered-triggers::info")
+    async def describe_trigger(self, id: str) -> dict[str, Any]:
+        """Describe one trigger.
+
+        Args:
+            id: Its id.
+
+        Raises:
+            NotFound: There is no such trigger.
+        """
+        binding = self._engine.triggers.find_binding(id)
+        if binding is None:
+            raise NotFound(f"there is no trigger `{id}`")
+        return rows.binding_detail(self._engine, binding)
+
+    @function("engine::workers::list")
+    async def list_workers(
+        self, search: str | None = None, runtime: str | None = None, status: str | None = None
+    ) -> dict[str, Any]:
+        """List workers, sorted by name; connections that sent no pid are left out.
+
+        Args:
+            search: Text in the name or description.
+            runtime: For example node, python, engine.
+            status: connected or available.
+        """
+        found = [
+            row
+            for row in (rows.worker_summary(self._engine, each) for each in rows.listed_workers(self._engine))
+            if runtime in (None, row["runtime"]) and status in (None, row["status"])
+        ]
+        return {"workers": rows.ranked(found, "name", search) if search else found}
+
+    @function("engine::workers::info")
+    async def describe_worker(self, name: str, namespace: str | None = None) -> dict[str, Any]:
+        """Describe a worker: what it serves, provides and has bound.
+
+        Args:
+            name: Its name.
+            namespace: Where to look.
+
+        Raises:
+            NotFound: There is none, or several in different namespaces.
+        """
+        found = [each for each in self._engine.workers if each.name == name and namespace in (None, each.home)]
+        return rows.worker_detail(self._engine, rows.only_one(found, "worker", name))
+
+    @function("engine::register_trigger")
+    async def register_trigger(self, request: DurableTrigger) -> dict[str, str]:
+        """Bind a trigger that survives its caller.
+
+        Raises:
+            TriggerRegistrationFailed: The provider refused it.
+        """
+        check_namespace(request.trigger_namespace)
+        binding = BindingRecord(
+            id=str(uuid.uuid4()),
+            trigger_type=request.trigger_type,
+            function_id=request.function_id,
+            config=request.config,
+            metadata=request.metadata,
+            trigger_namespace=request.trigger_namespace,
+        )
+        self._engine.bind(binding)
+        provider = self._engine.provider_of(binding.provider) if binding.provider is not None else None
+        if provider is not None:
+            try:
+                await provider.settled(binding.id)
+            except LinklyError:
+                self._engine.unbind(binding.id)
+                raise
+        return {"id": binding.id}
+
+    @function("engine::unregister_trigger")
+    async def unregister_trigger(self, id: str, trigger_type: str | None = None) -> dict[str, bool]:
+        """Take a trigger back; answers whether there was one.
+
+        Args:
+            id: Its id.
+            trigger_type: Its type; not needed.
+        """
+        return {"removed": self._engine.unbind(id)}
+
+    @function("engine::statistics")
+    async def statistics(self) -> dict[str, Any]:
+        """Say how full every buffer of the engine is."""
+        engine = self._engine
+        return {
+            "functions": len(engine.registry),
+            "background_calls": engine.background_calls,
+            "armed_deadlines": len(engine.deadlines),
+            "parked_triggers": sum(1 for binding in engine.triggers.bindings if binding.provider is None),
+            "channels": [
+                {"id": pipe.id, "messages": pipe.buffered_messages, "bytes": pipe.buffered_bytes}
+                for pipe in engine.channels
+            ],
+            "connections": [
+                {
+                    "worker_id": peer.record.id,
+                    "name": peer.record.name,
+                    "unsent_bytes": peer.connection.stream.buffered_bytes(),
+                    "calls_waiting_for_it": len(peer.connection.session.calls),
+                    "calls_it_waits_for": len(peer.connection.session.serving),
+                    **msgspec.structs.asdict(peer.connection.session.statistics),
+                }
+                for peer in engine.peers.values()
+            ],
+        }
+
+
+def _event(type_id: str, description: str, bindings: dict[str, Binding]) -> TriggerType:
+    async def bind(binding: Binding) -> None:
+        bindings[binding.id] = binding
+
+    async def unbind(binding: Binding) -> None:
+        bindings.pop(binding.id, None)
+
+    return TriggerType(type_id, description, bind=bind, unbind=unbind)

@@ -1,0 +1,196 @@
+"""The words behind `linkly trigger` -> what to call with which payload (workers-edge.md 2.2)."""
+
+from __future__ import annotations
+
+from os import environ
+
+from linkly_engine.cli.tinyjson import loads
+
+TYPE_CHECKING = False  # type checkers take this name for true; importing it from typing costs 5 ms
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class UsageError(Exception):
+    """The command line is wrong; `exit_code` is 2 for flags, 1 for payloads."""
+
+    def __init__(self, text: str, exit_code: int = 2) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
+class Arguments:
+    """A parsed command line of `linkly trigger`."""
+
+    def __init__(self) -> None:
+        self.function_id: str | None = None
+        self.pairs: list[tuple[str, str]] = []
+        self.json: Any = None
+        self.has_json = False
+        self.address = "localhost"
+        self.port = default_port()
+        self.timeout_ms = 30_000
+        self.namespace: str | None = None
+        self.help = False
+
+    def ambiguous(self) -> bool:
+        """Tell whether a value could be meant as text although it is JSON of another kind: a schema has to say."""
+        return any(_decoded(text) is not _TEXT for _, text in self.pairs)
+
+    def payload(self, schema: Any = None) -> Any:
+        """Return the payload; with the function's request schema, a value is typed by that first."""
+        if not self.pairs:
+            return self.json if self.has_json else {}
+        if self.has_json and not isinstance(self.json, dict):
+            raise UsageError("--json must be an object when combined with kv pairs", 1)
+        payload: dict[str, Any] = dict(self.json) if self.has_json else {}
+        for key, text in self.pairs:
+            payload[key] = typed(text, property_schema(schema, key), schema)
+        return payload
+
+
+def default_port() -> int:
+    """Return the worker port to use: that of the environment variable LINKLY_PORT, else iii's.
+
+    Raises:
+        UsageError: The variable is no port.
+    """
+    written = environ.get("LINKLY_PORT", "49134")
+    if not (written.isascii() and written.isdigit() and int(written) <= 65535):
+        raise UsageError(f"environment variable LINKLY_PORT: `{written}` is no port")
+    return int(written)
+
+
+def parse(words: list[str]) -> Arguments:
+    """Read a command line.
+
+    Raises:
+        UsageError: With the text for the user.
+    """
+    arguments = Arguments()
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if word in ("-h", "--help"):
+            arguments.help = True
+        elif word.startswith("-") and word != "-" and arguments_flag(word) is not None:
+            name, attached = arguments_flag(word) or ("", None)
+            if attached is None and not rest:
+                raise UsageError(f"{name} needs a value")
+            _set(arguments, name, attached if attached is not None else rest.pop(0))
+        elif (word.startswith("-") and arguments.function_id is None) or word.startswith("--"):
+            raise UsageError(f"unknown option `{word}`; see `linkly trigger --help`")
+        elif arguments.function_id is None:
+            arguments.function_id = word
+        else:
+            key, found, text = word.partition("=")
+            if not found:
+                raise UsageError(f"expected key=value, got `{word}`", 1)
+            if not key:
+                raise UsageError(f"payload key must not be empty (got `{word}`)", 1)
+            arguments.pairs.append((key, text))
+    return arguments
+
+
+_FLAGS = {
+    "--json": "--json",
+    "--address": "--address",
+    "--port": "--port",
+    "--timeout-ms": "--timeout-ms",
+    "-n": "--namespace",
+    "--namespace": "--namespace",
+}
+
+
+def arguments_flag(word: str) -> tuple[str, str | None] | None:
+    """Split `--flag` or `--flag=value`; `None` for anything that is no flag of ours."""
+    name, found, value = word.partition("=")
+    known = _FLAGS.get(name)
+    return None if known is None else (known, value if found else None)
+
+
+def _set(arguments: Arguments, name: str, value: str) -> None:
+    if name == "--json":
+        try:
+            arguments.json, arguments.has_json = loads(value), True
+        except ValueError as error:
+            raise UsageError(f"--json: invalid JSON `{value}`: {error}", 1) from None
+    elif name == "--address":
+        arguments.address = value
+    elif name == "--namespace":
+        arguments.namespace = value
+    elif not (value.isascii() and value.isdigit()):
+        raise UsageError(f"{name}: expected a whole number, got `{value}`")
+    elif name == "--port":
+        arguments.port = int(value)
+        if arguments.port > 65535:
+            raise UsageError(f"--port: {value} is no port")
+    else:
+        arguments.timeout_ms = int(value)
+
+
+_TEXT = object()
+
+
+def _decoded(text: str) -> Any:
+    """Decode a value that is JSON; `_TEXT` for one that can only be text."""
+    try:
+        return loads(text)
+    except ValueError:
+        return _TEXT
+
+
+def typed(text: str, schema: Any, root: Any = None) -> Any:
+    """Return the value a word stands for: what the schema wants, else JSON if it is JSON, else text."""
+    value = _decoded(text)
+    if value is _TEXT:
+        return text
+    kinds = allowed_kinds(schema, root)
+    if kinds and not (kind_of(value) in kinds or (isinstance(value, int) and "number" in kinds)) and "string" in kinds:
+        return text
+    return value
+
+
+def property_schema(schema: Any, key: str) -> Any:
+    """Return the schema of one key of an object schema, `None` if it says nothing."""
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    return properties.get(key) if isinstance(properties, dict) else None
+
+
+def allowed_kinds(schema: Any, root: Any = None) -> set[str]:
+    """Collect the JSON types a schema allows; empty: any."""
+    if not isinstance(schema, dict):
+        return set()
+    reference = schema.get("$ref")
+    if isinstance(reference, str) and isinstance(root, dict):
+        definition = root.get("$defs", {}).get(reference.rsplit("/", 1)[-1])
+        return allowed_kinds(definition, root)
+    kinds: set[str] = set()
+    for choice in schema.get("anyOf") or schema.get("oneOf") or []:
+        found = allowed_kinds(choice, root)
+        if not found:
+            return set()
+        kinds |= found
+    declared = schema.get("type")
+    if isinstance(declared, str):
+        kinds.add(declared)
+    elif isinstance(declared, list):
+        kinds.update(str(kind) for kind in declared)
+    for value in schema.get("enum") or []:
+        kinds.add(kind_of(value))
+    return kinds
+
+
+def kind_of(value: Any) -> str:
+    """Name a value's JSON type."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int):
+        return "integer"
+    if isinstance(value, float):
+        return "number"
+    if isinstance(value, str):
+        return "string"
+    return "array" if isinstance(value, list) else "object"

@@ -1,0 +1,175 @@
+"""A WebSocket client on a plain socket: as much of RFC 6455 as one command needs, without importing asyncio."""
+
+from __future__ import annotations
+
+import _socket
+from binascii import b2a_base64
+from os import urandom
+from time import monotonic
+
+from linkly_engine.cli.tinyjson import dumps, loads
+
+TYPE_CHECKING = False  # type checkers take this name for true; importing it from typing costs 5 ms
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class EngineUnreachable(Exception):
+    """No engine there, or no answer in time."""
+
+
+class EngineLink:
+    """One short connection to an engine's worker port.
+
+    Args:
+        address: Host name or address.
+        port: Worker port.
+        timeout_ms: For everything together.
+    """
+
+    def __init__(self, address: str, port: int, timeout_ms: int) -> None:
+        self._deadline = monotonic() + timeout_ms / 1000
+        self._where = f"{address}:{port}"
+        self._buffer = b""
+        self._socket = self._connect(address, port)
+        key = b2a_base64(urandom(16), newline=False).decode()
+        host = f"[{address}]" if ":" in address else address
+        self._send_all(
+            f"GET / HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += self._read(1)
+        if b" 101 " not in head.split(b"\r\n", 1)[0]:
+            status = head.split(b"\r\n", 1)[0].decode("latin-1")
+            raise EngineUnreachable(f"what listens at {self._where} is no engine: it answered `{status}`")
+
+    def call(self, function_id: str, payload: Any, namespace: str | None = None) -> dict[str, Any]:
+        """Call a function; return the members `result` and `error` of its answer, whichever are there.
+
+        Raises:
+            EngineUnreachable: The connection ended, or the time is up.
+        """
+        call_id = self.send(function_id, payload, namespace)
+        return self.receive(call_id)
+
+    def send(self, function_id: str, payload: Any, namespace: str | None = None) -> str:
+        """Send a call; return its id."""
+        digits = urandom(16).hex()
+        call_id = f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
+        message: dict[str, Any] = {
+            "type": "invokefunction",
+            "invocation_id": call_id,
+            "function_id": function_id,
+            "data": payload,
+        }
+        if namespace is not None:
+            message["namespace"] = namespace
+        self._send_frame(0x81, dumps(message).encode("utf-8", "replace"))
+        return call_id
+
+    def receive(self, call_id: str) -> dict[str, Any]:
+        """Return the answer to a call."""
+        while True:
+            message = loads(self._receive_message().decode("utf-8", "replace"))
+            if message.get("type") == "invocationresult" and message.get("invocation_id") == call_id:
+                return dict(message)
+            if message.get("type") == "error":
+                return {"error": message.get("error")}
+
+    def close(self) -> None:
+        """End the connection."""
+        try:  # noqa: SIM105 - importing contextlib costs more than the call
+            self._send_frame(0x88, b"\x03\xe8")
+        except (OSError, EngineUnreachable):
+            pass  # it is gone already
+        self._socket.close()
+
+    def _connect(self, address: str, port: int) -> _socket.socket:
+        try:
+            found = _socket.getaddrinfo(address, port, 0, _socket.SOCK_STREAM)
+        except OSError as error:
+            raise EngineUnreachable(f"`{address}` is no known host: {error.args[-1]}") from None
+        reason = "no address"
+        for family, kind, protocol, _, target in found:
+            connection = _socket.socket(family, kind, protocol)
+            try:
+                connection.settimeout(self._left())
+                connection.connect(target)
+                connection.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+                return connection
+            except OSError as error:
+                connection.close()
+                reason = error.strerror or str(error)
+        raise EngineUnreachable(
+            f"no engine at {self._where} ({reason}). Is the engine running at the given address and port? "
+            "Start one with `linkly`"
+        )
+
+    def _left(self) -> float:
+        left = self._deadline - monotonic()
+        if left <= 0:
+            raise EngineUnreachable(
+                "Timed out waiting for the engine (no response within the timeout). "
+                "Is the engine running at the given address and port?"
+            )
+        return left
+
+    def _send_all(self, data: bytes) -> None:
+        while data:
+            self._socket.settimeout(self._left())
+            try:
+                data = data[self._socket.send(data) :]
+            except TimeoutError:
+                continue
+            except OSError as error:
+                raise EngineUnreachable(f"the engine at {self._where} is gone: {error.strerror}") from None
+
+    def _send_frame(self, first: int, data: bytes) -> None:
+        length = len(data)
+        if length < 126:
+            header = bytes((first, 0x80 | length))
+        elif length < 65536:
+            header = bytes((first, 0x80 | 126)) + length.to_bytes(2, "big")
+        else:
+            header = bytes((first, 0x80 | 127)) + length.to_bytes(8, "big")
+        key = urandom(4)
+        pad = (key * (length // 4 + 1))[:length]
+        masked = (int.from_bytes(data, "big") ^ int.from_bytes(pad, "big")).to_bytes(length, "big")
+        self._send_all(header + key + masked)
+
+    def _read(self, size: int) -> bytes:
+        while len(self._buffer) < size:
+            self._socket.settimeout(self._left())
+            try:
+                data = self._socket.recv(max(65536, size - len(self._buffer)))
+            except TimeoutError:
+                continue
+            except OSError as error:
+                raise EngineUnreachable(f"the engine at {self._where} is gone: {error.strerror}") from None
+            if not data:
+                raise EngineUnreachable(f"the engine at {self._where} closed the connection before it answered")
+            self._buffer += data
+        taken, self._buffer = self._buffer[:size], self._buffer[size:]
+        return taken
+
+    def _receive_message(self) -> bytes:
+        parts = b""
+        while True:
+            first, second = self._read(2)
+            length = second & 0x7F
+            if length == 126:
+                length = int.from_bytes(self._read(2), "big")
+            elif length == 127:
+                length = int.from_bytes(self._read(8), "big")
+            data = self._read(length)
+            kind = first & 0x0F
+            if kind == 0x9:
+                self._send_frame(0x8A, data)
+            elif kind == 0x8:
+                raise EngineUnreachable(f"the engine at {self._where} closed the connection before it answered")
+            elif kind in (0x0, 0x1, 0x2):
+                parts += data
+                if first & 0x80:
+                    return parts

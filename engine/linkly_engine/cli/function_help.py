@@ -1,0 +1,174 @@
+"""`linkly trigger FUNCTION --help`: what a running function wants and answers, read from its schemas."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+from linkly_engine.cli.arguments import Arguments, allowed_kinds
+from linkly_engine.cli.engine_link import EngineLink, EngineUnreachable
+from linkly_engine.cli.tinyjson import dumps
+
+OPTIONS = """\
+Options:
+  --json JSON          the whole payload; key=value pairs override its members
+  --timeout-ms MS      how long to wait for the answer (default 30000)
+  --address HOST       where the engine runs (default localhost)
+  --port PORT          its worker port (default $LINKLY_PORT, else 49134)
+  -n, --namespace NS   where the function is found (default: default)
+  -h, --help           this text; with a FUNCTION: its parameters"""
+
+STATIC = f"""\
+linkly trigger: call a function of a running engine and print what it answers
+
+Usage:
+  linkly trigger FUNCTION [key=value ...] [--json JSON]
+
+A value is what the function's schema says; otherwise JSON if it is JSON, else text.
+The result goes to stdout as JSON, everything else to stderr; exit code 1 if the call failed.
+
+{OPTIONS}
+
+Example:
+  linkly trigger state::set scope=greetings key=hello 'value={{"to": "world"}}'
+
+Tip: `linkly trigger engine::functions::list` lists every function,
+     `linkly trigger FUNCTION --help` explains one."""
+
+
+def show_help(arguments: Arguments) -> int:
+    """Print help; return the exit code."""
+    if arguments.function_id is None:
+        print(STATIC)
+        return 0
+    function_id = arguments.function_id
+    try:
+        link = EngineLink(arguments.address, arguments.port, arguments.timeout_ms)
+        try:
+            request: dict[str, Any] = {"function_id": function_id}
+            if arguments.namespace is not None:
+                request["namespace"] = arguments.namespace
+            answer = link.call("engine::functions::info", request)
+            known = link.call("engine::functions::list", {"include_internal": True}) if "error" in answer else {}
+        finally:
+            link.close()
+    except EngineUnreachable as error:
+        print(f"warning: {error}\nwarning: its parameters are known to a running engine only", file=sys.stderr)
+        print(STATIC)
+        return 0
+    detail = answer.get("result")
+    if not isinstance(detail, dict):
+        return _unknown(function_id, known)
+    print(describe(function_id, detail))
+    return 0
+
+
+def _unknown(function_id: str, listed: dict[str, Any]) -> int:
+    functions: list[dict[str, Any]] = (listed.get("result") or {}).get("functions", [])
+    near = difflib.get_close_matches(function_id, [str(row["function_id"]) for row in functions], n=5, cutoff=0.4)
+    print(f"error: function `{function_id}` not found in engine registry.", file=sys.stderr)
+    if near:
+        print("Did you mean:\n" + "\n".join(f"  {name}" for name in near), file=sys.stderr)
+    print("`linkly trigger engine::functions::list` lists every function.", file=sys.stderr)
+    return 1
+
+
+def describe(function_id: str, detail: dict[str, Any]) -> str:
+    """Return the help text of a function from its `engine::functions::info` row."""
+    schema = detail.get("request_schema")
+    properties: dict[str, Any] = schema.get("properties", {}) if isinstance(schema, dict) else {}
+    required = schema.get("required", []) if isinstance(schema, dict) else []
+    lines = [f"linkly trigger {function_id}", ""]
+    if detail.get("description"):
+        lines += [_clean(str(detail["description"])), ""]
+    lines += ["Usage:", f"  linkly trigger {function_id} [key=value ...] [--json '<obj>']", "", "Parameters:"]
+    if schema is None:
+        lines.append("  (no request schema published)")
+    elif not properties:
+        lines.append("  (none)")
+    else:
+        lines += _table(
+            [("name", "type", "required", "default", "description")]
+            + [
+                (
+                    _clean(name),
+                    _kind(part, schema),
+                    "yes" if name in required else "no",
+                    dumps(part["default"]) if isinstance(part, dict) and "default" in part else "",
+                    _clean(str(part.get("description", ""))) if isinstance(part, dict) else "",
+                )
+                for name, part in sorted(properties.items())
+            ]
+        )
+    lines += ["", "Example:", "  " + _example(function_id, properties, required, schema)]
+    lines += ["", "Result:", *(f"  {line}" for line in _result(detail.get("response_schema")))]
+    triggers = detail.get("registered_triggers") or []
+    if triggers:
+        lines += ["", "Runs also on:"]
+        lines += [f"  {_clean(str(row.get('trigger_type')))} {dumps(row.get('config'))}" for row in triggers]
+    return "\n".join([*lines, "", OPTIONS])
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+
+
+def _kind(schema: Any, root: Any) -> str:
+    kinds = sorted(allowed_kinds(schema, root), key=lambda kind: (kind == "null", kind))
+    choices = schema.get("enum") if isinstance(schema, dict) else None
+    if choices:
+        return "|".join(str(choice) for choice in choices)
+    return "|".join(kinds) or "any"
+
+
+def _example(function_id: str, properties: dict[str, Any], required: list[str], root: Any) -> str:
+    words = ["linkly trigger", function_id]
+    chosen = required or list(properties)[:1]
+    for name in chosen:
+        part = properties.get(name)
+        words.append(f"{name}={_sample(name, part, root)}")
+    return " ".join(words)
+
+
+def _sample(name: str, schema: Any, root: Any) -> str:
+    if isinstance(schema, dict):
+        for given in (schema.get("examples") or []) + (schema.get("enum") or []):
+            return _quoted(given if isinstance(given, str) else dumps(given))
+    kinds = allowed_kinds(schema, root)
+    for kind, sample in (("string", name), ("integer", "1"), ("number", "1.5"), ("boolean", "true")):
+        if kind in kinds:
+            return sample
+    return "'[]'" if "array" in kinds else "'{}'"
+
+
+def _quoted(text: str) -> str:
+    plain = text and all(letter.isalnum() or letter in "-_./:@%+," for letter in text)
+    return text if plain else "'" + text.replace("'", "'\\''") + "'"
+
+
+def _result(schema: Any) -> list[str]:
+    if not isinstance(schema, dict):
+        return ["(not described)"]
+    properties = schema.get("properties")
+    if not isinstance(properties, dict) or not properties:
+        return [_kind(schema, schema)]
+    rows = [
+        (
+            _clean(str(name)),
+            _kind(part, schema),
+            _clean(str(part.get("description", ""))) if isinstance(part, dict) else "",
+        )
+        for name, part in properties.items()
+    ]
+    return [line[2:] for line in _table(rows)]
+
+
+def _clean(text: str) -> str:
+    """Strip control and bidirectional characters: the text comes from workers."""
+    return "".join(letter for letter in text if unicodedata.category(letter) not in ("Cc", "Cf"))

@@ -1,0 +1,25 @@
+"""What a person sees when the engine is up: workers, functions, addresses and what to try next."""
+
+from __future__ import annotations
+
+import sys
+
+from linkly_engine import __version__
+from linkly_engine.engine import Engine
+from linkly_engine.server import WorkerServer
+
+
+def welcome(engine: Engine, servers: list[WorkerServer]) -> None:
+    """Print it to stderr: stdout belongs to results."""
+    lines = [f"linkly {__version__} is up", ""]
+    addresses = [("workers connect to", server.url) for server in servers]
+    for worker in engine.running:
+        ids = sorted(
+            {record.id for record in engine.registry if record.owner.name == worker.name and not record.internal}
+        )
+        lines.append(f"  {worker.name:<12} {', '.join(ids) or 'no functions'}")
+        addresses += [(f"{label} at", address) for label, address in worker.addresses().items()]
+    lines.append("")
+    lines += [f"  {label:<20} {address}" for label, address in addresses]
+    lines += ["", "  try: linkly trigger engine::functions::list", "  stop: Ctrl-C", ""]
+    print("\n".join(lines), file=sys.stderr, flush=True)

@@ -1,0 +1,344 @@
+"""config.yaml -> `Config`: everything is checked before anything starts.
+
+An error names file, line and path (`$.workers[2].config.port`), what was wrong and what is allowed. Names and rules
+are iii's (workers-edge.md 3.1-3.3). This module reads text and environment only; it imports no worker.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import yaml
+
+from linkly.errors import ConfigError
+
+DEFAULT_FILE = "config.yaml"
+TOP_LEVEL = ("workers", "modules", "registration_namespace_grace_ms")
+ENTRY_KEYS = ("name", "module", "config")
+FROM_IMAGES = ("image", "worker_path", "path")
+
+ALIASES = {
+    "iii-state": "state",
+    "iii-http": "http",
+    "iii-queue": "queue",
+    "iii-pubsub": "pubsub",
+    "iii-cron": "cron",
+    "iii-database": "database",
+}
+"""Names of older configs -> names of today (workers-data.md 0.1)."""
+
+LISTENER = "iii-worker-manager"
+BUILT_IN = frozenset(
+    {"iii-observability", "iii-telemetry", "iii-engine-functions", "iii-http-functions", "configuration"}
+)
+"""Workers that iii's own configs list and that linkly has no separate part for: accepted, noted, not started."""
+
+EMBEDDED = """\
+workers:
+  - name: state
+  - name: database
+  - name: http
+  - name: link
+"""
+"""What runs where there is no config.yaml."""
+
+_PLACEHOLDER = re.compile(r"\$\{([^:}]+)(?::([^}]*))?\}")
+
+
+class Listener(msgspec.Struct, kw_only=True):
+    """One worker port."""
+
+    host: str = "127.0.0.1"
+    port: int = 49134
+    handshake_timeout_s: float = 10.0
+
+
+class WorkerEntry(msgspec.Struct, kw_only=True):
+    """One entry of `workers:`.
+
+    Attributes:
+        name: Today's name, with `#1`, `#2` behind it where one name stands more than once; `""` for a module.
+        module: `package.module:Class` of a worker that does not ship with linkly.
+        config: Its `config:` block, plain data.
+        path: Where it stands, for error messages: `config.yaml:7: $.workers[2]`.
+    """
+
+    name: str
+    module: str | None = None
+    config: Any = None
+    path: str = ""
+
+
+class Config(msgspec.Struct, kw_only=True):
+    """A project.
+
+    Attributes:
+        workers: In-process workers, in the order of the file.
+        listeners: Worker ports.
+        namespace_grace_s: How long a connection's namespace may stay unknown.
+        folder: Where relative modules are looked for.
+        notes: What a person should know, one sentence each.
+    """
+
+    workers: list[WorkerEntry]
+    listeners: list[Listener]
+    namespace_grace_s: float = 5.0
+    folder: Path = Path()
+    notes: list[str] = []
+
+
+def load(path: Path | None, environment: Mapping[str, str] | None = None) -> Config:
+    """Read a config file; `None`: `config.yaml` here if there is one, else the embedded defaults.
+
+    Raises:
+        ConfigError: It cannot be read or used.
+    """
+    if path is None:
+        path = Path(DEFAULT_FILE)
+        if not path.exists():
+            config = parse(EMBEDDED, "the embedded defaults", environment)
+            config.notes.append("no config.yaml here: running the embedded defaults (state, database, http, link)")
+            return config
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text: {error}") from error
+    config = parse(text, str(path), environment)
+    config.folder = path.resolve().parent
+    return config
+
+
+def parse(text: str, file: str, environment: Mapping[str, str] | None = None) -> Config:
+    """Turn the text of a config file into a `Config`.
+
+    Args:
+        text: YAML.
+        file: Its name in error messages.
+        environment: For `${NAME}`; default: the process's.
+
+    Raises:
+        ConfigError: Names file, line, path, reason and what is allowed.
+    """
+    variables = os.environ if environment is None else environment
+    tree = _Tree(_expand(text, file, variables), file)
+    top = tree.value
+    if top is None:
+        top = {}
+    if not isinstance(top, dict):
+        raise tree.error("$", f"expected a mapping with `workers:`, got {_kind(top)}")
+    fields = cast("dict[str, Any]", top)
+    for key in fields:
+        if key not in TOP_LEVEL:
+            raise tree.error(f"$.{key}", f"unknown key; allowed here: {', '.join(TOP_LEVEL)}")
+    entries: list[tuple[str, Any]] = []
+    for key in ("workers", "modules"):
+        listed = fields.get(key)
+        if listed is None:
+            continue
+        if not isinstance(listed, list):
+            raise tree.error(f"$.{key}", f"expected a list of workers, got {_kind(listed)}")
+        entries += [(f"$.{key}[{index}]", entry) for index, entry in enumerate(listed)]
+    return _assemble(tree, entries, fields.get("registration_namespace_grace_ms"), variables)
+
+
+def _assemble(tree: _Tree, entries: list[tuple[str, Any]], grace_ms: Any, variables: Mapping[str, str]) -> Config:
+    config = Config(workers=[], listeners=[])
+    seen: dict[str, tuple[str, str]] = {}
+    for path, entry in entries:
+        worker, written = _entry(tree, path, entry)
+        if worker.name == LISTENER:
+            config.listeners.append(_listener(tree, path, worker.config))
+            continue
+        if written in BUILT_IN:
+            config.notes.append(f"`{written}` needs no entry here: it is part of the engine or not there yet")
+            continue
+        other, other_path = seen.setdefault(worker.name, (written, path))
+        if worker.name and other != written:
+            old, old_path = (other, other_path) if other in ALIASES else (written, path)
+            raise tree.error(
+                path,
+                f"Duplicate worker configurations: `{other}` and `{written}` are the same worker; "
+                f"remove `{old}` at {old_path}",
+            )
+        if written in ALIASES:
+            config.notes.append(f"`{written}` is the old name of `{worker.name}`; both are understood")
+        config.workers.append(worker)
+    _number_duplicates(config.workers)
+    config.listeners = config.listeners or [Listener()]
+    config.namespace_grace_s = _grace(tree, grace_ms, variables)
+    return config
+
+
+def _entry(tree: _Tree, path: str, entry: Any) -> tuple[WorkerEntry, str]:
+    if not isinstance(entry, dict):
+        raise tree.error(path, f"expected a mapping such as `- name: state`, got {_kind(entry)}")
+    fields = cast("dict[str, Any]", entry)
+    for key in fields:
+        if key in FROM_IMAGES:
+            raise tree.error(
+                f"{path}.{key}",
+                "workers that run in a process of their own are not started by this version; start the program "
+                "yourself and let it connect to the worker port, or give `module: package.module:Class`",
+            )
+        if key not in ENTRY_KEYS:
+            raise tree.error(f"{path}.{key}", f"unknown key; allowed here: {', '.join(ENTRY_KEYS)}")
+    name, module = fields.get("name"), fields.get("module")
+    for key, value in (("name", name), ("module", module)):
+        if value is not None and (not isinstance(value, str) or not value.strip()):
+            raise tree.error(f"{path}.{key}", f"expected a non-empty string, got {value!r}")
+    if name is None and module is None:
+        raise tree.error(path, "needs `name:` (a worker that ships) or `module: package.module:Class`")
+    if module is not None and not re.fullmatch(r"[\w.]+:\w+", module):
+        raise tree.error(f"{path}.module", f"expected `package.module:Class`, got `{module}`")
+    block = fields.get("config")
+    if block is not None and not isinstance(block, dict):
+        raise tree.error(f"{path}.config", f"expected a mapping, got {_kind(block)}")
+    written = name or ""
+    return (
+        WorkerEntry(
+            name=ALIASES.get(written, written),
+            module=module,
+            config=cast("Any", block),
+            path=tree.where(path),
+        ),
+        written,
+    )
+
+
+class _ListenerBlock(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    host: str = "127.0.0.1"
+    port: int = 49134
+    handshake_timeout_ms: int = 10_000
+    rbac: Any = None
+    middleware_function_id: Any = None
+
+
+def _listener(tree: _Tree, path: str, block: Any) -> Listener:
+    try:
+        given = msgspec.convert({} if block is None else block, _ListenerBlock)
+    except msgspec.ValidationError as error:
+        reason, _, inner = str(error).partition(" - at `$")
+        raise tree.error(
+            f"{path}.config{inner.rstrip('`')}", f"{reason}; allowed here: host, port, handshake_timeout_ms"
+        ) from error
+    for key in ("rbac", "middleware_function_id"):
+        if getattr(given, key) is not None:
+            raise tree.error(
+                f"{path}.config.{key}",
+                "is not supported by this version; a listener without it would let everybody in: nothing was started",
+            )
+    if not 0 <= given.port <= 65535:
+        raise tree.error(f"{path}.config.port", f"{given.port} is no port; allowed: 0 (any free one) to 65535")
+    if given.handshake_timeout_ms < 1:
+        raise tree.error(f"{path}.config.handshake_timeout_ms", f"{given.handshake_timeout_ms}: must be at least 1")
+    return Listener(host=given.host, port=given.port, handshake_timeout_s=given.handshake_timeout_ms / 1000)
+
+
+def _grace(tree: _Tree, written: Any, variables: Mapping[str, str]) -> float:
+    override = variables.get("III_NAMESPACE_GRACE_MS")
+    if override is not None:
+        if not override.isdigit():
+            raise ConfigError(f"environment variable III_NAMESPACE_GRACE_MS: expected milliseconds, got {override!r}")
+        return int(override) / 1000
+    if written is None:
+        return 5.0
+    if isinstance(written, bool) or not isinstance(written, int) or written < 0:
+        raise tree.error("$.registration_namespace_grace_ms", f"expected milliseconds, 0 or more, got {written!r}")
+    return written / 1000
+
+
+def _number_duplicates(workers: list[WorkerEntry]) -> None:
+    names = [worker.name for worker in workers]
+    numbers: dict[str, int] = {}
+    for worker in workers:
+        if worker.name and names.count(worker.name) > 1:
+            numbers[worker.name] = numbers.get(worker.name, 0) + 1
+            worker.name = f"{worker.name}#{numbers[worker.name]}"
+
+
+def _expand(text: str, file: str, variables: Mapping[str, str]) -> str:
+    """Replace `${NAME}` and `${NAME:default}`; a variable that is set wins even when it is empty."""
+
+    def value(match: re.Match[str]) -> str:
+        name: str = match[1]
+        default: str | None = match[2]
+        found = variables.get(name, default)
+        if found is None and text[text.rfind("\n", 0, match.start()) + 1 : match.start()].lstrip().startswith("#"):
+            return match[0]  # a comment may talk about variables
+        if found is None:
+            line = text.count("\n", 0, match.start()) + 1
+            raise ConfigError(
+                f"{file}:{line}: environment variable {name} is not set; set it, or write ${{{name}:default}}"
+            )
+        return found
+
+    return _PLACEHOLDER.sub(value, text)
+
+
+class _Tree:
+    """Parsed YAML that knows on which line each path stands."""
+
+    def __init__(self, text: str, file: str) -> None:
+        self._file = file
+        self._lines: dict[str, int] = {}
+        try:
+            loader = yaml.SafeLoader(text)
+            try:
+                node = loader.get_single_node()
+                if node is not None:
+                    self._walk(node, "$", set())
+                self.value: Any = None if node is None else loader.construct_document(node)
+            finally:
+                loader.dispose()
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            line = f":{mark.line + 1}" if mark is not None else ""
+            reason = getattr(error, "problem", None) or str(error)
+            raise ConfigError(f"{file}{line}: not valid YAML: {reason}") from error
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
+            raise ConfigError(f"{file}: not valid YAML: {error}") from error
+
+    def _walk(self, node: yaml.Node, path: str, above: set[int]) -> None:
+        self._lines.setdefault(path, node.start_mark.line + 1)
+        if id(node) in above:
+            raise ConfigError(f"{self.where(path)}: an alias contains itself")
+        inside = above | {id(node)}
+        if isinstance(node, yaml.MappingNode):
+            keys: set[str] = set()
+            for key, child in node.value:
+                name = str(key.value)
+                self._lines.setdefault(f"{path}.{name}", key.start_mark.line + 1)
+                if name in keys:
+                    raise self.error(f"{path}.{name}", "this key stands here twice", key.start_mark.line + 1)
+                keys.add(name)
+                self._walk(child, f"{path}.{name}", inside)
+        elif isinstance(node, yaml.SequenceNode):
+            for index, child in enumerate(node.value):
+                self._walk(child, f"{path}[{index}]", inside)
+
+    def where(self, path: str) -> str:
+        """Return `file:line: path`."""
+        line = self._lines.get(path)
+        return f"{self._file}:{line}: {path}" if line is not None else f"{self._file}: {path}"
+
+    def error(self, path: str, reason: str, line: int | None = None) -> ConfigError:
+        """Make the error for what stands at `path`."""
+        where = self.where(path) if line is None else f"{self._file}:{line}: {path}"
+        return ConfigError(f"{where}: {reason}")
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    if value is None:
+        return "nothing"
+    return f"{type(value).__name__} {value!r}"

@@ -1,0 +1,1 @@
+"""The engine's tables. No socket, file, clock or server in here."""

@@ -1,0 +1,125 @@
+"""The table of functions: (namespace, function id) -> who serves it and how to call it.
+
+First come, first served: an id belongs to one live worker. `on_change` is called at once for every change of the
+set of functions, which is how `functions-available` fires without polling.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from linkly.bus import DEFAULT_NAMESPACE, Endpoint
+from linkly.errors import FunctionConflict
+from linkly_engine.core.workers import WorkerRecord
+
+BUILTIN_PREFIX = "engine::"
+
+
+class FunctionRecord(msgspec.Struct, kw_only=True, eq=False):
+    """One served function.
+
+    Attributes:
+        id: Function id.
+        namespace: Where it is found.
+        endpoint: How to call it.
+        owner: Who serves it.
+        description: For people.
+        request_schema: JSON Schema or the older tree form, as its worker sent it.
+        response_schema: Likewise.
+        metadata: As its worker sent it.
+    """
+
+    id: str
+    namespace: str
+    endpoint: Endpoint
+    owner: WorkerRecord
+    description: str | None = None
+    request_schema: Any = None
+    response_schema: Any = None
+    metadata: Any = None
+
+    @property
+    def internal(self) -> bool:
+        """Whether listings hide it by default."""
+        if isinstance(self.metadata, dict) and self.metadata.get("internal") is True:
+            return True
+        return self.id.startswith(BUILTIN_PREFIX) and not self.id.startswith("engine::queue::")
+
+
+class Registry:
+    """Functions by (namespace, id)."""
+
+    def __init__(self, on_change: Callable[[], None] | None = None) -> None:
+        self._functions: dict[tuple[str, str], FunctionRecord] = {}
+        self._on_change = on_change or (lambda: None)
+
+    def __iter__(self) -> Iterator[FunctionRecord]:
+        return iter(list(self._functions.values()))
+
+    def __len__(self) -> int:
+        return len(self._functions)
+
+    def find(self, namespace: str, function_id: str) -> FunctionRecord | None:
+        """Return the function, `None` if nobody serves it."""
+        return self._functions.get((namespace, function_id))
+
+    def namespaces_with(self, function_id: str) -> list[str]:
+        """Return every namespace that has this id, sorted."""
+        return sorted(namespace for namespace, known in self._functions if known == function_id)
+
+    def nearest(self, function_id: str, limit: int = 3) -> list[str]:
+        """Return ids that look like a misspelt one, best first."""
+        known = sorted({record.id for record in self._functions.values() if not record.internal})
+        return difflib.get_close_matches(function_id, known, n=limit, cutoff=0.6)
+
+    def add(self, record: FunctionRecord) -> None:
+        """Serve a function from now on; its owner may say it again with other words.
+
+        Raises:
+            FunctionConflict: Another live worker owns the id, or the id is `engine::...` outside `default`;
+                `details.owner_worker_id` is the owner, `""` in the second case.
+        """
+        key = (record.namespace, record.id)
+        if record.id.startswith(BUILTIN_PREFIX) and record.namespace != DEFAULT_NAMESPACE:
+            raise FunctionConflict(
+                f"`{record.id}`: ids that start with `{BUILTIN_PREFIX}` exist in namespace `default` only",
+                details={"owner_worker_id": "", "namespace": record.namespace, "function_id": record.id},
+            )
+        known = self._functions.get(key)
+        if known is not None and known.owner is not record.owner and known.owner.alive:
+            raise FunctionConflict(
+                f"`{record.id}` is served in namespace `{record.namespace}` by worker "
+                f"{known.owner.name or known.owner.id}; choose another id or stop that worker",
+                details={
+                    "owner_worker_id": known.owner.id,
+                    "namespace": record.namespace,
+                    "function_id": record.id,
+                },
+            )
+        self._functions[key] = record
+        self._on_change()
+
+    def remove(self, namespace: str, function_id: str, owner: WorkerRecord) -> bool:
+        """Stop serving a function; nothing happens if `owner` does not own it."""
+        known = self._functions.get((namespace, function_id))
+        if known is None or known.owner is not owner:
+            return False
+        del self._functions[namespace, function_id]
+        self._on_change()
+        return True
+
+    def drop_owner(self, owner: WorkerRecord) -> None:
+        """Remove everything a worker serves."""
+        gone = [key for key, record in self._functions.items() if record.owner is owner]
+        for key in gone:
+            del self._functions[key]
+        if gone:
+            self._on_change()
+
+    def count(self, owner: WorkerRecord) -> int:
+        """Count the functions of a worker."""
+        return sum(1 for record in self._functions.values() if record.owner is owner)

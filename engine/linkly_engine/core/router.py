@@ -1,0 +1,57 @@
+"""Finds the endpoint of a call.
+
+One dictionary look-up on the way of every call; everything else here is for the calls that go wrong.
+"""
+
+from __future__ import annotations
+
+from linkly.bus import DEFAULT_NAMESPACE
+from linkly.errors import FunctionNotFound, InvalidNamespace
+from linkly_engine.core.registry import FunctionRecord, Registry
+
+
+class Router:
+    """Resolves function ids for callers."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def resolve(self, namespace: str | None, function_id: str) -> FunctionRecord:
+        """Return who serves a function.
+
+        Args:
+            namespace: `None` means `default`; there is no search.
+            function_id: What is called.
+
+        Raises:
+            InvalidNamespace: The namespace is blank.
+            FunctionNotFound: Nobody serves it there; the message names namespaces that have it, or near ids.
+        """
+        record = self._registry.find(namespace or DEFAULT_NAMESPACE, function_id)
+        if record is not None and namespace != "":
+            return record
+        check_namespace(namespace)
+        raise self.not_found(namespace or DEFAULT_NAMESPACE, function_id)
+
+    def not_found(self, namespace: str, function_id: str) -> FunctionNotFound:
+        """Make the error for a function nobody serves."""
+        text = f"function `{function_id}` is not registered in namespace `{namespace}`"
+        elsewhere = self._registry.namespaces_with(function_id)
+        nearest = [] if elsewhere else self._registry.nearest(function_id)
+        if elsewhere:
+            text += "; it is registered in: " + ", ".join(f"`{name}`" for name in elsewhere)
+        elif nearest:
+            text += "; did you mean " + " or ".join(f"`{known}`" for known in nearest) + "?"
+        else:
+            text += "; is the worker that serves it connected?"
+        return FunctionNotFound(text, details={"namespaces": elsewhere, "nearest": nearest})
+
+
+def check_namespace(namespace: str | None) -> None:
+    """Refuse a blank namespace.
+
+    Raises:
+        InvalidNamespace: It is empty or white space.
+    """
+    if namespace is not None and not namespace.strip():
+        raise InvalidNamespace(f"namespace {namespace!r} is blank; leave it out for `{DEFAULT_NAMESPACE}`")

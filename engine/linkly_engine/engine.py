@@ -1,0 +1,251 @@
+"""The engine: the only place where the tables meet awaiting.
+
+It owns one registry, one table of triggers, one of workers, and the lifetimes of everything that was started.
+In-process workers reach it through a `LocalBus`, remote ones through a `Peer`; both end in the same tables.
+
+Start: `async with engine:`, then `await engine.start(workers)`, then open listeners (`linkly_engine.server`).
+Stop: listeners first, then `await engine.stop()`: in-process workers end in reverse order, what they still serve
+is finished by their own `lifespan`, remote workers are cut in a way that makes every published client come back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterable
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+from linkly.bus import Invocation, Json
+from linkly.clock import Clock, SystemClock
+from linkly.connection import FrameStream
+from linkly.deadline import Deadlines
+from linkly.errors import ConfigError, LinklyError
+from linkly.worker import Worker, running
+from linkly_engine.builtins import EngineWorker
+from linkly_engine.channels import ChannelStore
+from linkly_engine.core.registry import Registry
+from linkly_engine.core.router import Router
+from linkly_engine.core.triggers import BindingRecord, Change, Effect, TriggerTable, TypeRecord
+from linkly_engine.core.workers import WorkerRecord, WorkerTable
+from linkly_engine.local import LocalBus
+from linkly_engine.provider import Provider
+
+if TYPE_CHECKING:
+    from linkly_engine.peer import Peer
+
+log = logging.getLogger("linkly.engine")
+
+NAMESPACE_GRACE_S = 5.0
+FLUSH_S, FLUSH_STEP_S = 1.0, 0.005
+
+
+class Engine:
+    """Routes calls between workers.
+
+    Args:
+        clock: What all time-outs go by.
+        namespace_grace_s: How long a connection may stay silent about its namespace before its registrations
+            land in `default`.
+
+    Attributes:
+        registry: Functions.
+        triggers: Trigger types and bindings.
+        workers: Workers, in process and remote.
+        peers: Remote workers by worker id.
+        channels: Byte streams between workers.
+    """
+
+    def __init__(self, *, clock: Clock | None = None, namespace_grace_s: float = NAMESPACE_GRACE_S) -> None:
+        self.clock: Clock = clock or SystemClock()
+        self.namespace_grace_s = namespace_grace_s
+        self.deadlines = Deadlines(self.clock)
+        self.registry = Registry(self._functions_changed)
+        self.router = Router(self.registry)
+        self.triggers = TriggerTable()
+        self.workers = WorkerTable()
+        self.peers: dict[str, Peer] = {}
+        self.channels = ChannelStore(self.clock)
+        self.running: list[Worker] = []
+        self._providers: dict[TypeRecord, Provider] = {}
+        self._stack = AsyncExitStack()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._builtins = EngineWorker(self)
+
+    # --- lifetime ------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Engine:
+        await self._start_worker(self._builtins, internal=True)
+        self.channels.start()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.stop()
+
+    async def start(self, workers: Iterable[Worker]) -> None:
+        """Start in-process workers in order, bind their triggers, then call each one's `ready`.
+
+        Raises:
+            ConfigError: A worker could not start; nothing is left running after `stop`.
+        """
+        started = list(workers)
+        for worker in started:
+            try:
+                await self._start_worker(worker)
+            except LinklyError:
+                raise
+            except OSError as error:
+                raise ConfigError(f"worker `{worker.name}` could not start: {error}") from error
+        await self.settled()
+        for worker in started:
+            await worker.ready()
+
+    async def stop(self) -> None:
+        """End everything: remote workers are dismissed, in-process ones ended in reverse order."""
+        streams = [peer.connection.stream for peer in self.peers.values()]
+        for peer in list(self.peers.values()):
+            peer.dismiss()
+        await _flushed(streams)
+        self.running.clear()
+        await self._stack.aclose()
+        self.channels.stop()
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        self.deadlines.close()
+
+    async def drain(self) -> None:
+        """Wait until every call that a remote worker has made has been answered."""
+        await asyncio.gather(*(peer.connection.drain() for peer in self.peers.values()))
+
+    async def settled(self) -> None:
+        """Wait until every in-process provider has dealt with every binding it was told of."""
+        for provider in list(self._providers.values()):
+            await provider.settled()
+
+    def bus(self, name: str, *, internal: bool = True) -> LocalBus:
+        """Return a bus for code that lives beside the engine, registered as worker `name`."""
+        record = WorkerRecord(
+            name=name,
+            namespace="default",
+            in_process=True,
+            internal=internal,
+            runtime="engine",
+            isolation="in-process",
+            connected_at_ms=int(self.clock.time() * 1000),
+        )
+        self.workers.add(record)
+        return LocalBus(self, record)
+
+    async def _start_worker(self, worker: Worker, *, internal: bool = False) -> None:
+        bus = self.bus(worker.name, internal=internal)
+        self.workers.claim_name(bus.record, bus.record.home, worker.name, shared=True)
+        self._stack.callback(self.forget, bus.record)
+        await self._stack.enter_async_context(running(worker, bus))
+        if not internal:
+            self.running.append(worker)
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any], *, name: str = "") -> asyncio.Task[Any]:
+        """Run something the engine owns: it is cancelled at the latest when the engine stops."""
+        task: asyncio.Task[Any] = asyncio.get_running_loop().create_task(coroutine, name=name or None)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    @property
+    def background_calls(self) -> int:
+        """Count the calls nobody waits for that are still running."""
+        return len(self._tasks)
+
+    # --- triggers ------------------------------------------------------------------------------------------
+
+    def add_trigger_type(self, record: TypeRecord, provider: Provider) -> None:
+        """A worker provides a trigger type from now on."""
+        self._providers[record] = provider
+        self._apply(self.triggers.add_type(record))
+
+    def remove_trigger_type(self, namespace: str, type_id: str, owner: WorkerRecord) -> None:
+        """A worker no longer provides a trigger type; nothing happens if it is not its own."""
+        record = self.triggers.find_type(namespace, type_id)
+        self._apply(self.triggers.remove_type(namespace, type_id, owner))
+        if record is not None and record.owner is owner:
+            self._providers.pop(record, None)
+
+    def bind(self, binding: BindingRecord) -> None:
+        """Tie a trigger to a function, now or when its provider comes."""
+        self._apply(self.triggers.bind(binding))
+
+    def unbind(self, binding_id: str) -> bool:
+        """Take a binding back; answer whether there was one."""
+        effects = self.triggers.unbind(binding_id)
+        if effects is not None:
+            self._apply(effects)
+        return effects is not None
+
+    def refused(self, binding_id: str, provider: WorkerRecord, error: Json) -> None:
+        """A provider refused a binding: park it and tell who made it."""
+        binding = self.triggers.refuse(binding_id, provider)
+        if binding is None:
+            return
+        peer = self.peers.get(binding.owner.id) if binding.owner is not None else None
+        if peer is not None:
+            peer.tell_refusal(binding, error)
+        else:
+            log.error(
+                "trigger `%s` of function `%s` was refused: %s",
+                binding.trigger_type,
+                binding.function_id,
+                bytes(error).decode("utf-8", "replace"),
+            )
+
+    def provider_of(self, record: TypeRecord) -> Provider | None:
+        """Return how to reach the provider of a type."""
+        return self._providers.get(record)
+
+    def _apply(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            provider = self._providers.get(effect.provider)
+            if provider is None or not effect.provider.owner.alive:
+                continue
+            if effect.change is Change.BIND:
+                provider.bind(effect.binding)
+            else:
+                provider.unbind(effect.binding)
+
+    # --- workers -------------------------------------------------------------------------------------------
+
+    def forget(self, record: WorkerRecord) -> None:
+        """A worker's lifetime is over: everything it owned goes, and only that (protocol.md 3.6)."""
+        if not record.alive:
+            return
+        record.alive = False
+        self.registry.drop_owner(record)
+        owned = [kind for kind in self._providers if kind.owner is record]
+        self._apply(self.triggers.drop_owner(record))
+        for kind in owned:
+            del self._providers[kind]
+        self.workers.remove(record)
+        self.peers.pop(record.id, None)
+
+    def workers_changed(self, event: str, worker_id: str) -> None:
+        """Fire `engine::workers-available`."""
+        self._builtins.workers_changed(event, worker_id)
+
+    def _functions_changed(self) -> None:
+        self._builtins.functions_changed()
+
+    # --- calls ---------------------------------------------------------------------------------------------
+
+    async def call(self, invocation: Invocation) -> Any:
+        """Resolve and call, without a time-out of its own."""
+        return await self.router.resolve(invocation.namespace, invocation.function_id).endpoint(invocation)
+
+
+async def _flushed(streams: list[FrameStream]) -> None:
+    """Let the sockets take what is queued; one that does not read is not waited for."""
+    waited_s = 0.0
+    while waited_s < FLUSH_S and any(stream.buffered_bytes() for stream in streams):
+        await asyncio.sleep(FLUSH_STEP_S)
+        waited_s += FLUSH_STEP_S

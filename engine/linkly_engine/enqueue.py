@@ -1,0 +1,53 @@
+"""The enqueue action: hand a call to whoever serves `engine::queue::enqueue` (protocol.md 3.4)."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from linkly.bus import DEFAULT_NAMESPACE, Invocation, Receipt
+from linkly.connection import as_json
+from linkly.errors import EnqueueFailed, FunctionNotFound, LinklyError
+from linkly_engine.trace import with_function_id
+
+if TYPE_CHECKING:
+    from linkly_engine.engine import Engine
+
+ENQUEUE_FUNCTION = "engine::queue::enqueue"
+
+
+async def enqueue(engine: Engine, invocation: Invocation, queue: str) -> Receipt:
+    """Put a call on a queue; the target need not exist yet.
+
+    Raises:
+        EnqueueFailed: No queue worker, or it refused. Nothing was queued.
+    """
+    receipt = str(uuid.uuid4())
+    payload: dict[str, Any] = {
+        "queue": queue,
+        "function_id": invocation.function_id,
+        "data": as_json(invocation.payload),
+        "messageReceiptId": receipt,
+        "traceparent": invocation.traceparent,
+        "baggage": with_function_id(invocation.baggage, invocation.function_id),
+    }
+    if invocation.namespace != DEFAULT_NAMESPACE:
+        payload["namespace"] = invocation.namespace
+    try:
+        await engine.call(
+            Invocation(
+                function_id=ENQUEUE_FUNCTION,
+                payload=as_json(payload),
+                caller=invocation.caller,
+                traceparent=invocation.traceparent,
+                baggage=invocation.baggage,
+            )
+        )
+    except FunctionNotFound as error:
+        raise EnqueueFailed(
+            f"`{invocation.function_id}` cannot be enqueued on `{queue}`: no queue worker is running; "
+            "add one that serves engine::queue::enqueue (`- name: queue` in config.yaml)"
+        ) from error
+    except LinklyError as error:
+        raise EnqueueFailed(f"queue `{queue}` did not take `{invocation.function_id}`: {error.message}") from error
+    return Receipt(message_receipt_id=receipt)
