@@ -1,0 +1,57 @@
+"""Errors of the database worker (workers-data.md 7.5), and the translation of SQLite's own."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from linkly.errors import LinklyError
+
+
+class UnknownDatabase(LinklyError):
+    """No database of this name is configured."""
+
+    code = "UNKNOWN_DB"
+
+
+class MissingDatabase(LinklyError):
+    """No database was named and it is not clear which one is meant."""
+
+    code = "MISSING_DB"
+
+
+class DriverError(LinklyError):
+    """The database refused a statement; `details.inner_code` is its own code."""
+
+    code = "DRIVER_ERROR"
+
+
+class InvalidParam(LinklyError):
+    """A parameter or an option cannot be used; `details.index` is its position."""
+
+    code = "INVALID_PARAM"
+
+
+class QueryTimeout(LinklyError):
+    """A statement took longer than its `timeout_ms`; it was interrupted."""
+
+    code = "QUERY_TIMEOUT"
+
+
+class PoolTimeout(LinklyError):
+    """No connection became free within `acquire_timeout_ms`."""
+
+    code = "POOL_TIMEOUT"
+
+
+def driver_error(error: Exception) -> LinklyError:
+    """Translate what sqlite3 raised."""
+    if isinstance(error, LinklyError):
+        return error
+    if isinstance(error, OverflowError):
+        return InvalidParam(f"a parameter does not fit 64 bits: {error}", details={"reason": str(error)})
+    name = getattr(error, "sqlite_errorname", None)
+    inner = str(name) if name is not None else None
+    text = str(error)
+    if isinstance(error, (sqlite3.Warning, sqlite3.ProgrammingError)) and "one statement" in text:
+        inner, text = "MULTI_STATEMENT", "one statement at a time: use database::transaction for several"
+    return DriverError(text, details={"driver": "sqlite", "inner_code": inner})

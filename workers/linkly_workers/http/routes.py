@@ -1,0 +1,166 @@
+"""The route table: method and path -> binding. Pure (workers-edge.md 1.3 and 1.4).
+
+A static segment beats a parameter at the same position. `links` and `/links` are one route, `/a` and `/a/` are two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+
+from linkly.errors import TriggerRegistrationFailed
+from linkly.trigger import Binding
+
+METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")
+
+
+class Route(msgspec.Struct, frozen=True, eq=False):
+    """One route.
+
+    Attributes:
+        method: Upper case.
+        pattern: As it was registered, with a leading slash.
+        segments: Between the slashes; a parameter starts with `:`.
+        binding: What it leads to.
+    """
+
+    method: str
+    pattern: str
+    segments: tuple[str, ...]
+    binding: Binding
+
+    @property
+    def shape(self) -> tuple[str, ...]:
+        """Its segments without the parameters' names."""
+        return tuple(":" if part.startswith(":") else part for part in self.segments)
+
+
+class Match(msgspec.Struct, frozen=True):
+    """A route and the values of its parameters, percent-decoded."""
+
+    route: Route
+    path_params: dict[str, str]
+
+
+class _Node:
+    __slots__ = ("parameter", "routes", "static")
+
+    def __init__(self) -> None:
+        self.static: dict[str, _Node] = {}
+        self.parameter: _Node | None = None
+        self.routes: dict[str, Route] = {}
+
+
+class RouteTable:
+    """All routes of a gateway."""
+
+    def __init__(self) -> None:
+        self._root = _Node()
+        self._by_binding: dict[str, Route] = {}
+
+    def __iter__(self) -> Iterator[Route]:
+        return iter(list(self._by_binding.values()))
+
+    def add(self, method: str, path: str, binding: Binding) -> Route:
+        """Add a route; the same route again replaces the earlier one.
+
+        Raises:
+            TriggerRegistrationFailed: The method or the pattern cannot be used, or a route of the same structure
+                names its parameters differently.
+        """
+        route = _parse(method, path, binding)
+        node = self._root
+        for part in route.segments:
+            if part.startswith(":"):
+                node.parameter = node.parameter or _Node()
+                node = node.parameter
+            else:
+                node = node.static.setdefault(part, _Node())
+        known = node.routes.get(route.method)
+        if known is not None and known.segments != route.segments:
+            raise TriggerRegistrationFailed(
+                f"route `{route.method} {route.pattern}` conflicts with already-registered route "
+                f"`{known.method} {known.pattern}`: identical structure with different parameter names is unsupported"
+            )
+        if known is not None:
+            self._by_binding.pop(known.binding.id, None)
+        node.routes[route.method] = route
+        self._by_binding[binding.id] = route
+        return route
+
+    def remove(self, binding_id: str) -> None:
+        """Remove a binding's route, unless another binding has replaced it."""
+        route = self._by_binding.pop(binding_id, None)
+        if route is None:
+            return
+        node = self._root
+        for part in route.segments:
+            child = node.parameter if part.startswith(":") else node.static.get(part)
+            if child is None:
+                return
+            node = child
+        if node.routes.get(route.method) is route:
+            del node.routes[route.method]
+
+    def find(self, method: str, raw_path: str) -> Match | list[str] | None:
+        """Return the match; the allowed methods if only the method is wrong; `None` if there is no such path.
+
+        Args:
+            method: Upper case. HEAD is answered by a GET route.
+            raw_path: Not yet percent-decoded, so that `%2F` stays inside its segment.
+        """
+        parts = raw_path[1:].split("/") if raw_path != "/" else []
+        values: list[str] = []
+        allowed: set[str] = set()
+        node = self._walk(self._root, parts, 0, values, method, allowed)
+        if node is not None:
+            route = node.routes.get(method) or node.routes["GET"]
+            names = [part[1:] for part in route.segments if part.startswith(":")]
+            return Match(route, dict(zip(names, map(unquote, values), strict=True)))
+        return sorted(allowed) if allowed else None
+
+    def _walk(
+        self, node: _Node, parts: list[str], index: int, values: list[str], method: str, allowed: set[str]
+    ) -> _Node | None:
+        if index == len(parts):
+            if method in node.routes or (method == "HEAD" and "GET" in node.routes):
+                return node
+            allowed.update(node.routes)
+            if "GET" in node.routes:
+                allowed.add("HEAD")
+            return None
+        part = parts[index]
+        child = node.static.get(part) or node.static.get(unquote(part))
+        if child is not None:
+            found = self._walk(child, parts, index + 1, values, method, allowed)
+            if found is not None:
+                return found
+        if node.parameter is not None and part:
+            values.append(part)
+            found = self._walk(node.parameter, parts, index + 1, values, method, allowed)
+            if found is not None:
+                return found
+            values.pop()
+        return None
+
+
+def _parse(method: str, path: str, binding: Binding) -> Route:
+    upper = method.upper()
+    if upper not in METHODS:
+        raise TriggerRegistrationFailed(f"http_method `{method}` is unknown; allowed: {', '.join(METHODS)}")
+    pattern = "/" + path.lstrip("/")
+    segments: tuple[str, ...] = tuple(pattern[1:].split("/")) if pattern != "/" else ()
+    names = [part[1:] for part in segments if part.startswith(":")]
+    problem: Any = None
+    if any(not name for name in names):
+        problem = "a parameter has no name"
+    elif len(set(names)) != len(names):
+        problem = "a parameter's name stands twice"
+    elif any(letter in pattern for letter in "{}*?#"):
+        problem = "a parameter is written `:name`; `{}`, `*`, `?` and `#` mean nothing here"
+    if problem is not None:
+        raise TriggerRegistrationFailed(f"api_path `{path}`: {problem}")
+    return Route(upper, pattern, segments, binding)

@@ -1,0 +1,148 @@
+"""The gateway as a worker: trigger type `http`, one listener (workers-edge.md 1).
+
+Different from iii on purpose: path parameters are percent-decoded; `url_path` is the path that was asked for; HEAD is
+answered by GET routes; a return value without response keys is answered itself; too many requests get 503, not a queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, ClassVar
+
+import msgspec
+import uvicorn
+
+from linkly import Binding, HttpRequest, Settings, TriggerType, Worker
+from linkly.errors import ConfigError
+from linkly_workers.http.cors import Cors, CorsSettings
+from linkly_workers.http.gateway import Gateway, HttpTrigger
+from linkly_workers.http.routes import RouteTable
+
+BACKLOG = 2048
+CLOSE_S = 5
+
+
+class MiddlewareSettings(Settings):
+    """A function that runs before every function."""
+
+    function_id: str
+    phase: str = "preHandler"
+    priority: int = 0
+
+
+class HttpSettings(Settings):
+    """Settings of the gateway."""
+
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 3111
+    host: str = "127.0.0.1"
+    default_timeout: Annotated[int, msgspec.Meta(ge=1)] = 30_000
+    concurrency_request_limit: Annotated[int, msgspec.Meta(ge=1)] = 1024
+    body_limit_bytes: Annotated[int, msgspec.Meta(ge=0)] = 16 * 1024 * 1024
+    cors: CorsSettings | None = None
+    middleware: list[MiddlewareSettings] = []
+
+
+class HttpWorker(Worker):
+    """Turns HTTP requests into calls."""
+
+    name = "http"
+    settings_type: ClassVar[type[Settings]] = HttpSettings
+    settings: HttpSettings
+
+    def __init__(self, settings: HttpSettings | None = None) -> None:
+        super().__init__(settings)
+        self._routes = RouteTable()
+        self._socket: socket.socket | None = None
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Listen from the start to the end; requests that are being served are finished."""
+        settings = self.settings
+        gateway = Gateway(
+            self.bus,
+            self._routes,
+            cors=Cors(settings.cors),
+            timeout_s=settings.default_timeout / 1000,
+            concurrency=settings.concurrency_request_limit,
+            body_limit_bytes=settings.body_limit_bytes,
+            middleware=[each.function_id for each in sorted(settings.middleware, key=lambda each: each.priority)],
+        )
+        self._socket = _listen(settings.host, settings.port)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                gateway,
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_graceful_shutdown=CLOSE_S,
+            )
+        )
+        server.config.load()
+        server.lifespan = server.config.lifespan_class(server.config)
+        await server.startup(sockets=[self._socket])
+        ticking = asyncio.get_running_loop().create_task(server.main_loop(), name="http clock")
+        try:
+            yield
+        finally:
+            ticking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await ticking
+            await server.shutdown(sockets=[self._socket])
+            self._socket.close()
+
+    @property
+    def url(self) -> str:
+        """Where it listens, also when port 0 was asked for."""
+        host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
+        port = self._socket.getsockname()[1] if self._socket is not None else self.settings.port
+        return f"http://{host}:{port}"
+
+    def addresses(self) -> dict[str, str]:
+        """Return the gateway's address."""
+        return {"http": self.url}
+
+    def trigger_types(self) -> list[TriggerType]:
+        """Provide the `http` trigger."""
+        return [
+            TriggerType(
+                "http",
+                "An HTTP request arrives at the gateway.",
+                bind=self._bind,
+                unbind=self._unbind,
+                config_type=HttpTrigger,
+                payload_type=HttpRequest,
+            )
+        ]
+
+    async def _bind(self, binding: Binding) -> None:
+        config: HttpTrigger = binding.config
+        self._routes.remove(binding.id)
+        self._routes.add(config.http_method, config.api_path, binding)
+
+    async def _unbind(self, binding: Binding) -> None:
+        self._routes.remove(binding.id)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            f"the http gateway cannot listen on {host}:{port}: {error.strerror or error}; stop what uses the port, "
+            "or choose another with `port:` in the config of worker `http` (0: any free one)"
+        ) from error
+    return listener

@@ -1,0 +1,5 @@
+"""The `state` worker: values by scope and key."""
+
+from linkly_workers.state.worker import StateSettings, StateWorker
+
+__all__ = ["StateSettings", "StateWorker"]
