@@ -1,0 +1,126 @@
+"""`linkly trigger` against engines that are missing, slow, foreign or broken."""
+
+import asyncio
+import json
+import sys
+
+import pytest
+import websockets
+
+from linkly_engine.cli.main import main
+
+
+async def linkly(*words):
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "linkly_engine", *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    output, errors = await process.communicate()
+    return process.returncode, output.decode(), errors.decode()
+
+
+async def against(handler, *words, **options):
+    """Run the command against a WebSocket server of another make."""
+    async with websockets.serve(handler, "127.0.0.1", 0, **options) as server:
+        port = server.sockets[0].getsockname()[1]
+        return await linkly("trigger", "--address", "127.0.0.1", "--port", str(port), *words)
+
+
+async def answer(socket, **fields):
+    call = json.loads(await socket.recv())
+    return json.dumps({"type": "invocationresult", "invocation_id": call["invocation_id"], **fields})
+
+
+async def test_no_engine_is_said_with_what_to_do():
+    code, output, errors = await linkly("trigger", "f::x", "--port", "1", "--address", "127.0.0.1")
+    assert (code, output) == (1, "")
+    assert "no engine at 127.0.0.1:1" in errors
+    assert "Is the engine running at the given address and port?" in errors
+    assert "Traceback" not in errors
+
+
+async def test_an_unknown_host_is_said():
+    code, _, errors = await linkly("trigger", "f::x", "--address", "no.such.host.invalid")
+    assert code == 1
+    assert "no.such.host.invalid" in errors
+
+
+async def test_an_engine_that_does_not_answer_times_out():
+    async def silent(socket):
+        await socket.wait_closed()
+
+    code, _, errors = await against(silent, "f::x", "--timeout-ms", "300")
+    assert code == 1
+    assert "Timed out waiting for the engine (no response within the timeout)" in errors
+
+
+async def test_an_answer_in_fragments_between_pings_is_read():
+    async def fragmented(socket):
+        await socket.send('{"type":"workerregistered","worker_id":"x"}')
+        text = await answer(socket, function_id="f::x", result={"b": ["ü", 1.5], "a": "x" * 70_000})
+        await socket.ping(b"are you there")
+        await socket.send(text[start : start + 1000] for start in range(0, len(text), 1000))
+
+    code, output, errors = await against(fragmented, "f::x")
+    assert (code, errors) == (0, "")
+    assert json.loads(output) == {"a": "x" * 70_000, "b": ["ü", 1.5]}
+    assert output.startswith('{\n  "a": "xxx')
+
+
+async def test_an_error_is_printed_as_json_on_stderr():
+    async def failing(socket):
+        await socket.send(await answer(socket, function_id="f::x", error={"code": "E1", "message": "no"}))
+
+    code, output, errors = await against(failing, "f::x")
+    assert (code, output) == (1, "")
+    assert json.loads(errors.removeprefix("Error: ")) == {"code": "E1", "message": "no", "stacktrace": None}
+
+
+async def test_an_engine_that_closes_is_said():
+    async def closing(socket):
+        await socket.recv()
+
+    code, _, errors = await against(closing, "f::x")
+    assert code == 1
+    assert "closed the connection before it answered" in errors
+
+
+async def test_what_is_no_engine_is_said():
+    def refuse(connection, request):
+        return connection.respond(404, "not here\n")
+
+    code, _, errors = await against(lambda socket: None, "f::x", process_request=refuse)
+    assert code == 1
+    assert "is no engine" in errors
+
+
+async def test_a_large_payload_is_sent_whole():
+    async def measuring(socket):
+        call = json.loads(await socket.recv())
+        size = len(call["data"]["text"])
+        await socket.send(
+            json.dumps({"type": "invocationresult", "invocation_id": call["invocation_id"], "result": size})
+        )
+
+    code, output, _ = await against(measuring, "f::x", "text=" + "ab" * 50_000, max_size=None)
+    assert (code, output) == (0, "100000\n")
+
+
+@pytest.mark.parametrize(
+    "words, code, text",
+    [
+        (["trigger"], 2, "missing FUNCTION_PATH"),
+        (["trigger", "--help"], 0, "linkly trigger FUNCTION"),
+        (["--help"], 0, "Usage:"),
+        (["--version"], 0, "0."),
+        (["--nonsense"], 2, "unknown argument"),
+        (["-c"], 2, "needs a file name"),
+        (["-c", "no/such/file.yaml"], 1, "cannot be read"),
+        (["trigger", "f", "x"], 1, "expected key=value, got `x`"),
+        (["t", "f", "--json", "[1]", "a=b"], 1, "--json must be an object"),
+    ],
+)
+def test_usage(words, code, text, capsys):
+    assert main(words) == code
+    shown = capsys.readouterr()
+    assert text in (shown.out if code == 0 else shown.err)
+    assert (shown.out == "") == (code != 0)

@@ -1,0 +1,275 @@
+"""protocol.md C13-C35: calls."""
+
+import uuid
+
+import pytest
+
+from linkly import Json
+from linkly_engine.core.registry import FunctionRecord
+from linkly_engine.remote_function import with_caller
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.fixture
+async def pair(bus_engine):
+    """A caller, and a worker that serves `x::y`."""
+    worker = await bus_engine.connect()
+    await worker.send(type="registerfunction", id="x::y")
+    await worker.nothing_came()
+    return await bus_engine.connect(), worker
+
+
+async def test_c13_a_call_without_data_is_answered_and_its_payload_is_null(pair):
+    caller, worker = pair
+    invocation_id = str(uuid.uuid4())
+    await caller.send(type="invokefunction", invocation_id=invocation_id, function_id="x::y")
+    call = await worker.serve_one(lambda message: {"result": "ok"})
+    assert call.get("data") is None
+    assert (await caller.until("invocationresult", invocation_id=invocation_id))["result"] == "ok"
+
+
+async def test_c14_a_trigger_without_config_is_accepted(bus_engine):
+    provider = await bus_engine.connect()
+    await provider.send(type="registertriggertype", id="my-type", description="d")
+    binder = await bus_engine.connect()
+    await binder.send(type="registertrigger", id="t1", trigger_type="my-type", function_id="x::y")
+    assert (await provider.until("registertrigger"))["id"] == "t1"
+
+
+async def test_c15_unknown_fields_are_ignored(bus_engine):
+    client = await bus_engine.connect(metadata=False)
+    await client.send(type="ping", message_type="ping", extra={"a": 1})
+    assert await client.receive() == {"type": "pong"}
+
+
+async def test_c16_the_caller_gets_exactly_one_result_with_its_own_id(pair):
+    caller, worker = pair
+    invocation_id = await caller.start_call("x::y", {"a": 1})
+    call = await worker.serve_one(lambda message: {"result": 5})
+    await worker.send(type="invocationresult", invocation_id=call["invocation_id"], function_id="x::y", result="again")
+    await worker.nothing_came()
+    frames = await caller.nothing_came()
+    assert [(f["invocation_id"], f["result"]) for f in frames] == [(invocation_id, 5)]
+
+
+async def test_c16_the_same_call_frame_twice_is_executed_once(pair):
+    caller, worker = pair
+    invocation_id = str(uuid.uuid4())
+    for _ in range(2):
+        await caller.send(type="invokefunction", invocation_id=invocation_id, function_id="x::y", data={})
+    await caller.nothing_came()
+    await worker.serve_one(lambda message: {"result": 5})
+    assert await worker.nothing_came() == []
+    assert len(await caller.nothing_came()) == 1
+
+
+@pytest.mark.parametrize("action", [None, {"type": "void"}])
+async def test_c17_the_executor_always_gets_an_invocation_id(pair, action):
+    caller, worker = pair
+    fields = {} if action is None else {"action": action}
+    await caller.send(type="invokefunction", function_id="x::y", data={}, **fields)
+    assert uuid.UUID((await worker.until("invokefunction"))["invocation_id"])
+
+
+async def test_c18_object_payloads_carry_the_callers_id_and_others_are_untouched(pair):
+    caller, worker = pair
+    await caller.start_call("x::y", {"a": 1})
+    assert (await worker.until("invokefunction"))["data"] == {"a": 1, "_caller_worker_id": caller.worker_id}
+    for value in ([1], "text", 5, True):
+        await caller.start_call("x::y", value)
+        assert (await worker.until("invokefunction"))["data"] == value
+
+
+async def test_c19_a_forged_caller_id_is_overwritten(pair):
+    caller, worker = pair
+    await caller.start_call("x::y", {"_caller_worker_id": "forged"})
+    assert (await worker.until("invokefunction"))["data"] == {"_caller_worker_id": caller.worker_id}
+    await caller.send_text('{"type":"invokefunction","function_id":"x::y","data":{"\\u005fcaller_worker_id":"forged"}}')
+    assert (await worker.until("invokefunction"))["data"]["_caller_worker_id"] == caller.worker_id
+
+
+@pytest.mark.parametrize("payload", [b"{}", b"{ }", b'{"a":{}}', b'{"a":"}"} ', b'{"_caller_worker_id":"x"}'])
+def test_the_callers_id_is_spliced_into_any_object(payload):
+    import json
+
+    assert json.loads(bytes(with_caller(Json(payload), "me")))["_caller_worker_id"] == "me"
+
+
+@pytest.mark.parametrize("function_id", ["x::y", "no::such"])
+async def test_c20_a_void_call_never_produces_a_frame_to_the_caller(pair, function_id):
+    caller, worker = pair
+    await caller.send(type="invokefunction", function_id=function_id, data={}, action={"type": "void"})
+    if function_id == "x::y":
+        await worker.serve_one(lambda message: {"error": {"code": "c", "message": "m"}})
+        await worker.nothing_came()
+    assert await caller.nothing_came() == []
+
+
+@pytest.mark.parametrize("answer", [{}, {"result": None}, {"result": None, "error": None}])
+async def test_c24_null_and_no_result_are_the_same_to_the_caller(pair, answer):
+    caller, worker = pair
+    invocation_id = await caller.start_call("x::y", {})
+    await worker.serve_one(lambda message: answer)
+    result = await caller.until("invocationresult", invocation_id=invocation_id)
+    assert result.get("result") is None
+    assert "error" not in result
+
+
+async def test_c25_an_error_body_reaches_the_caller_verbatim(pair):
+    caller, worker = pair
+    body = {"code": "E42", "message": "no", "stacktrace": "line 1\nline 2", "more": {"a": [1]}}
+    invocation_id = await caller.start_call("x::y", {})
+    await worker.serve_one(lambda message: {"error": body})
+    assert (await caller.until("invocationresult", invocation_id=invocation_id))["error"] == body
+
+
+async def test_c26_metadata_reaches_the_executor_and_absent_stays_absent(pair):
+    caller, worker = pair
+    await caller.start_call("x::y", {}, metadata={"t": 1})
+    assert (await worker.until("invokefunction"))["metadata"] == {"t": 1}
+    await caller.start_call("x::y", {})
+    assert "metadata" not in await worker.until("invokefunction")
+
+
+async def test_c27_an_executor_that_goes_away_ends_its_calls(bus_engine, pair):
+    caller, worker = pair
+    invocation_id = await caller.start_call("x::y", {})
+    await worker.until("invokefunction")
+    await bus_engine.gone(worker)
+    answer = await caller.until("invocationresult", invocation_id=invocation_id)
+    assert answer["error"]["code"] == "invocation_stopped"
+
+
+async def test_c28_the_result_for_a_caller_that_went_away_is_dropped(bus_engine, pair):
+    caller, worker = pair
+    await caller.start_call("x::y", {})
+    call = await worker.until("invokefunction")
+    await bus_engine.gone(caller)
+    await worker.send(type="invocationresult", invocation_id=call["invocation_id"], function_id="x::y", result=1)
+    assert await worker.nothing_came() == []
+    assert len(bus_engine.engine.peers[worker.worker_id].connection.session.calls) == 0
+
+
+async def test_c29_a_result_for_an_unknown_id_is_ignored(bus_engine):
+    worker = await bus_engine.connect()
+    await worker.send(type="invocationresult", invocation_id=str(uuid.uuid4()), function_id="x::y", result=1)
+    assert await worker.nothing_came() == []
+
+
+async def test_a_worker_cannot_answer_a_call_that_another_worker_was_given(bus_engine, pair):
+    caller, worker = pair
+    invocation_id = await caller.start_call("x::y", {})
+    call = await worker.until("invokefunction")
+    stranger = await bus_engine.connect()
+    for known in (invocation_id, call["invocation_id"]):
+        await stranger.send(type="invocationresult", invocation_id=known, function_id="x::y", result="forged")
+    await stranger.nothing_came()
+    assert await caller.nothing_came() == []
+
+
+async def test_c30_the_engine_has_no_time_out_of_its_own(pair, clock):
+    caller, worker = pair
+    invocation_id = await caller.start_call("x::y", {})
+    call = await worker.until("invokefunction")
+    await clock.advance(3600)
+    await worker.send(type="invocationresult", invocation_id=call["invocation_id"], function_id="x::y", result=1)
+    assert (await caller.until("invocationresult", invocation_id=invocation_id))["result"] == 1
+
+
+@pytest.fixture
+async def queue(bus_engine):
+    worker = await bus_engine.connect()
+    await worker.send(type="registerfunction", id="engine::queue::enqueue")
+    await worker.nothing_came()
+    return worker
+
+
+async def test_c31_enqueue_calls_the_provider_with_six_fields(bus_engine, queue):
+    caller = await bus_engine.connect()
+    await caller.start_call("x::y", {"a": 1}, action={"type": "enqueue", "queue": "q1"}, metadata={"m": 1})
+    call = await queue.until("invokefunction")
+    data = call["data"]
+    assert set(data) == {"queue", "function_id", "data", "messageReceiptId", "traceparent", "baggage"}
+    assert (data["queue"], data["function_id"], data["data"]) == ("q1", "x::y", {"a": 1})
+    assert "iii.function.id=x::y" in data["baggage"]
+
+
+async def test_c31_enqueue_names_a_namespace_that_is_not_default(bus_engine, queue):
+    caller = await bus_engine.connect()
+    await caller.start_call("x::y", {}, action={"type": "enqueue", "queue": "q1"}, namespace="orders")
+    assert (await queue.until("invokefunction"))["data"]["namespace"] == "orders"
+
+
+async def test_c32_enqueue_answers_the_receipt_that_the_provider_was_given(bus_engine, queue):
+    caller = await bus_engine.connect()
+    invocation_id = await caller.start_call("x::y", {}, action={"type": "enqueue", "queue": "q1"})
+    call = await queue.serve_one(lambda message: {"result": None})
+    answer = await caller.until("invocationresult", invocation_id=invocation_id)
+    assert answer["result"] == {"messageReceiptId": call["data"]["messageReceiptId"]}
+
+
+async def test_c33_enqueue_without_a_provider_fails(bus_engine):
+    caller = await bus_engine.connect()
+    answer = await caller.call("x::y", {}, action={"type": "enqueue", "queue": "q1"})
+    assert answer["error"]["code"] == "enqueue_error"
+    assert "queue worker" in answer["error"]["message"]
+
+
+async def test_c33_a_provider_that_fails_is_an_enqueue_error(bus_engine, queue):
+    caller = await bus_engine.connect()
+    invocation_id = await caller.start_call("x::y", {}, action={"type": "enqueue", "queue": "q1"})
+    await queue.serve_one(lambda message: {"error": {"code": "full", "message": "the queue is full"}})
+    answer = await caller.until("invocationresult", invocation_id=invocation_id)
+    assert answer["error"]["code"] == "enqueue_error"
+    assert "the queue is full" in answer["error"]["message"]
+
+
+async def test_c34_the_trace_goes_along_and_the_baggage_names_the_target(pair):
+    caller, worker = pair
+    invocation_id = await caller.start_call("x::y", {}, traceparent=TRACE, baggage="k=v,iii.function.id=old::one")
+    call = await worker.serve_one(lambda message: {"result": 1, "traceparent": TRACE.replace("b7", "aa")})
+    assert call["traceparent"].split("-")[1] == TRACE.split("-")[1]
+    assert sorted(call["baggage"].split(",")) == ["iii.function.id=x::y", "k=v"]
+    answer = await caller.until("invocationresult", invocation_id=invocation_id)
+    assert (answer["traceparent"], answer["baggage"]) == (TRACE, "k=v,iii.function.id=old::one")
+
+
+async def test_c34_an_unreadable_traceparent_is_dropped(pair):
+    caller, worker = pair
+    await caller.start_call("x::y", {}, traceparent="garbage")
+    assert "traceparent" not in await worker.until("invokefunction")
+
+
+async def test_c35_without_trace_fields_none_are_sent(pair):
+    caller, worker = pair
+    await caller.start_call("x::y", {})
+    call = await worker.until("invokefunction")
+    assert not {"traceparent", "baggage", "action", "namespace"} & set(call)
+
+
+async def test_a_queued_call_to_a_function_that_waits_for_its_namespace_is_not_lost(bus_engine):
+    client = await bus_engine.connect(metadata=False)
+    await client.send(type="registerfunction", id="own::fn")
+    invocation_id = await client.start_call("own::fn", {})
+    await client.send(
+        type="invokefunction", function_id="engine::workers::register", data={"name": "w"}, action={"type": "void"}
+    )
+    await client.serve_one(lambda message: {"result": "done"})
+    assert (await client.until("invocationresult", invocation_id=invocation_id))["result"] == "done"
+
+
+async def test_nan_and_lone_surrogates_from_old_clients_are_accepted(pair):
+    caller, worker = pair
+    await caller.send_text(
+        '{"type":"invokefunction","function_id":"x::y","data":{"n":NaN,"i":-Infinity,"s":"\\ud800"}}'
+    )
+    data = (await worker.until("invokefunction"))["data"]
+    assert data["n"] is None
+    assert data["i"] is None
+    assert data["s"] in ("?", "\ufffd")
+
+
+def test_function_records_hide_internal_ones():
+    record = FunctionRecord(id="a::b", namespace="default", endpoint=None, owner=None, metadata={"internal": True})
+    assert record.internal

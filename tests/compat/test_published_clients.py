@@ -1,0 +1,201 @@
+"""Published iii clients against a running engine, unchanged (also protocol.md C89).
+
+The clients are installed once into `tests/compat/.clients`. Without npm or without a package registry a local run
+skips what it cannot install and says so; in CI that is a failure.
+"""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from linkly import Function, Void, Worker, function, trigger
+from linkly.errors import LinklyError
+from linkly_engine.engine import Engine
+from linkly_engine.server import WorkerServer
+from linkly_workers.http import HttpSettings, HttpWorker
+from linkly_workers.state import StateWorker
+
+pytestmark = pytest.mark.compat
+
+HERE = Path(__file__).parent
+CLIENTS = HERE / ".clients"
+PYTHON_CLIENTS = ["0.16.1", "0.22.1", "0.25.0"]
+NODE_CLIENT = "0.22.1"
+WAIT_S = 60.0
+
+
+def install(folder: Path, *commands: list[str]) -> None:
+    """Run the commands that fill a folder, unless an earlier run has finished them."""
+    done = folder / ".done"
+    if done.exists():
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for command in commands:
+        finished = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        if finished.returncode:
+            reason = f"cannot install a published client: {' '.join(command)}: {finished.stderr[-500:]}"
+            if os.environ.get("CI"):
+                pytest.fail(reason)
+            pytest.skip(reason)
+    done.touch()
+
+
+def python_client(version: str) -> list[str]:
+    folder = CLIENTS / f"python-{version}"
+    python = folder / "bin" / "python"
+    install(
+        folder,
+        [sys.executable, "-m", "venv", str(folder)],
+        [str(python), "-m", "pip", "install", "--quiet", f"iii-sdk=={version}"],
+    )
+    return [str(python), str(HERE / "programs" / "client.py")]
+
+
+def node_client() -> list[str]:
+    npm = shutil.which("npm")
+    if npm is None:
+        if os.environ.get("CI"):
+            pytest.fail("npm is missing")
+        pytest.skip("npm is missing: the Node client was not tested")
+    folder = CLIENTS / f"node-{NODE_CLIENT}"
+    install(
+        folder,
+        [npm, "init", "--yes"],
+        [npm, "install", "--no-audit", "--no-fund", f"iii-sdk@{NODE_CLIENT}", f"@iii-dev/helpers@{NODE_CLIENT}"],
+    )
+    program = folder / "client.mjs"
+    shutil.copy(HERE / "programs" / "client.mjs", program)
+    return [str(shutil.which("node")), str(program)]
+
+
+class Host(Worker):
+    """What the engine's side serves to the client."""
+
+    name = "host"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noted = asyncio.Event()
+
+    @function("host::double")
+    async def double(self, n: int) -> int:
+        return 2 * n
+
+    @function("host::note")
+    async def note(self, n: int) -> None:
+        self.noted.set()
+
+
+class Project:
+    """A running engine that can be stopped and started again on its port."""
+
+    def __init__(self, engine: Engine, server: WorkerServer, gateway: HttpWorker, host: Host) -> None:
+        self.engine, self.server, self.gateway, self.host = engine, server, gateway, host
+        self.bus = engine.bus("test")
+
+    async def until_ready(self) -> None:
+        """Wait until the client has registered its last function, and its triggers are bound."""
+        arrived = asyncio.Event()
+
+        async def check(payload: Any) -> None:
+            if self.engine.registry.find("default", "client::ready") is not None:
+                arrived.set()
+
+        self.bus.register_function(Function("test::check", check))
+        registration = self.bus.register_trigger("test::check", trigger("engine::functions-available"))
+        await check(None)
+        async with asyncio.timeout(WAIT_S):
+            await arrived.wait()
+        registration.unregister()
+        await self.engine.settled()
+
+
+@asynccontextmanager
+async def project(port: int = 0) -> AsyncIterator[Project]:
+    gateway, host = HttpWorker(HttpSettings(port=0)), Host()
+    async with Engine() as engine:
+        await engine.start([StateWorker(), gateway, host])
+        server = WorkerServer(engine, port=port)
+        await server.start()
+        yield Project(engine, server, gateway, host)
+        await server.stop()
+
+
+@asynccontextmanager
+async def running_client(command: list[str], url: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    environment = {**os.environ, "OTEL_ENABLED": "false", "III_URL": url}
+    process = await asyncio.create_subprocess_exec(
+        *command, url, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            assert process.stdin is not None
+            process.stdin.close()
+            try:
+                async with asyncio.timeout(20):
+                    await process.wait()
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+                raise
+
+
+async def line(process: asyncio.subprocess.Process, start: str) -> str:
+    """Return the client's next line that starts like this."""
+    assert process.stdout is not None
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            text = (await process.stdout.readline()).decode()
+            assert text, "the client has ended"
+            if text.startswith(start):
+                return text.strip()
+
+
+async def everything_works(under_test: Project, process: asyncio.subprocess.Process) -> None:
+    bus = under_test.bus
+    assert await bus.trigger("client::echo", {"value": [1, "zwei", None]}) == {"got": [1, "zwei", None]}
+    assert await bus.trigger("client::call_back", {"n": 21}) == 42
+    assert await bus.trigger("client::call_back_sync", {"n": 4}) == 8
+    with pytest.raises(LinklyError, match="on purpose") as caught:
+        await bus.trigger("client::fail", {})
+    assert caught.value.code == "invocation_failed"
+    assert await bus.trigger("client::missing", {}) == {"code": "function_not_found"}
+    await bus.trigger("client::on_void", {"n": 7}, action=Void())
+    assert await line(process, "void") == "void 7"
+    under_test.host.noted.clear()
+    await bus.trigger("client::send_void", {})
+    async with asyncio.timeout(WAIT_S):
+        await under_test.host.noted.wait()
+    await bus.trigger("state::set", {"scope": "compat", "key": "k", "value": 1})
+    assert await line(process, "state") == "state state:created k"
+    async with httpx.AsyncClient() as http:
+        answer = await http.get(f"{under_test.gateway.url}/client/anna?x=1")
+    assert (answer.status_code, answer.headers["x-from"]) == (201, "client")
+    assert answer.json() == {"name": "anna", "query": {"x": "1"}}
+
+
+@pytest.mark.parametrize("version", [*PYTHON_CLIENTS, "node"])
+async def test_a_published_client_works_and_comes_back_after_an_engine_restart(version):
+    command = node_client() if version == "node" else python_client(version)
+    async with project() as first:
+        port, url = first.server.port, first.server.url
+        async with running_client(command, url) as process:
+            await first.until_ready()
+            await everything_works(first, process)
+            await first.server.stop()
+            await first.engine.stop()
+            async with project(port) as second:
+                await second.until_ready()
+                await everything_works(second, process)

@@ -1,0 +1,63 @@
+"""A name in config.yaml becomes a worker."""
+
+import pytest
+
+from linkly.errors import ConfigError
+from linkly_engine.config import parse
+from linkly_engine.loader import load_workers, shipped_names
+
+
+def workers(text, folder):
+    config = parse(text, "config.yaml", {})
+    config.folder = folder
+    return load_workers(config)
+
+
+def test_shipped_workers_are_found_by_name(tmp_path):
+    assert {"state", "database", "http", "link"} <= set(shipped_names())
+    found = workers("workers:\n  - name: state\n  - name: database\n", tmp_path)
+    assert [worker.name for worker in found] == ["state", "database"]
+
+
+def test_a_worker_of_ones_own_lies_beside_the_config(tmp_path):
+    (tmp_path / "my_own_worker.py").write_text(
+        "from linkly import Settings, Worker\n"
+        "class Mine(Settings):\n    greeting: str = 'hello'\n"
+        "class MyWorker(Worker):\n    name = 'mine'\n    settings_type = Mine\n"
+    )
+    (found,) = workers("workers:\n  - module: my_own_worker:MyWorker\n    config: {greeting: hi}\n", tmp_path)
+    assert (found.name, found.settings.greeting) == ("mine", "hi")
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("workers:\n  - name: stat\n", ["config.yaml:2: $.workers[0].name", "did you mean `state`", "database"]),
+        ("workers:\n  - module: no_such_module:X\n", ["$.workers[0].module", "cannot import `no_such_module`"]),
+        ("workers:\n  - module: linkly:Nope\n", ["`Nope` is no Worker class", "Worker"]),
+        (
+            "workers:\n  - name: state\n    config: {trigers_enabled: 1}\n",
+            ["config.yaml:2: $.workers[0].config", "trigers_enabled", "triggers_enabled"],
+        ),
+        (
+            "workers:\n  - name: http\n    config: {port: 99999}\n",
+            ["$.workers[0].config.port", "65535"],
+        ),
+        (
+            "workers:\n  - name: database\n    config: {databases: {a: {url: 'mongo://x'}}}\n",
+            ["`a`", "mongo", "sqlite:"],
+        ),
+        ("workers:\n  - name: database\n    config: {databases: {}}\n", ["at least one database"]),
+    ],
+)
+def test_an_entry_that_cannot_be_used_says_why_and_what_is_allowed(tmp_path, text, expected):
+    with pytest.raises(ConfigError) as caught:
+        workers(text, tmp_path)
+    for part in expected:
+        assert part in caught.value.message
+
+
+def test_a_module_that_fails_on_import_names_the_error(tmp_path):
+    (tmp_path / "broken_on_import.py").write_text("1 / 0\n")
+    with pytest.raises(ConfigError, match="ZeroDivisionError"):
+        workers("workers:\n  - module: broken_on_import:X\n", tmp_path)

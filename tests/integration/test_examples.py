@@ -1,0 +1,41 @@
+"""Every example, run."""
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+
+from linkly.testing import running_engine
+from linkly_engine.config import load
+from linkly_engine.loader import load_workers
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+async def test_the_config_with_a_worker_of_ones_own_answers_over_http(monkeypatch):
+    monkeypatch.setenv("HTTP_PORT", "0")
+    workers = load_workers(load(EXAMPLES / "config.yaml"))
+    async with running_engine(*workers) as bus, httpx.AsyncClient() as client:
+        gateway = next(worker for worker in workers if worker.name == "http")
+        answer = await client.get(f"{gateway.url}/hello/Ann")
+        assert (answer.text, answer.headers["content-type"]) == ("hello Ann", "text/plain")
+        assert await bus.trigger("state::get", {"scope": "greeted", "key": "Ann"}) == {"times": 1}
+
+
+async def test_the_same_worker_serves_from_a_program_of_its_own(linkly):
+    linkly.start()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(EXAMPLES / "remote_worker.py"),
+        f"ws://127.0.0.1:{linkly.worker_port}",
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert (await asyncio.wait_for(process.stdout.readline(), 30)).startswith(b"serving")
+        answer = await asyncio.to_thread(linkly.trigger, "hello::greet", "name=Bob")
+        assert answer.stdout == '"hello Bob"\n'
+    finally:
+        process.terminate()
+        await process.wait()

@@ -1,0 +1,58 @@
+"""A signal while a call is being served."""
+
+import asyncio
+import signal
+
+from linkly import Client, Function
+
+
+async def serve_slowly(client, started, may_finish):
+    async def slow(payload):
+        started.set()
+        await may_finish.wait()
+        return "finished"
+
+    client.register_function(Function("slow::call", slow))
+
+
+async def test_a_call_in_flight_is_finished_before_the_engine_stops(linkly):
+    linkly.start()
+    url = f"ws://127.0.0.1:{linkly.worker_port}"
+    started, may_finish = asyncio.Event(), asyncio.Event()
+    async with Client(url, name="worker") as worker, Client(url, name="caller") as caller:
+        await serve_slowly(worker, started, may_finish)
+        call = asyncio.create_task(caller.trigger("slow::call"))
+        await asyncio.wait_for(started.wait(), 30)
+        ending = asyncio.create_task(asyncio.to_thread(linkly.signal, signal.SIGTERM))
+        # The port closes first: when nobody can connect any more, the engine is draining.
+        await until_refused(linkly.worker_port)
+        assert not ending.done()
+        may_finish.set()
+        assert await asyncio.wait_for(call, 30) == "finished"
+        assert await asyncio.wait_for(ending, 30) == 0
+
+
+async def test_a_second_signal_forces_the_end(linkly):
+    linkly.start()
+    url = f"ws://127.0.0.1:{linkly.worker_port}"
+    started, never = asyncio.Event(), asyncio.Event()
+    async with Client(url, name="worker") as worker, Client(url, name="caller") as caller:
+        await serve_slowly(worker, started, never)
+        call = asyncio.create_task(caller.trigger("slow::call"))
+        await asyncio.wait_for(started.wait(), 30)
+        linkly.process.send_signal(signal.SIGTERM)
+        await until_refused(linkly.worker_port)
+        assert await asyncio.to_thread(linkly.signal, signal.SIGTERM) == 130
+        call.cancel()
+
+
+async def until_refused(port):
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except ConnectionRefusedError:
+                return
+            except ConnectionResetError:  # it was in the queue of the listener that closed
+                continue
+            writer.transport.abort()

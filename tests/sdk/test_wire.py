@@ -1,0 +1,226 @@
+"""The codecs and the session, by property: any bytes in, never anything but a message or a refusal out."""
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from linkly import Json
+from linkly.errors import (
+    CallTimeout,
+    HandlerFailed,
+    InvocationStopped,
+    LinklyError,
+    PayloadTooLarge,
+    RemoteError,
+    error_from_body,
+)
+from linkly.session import Session
+from linkly.wire import (
+    ABSENT,
+    CancelInvocation,
+    EnqueueAction,
+    FrameError,
+    InvocationResult,
+    InvokeFunction,
+    RegisterFunction,
+    VoidAction,
+    is_absent,
+    read_json,
+    read_native,
+    write_json,
+    write_native,
+)
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+)
+payloads = values.map(lambda value: Json(json.dumps(value).encode()))
+optional_text = st.none() | st.text(min_size=1)
+calls = st.builds(
+    InvokeFunction,
+    function_id=st.text(min_size=1),
+    invocation_id=optional_text,
+    data=payloads,
+    traceparent=optional_text,
+    baggage=optional_text,
+    action=st.none() | st.just(VoidAction()) | st.builds(EnqueueAction, queue=st.text(min_size=1)),
+    metadata=st.just(ABSENT) | payloads.filter(lambda value: bytes(value) != b"null"),
+    namespace=optional_text,
+)
+results = st.builds(InvocationResult, invocation_id=st.text(min_size=1), result=payloads)
+codecs = pytest.mark.parametrize(
+    "read, write", [(read_json, write_json), (read_native, write_native)], ids=["json", "native"]
+)
+
+
+def plain(message):
+    return {
+        name: json.loads(bytes(value) or b"null") if type(value) is Json else value
+        for name, value in ((name, getattr(message, name)) for name in message.__struct_fields__)
+    }
+
+
+@codecs
+@given(message=calls)
+def test_a_call_arrives_as_it_was_sent(read, write, message):
+    assert plain(read(write(message))) == plain(message)
+
+
+@codecs
+@given(message=results)
+def test_a_result_arrives_as_it_was_sent(read, write, message):
+    got = read(write(message))
+    assert (got.invocation_id, plain(got)["result"]) == (message.invocation_id, plain(message)["result"])
+
+
+@codecs
+def test_every_other_message_crosses_either_framing(read, write):
+    message = RegisterFunction(id="a::b", description="ü", metadata=Json(b'{"a":[1]}'))
+    assert plain(read(write(message))) == plain(message)
+    assert read(write(CancelInvocation(invocation_id="7"))) == CancelInvocation(invocation_id="7")
+
+
+def read_or_refused(read, data):
+    """The message, or what the refusal says; any other exception is a defect of the codec."""
+    try:
+        return read(data)
+    except FrameError as refusal:
+        return refusal.message
+
+
+@codecs
+@given(data=st.binary(max_size=200))
+def test_any_bytes_are_a_message_or_refused(read, write, data):
+    assert read_or_refused(read, data)
+
+
+@given(data=st.binary(max_size=60), cut=st.integers(0, 60))
+def test_a_damaged_native_frame_is_a_message_or_refused(data, cut):
+    frame = write_native(InvokeFunction(function_id="a::b", invocation_id="1", data=Json(b'{"a":1}')))
+    assert read_or_refused(read_native, frame[:cut] + data + frame[cut:])
+
+
+@given(value=values)
+def test_what_pythons_json_writes_is_read(value):
+    text = json.dumps({"type": "invokefunction", "function_id": "f", "data": [value, math.nan, math.inf, "\ud800"]})
+    message = read_json(text.encode())
+    data = json.loads(bytes(message.data))
+    assert data[1:3] == [None, None]
+    assert data[3] == "\ufffd"
+
+
+@given(blank=st.text(alphabet=" \t\r\n"))
+def test_blank_frames_are_ignored(blank):
+    assert read_json(blank.encode()) is None
+
+
+@given(
+    operations=st.lists(st.sampled_from(["call", "answer", "fail", "abandon", "serve", "cancel", "late"]), max_size=40)
+)
+@pytest.mark.parametrize("native", [False, True])
+def test_whatever_happens_each_call_is_told_at_most_once_and_at_the_end_exactly_once(native, operations):
+    session = Session(native=native)
+    told: dict[str, int] = {}
+    abandoned: set[str] = set()
+    cancelled: list[str] = []
+    encode = Session(native=native).encode
+
+    def deliver(message):
+        session.receive(encode(message), text=not native)
+
+    for number, operation in enumerate(operations):
+        open_calls = list(session.calls)
+        if operation == "call":
+            key: list[str] = []
+
+            def done(result, error, key=key):
+                told[key[0]] = told.get(key[0], 0) + 1
+
+            call_id, _ = session.start_call(InvokeFunction(function_id="a::b"), done)
+            key.append(call_id)
+            told.setdefault(call_id, 0)
+        elif operation == "answer" and open_calls:
+            deliver(InvocationResult(invocation_id=open_calls[0], result=Json(b"1")))
+            deliver(InvocationResult(invocation_id=open_calls[0], result=Json(b"2")))
+        elif operation == "fail" and open_calls:
+            deliver(InvocationResult(invocation_id=open_calls[-1], error=Json(b'{"code":"x","message":"y"}')))
+        elif operation == "abandon" and open_calls:
+            session.abandon_call(open_calls[0])
+            abandoned.add(open_calls[0])
+        elif operation == "serve":
+            session.serving[str(number)] = lambda number=number: cancelled.append(str(number))
+        elif operation == "cancel" and session.serving:
+            deliver(CancelInvocation(invocation_id=next(iter(session.serving))))
+        elif operation == "late":
+            deliver(InvocationResult(invocation_id="nobody", result=Json(b"1")))
+    session.end("the test is over")
+    assert {call_id: count for call_id, count in told.items() if count != (call_id not in abandoned)} == {}
+    assert len(cancelled) == len(set(cancelled)) == operations.count("serve")
+    assert not session.calls
+    assert not session.serving
+
+
+def test_a_session_that_ends_tells_its_calls_why():
+    session, told = Session(), []
+    session.start_call(InvokeFunction(function_id="a::b"), lambda result, error: told.append(json.loads(bytes(error))))
+    session.end("the peer closed with 1006")
+    assert told == [{"code": InvocationStopped.code, "message": "Invocation stopped: the peer closed with 1006"}]
+
+
+def test_a_call_that_is_too_large_is_refused_and_leaves_nothing_behind():
+    session = Session()
+    session.peer_limit_bytes = 100
+    with pytest.raises(PayloadTooLarge, match="100"):
+        session.start_call(InvokeFunction(function_id="a::b", data=Json(b'"' + b"x" * 100 + b'"')), lambda *_: None)
+    assert not session.calls
+
+
+@pytest.mark.parametrize("cls", sorted(set(LinklyError.registered.values()), key=lambda cls: cls.__name__))
+def test_every_error_crosses_the_wire_as_itself(cls):
+    error = LinklyError.__new__(cls)
+    LinklyError.__init__(error, "text", details={"a": 1}, stacktrace="trace")
+    again = error_from_body(json.loads(json.dumps(error.to_body())))
+    assert type(again) is LinklyError.registered[error.code]
+    assert (again.code, again.message, again.details, again.stacktrace) == (error.code, "text", {"a": 1}, "trace")
+
+
+@pytest.mark.parametrize(
+    "body, code, message",
+    [
+        ({"code": "E1", "message": "m"}, "E1", "m"),
+        ({"code": 5, "message": "m"}, "UNKNOWN", "m"),
+        ("text", "UNKNOWN", "text"),
+        ({}, "UNKNOWN", "{}"),
+        (None, "UNKNOWN", "the worker sent an error without a body"),
+        ({"code": "TIMEOUT", "message": "late", "details": 5}, "TIMEOUT", "late"),
+    ],
+)
+def test_error_bodies_of_every_shape_are_understood(body, code, message):
+    error = error_from_body(body)
+    assert (error.code, error.message) == (code, message)
+    assert type(error) is (CallTimeout if code == "TIMEOUT" else RemoteError)
+
+
+def test_a_foreign_exception_keeps_its_text_and_traceback():
+    try:
+        raise ValueError("odd")
+    except ValueError as error:
+        wrapped = HandlerFailed.wrap(error)
+    assert wrapped.message == "odd"
+    assert "ValueError" in (wrapped.stacktrace or "")
+    assert str(wrapped) == "invocation_failed: odd"
+
+
+@pytest.mark.parametrize(
+    "value, absent", [(ABSENT, True), (Json(b"null"), True), (Json(b""), True), (Json(b"0"), False)]
+)
+def test_null_and_absent_are_the_same(value, absent):
+    assert is_absent(value) is absent
