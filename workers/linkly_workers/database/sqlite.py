@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
-import aiosqlite
-
-from linkly_workers._sqlite import Durability, GroupCommitWriter, StatementResult, connect
+from linkly_workers._sqlite import Durability, GroupCommitWriter, StatementResult
 from linkly_workers._sqlite.writer import execute
 from linkly_workers.database.errors import DriverError, PoolTimeout, QueryTimeout, driver_error
+from linkly_workers.database.reader import Reader
 
 
 class SqliteDatabase:
@@ -35,15 +34,19 @@ class SqliteDatabase:
         self._limit = readers
         self._acquire_timeout_ms = acquire_timeout_ms
         self._free = asyncio.Semaphore(readers)
-        self._idle: list[aiosqlite.Connection] = []
-        self._stack = AsyncExitStack()
+        self._idle: list[Reader] = []
+        self._retiring: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[SqliteDatabase]:
         """Keep the database open."""
-        async with self._stack:
-            await self._stack.enter_async_context(self._writer)
-            yield self
+        async with self._writer:
+            try:
+                yield self
+            finally:
+                for reader in self._idle:
+                    self._retire(reader)
+                await asyncio.gather(*self._retiring)
 
     async def query(self, sql: str, parameters: list[Any], timeout_ms: int) -> StatementResult:
         """Run a statement for its rows; one that writes is sent to the writer.
@@ -112,23 +115,27 @@ class SqliteDatabase:
         return self._writer.waiting
 
     async def _read(self, sql: str, parameters: list[Any]) -> StatementResult:
-        connection = await self._acquire()
+        reader = await self._acquire()
         try:
-            cursor = await connection.execute(sql, parameters)
-            columns = [column[0] for column in cursor.description or ()]
-            rows = [tuple(row) for row in await cursor.fetchall()]
-            await cursor.close()
-            return StatementResult(columns, rows, 0, None)
+            result = await reader.read(sql, parameters)
         except asyncio.CancelledError:
-            await connection.interrupt()
+            # Its thread may still be at work: it ends by itself, and nobody else waits behind it.
+            self._retire(reader)
             raise
+        except BaseException:
+            self._idle.append(reader)
+            raise
+        else:
+            self._idle.append(reader)
+            return result
         finally:
-            self._idle.append(connection)
             self._free.release()
 
-    async def _acquire(self) -> aiosqlite.Connection:
+    async def _acquire(self) -> Reader:
         try:
-            await asyncio.wait_for(self._free.acquire(), self._acquire_timeout_ms / 1000)
+            # Not `wait_for`: Python 3.11's loses a cancellation that comes when the semaphore has just been acquired.
+            async with asyncio.timeout(self._acquire_timeout_ms / 1000):
+                await self._free.acquire()
         except TimeoutError as error:
             raise PoolTimeout(
                 f"all {self._limit} connections of `{self.name}` were busy for {self._acquire_timeout_ms} ms",
@@ -136,9 +143,17 @@ class SqliteDatabase:
             ) from error
         if self._idle:
             return self._idle.pop()
+        reader = Reader(self.path)
         try:
-            connection = aiosqlite.Connection(lambda: connect(self.path, read_only=True), 64)
-            return await self._stack.enter_async_context(connection)
-        except sqlite3.Error as error:
+            await reader.open()
+        except BaseException as error:
             self._free.release()
-            raise DriverError(f"database `{self.name}` cannot be opened: {error}") from error
+            if isinstance(error, sqlite3.Error):
+                raise DriverError(f"database `{self.name}` cannot be opened: {error}") from error
+            raise
+        return reader
+
+    def _retire(self, reader: Reader) -> None:
+        task = asyncio.get_running_loop().create_task(reader.close())
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)

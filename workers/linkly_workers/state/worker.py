@@ -148,13 +148,7 @@ class StateWorker(Worker):
         value = request.value if request.value is not msgspec.UNSET else request.data
         if value is msgspec.UNSET:
             raise InvalidPayload("Failed to deserialize input for function `state::set`: missing field `value`")
-        data = bytes(value)
-        limit = self.settings.max_value_bytes
-        if limit is not None and len(data) > limit:
-            raise ValueTooLarge(
-                f"the value of `{request.key}` has {len(data)} bytes, max_value_bytes is {limit}",
-                details={"bytes": len(data), "max_value_bytes": limit},
-            )
+        data = self._check_size(request.key, bytes(value))
         old, _ = await self._write(request.scope, request.key, lambda _: data)
         return Changed(_value(old), Json(data))
 
@@ -177,13 +171,16 @@ class StateWorker(Worker):
             scope: Group of keys.
             key: Name inside the scope.
             ops: set, merge, increment, decrement, append, remove; a failing one is reported and changes nothing.
+
+        Raises:
+            ValueTooLarge: The outcome is larger than the configured limit; nothing was stored.
         """
         errors: list[OperationError] = []
 
         def change(old: bytes | None) -> bytes:
             value, found = apply(None if old is None else msgspec.json.decode(old), ops, exists=old is not None)
             errors[:] = found
-            return msgspec.json.encode(value)
+            return self._check_size(key, msgspec.json.encode(value))
 
         old, new = await self._write(scope, key, change)
         return Updated(_value(old), _value(new), errors)
@@ -210,6 +207,15 @@ class StateWorker(Worker):
     async def list_groups(self) -> dict[str, Any]:
         """Return the scopes that have keys, sorted."""
         return {"groups": self._store.scopes()}
+
+    def _check_size(self, key: str, data: bytes) -> bytes:
+        limit = self.settings.max_value_bytes
+        if limit is not None and len(data) > limit:
+            raise ValueTooLarge(
+                f"the value of `{key}` has {len(data)} bytes, max_value_bytes is {limit}",
+                details={"bytes": len(data), "max_value_bytes": limit},
+            )
+        return data
 
     async def _write(
         self, scope: str, key: str, change: Change, *, deleted: bool = False
