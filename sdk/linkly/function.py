@@ -141,13 +141,16 @@ class Function:
         )
         self._call = handler if is_coroutine else _in_thread(handler)
         self.request_schema = request_schema
-        if request_schema is None and request_type is not Any:
-            described_by = handler.__doc__ if self._spread else None
-            self.request_schema = json_schema(request_type, described_by=described_by)
         self.response_schema = response_schema
         returns = hints.get("return", Any)
-        if response_schema is None and returns not in (Any, Json):
-            self.response_schema = json_schema(returns)
+        try:
+            if request_schema is None and request_type is not Any:
+                described_by = handler.__doc__ if self._spread else None
+                self.request_schema = json_schema(request_type, described_by=described_by)
+            if response_schema is None and returns not in (Any, Json):
+                self.response_schema = json_schema(returns)
+        except TypeError as error:
+            raise TypeError(f"function `{function_id}`: {error}") from error
 
     async def __call__(self, invocation: Invocation) -> Any:
         """Serve one call: the `Endpoint`.

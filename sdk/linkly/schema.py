@@ -98,8 +98,18 @@ def json_schema(type_hint: Any, *, described_by: str | None = None) -> dict[str,
     Args:
         type_hint: Any type msgspec understands.
         described_by: A docstring whose `Args:`/`Attributes:` describe the fields; default: the type's own.
+
+    Raises:
+        TypeError: It, or something in it, has no JSON form.
     """
-    schema = msgspec.json.schema(type_hint, schema_hook=lambda _: {})
+    if type_hint is object:
+        return {}  # what careful people write for `Any`
+    try:
+        schema = msgspec.json.schema(type_hint)
+    except TypeError as error:
+        raise TypeError(
+            f"{type_hint!r} has no JSON form that linkly knows; use built-in types, dataclasses or msgspec.Struct"
+        ) from error
     definitions = cast("dict[str, Any]", schema.get("$defs", {}))
     reference = schema.get("$ref")
     if isinstance(reference, str) and len(schema) <= 2:

@@ -227,3 +227,21 @@ async def test_the_context_tells_who_calls_and_what_came_along(wire):
         assert await bus.trigger("curious::context", {}, metadata={"m": 1}) == ["curious::context", True]
     with pytest.raises(LookupError, match="inside a function"):
         current()
+
+
+def test_a_type_hint_without_a_json_form_names_the_function():
+    class Opaque:
+        pass
+
+    async def handler(payload: dict) -> Opaque:
+        return Opaque()
+
+    with pytest.raises(TypeError, match=r"`a::b`.*Opaque.*Struct"):
+        Function("a::b", handler)
+
+
+async def test_object_means_anything():
+    async def handler(payload: dict) -> object:
+        return payload["any"]
+
+    assert Function("a::b", handler).response_schema == {}

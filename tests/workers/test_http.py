@@ -1,0 +1,302 @@
+"""The gateway: real requests on a real socket, with the worker in process and over the wire."""
+
+import asyncio
+import contextlib
+
+import httpx
+import pytest
+
+from linkly import Function, HttpRequest, HttpResponse, LinklyError, Worker, function, http
+from linkly.schema import read_settings
+from linkly.testing import settle
+from linkly_workers.http import HttpSettings, HttpWorker
+
+
+class Pages(Worker):
+    """Functions to reach."""
+
+    name = "pages"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answer: object = None
+        self.started = asyncio.Event()
+        self.cancelled = asyncio.Event()
+
+    @function("pages::echo", triggers=[http("POST", "/echo/:name"), http("GET", "/echo/:name")])
+    async def echo(self, request: HttpRequest) -> HttpResponse:
+        """Say what was asked."""
+        return HttpResponse(
+            body={
+                "method": request.method,
+                "path": request.path,
+                "url_path": request.url_path,
+                "params": request.path_params,
+                "query": request.query_params,
+                "body": request.body,
+                "host": "host" in request.headers,
+            }
+        )
+
+    @function("pages::fixed", triggers=[http("GET", "/echo/fixed")])
+    async def fixed(self, request: HttpRequest) -> str:
+        """Answer a value that is no response."""
+        return "fixed"
+
+    @function("pages::raw", triggers=[http("GET", "/raw")])
+    async def raw(self, request: HttpRequest) -> object:
+        """Answer what the test wants."""
+        return self.answer
+
+    @function("pages::broken", triggers=[http("GET", "/broken")])
+    async def broken(self, request: HttpRequest) -> None:
+        """Fail."""
+        raise ValueError("it broke")
+
+    @function("pages::slow", triggers=[http("GET", "/slow"), http("POST", "/slow")])
+    async def slow(self, request: HttpRequest) -> None:
+        """Never answer."""
+        self.started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.cancelled.set()
+
+
+@pytest.fixture
+def gateway(run):
+    """Run a gateway and pages; yields a client, the pages and the bus."""
+
+    @contextlib.asynccontextmanager
+    async def start(**settings):
+        worker = HttpWorker(read_settings(HttpSettings, {"port": 0, **settings}, "$"))
+        pages = Pages()
+        async with run(worker, pages) as bus, httpx.AsyncClient() as client:
+            await settle()
+            client.base_url = worker.url
+            yield client, pages, bus
+
+    start.framing = run.framing
+    return start
+
+
+async def test_a_request_becomes_a_call_and_its_answer_the_response(gateway):
+    async with gateway() as (client, _, _):
+        answer = await client.post("/echo/a%2Fb%20%C3%BC?x=1&y=&x=2&z=%C3%BC", json={"a": [1]})
+        assert answer.status_code == 200
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.json() == {
+            "method": "POST",
+            "path": "/echo/:name",
+            "url_path": "/echo/a/b ü",
+            "params": {"name": "a/b ü"},
+            "query": {"x": "2", "y": "", "z": "ü"},
+            "body": {"a": [1]},
+            "host": True,
+        }
+
+
+@pytest.mark.parametrize(
+    "content, content_type, body",
+    [
+        (b'{"a": 1}', "application/json; charset=utf-8", {"a": 1}),
+        (b'{"a": 1}', "text/plain", None),
+        (b"{broken", "application/json", None),
+        (b"", "application/json", None),
+        (b"[" * 100_000, "application/json", None),
+    ],
+)
+async def test_only_a_json_body_is_parsed(gateway, content, content_type, body):
+    async with gateway() as (client, _, _):
+        answer = await client.post("/echo/x", content=content, headers={"content-type": content_type})
+        assert (answer.status_code, answer.json()["body"]) == (200, body)
+
+
+async def test_a_static_segment_beats_a_parameter(gateway):
+    async with gateway() as (client, _, _):
+        assert (await client.get("/echo/fixed")).json() == "fixed"
+        assert (await client.get("/echo/other")).json()["params"] == {"name": "other"}
+        assert (await client.post("/echo/fixed")).json()["params"] == {"name": "fixed"}
+
+
+async def test_unknown_path_wrong_method_head_and_options(gateway):
+    async with gateway() as (client, _, _):
+        missing = await client.get("/none")
+        assert (missing.status_code, missing.json()["error"]["code"]) == (404, "NOT_FOUND")
+        wrong = await client.put("/echo/x")
+        assert wrong.status_code == 405
+        assert wrong.json()["error"]["code"] == "METHOD_NOT_ALLOWED"
+        assert set(wrong.headers["allow"].split(", ")) == {"GET", "HEAD", "POST", "OPTIONS"}
+        head = await client.head("/echo/x")
+        assert (head.status_code, head.content) == (200, b"")
+        assert int(head.headers["content-length"]) > 0
+        options = await client.options("/echo/x")
+        assert (options.status_code, options.content) == (204, b"")
+        assert "GET" in options.headers["allow"]
+        assert (await client.get("/healthz")).json() == {"status": "ok"}
+
+
+@pytest.mark.parametrize(
+    "given, status, content_type, body",
+    [
+        ({"status_code": 201, "body": {"a": 1}}, 201, "application/json", b'{"a":1}'),
+        ({"status_code": 200}, 200, "application/json", b"{}"),
+        ({"status_code": 204, "body": "ignored"}, 204, None, b""),
+        ({"status_code": 302, "headers": {"Location": "/x"}}, 302, None, b""),
+        ({"headers": {"Content-Type": "text/html"}, "body": "<b>"}, 200, "text/html", b"<b>"),
+        ({"headers": ["Content-Type: text/plain"], "body": "x"}, 200, "text/plain", b"x"),
+        ({"headers": {"Content-Type": "text/plain"}, "body": None}, 200, "text/plain", b""),
+        ({"body": "text"}, 200, "application/json", b'"text"'),
+        ({"status_code": "no number", "body": 1}, 200, "application/json", b"1"),
+        ({"other": 1}, 200, "application/json", b'{"other":1}'),
+        (None, 200, "application/json", b"null"),
+        ([1], 200, "application/json", b"[1]"),
+    ],
+)
+async def test_what_a_function_answers_becomes_status_headers_and_bytes(gateway, given, status, content_type, body):
+    async with gateway() as (client, pages, _):
+        pages.answer = given
+        answer = await client.get("/raw")
+        assert (answer.status_code, answer.headers.get("content-type"), answer.content) == (status, content_type, body)
+
+
+async def test_headers_that_would_split_a_response_are_left_out(gateway, caplog):
+    async with gateway() as (client, pages, _):
+        pages.answer = {
+            "headers": {"X-Good": "1", "X-Split": "a\r\nSet-Cookie: b", "Bad Name": "1", "Content-Length": "99"},
+            "body": {},
+        }
+        answer = await client.get("/raw")
+        assert answer.headers["x-good"] == "1"
+        assert not {"x-split", "set-cookie", "bad name"} & set(answer.headers)
+        assert answer.headers["content-length"] == "2"
+
+
+async def test_repeated_headers_are_possible_with_a_list(gateway):
+    async with gateway() as (client, pages, _):
+        pages.answer = {"headers": ["Set-Cookie: a=1", "Set-Cookie: b=2"], "body": {}}
+        answer = await client.get("/raw")
+        assert answer.headers.get_list("set-cookie") == ["a=1", "b=2"]
+
+
+async def test_a_failing_function_is_a_500_with_an_id_to_find_it_by(gateway, caplog):
+    async with gateway() as (client, _, _):
+        answer = await client.get("/broken")
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (500, "invocation_failed")
+        assert "it broke" in error["message"]
+        assert error["error_id"] in caplog.text
+
+
+async def test_a_function_that_takes_too_long_is_a_504(gateway):
+    async with gateway(default_timeout=30) as (client, _, _):
+        answer = await client.get("/slow")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (504, "TIMEOUT")
+
+
+async def test_a_client_that_hangs_up_cancels_its_call(gateway):
+    if gateway.framing == "json":
+        return  # iii's protocol has no message for it: the call ends at its time-out
+    for method in ("GET", "POST"):
+        async with gateway() as (client, pages, _):
+            reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
+            writer.write(f"{method} /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
+            await asyncio.wait_for(pages.started.wait(), 10)
+            writer.close()
+            await asyncio.wait_for(pages.cancelled.wait(), 10)
+            assert await reader.read() == b""
+
+
+async def test_too_many_requests_at_once_are_a_503(gateway, caplog):
+    async with gateway(concurrency_request_limit=1) as (client, pages, _):
+        slow = asyncio.create_task(client.get("/slow"))
+        await asyncio.wait_for(pages.started.wait(), 10)
+        refused = await client.get("/echo/x")
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        slow.cancel()
+        await asyncio.wait([slow])
+
+
+@pytest.mark.parametrize("declared", [True, False])
+async def test_a_body_over_the_limit_is_a_413(gateway, declared):
+    async with gateway(body_limit_bytes=1000) as (client, _, _):
+
+        async def parts():
+            for _ in range(11):
+                yield b"x" * 100
+
+        answer = await client.post("/echo/x", content=b"x" * 1100 if declared else parts())
+        assert (answer.status_code, answer.json()["error"]["code"]) == (413, "PAYLOAD_TOO_LARGE")
+        assert (await client.post("/echo/x", content=b"x" * 1000)).status_code == 200
+
+
+async def test_other_origins_may_ask_or_only_the_listed_ones(gateway):
+    ask = {"origin": "https://a.example", "access-control-request-method": "PUT"}
+    async with gateway() as (client, _, _):
+        answer = await client.get("/echo/x", headers={"origin": "https://a.example"})
+        assert answer.headers["access-control-allow-origin"] == "*"
+        assert (await client.options("/echo/x", headers=ask)).headers["access-control-allow-methods"] == "PUT"
+    cors = {"allowed_origins": ["https://a.example"], "allowed_methods": ["GET", "POST"]}
+    async with gateway(cors=cors) as (client, _, _):
+        allowed = await client.get("/echo/x", headers={"origin": "https://a.example"})
+        assert allowed.headers["access-control-allow-origin"] == "https://a.example"
+        refused = await client.get("/echo/x", headers={"origin": "https://b.example"})
+        assert "access-control-allow-origin" not in refused.headers
+        assert refused.headers["vary"] == "origin"
+        assert (await client.options("/none", headers=ask)).headers["access-control-allow-methods"] == "GET, POST"
+
+
+async def test_conditions_and_middleware_stand_before_the_function(gateway):
+    seen = []
+
+    async def guard(payload):
+        seen.append((payload["phase"], payload["request"]["path_params"]))
+        if payload["request"]["headers"].get("x-key") != "good":
+            return {"action": "respond", "response": {"status_code": 401, "body": {"error": "who are you?"}}}
+        return {"action": "continue"}
+
+    async def is_get(request):
+        return request["query_params"].get("no") is None
+
+    async with gateway(middleware=[{"function_id": "test::guard"}]) as (client, _, bus):
+        bus.register_function(Function("test::guard", guard))
+        bus.register_function(Function("test::is_get", is_get))
+        bus.register_trigger("pages::fixed", http("GET", "/checked/:id", condition="test::is_get"))
+        await settle()
+        refused = await client.get("/checked/7")
+        assert (refused.status_code, refused.json()) == (401, {"error": "who are you?"})
+        good = {"x-key": "good"}
+        skipped = await client.get("/checked/7?no", headers=good)
+        assert (skipped.status_code, skipped.json()["skipped"]) == (422, True)
+        assert (await client.get("/checked/7", headers=good)).json() == "fixed"
+        assert seen[0] == ("preHandler", {"id": "7"})
+
+
+async def test_an_unbound_route_is_gone(gateway):
+    async with gateway() as (client, _, bus):
+        registration = bus.register_trigger("pages::fixed", http("GET", "/soon/gone"))
+        await settle()
+        assert (await client.get("/soon/gone")).status_code == 200
+        registration.unregister()
+        await settle()
+        assert (await client.get("/soon/gone")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "raw", [b"GET / HTTP/9.9\r\n\r\n", b"nonsense\r\n\r\n", b"GET /%zz\x00 HTTP/1.1\r\nHost: x\r\n\r\n"]
+)
+async def test_what_is_no_http_gets_400_and_the_gateway_goes_on(gateway, raw, caplog):
+    async with gateway() as (client, _, _):
+        reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
+        writer.write(raw)
+        assert b" 400 " in await asyncio.wait_for(reader.readline(), 10)
+        writer.close()
+        assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_a_port_in_use_says_what_to_do(run):
+    async with run(first := HttpWorker(read_settings(HttpSettings, {"port": 0}, "$"))):
+        port = int(first.url.rpartition(":")[2])
+        with pytest.raises(LinklyError, match="stop what uses the port"):
+            async with run(HttpWorker(read_settings(HttpSettings, {"port": port}, "$"))):
+                pass

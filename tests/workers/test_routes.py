@@ -1,0 +1,73 @@
+"""The route table alone: precedence, conflicts, methods."""
+
+import pytest
+
+from linkly.errors import LinklyError
+from linkly.trigger import Binding
+from linkly_workers.http.routes import RouteTable
+
+
+@pytest.fixture
+def table():
+    return RouteTable()
+
+
+def add(table, *routes):
+    for number, route in enumerate(routes):
+        method, _, path = route.partition(" ")
+        binding = Binding(id=f"{len(list(table))}-{number}", trigger_type="http", function_id=route, config=None)
+        table.add(method, path, binding)
+    return binding
+
+
+def found(table, method, path):
+    match = table.find(method, path)
+    return (match.route.binding.function_id, match.path_params) if match and not isinstance(match, list) else match
+
+
+def test_static_before_parameter_and_back_again(table):
+    add(table, "GET /a/b", "GET /a/:x", "GET /:y/c", "GET /", "POST /a/b/:z/d")
+    assert found(table, "GET", "/a/b") == ("GET /a/b", {})
+    assert found(table, "GET", "/a/q") == ("GET /a/:x", {"x": "q"})
+    assert found(table, "GET", "/q/c") == ("GET /:y/c", {"y": "q"})
+    assert found(table, "GET", "/") == ("GET /", {})
+    assert found(table, "POST", "/a/b/%C3%BC/d") == ("POST /a/b/:z/d", {"z": "ü"})
+    assert found(table, "GET", "/a/b/") is None
+    assert found(table, "GET", "/q/q/q") is None
+    assert found(table, "GET", "/a//") is None
+
+
+def test_the_allowed_methods_of_a_path(table):
+    add(table, "POST /a", "GET /a", "DELETE /:x")
+    assert sorted(table.find("PUT", "/a")) == ["DELETE", "GET", "HEAD", "POST"]
+    assert found(table, "HEAD", "/a") == ("GET /a", {})
+    assert found(table, "DELETE", "/a") == ("DELETE /:x", {"x": "a"})
+
+
+@pytest.mark.parametrize(
+    "route, part",
+    [
+        ("GET /a/:y", "conflicts"),
+        ("BREW /a", "unknown"),
+        ("GET /a/:", "no name"),
+        ("GET /:a/:a", "twice"),
+        ("GET /a/{id}", "`:name`"),
+        ("GET /a/*", "`:name`"),
+    ],
+)
+def test_a_route_that_cannot_be_is_refused_and_says_why(table, route, part):
+    add(table, "GET /a/:x")
+    with pytest.raises(LinklyError, match=part):
+        add(table, route)
+    assert found(table, "GET", "/a/1") == ("GET /a/:x", {"x": "1"})
+
+
+def test_the_same_route_again_replaces_the_earlier_one(table):
+    first = add(table, "GET /a")
+    second = Binding(id="second", trigger_type="http", function_id="new", config=None)
+    table.add("GET", "a", second)
+    assert found(table, "GET", "/a") == ("new", {})
+    table.remove(first.id)
+    assert found(table, "GET", "/a") == ("new", {})
+    table.remove(second.id)
+    assert table.find("GET", "/a") is None
