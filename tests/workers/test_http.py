@@ -22,6 +22,7 @@ class Pages(Worker):
         self.answer: object = None
         self.started = asyncio.Event()
         self.cancelled = asyncio.Event()
+        self.may_end = asyncio.Event()
 
     @function("pages::echo", triggers=[http("POST", "/echo/:name"), http("GET", "/echo/:name")])
     async def echo(self, request: HttpRequest) -> HttpResponse:
@@ -58,7 +59,7 @@ class Pages(Worker):
         """Never answer."""
         self.started.set()
         try:
-            await asyncio.Event().wait()
+            await self.may_end.wait()
         finally:
             self.cancelled.set()
 
@@ -71,10 +72,11 @@ def gateway(run):
     async def start(**settings):
         worker = HttpWorker(read_settings(HttpSettings, {"port": 0, **settings}, "$"))
         pages = Pages()
-        async with run(worker, pages) as bus, httpx.AsyncClient() as client:
+        async with run(worker, pages) as bus, httpx.AsyncClient(verify=False) as client:
             await settle()
             client.base_url = worker.url
             yield client, pages, bus
+            pages.may_end.set()
 
     start.framing = run.framing
     return start
