@@ -29,6 +29,9 @@ from linkly.wire import (
 
 log = logging.getLogger("linkly.connection")
 
+CALLS_LIMIT = 100_000
+"""Calls in flight in one direction of a connection; more are refused (`Overloaded`)."""
+
 BUSY_BYTES = 16 * 1024 * 1024
 """A stream with more than this unsent gets no new calls (`Overloaded`)."""
 
@@ -141,7 +144,7 @@ class Connection:
             action: Through a queue, from a client to its engine.
 
         Raises:
-            Overloaded: The other side reads too slowly.
+            Overloaded: The other side reads too slowly, or owes too many answers.
             PayloadTooLarge: It would not take a message of this size.
             InvalidResult: The payload or the metadata has no JSON form.
         """
@@ -149,6 +152,11 @@ class Connection:
             raise Overloaded(
                 f"worker {self.name!r} does not read its messages fast enough; `{invocation.function_id}` "
                 "was not called, try again later"
+            )
+        if len(self.session.calls) >= CALLS_LIMIT:
+            raise Overloaded(
+                f"worker {self.name!r} has not answered {CALLS_LIMIT} calls; `{invocation.function_id}` was not "
+                "called, try again later"
             )
         call = InvokeFunction(
             function_id=invocation.function_id,
@@ -198,6 +206,8 @@ class Connection:
 
     def serve(self, endpoint: Endpoint, invocation: Invocation, invocation_id: str | None) -> None:
         """Run one call of the other side in a task of its own and answer it; no id: nobody waits."""
+        if len(self._tasks) >= CALLS_LIMIT:
+            endpoint = _refuse
         task = asyncio.get_running_loop().create_task(self._serve(endpoint, invocation, invocation_id))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -262,6 +272,10 @@ class Connection:
         while self.session.serving and not self.closed:
             self._draining.clear()
             await self._draining.wait()
+
+
+async def _refuse(invocation: Invocation) -> Any:
+    raise Overloaded(f"{CALLS_LIMIT} calls of this worker are being served; `{invocation.function_id}` was not called")
 
 
 def as_json(value: Any) -> Json:
