@@ -187,7 +187,7 @@ async def everything_works(under_test: Project, process: asyncio.subprocess.Proc
 
 
 @pytest.mark.parametrize("version", [*PYTHON_CLIENTS, "node"])
-async def test_a_published_client_works_and_comes_back_after_an_engine_restart(version):
+async def test_c89_a_published_client_works_and_comes_back_after_an_engine_restart(version):
     command = node_client() if version == "node" else python_client(version)
     async with project() as first:
         port, url = first.server.port, first.server.url

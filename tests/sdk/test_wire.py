@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 
+import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -225,3 +226,20 @@ def test_a_foreign_exception_keeps_its_text_and_traceback():
 )
 def test_null_and_absent_are_the_same(value, absent):
     assert is_absent(value) is absent
+
+
+def test_a_native_frame_is_what_its_description_says():
+    call = InvokeFunction(
+        function_id="a::b", invocation_id="1f", data=Json(b'{"a":1}'), namespace="n", traceparent="00-1", baggage="k=v"
+    )
+    frame = write_native(call)
+    length = int.from_bytes(frame[:4], "big")
+    assert msgpack.unpackb(frame[4 : 4 + length]) == [1, "1f", "a::b", "n", "00-1", "k=v", None, None, None]
+    assert frame[4 + length :] == b'{"a":1}'
+    head = msgpack.packb([1, "1f", "a::b", "n", "00-1", "k=v", '{"m":2}', "jobs", "worker-7"])
+    message = read_native(len(head).to_bytes(4, "big") + head + b"[1]")
+    assert (message.action, bytes(message.metadata), message.caller_worker_id) == (
+        EnqueueAction(queue="jobs"),
+        b'{"m":2}',
+        "worker-7",
+    )

@@ -135,7 +135,7 @@ async def test_unknown_path_wrong_method_head_and_options(gateway):
         options = await client.options("/echo/x")
         assert (options.status_code, options.content) == (204, b"")
         assert "GET" in options.headers["allow"]
-        assert (await client.get("/healthz")).json() == {"status": "ok"}
+        assert (await client.post("/healthz")).status_code == 405
 
 
 @pytest.mark.parametrize(
@@ -215,8 +215,12 @@ async def test_too_many_requests_at_once_are_a_503(gateway, caplog):
         await asyncio.wait_for(pages.started.wait(), 10)
         refused = await client.get("/echo/x")
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
-        slow.cancel()
-        await asyncio.wait([slow])
+        assert (await client.get("/healthz")).json() == {"status": "ok"}
+        waiting = await client.get("/readyz")
+        assert (waiting.status_code, waiting.json()) == (503, {"status": "overloaded"})
+        pages.may_end.set()
+        assert (await slow).status_code == 200
+        assert (await client.get("/readyz")).json() == {"status": "ok"}
 
 
 @pytest.mark.parametrize("declared", [True, False])
@@ -237,6 +241,7 @@ async def test_other_origins_may_ask_or_only_the_listed_ones(gateway):
     async with gateway() as (client, _, _):
         answer = await client.get("/echo/x", headers={"origin": "https://a.example"})
         assert answer.headers["access-control-allow-origin"] == "*"
+        assert (await client.get("/none")).headers["access-control-allow-origin"] == "*"
         assert (await client.options("/echo/x", headers=ask)).headers["access-control-allow-methods"] == "PUT"
     cors = {"allowed_origins": ["https://a.example"], "allowed_methods": ["GET", "POST"]}
     async with gateway(cors=cors) as (client, _, _):

@@ -18,6 +18,7 @@ from linkly.errors import CallTimeout, LinklyError
 from linkly.http import HttpTriggerInfo
 from linkly.trigger import condition_met
 from linkly_workers.http.cors import Cors
+from linkly_workers.http.pages import pages
 from linkly_workers.http.response import Headers, Reply, error_reply, failure_reply, reply
 from linkly_workers.http.routes import Match, RouteTable
 
@@ -70,6 +71,7 @@ class Gateway:
         body_limit_bytes: int,
         middleware: list[str],
     ) -> None:
+        self._pages = pages(lambda: self.active < self._concurrency)
         self._bus = bus
         self._routes = routes
         self._cors = cors
@@ -84,50 +86,42 @@ class Gateway:
         if scope["type"] != "http":
             return
         headers = _header_map(scope["headers"])
-        if self.active >= self._concurrency:
-            answer = error_reply(
-                503,
-                "overloaded",
-                f"{self.active} requests are being served",
-                headers=[(b"retry-after", b"1")],
-            )
+        method, path = scope["method"], _raw_path(scope)
+        cors = self._cors.headers_for(headers)
+        if self._cors.is_preflight(method, headers):
+            await _send(send, self._cors.preflight(headers), cors)
+            return
+        found = self._routes.find(method, path)
+        if found is None:
+            await self._pages(scope, receive, _adding(send, cors))
+        elif isinstance(found, list):
+            await _send(send, _not_allowed(method, found), cors)
+        elif self.active >= self._concurrency:
+            text = f"{self.active} requests are being served"
+            await _send(send, error_reply(503, "overloaded", text, headers=[(b"retry-after", b"1")]), cors)
         else:
             self.active += 1
             try:
-                answer = await self._answer(scope, headers, receive)
+                answer = await self._answer(scope, found, path, headers, receive)
             finally:
                 self.active -= 1
-        await _send(send, answer, self._cors.headers_for(headers), head=scope["method"] == "HEAD")
+            await _send(send, answer, cors, head=method == "HEAD")
 
-    async def _answer(self, scope: Scope, headers: dict[str, str], receive: Receive) -> Reply:
-        method = scope["method"]
-        raw_path = scope.get("raw_path") or scope["path"].encode()
-        path = raw_path.decode("latin-1").partition("?")[0]
-        if self._cors.is_preflight(method, headers):
-            return self._cors.preflight(headers)
-        found = self._routes.find(method, path)
-        if found is None:
-            return _fixed(path) or error_reply(404, "NOT_FOUND", "Not Found")
-        if isinstance(found, list):
-            allow = ", ".join([*found, "OPTIONS"])
-            if method == "OPTIONS":
-                return Reply(204, [(b"allow", allow.encode())], b"")
-            text = f"{method} is not allowed here; allowed: {allow}"
-            return error_reply(405, "METHOD_NOT_ALLOWED", text, headers=[(b"allow", allow.encode())])
+    async def _answer(self, scope: Scope, found: Match, path: str, headers: dict[str, str], receive: Receive) -> Reply:
         try:
             body = await self._read_body(headers, receive)
         except _TooLarge:
             text = f"the body may have {self._body_limit_bytes} bytes"
             return error_reply(413, "PAYLOAD_TOO_LARGE", text, headers=[(b"connection", b"close")])
         request = HttpRequest(
-            method=method,
+            method=scope["method"],
             path=found.route.pattern,
             url_path=unquote(path),
             path_params=found.path_params,
             query_params=dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)),
             headers=headers,
             body=_json_body(headers, body),
-            trigger=HttpTriggerInfo(path=found.route.pattern, method=method),
+            trigger=HttpTriggerInfo(path=found.route.pattern, method=scope["method"]),
         )
         return await self._while_connected(found, request, receive)
 
@@ -245,14 +239,29 @@ def _text(value: bytes) -> str:
         return ""
 
 
-def _fixed(path: str) -> Reply | None:
-    """Answer the addresses every gateway has, unless a route took them."""
-    if path in ("/healthz", "/readyz"):
-        return Reply(200, [(b"content-type", b"application/json")], b'{"status":"ok"}')
-    return None
+def _raw_path(scope: Scope) -> str:
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    return raw.decode("latin-1").partition("?")[0]
 
 
-async def _send(send: Send, answer: Reply, cors: Headers, *, head: bool) -> None:
+def _not_allowed(method: str, known: list[str]) -> Reply:
+    allow = ", ".join([*known, "OPTIONS"])
+    if method == "OPTIONS":
+        return Reply(204, [(b"allow", allow.encode())], b"")
+    text = f"{method} is not allowed here; allowed: {allow}"
+    return error_reply(405, "METHOD_NOT_ALLOWED", text, headers=[(b"allow", allow.encode())])
+
+
+def _adding(send: Send, headers: Headers) -> Send:
+    async def sending(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", []), *headers]
+        await send(message)
+
+    return sending
+
+
+async def _send(send: Send, answer: Reply, cors: Headers, *, head: bool = False) -> None:
     headers = [*answer.headers, *cors]
     if answer.status >= 200 and answer.status not in (204, 304):
         headers.append((b"content-length", str(len(answer.body)).encode()))

@@ -1,0 +1,43 @@
+"""The gateway's own pages: what no route took. Rarely asked for, so a framework serves them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+
+def pages(has_room: Callable[[], bool]) -> Starlette:
+    """Make the pages.
+
+    Args:
+        has_room: Whether one more request would be served.
+    """
+
+    async def healthz(request: Request) -> Response:
+        """The process lives: restarting it would not help."""
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(request: Request) -> Response:
+        """Requests are served: a balancer may send some."""
+        if has_room():
+            return JSONResponse({"status": "ok"})
+        return JSONResponse({"status": "overloaded"}, status_code=503, headers={"Retry-After": "1"})
+
+    return Starlette(
+        routes=[Route("/healthz", healthz), Route("/readyz", readyz)],
+        exception_handlers={HTTPException: _refuse},
+    )
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    """Answer with the gateway's error envelope."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    detail = error.detail if isinstance(error, HTTPException) else "internal error"
+    code = detail.upper().replace(" ", "_")
+    headers = error.headers if isinstance(error, HTTPException) else None
+    return JSONResponse({"error": {"code": code, "message": detail}}, status_code=status, headers=headers)
