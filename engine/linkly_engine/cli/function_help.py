@@ -129,7 +129,8 @@ def _kind(schema: Any, root: Any) -> str:
 
 def _example(function_id: str, properties: dict[str, Any], required: list[str], root: Any) -> str:
     words = ["linkly trigger", function_id]
-    chosen = required or list(properties)[:1]
+    shown = [name for name, part in properties.items() if isinstance(part, dict) and part.get("examples")]
+    chosen = [*required, *(name for name in shown if name not in required)] or list(properties)[:1]
     for name in chosen:
         part = properties.get(name)
         words.append(f"{name}={_sample(name, part, root)}")

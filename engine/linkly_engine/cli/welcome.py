@@ -17,7 +17,8 @@ def welcome(engine: Engine, servers: list[WorkerServer]) -> None:
         ids = sorted(
             {record.id for record in engine.registry if record.owner.name == worker.name and not record.internal}
         )
-        lines.append(f"  {worker.name:<12} {', '.join(ids) or 'no functions'}")
+        ids += sorted(f"trigger type {kind.id}" for kind in engine.triggers.types if kind.owner.name == worker.name)
+        lines.append(f"  {worker.name:<12} {', '.join(ids)}")
         addresses += [(f"{label} at", address) for label, address in worker.addresses().items()]
     lines.append("")
     lines += [f"  {label:<20} {address}" for label, address in addresses]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from linkly_workers.database.errors import InvalidParam
 
 Parameters = list[Any] | str
+Select = Annotated[str, msgspec.Meta(examples=["SELECT name FROM sqlite_master"])]
+Change = Annotated[str, msgspec.Meta(examples=["CREATE TABLE IF NOT EXISTS notes (text)"])]
 
 _CONTROL = re.compile(
     r"\s*(?:BEGIN|COMMIT|ROLLBACK|END|SAVEPOINT|RELEASE|START\s+TRANSACTION|SET\s+TRANSACTION)\b",
@@ -28,7 +30,7 @@ class Query(msgspec.Struct, kw_only=True):
         timeout_ms: The statement is interrupted after this time.
     """
 
-    sql: str
+    sql: Select
     db: str | None = None
     params: Parameters = []
     timeout_ms: int = 30_000
@@ -65,7 +67,7 @@ class Execute(msgspec.Struct, kw_only=True):
         returning: A non-empty list asks for the rows of the statement's RETURNING clause.
     """
 
-    sql: str
+    sql: Change
     db: str | None = None
     params: Parameters = []
     returning: list[str] = []
@@ -101,7 +103,10 @@ class Transaction(msgspec.Struct, kw_only=True):
         isolation: On SQLite every transaction is serializable; the others are accepted and give that too.
     """
 
-    statements: list[Statement | str] | str
+    statements: Annotated[
+        list[Statement | str] | str,
+        msgspec.Meta(examples=[["CREATE TABLE IF NOT EXISTS notes (text)", "INSERT INTO notes VALUES ('one')"]]),
+    ]
     db: str | None = None
     isolation: Literal["read_committed", "repeatable_read", "serializable"] | None = None
 

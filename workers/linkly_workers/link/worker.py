@@ -8,7 +8,7 @@ clicks never overwrite each other.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
@@ -20,6 +20,8 @@ from linkly_workers.link.urls import InvalidUrl, check_url
 SCOPE = "links"
 ATTEMPTS = 20
 NO_STORE = "private, no-store"
+
+Code = Annotated[str, msgspec.Meta(examples=["demo"])]
 
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS links (code TEXT PRIMARY KEY, url TEXT NOT NULL, created_at TEXT NOT NULL, "
@@ -54,7 +56,7 @@ class Create(msgspec.Struct):
         code: The short code; six random characters if it is left out.
     """
 
-    url: str
+    url: Annotated[str, msgspec.Meta(examples=["https://example.com"])]
     code: str | None = None
 
 
@@ -84,7 +86,7 @@ class Click(msgspec.Struct):
         clicked_at: RFC 3339 time; now if it is left out.
     """
 
-    code: str
+    code: Code
     clicked_at: str | None = None
 
 
@@ -130,7 +132,7 @@ class LinkWorker(Worker):
         return Link(code, url)
 
     @function("link::resolve")
-    async def resolve(self, code: str) -> Resolved:
+    async def resolve(self, code: Code) -> Resolved:
         """Say where a code leads.
 
         Args:

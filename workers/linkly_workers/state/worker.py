@@ -22,6 +22,10 @@ from linkly_workers._update_ops import Operation, OperationError, apply
 from linkly_workers.state.events import StateEvents
 from linkly_workers.state.store import Change, MemoryStore, SqliteStore, Store
 
+Scope = Annotated[str, msgspec.Meta(examples=["greetings"])]
+Key = Annotated[str, msgspec.Meta(examples=["hello"])]
+Operations = Annotated[list[Operation], msgspec.Meta(examples=[[{"type": "increment", "path": "times", "by": 1}]])]
+
 DEFAULT_FOLDER = "kv_store_data.db"
 
 
@@ -65,9 +69,9 @@ class SetRequest(msgspec.Struct):
         data: Older name of value.
     """
 
-    scope: str
-    key: str
-    value: Json | msgspec.UnsetType = msgspec.UNSET
+    scope: Scope
+    key: Key
+    value: Annotated[Json | msgspec.UnsetType, msgspec.Meta(examples=[{"to": "world"}])] = msgspec.UNSET
     data: Json | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -127,7 +131,7 @@ class StateWorker(Worker):
         return [self._events.trigger_type()]
 
     @function("state::get")
-    async def get(self, scope: str, key: str) -> Json | None:
+    async def get(self, scope: Scope, key: Key) -> Json | None:
         """Return a value, null if there is none.
 
         Args:
@@ -153,7 +157,7 @@ class StateWorker(Worker):
         return Changed(_value(old), Json(data))
 
     @function("state::delete")
-    async def delete(self, scope: str, key: str) -> Json | None:
+    async def delete(self, scope: Scope, key: Key) -> Json | None:
         """Remove a value and answer it, null if there was none.
 
         Args:
@@ -164,7 +168,7 @@ class StateWorker(Worker):
         return _value(old)
 
     @function("state::update")
-    async def update(self, scope: str, key: str, ops: list[Operation]) -> Updated:
+    async def update(self, scope: Scope, key: Key, ops: Operations) -> Updated:
         """Change a value by operations, atomically: concurrent increments are all counted.
 
         Args:
@@ -186,7 +190,7 @@ class StateWorker(Worker):
         return Updated(_value(old), _value(new), errors)
 
     @function("state::list")
-    async def list(self, scope: str) -> list[Any]:
+    async def list(self, scope: Scope) -> list[Any]:
         """Return the values of a scope, in the order in which their keys were first written.
 
         Args:
@@ -195,7 +199,7 @@ class StateWorker(Worker):
         return [Json(value) for _, value in self._store.items(scope)]
 
     @function("state::list_keys")
-    async def list_keys(self, scope: str) -> dict[str, Any]:
+    async def list_keys(self, scope: Scope) -> dict[str, Any]:
         """Return the keys of a scope.
 
         Args:
