@@ -21,6 +21,7 @@ from linkly_engine.core.registry import FunctionRecord
 from linkly_engine.core.router import check_namespace
 from linkly_engine.core.triggers import BindingRecord
 from linkly_engine.metadata import WorkerMetadata, apply_metadata
+from linkly_engine.statistics import statistics
 
 if TYPE_CHECKING:
     from linkly_engine.engine import Engine
@@ -366,28 +367,7 @@ class EngineWorker(Worker):
     @function("engine::statistics")
     async def statistics(self) -> dict[str, Any]:
         """Say how full every buffer of the engine is."""
-        engine = self._engine
-        return {
-            "functions": len(engine.registry),
-            "background_calls": engine.background_calls,
-            "armed_deadlines": len(engine.deadlines),
-            "parked_triggers": sum(1 for binding in engine.triggers.bindings if binding.provider is None),
-            "channels": [
-                {"id": pipe.id, "messages": pipe.buffered_messages, "bytes": pipe.buffered_bytes}
-                for pipe in engine.channels
-            ],
-            "connections": [
-                {
-                    "worker_id": peer.record.id,
-                    "name": peer.record.name,
-                    "unsent_bytes": peer.connection.stream.buffered_bytes(),
-                    "calls_waiting_for_it": len(peer.connection.session.calls),
-                    "calls_it_waits_for": len(peer.connection.session.serving),
-                    **msgspec.structs.asdict(peer.connection.session.statistics),
-                }
-                for peer in engine.peers.values()
-            ],
-        }
+        return statistics(self._engine)
 
 
 def _event(type_id: str, description: str, bindings: dict[str, Binding]) -> TriggerType:

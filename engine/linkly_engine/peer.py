@@ -59,8 +59,8 @@ OLD_PYTHON_LIMIT_BYTES = 1024 * 1024
 SERVICE_RESTART = 1012
 """Close code; after 1000, 1001 or none old Python clients stay connected to nobody (protocol.md 1.8)."""
 
-BUFFERED_REGISTRATIONS = 100_000
-"""How many registrations may wait for a namespace; a peer that sends more is cut."""
+WAITING_LIMIT = 100_000
+"""How many registrations, and calls of them, may wait for a namespace: one more ends the peer or fails the call."""
 
 
 class Peer:
@@ -139,6 +139,11 @@ class Peer:
             isinstance(message, RegisterFunction) and message.id == function_id for message in self._waiting
         )
 
+    @property
+    def waiting(self) -> int:
+        """Count the registrations and calls that wait for this connection's namespace."""
+        return len(self._waiting) + len(self._waiting_calls)
+
     def _grace_over(self) -> None:
         self.settle(DEFAULT_NAMESPACE)
 
@@ -156,10 +161,10 @@ class Peer:
         elif isinstance(message, _REGISTRATIONS):
             if self.record.namespace is not None:
                 self._register(message)
-            elif len(self._waiting) < BUFFERED_REGISTRATIONS:
+            elif len(self._waiting) < WAITING_LIMIT:
                 self._waiting.append(message)
             else:
-                self.cut(f"more than {BUFFERED_REGISTRATIONS} registrations before its metadata")
+                self.cut(f"more than {WAITING_LIMIT} registrations before its metadata")
 
     def _closed(self, reason: str) -> None:
         self._grace.cancel()
@@ -352,7 +357,7 @@ class Peer:
         """Let a call wait for a registration that waits itself: clients flush calls before their metadata."""
         namespace = message.namespace if message.namespace is not None else DEFAULT_NAMESPACE
         for peer in self.engine.peers.values():
-            if peer.awaits(namespace, message.function_id):
+            if peer.awaits(namespace, message.function_id) and len(peer._waiting_calls) < WAITING_LIMIT:
                 if message.invocation_id is not None and message.action is None:
                     self.connection.session.serving[message.invocation_id] = _nothing
                 peer._waiting_calls.append(partial(self._invoke_again, message))
