@@ -13,6 +13,8 @@ async def serve_slowly(client, started, may_finish):
         return "finished"
 
     client.register_function(Function("slow::call", slow))
+    # Frames of one connection are served in order: the answer says that the registration has arrived.
+    await client.trigger("engine::workers::list")
 
 
 async def test_a_call_in_flight_is_finished_before_the_engine_stops(linkly):
