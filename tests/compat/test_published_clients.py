@@ -5,6 +5,7 @@ skips what it cannot install and says so; in CI that is a failure.
 """
 
 import asyncio
+import fcntl
 import os
 import shutil
 import subprocess
@@ -36,18 +37,24 @@ WAIT_S = 60.0
 def install(folder: Path, *commands: list[str]) -> None:
     """Run the commands that fill a folder, unless an earlier run has finished them."""
     done = folder / ".done"
-    if done.exists():
-        return
+    CLIENTS.mkdir(exist_ok=True)
+    with (CLIENTS / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a second run in this checkout waits for the first one's installation
+        if not done.exists():
+            _install(folder, commands)
+            done.touch()
+
+
+def _install(folder: Path, commands: tuple[list[str], ...]) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for command in commands:
-        finished = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        finished = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=600)
         if finished.returncode:
             reason = f"cannot install a published client: {' '.join(command)}: {finished.stderr[-500:]}"
             if os.environ.get("CI"):
                 pytest.fail(reason)
             pytest.skip(reason)
-    done.touch()
 
 
 def python_client(version: str) -> list[str]:
