@@ -117,8 +117,9 @@ class Engine:
         self.deadlines.close()
 
     async def drain(self) -> None:
-        """Wait until every call that a remote worker has made has been answered."""
+        """Wait until every call that a remote worker has made has been answered, and every worker has drained."""
         await asyncio.gather(*(peer.connection.drain() for peer in self.peers.values()))
+        await asyncio.gather(*(worker.drain() for worker in self.running))
 
     async def settled(self) -> None:
         """Wait until every in-process provider has dealt with every binding it was told of."""

@@ -71,6 +71,12 @@ class Worker:
     async def ready(self) -> None:
         """Called when every worker of the config is up; the place to fill caches or create a schema."""
 
+    async def drain(self) -> None:
+        """Called when the engine is about to stop, while everybody is still up: finish what was accepted.
+
+        The engine waits for a bounded time only; what is left then is up to the end of `lifespan`.
+        """
+
 
 @asynccontextmanager
 async def running(worker: Worker, bus: Bus) -> AsyncIterator[None]:

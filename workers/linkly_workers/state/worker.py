@@ -1,144 +1,129 @@
 """Key/value state, addressed by scope and key (workers-data.md 1).
 
-Different from iii on purpose: a write to the durable store is answered when it is on disk, so nothing is lost on
-stop or kill -9; `state::delete` is atomic; events of one key arrive in the order of its writes; a scope without keys
-is not listed. Kept, because programs rely on it: an update that changes nothing and a delete of a missing key fire
-events, a merge over a scalar root does nothing, an update whose operations all failed stores `{}`.
+Different from iii on purpose:
+
+* a write to the durable store is answered when it is on disk, so nothing is lost on stop or kill -9, and
+  `save_interval_ms` is understood but has nothing left to say;
+* `state::delete` is atomic: there is no read before it, so it fails with `DELETE_ERROR` only;
+* events of one key arrive in the order of its writes;
+* `max_value_bytes` holds for `state::update` too, and a number no JSON reader could read back is refused;
+* a scope without keys is not listed; no scope is reserved;
+* `state::list_entries` keeps no snapshots (see `pages`), so it never answers `SNAPSHOT_CAPACITY`;
+* an unknown `store_method` or adapter is an error at the start, not a silent fall to memory.
+
+Kept, because programs rely on it: an update that changes nothing and a delete of a missing key fire events, a merge
+over a scalar root does nothing, an update whose operations all failed stores `{}`.
 """
 
 from __future__ import annotations
 
-import os
-import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
 from linkly import Json, Settings, TriggerType, Worker, function
+from linkly.context import current_invocation
 from linkly.errors import ConfigError, InvalidPayload, LinklyError
-from linkly_workers._update_ops import Operation, OperationError, apply
+from linkly.schema import decode
+from linkly_workers._update_ops import OperationError, apply
+from linkly_workers.state.errors import (
+    DeleteFailed,
+    GetFailed,
+    ListFailed,
+    ListGroupsFailed,
+    SetFailed,
+    StoreError,
+    UpdateFailed,
+    ValueTooLarge,
+)
 from linkly_workers.state.events import StateEvents
-from linkly_workers.state.store import Change, MemoryStore, SqliteStore, Store
+from linkly_workers.state.memory import MemoryStore
+from linkly_workers.state.pages import page
+from linkly_workers.state.shapes import (
+    Address,
+    Changed,
+    Groups,
+    Key,
+    Keys,
+    ListEntriesRequest,
+    Operations,
+    Page,
+    Scope,
+    SetRequest,
+    StateSettings,
+    Updated,
+)
+from linkly_workers.state.sqlite import SqliteStore
+from linkly_workers.state.store import Change, Outcome, Store
 
-Scope = Annotated[str, msgspec.Meta(examples=["greetings"])]
-Key = Annotated[str, msgspec.Meta(examples=["hello"])]
-Operations = Annotated[list[Operation], msgspec.Meta(examples=[[{"type": "increment", "path": "times", "by": 1}]])]
-
-DEFAULT_FOLDER = "kv_store_data.db"
-
-
-class ValueTooLarge(LinklyError):
-    """The value is larger than `max_value_bytes`; nothing was stored."""
-
-    code = "VALUE_TOO_LARGE"
-
-
-class KvSettings(Settings):
-    """Where values are kept."""
-
-    store_method: Literal["in_memory", "file_based"] = "in_memory"
-    file_path: str = DEFAULT_FOLDER
-    save_interval_ms: int | None = None
-
-
-class AdapterSettings(Settings):
-    """The store; `kv` is the only one."""
-
-    name: Literal["kv"] = "kv"
-    config: KvSettings = msgspec.field(default_factory=KvSettings)
-
-
-class StateSettings(Settings):
-    """Settings of the state worker."""
-
-    adapter: AdapterSettings = msgspec.field(default_factory=AdapterSettings)
-    triggers_enabled: bool = True
-    max_value_bytes: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    save_interval_ms: Annotated[int, msgspec.Meta(ge=100, le=3_600_000)] | None = None
-
-
-class SetRequest(msgspec.Struct):
-    """A value to keep.
-
-    Attributes:
-        scope: Group of keys.
-        key: Name inside the scope.
-        value: Any JSON value.
-        data: Older name of value.
-    """
-
-    scope: Scope
-    key: Key
-    value: Annotated[Json | msgspec.UnsetType, msgspec.Meta(examples=[{"to": "world"}])] = msgspec.UNSET
-    data: Json | msgspec.UnsetType = msgspec.UNSET
-
-
-class Changed(msgspec.Struct):
-    """A value before and after."""
-
-    old_value: Any
-    new_value: Any
-
-
-class Updated(msgspec.Struct, omit_defaults=True):
-    """A value before and after, and the operations that did nothing."""
-
-    old_value: Any
-    new_value: Any
-    errors: list[OperationError] = []
+T = TypeVar("T")
 
 
 class StateWorker(Worker):
-    """Keeps values by scope and key, and tells functions about changes."""
+    """Keeps values by scope and key, and tells functions about changes.
+
+    Args:
+        settings: As in config.yaml.
+        store: Where values are kept, open already; default: what the settings say.
+    """
 
     name = "state"
     settings_type: ClassVar[type[Settings]] = StateSettings
     settings: StateSettings
 
-    def __init__(self, settings: StateSettings | None = None) -> None:
+    def __init__(self, settings: StateSettings | None = None, *, store: Store | None = None) -> None:
         super().__init__(settings)
-        self._events = StateEvents()
-        self._events.enabled = self.settings.triggers_enabled
-        self._store: Store = MemoryStore()
+        self._events = StateEvents(enabled=self.settings.triggers_enabled)
+        self._given = store
+        self._store: Store = store or MemoryStore()
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Open the store; stop telling functions at the end."""
+        """Open the store; at the end deliver the events that wait, then close it."""
         self._events.bus = self.bus
         kv = self.settings.adapter.config
-        try:
-            if kv.store_method == "in_memory":
-                yield
-                return
-            store = SqliteStore(os.path.join(kv.file_path, "state.db"))
+        if self._given is not None or kv.store_method == "in_memory":
             try:
-                opening = store.opened()
-                await opening.__aenter__()
-            except (sqlite3.Error, OSError) as error:
-                raise ConfigError(f"state: the store {kv.file_path} cannot be opened: {error}") from error
-            try:
-                self._store = store
                 yield
             finally:
-                await opening.__aexit__(None, None, None)
+                await self._events.stop()
+            return
+        store = SqliteStore(kv.file_path)
+        opening = store.opened()
+        try:
+            await opening.__aenter__()
+        except StoreError as error:
+            raise ConfigError(f"state: the store {kv.file_path} cannot be opened: {error}") from error
+        self._store = store
+        try:
+            yield
         finally:
-            await self._events.stop()
+            try:
+                await self._events.stop()
+            finally:
+                await opening.__aexit__(None, None, None)
 
     def trigger_types(self) -> list[TriggerType]:
         """Provide the `state` trigger."""
         return [self._events.trigger_type()]
 
+    async def drain(self) -> None:
+        """Deliver the events that wait."""
+        await self._events.drain()
+
     @function("state::get")
-    async def get(self, scope: Scope, key: Key) -> Json | None:
+    async def get(self, address: Address) -> Json | None:
         """Return a value, null if there is none.
 
-        Args:
-            scope: Group of keys.
-            key: Name inside the scope.
+        Raises:
+            GetFailed: The store could not be read.
         """
-        found = self._store.get(scope, key)
+        try:
+            found = self._store.get(address.scope, address.key)
+        except StoreError as error:
+            raise GetFailed(f"{address.scope}/{address.key} could not be read: {error}") from error
         return None if found is None else Json(found)
 
     @function("state::set")
@@ -146,25 +131,31 @@ class StateWorker(Worker):
         """Keep a value; answers the old and the new one.
 
         Raises:
+            SetFailed: The store could not keep it; the old value stays.
             ValueTooLarge: It is larger than the configured limit; nothing was stored.
-            InvalidPayload: There is no value.
+            InvalidPayload: There is no value, or it has a number no JSON reader could read back.
         """
         value = request.value if request.value is not msgspec.UNSET else request.data
         if value is msgspec.UNSET:
             raise InvalidPayload("Failed to deserialize input for function `state::set`: missing field `value`")
-        data = self._check_size(request.key, bytes(value))
-        old, _ = await self._write(request.scope, request.key, lambda _: data)
+        data = self._check_size(request.key, bytes(value))  # a copy: the value pins the frame it came in
+        try:
+            decode(data)
+        except InvalidPayload as error:
+            raise InvalidPayload(
+                f"Failed to deserialize input for function `state::set`: {error.message} - at `$.value`"
+            ) from error
+        old, _ = await self._write(SetFailed, request.scope, request.key, lambda _: data)
         return Changed(_value(old), Json(data))
 
     @function("state::delete")
-    async def delete(self, scope: Scope, key: Key) -> Json | None:
+    async def delete(self, address: Address) -> Json | None:
         """Remove a value and answer it, null if there was none.
 
-        Args:
-            scope: Group of keys.
-            key: Name inside the scope.
+        Raises:
+            DeleteFailed: The store could not remove it; it stays.
         """
-        old, _ = await self._write(scope, key, lambda _: None, deleted=True)
+        old, _ = await self._write(DeleteFailed, address.scope, address.key, lambda _: None, deleted=True)
         return _value(old)
 
     @function("state::update")
@@ -177,16 +168,21 @@ class StateWorker(Worker):
             ops: set, merge, increment, decrement, append, remove; a failing one is reported and changes nothing.
 
         Raises:
+            UpdateFailed: The store could not keep the outcome; the old value stays.
             ValueTooLarge: The outcome is larger than the configured limit; nothing was stored.
         """
         errors: list[OperationError] = []
 
         def change(old: bytes | None) -> bytes:
-            value, found = apply(None if old is None else msgspec.json.decode(old), ops, exists=old is not None)
-            errors[:] = found
-            return self._check_size(key, msgspec.json.encode(value))
+            try:
+                before: Any = None if old is None else msgspec.json.decode(old)
+                value, errors[:] = apply(before, ops, exists=old is not None)
+                data = msgspec.json.encode(value)
+            except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+                raise UpdateFailed(f"the value of {scope}/{key} cannot be changed: {error}") from error
+            return self._check_size(key, data)
 
-        old, new = await self._write(scope, key, change)
+        old, new = await self._write(UpdateFailed, scope, key, change)
         return Updated(_value(old), _value(new), errors)
 
     @function("state::list")
@@ -195,22 +191,43 @@ class StateWorker(Worker):
 
         Args:
             scope: Group of keys.
+
+        Raises:
+            ListFailed: The store could not be read.
         """
-        return [Json(value) for _, value in self._store.items(scope)]
+        return [Json(value) for value in _read(ListFailed, self._store.values, scope)]
 
     @function("state::list_keys")
-    async def list_keys(self, scope: Scope) -> dict[str, Any]:
-        """Return the keys of a scope.
+    async def list_keys(self, scope: Scope) -> Keys:
+        """Return the keys of a scope, in the order in which they were first written.
 
         Args:
             scope: Group of keys.
+
+        Raises:
+            ListFailed: The store could not be read.
         """
-        return {"keys": [key for key, _ in self._store.items(scope)]}
+        return Keys(_read(ListFailed, self._store.keys, scope))
+
+    @function("state::list_entries")
+    async def list_entries(self, request: ListEntriesRequest) -> Page:
+        """Return a page of keys and values; a caller who follows next_cursor sees each key exactly once.
+
+        Raises:
+            InvalidCursor: It does not belong to this scope of this store.
+            RowTooLarge: One entry alone has more than max_bytes.
+            ListFailed: The store could not be read.
+        """
+        return _read(ListFailed, page, self._store, request)
 
     @function("state::list_groups")
-    async def list_groups(self) -> dict[str, Any]:
-        """Return the scopes that have keys, sorted."""
-        return {"groups": self._store.scopes()}
+    async def list_groups(self) -> Groups:
+        """Return the scopes that have keys, sorted.
+
+        Raises:
+            ListGroupsFailed: The store could not be read.
+        """
+        return Groups(_read(ListGroupsFailed, self._store.scopes))
 
     def _check_size(self, key: str, data: bytes) -> bytes:
         limit = self.settings.max_value_bytes
@@ -222,12 +239,25 @@ class StateWorker(Worker):
         return data
 
     async def _write(
-        self, scope: str, key: str, change: Change, *, deleted: bool = False
-    ) -> tuple[bytes | None, bytes | None]:
-        self._events.check_room()
-        return await self._store.write(
-            scope, key, change, lambda old, new: self._events.written(scope, key, old, new, deleted=deleted)
-        )
+        self, failed: type[LinklyError], scope: str, key: str, change: Change, *, deleted: bool = False
+    ) -> Outcome:
+        events, cause = self._events, current_invocation.get()
+        events.check_room(scope, key)
+
+        def written(old: bytes | None, new: bytes | None) -> None:
+            events.written(scope, key, old, new, deleted=deleted, cause=cause)
+
+        try:
+            return await self._store.write(scope, key, change, written)
+        except StoreError as error:
+            raise failed(f"nothing was changed at {scope}/{key}: {error}") from error
+
+
+def _read(failed: type[LinklyError], read: Callable[..., T], *arguments: Any) -> T:
+    try:
+        return read(*arguments)
+    except StoreError as error:
+        raise failed(f"the state could not be read: {error}") from error
 
 
 def _value(data: bytes | None) -> Json | None:

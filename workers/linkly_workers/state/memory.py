@@ -1,0 +1,121 @@
+"""The store that keeps everything in memory and nothing for longer.
+
+A scope is a dict, plus two flat arrays that remember in which order its keys came: 16 bytes a key, and a page of
+`state::list_entries` finds its start by bisection instead of walking the dict.
+"""
+
+from __future__ import annotations
+
+import secrets
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator
+
+from linkly_workers.state.store import Change, Outcome, Written
+
+
+class _Scope:
+    """The values of one scope, and their order.
+
+    A deleted key leaves its row in `positions` and `keys` behind; once a fifth of the rows are such left-overs, they
+    are swept. `again` says which row counts for a key that was deleted and came back before a sweep.
+    """
+
+    __slots__ = ("again", "gone", "keys", "positions", "values")
+
+    def __init__(self) -> None:
+        self.values: dict[str, bytes] = {}
+        self.positions = array("q")
+        self.keys: list[str] = []
+        self.gone: set[str] = set()
+        self.again: dict[str, int] = {}
+
+    def put(self, key: str, value: bytes, position: int) -> None:
+        if key not in self.values:
+            self.positions.append(position)
+            self.keys.append(key)
+            if key in self.gone:
+                self.again[key] = position
+        self.values[key] = value
+
+    def remove(self, key: str) -> None:
+        if self.values.pop(key, None) is None:
+            return
+        self.gone.add(key)
+        self.again.pop(key, None)
+        if (len(self.keys) - len(self.values)) * 5 > len(self.keys):
+            self._sweep()
+
+    def after(self, position: int) -> Iterator[tuple[int, str, bytes]]:
+        for index in range(bisect_right(self.positions, position), len(self.keys)):
+            found, key = self.positions[index], self.keys[index]
+            value = self.values.get(key)
+            if value is not None and (key not in self.gone or self.again[key] == found):
+                yield found, key, value
+
+    def _sweep(self) -> None:
+        rows = [(position, key) for position, key, _ in self.after(-1)]
+        self.positions = array("q", [position for position, _ in rows])
+        self.keys = [key for _, key in rows]
+        self.gone.clear()
+        self.again.clear()
+
+
+class MemoryStore:
+    """Keeps everything in memory."""
+
+    def __init__(self) -> None:
+        self._scopes: dict[str, _Scope] = {}
+        self.identity = secrets.token_bytes(16)
+        self.last_position = 0
+
+    def get(self, scope: str, key: str) -> bytes | None:  # noqa: D102
+        found = self._scopes.get(scope)
+        return None if found is None else found.values.get(key)
+
+    def values(self, scope: str) -> list[bytes]:  # noqa: D102
+        found = self._scopes.get(scope)
+        return [] if found is None else list(found.values.values())
+
+    def keys(self, scope: str) -> list[str]:  # noqa: D102
+        found = self._scopes.get(scope)
+        return [] if found is None else list(found.values)
+
+    def count(self, scope: str) -> int:  # noqa: D102
+        found = self._scopes.get(scope)
+        return 0 if found is None else len(found.values)
+
+    def after(self, scope: str, position: int) -> Iterator[tuple[int, str, bytes]]:  # noqa: D102
+        found = self._scopes.get(scope)
+        return iter(()) if found is None else found.after(position)
+
+    def scopes(self) -> list[str]:  # noqa: D102
+        return sorted(self._scopes)
+
+    async def write(self, scope: str, key: str, change: Change, written: Written) -> Outcome:  # noqa: D102
+        old = self.get(scope, key)
+        new = change(old)
+        self.put(scope, key, new, self.last_position + 1)
+        written(old, new)
+        return old, new
+
+    def put(self, scope: str, key: str, value: bytes | None, position: int) -> None:
+        """Keep a value, or forget it.
+
+        Args:
+            scope: Group of keys.
+            key: Name inside the scope.
+            value: `None` to forget it.
+            position: Where a new key stands; larger than any before. A key that is there keeps its own.
+        """
+        found = self._scopes.get(scope)
+        if value is None:
+            if found is not None:
+                found.remove(key)
+                if not found.values:
+                    del self._scopes[scope]
+            return
+        if found is None:
+            found = self._scopes[scope] = _Scope()
+        found.put(key, value, position)
+        self.last_position = max(self.last_position, position)

@@ -1,0 +1,87 @@
+"""Pages of a scope: `state::list_entries`.
+
+A cursor is the position of the last key that was handed out. A key keeps its position until it is deleted, and a new
+one comes last, so a caller who follows the cursors sees each key that is there throughout exactly once, whatever
+others write meanwhile; a key that comes or goes meanwhile may be seen or not, and every value is the newest one. No
+snapshot is kept: a cursor costs the store nothing, never expires, works any number of times, and with a store on disk
+after a restart too.
+
+A cursor is signed with the store's identity: one of another scope or another store is refused, never misread.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import struct
+
+import msgspec
+
+from linkly import Json
+from linkly_workers.state.errors import InvalidCursor, RowTooLarge
+from linkly_workers.state.shapes import Entry, ListEntriesRequest, Page
+from linkly_workers.state.store import Store
+
+_PLACE = struct.Struct(">QQ")
+_SIGNATURE_BYTES = 8
+_ENTRY_BYTES = len('{"key":,"value":},')
+
+
+def page(store: Store, request: ListEntriesRequest) -> Page:
+    """Return the page that starts where `request.cursor` points.
+
+    Raises:
+        InvalidCursor: It does not belong to this scope of this store.
+        RowTooLarge: The page's first entry alone has more than `max_bytes`.
+    """
+    position, offset = _read(store, request)
+    entries: list[Entry] = []
+    size, done = 0, True
+    for found, key, value in store.after(request.scope, position):
+        entry_size = len(msgspec.json.encode(key)) + len(value) + _ENTRY_BYTES
+        if len(entries) == request.limit or (entries and size + entry_size > request.max_bytes):
+            done = False
+            break
+        if entry_size > request.max_bytes:
+            raise RowTooLarge(
+                f"the entry of key `{key}` has {entry_size} bytes, max_bytes is {request.max_bytes}; ask for more, "
+                "or go on behind it with the cursor in the details and read it with state::get",
+                details={
+                    "key": key,
+                    "bytes": entry_size,
+                    "max_bytes": request.max_bytes,
+                    "next_cursor": _cursor(store, request.scope, found, offset + 1),
+                },
+            )
+        entries.append(Entry(key, Json(value)))
+        size += entry_size
+        position = found
+    following = None if done else _cursor(store, request.scope, position, offset + len(entries))
+    return Page(entries, following, done, offset, store.count(request.scope))
+
+
+def _read(store: Store, request: ListEntriesRequest) -> tuple[int, int]:
+    if request.cursor is None:
+        return -1, 0
+    try:
+        data = base64.b64decode(request.cursor.encode("ascii"), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        data = b""
+    place, signature = data[: _PLACE.size], data[_PLACE.size :]
+    if len(place) < _PLACE.size or signature != _signature(store, request.scope, place):
+        raise InvalidCursor(
+            f"the cursor was not made by this store for scope `{request.scope}`; start again without a cursor"
+        )
+    position, offset = _PLACE.unpack(place)
+    return position, offset
+
+
+def _cursor(store: Store, scope: str, position: int, offset: int) -> str:
+    place = _PLACE.pack(position, offset)
+    return base64.urlsafe_b64encode(place + _signature(store, scope, place)).decode()
+
+
+def _signature(store: Store, scope: str, place: bytes) -> bytes:
+    text = place + scope.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, key=store.identity, digest_size=_SIGNATURE_BYTES).digest()

@@ -1,0 +1,155 @@
+"""What the state worker is told: its settings, requests and answers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from linkly import Json, Settings
+from linkly_workers._update_ops import Operation, OperationError
+
+Scope = Annotated[str, msgspec.Meta(examples=["greetings"])]
+Key = Annotated[str, msgspec.Meta(examples=["hello"])]
+Operations = Annotated[list[Operation], msgspec.Meta(examples=[[{"type": "increment", "path": "times", "by": 1}]])]
+SaveInterval = Annotated[int, msgspec.Meta(ge=100, le=3_600_000)]
+
+DEFAULT_FOLDER = "kv_store_data.db"
+
+
+class KvSettings(Settings):
+    """Where values are kept.
+
+    Attributes:
+        store_method: `in_memory`, or `file_based`: answered when it is on disk.
+        file_path: A folder, for `file_based`.
+        save_interval_ms: Understood, without effect: nothing waits for an interval, every write is on disk before
+            it is answered.
+    """
+
+    store_method: Literal["in_memory", "file_based"] = "in_memory"
+    file_path: Annotated[str, msgspec.Meta(min_length=1)] = DEFAULT_FOLDER
+    save_interval_ms: SaveInterval | None = None
+
+
+class AdapterSettings(Settings):
+    """The store; `kv` is the only one."""
+
+    name: str = "kv"
+    config: KvSettings = msgspec.field(default_factory=KvSettings)
+
+    def __post_init__(self) -> None:
+        if self.name != "kv":
+            raise ValueError(f"adapter name: there is no state adapter `{self.name}`; `kv` is the only one")
+
+
+class StateSettings(Settings):
+    """Settings of the state worker.
+
+    Attributes:
+        adapter: The store.
+        triggers_enabled: Whether writes run functions.
+        max_value_bytes: Values with a longer JSON text are refused; `None`: no limit.
+        save_interval_ms: As in `KvSettings`, where older configs have it.
+    """
+
+    adapter: AdapterSettings = msgspec.field(default_factory=AdapterSettings)
+    triggers_enabled: bool = True
+    max_value_bytes: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    save_interval_ms: SaveInterval | None = None
+
+
+class Address(msgspec.Struct):
+    """Where a value is.
+
+    Attributes:
+        scope: Group of keys.
+        key: Name inside the scope.
+    """
+
+    scope: Scope
+    key: Key
+
+
+class SetRequest(msgspec.Struct):
+    """A value to keep.
+
+    Attributes:
+        scope: Group of keys.
+        key: Name inside the scope.
+        value: Any JSON value.
+        data: Older name of value.
+    """
+
+    scope: Scope
+    key: Key
+    value: Annotated[Json | msgspec.UnsetType, msgspec.Meta(examples=[{"to": "world"}])] = msgspec.UNSET
+    data: Json | msgspec.UnsetType = msgspec.UNSET
+
+
+class ListEntriesRequest(msgspec.Struct):
+    """Which page of a scope is wanted.
+
+    Attributes:
+        scope: Group of keys.
+        cursor: What the page before answered as next_cursor; none: the first page.
+        limit: Entries on the page at most.
+        max_bytes: Bytes of JSON text of the page's entries at most.
+    """
+
+    scope: Scope
+    cursor: str | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
+    max_bytes: Annotated[int, msgspec.Meta(ge=256, le=8_000_000)] = 1_000_000
+
+
+class Changed(msgspec.Struct):
+    """A value before and after."""
+
+    old_value: Any
+    new_value: Any
+
+
+class Updated(msgspec.Struct, omit_defaults=True):
+    """A value before and after, and the operations that did nothing."""
+
+    old_value: Any
+    new_value: Any
+    errors: list[OperationError] = []
+
+
+class Keys(msgspec.Struct):
+    """The keys of a scope, in the order in which they were first written."""
+
+    keys: list[str]
+
+
+class Groups(msgspec.Struct):
+    """The scopes that have keys, sorted."""
+
+    groups: list[str]
+
+
+class Entry(msgspec.Struct):
+    """One key and its value."""
+
+    key: str
+    value: Any
+
+
+class Page(msgspec.Struct):
+    """Some entries of a scope.
+
+    Attributes:
+        entries: In the order in which the keys were first written.
+        next_cursor: Gets the page behind this one; null when there is none.
+        done: Whether this is the last page.
+        offset: How many entries the pages before this one had.
+        total: How many keys the scope has now.
+    """
+
+    entries: list[Entry]
+    next_cursor: str | None
+    done: bool
+    offset: int
+    total: int

@@ -1,0 +1,284 @@
+"""The store that keeps everything in one SQLite file, and a copy of it in memory; a write is answered from disk.
+
+One batch is on its way to the disk at a time. What is asked for meanwhile waits; then the changes of all who wait are
+worked out on the loop's thread, one after another on top of the copy, and written as **one** statement that has each
+key once: a thousand increments of one key are one row. When the batch is on disk the copy follows, the events are
+told and the callers answered, in the order in which they asked. So a read, which is answered from the copy, sees every
+answered write and none that may still fail, and no change ever builds on a write that failed.
+
+If a batch cannot be written, its writes are tried one by one, and only those that fail are refused.
+
+The file belongs to one engine at a time (its copy would not see the other's writes): `state.lock` says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import os
+import secrets
+import sqlite3
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import msgspec
+
+from linkly.errors import Overloaded
+from linkly_workers._sqlite import GroupCommitWriter
+from linkly_workers.state.errors import StoreError
+from linkly_workers.state.memory import MemoryStore
+from linkly_workers.state.store import Change, Outcome, Written
+
+log = logging.getLogger("linkly.state")
+
+WAITING_LIMIT = 100_000
+"""Writes that may wait for the disk; more are refused with `Overloaded`."""
+
+BATCH_WRITES, BATCH_BYTES = 1024, 4 * 1024 * 1024
+"""What one batch takes at most, so that the loop and the first of its callers do not wait for long."""
+
+JSON_BYTES = 1024 * 1024
+"""A batch up to this size travels as one JSON text; a larger one row by row, so that it is not copied again."""
+
+TABLES = (
+    "CREATE TABLE IF NOT EXISTS state (position INTEGER PRIMARY KEY AUTOINCREMENT, scope TEXT NOT NULL, "
+    "key TEXT NOT NULL, value BLOB NOT NULL, UNIQUE (scope, key))",
+    "CREATE TABLE IF NOT EXISTS state_identity (identity BLOB NOT NULL)",
+)
+# A row without a position is of a key that is there already: it keeps its own.
+_UPSERT = (
+    "INSERT INTO state (position, scope, key, value) VALUES (?, ?, ?, ?) "
+    "ON CONFLICT (scope, key) DO UPDATE SET value = excluded.value"
+)
+_UPSERT_ALL = (
+    "INSERT INTO state (position, scope, key, value) "
+    "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), "
+    "CAST(json_extract(value, '$[3]') AS BLOB) FROM json_each(?) WHERE true "
+    "ON CONFLICT (scope, key) DO UPDATE SET value = excluded.value"
+)
+_DELETE = "DELETE FROM state WHERE scope = ? AND key = ?"
+
+
+class _Write:
+    """One write that waits for the disk."""
+
+    __slots__ = ("change", "future", "key", "new", "old", "position", "scope", "written")
+
+    def __init__(self, scope: str, key: str, change: Change, written: Written, future: asyncio.Future[Outcome]) -> None:
+        self.scope = scope
+        self.key = key
+        self.change = change
+        self.written = written
+        self.future = future
+        self.old: bytes | None = None
+        self.new: bytes | None = None
+        self.position = 0
+
+
+class _Batch:
+    """Writes that share one statement, their changes worked out."""
+
+    def __init__(self) -> None:
+        self.writes: list[_Write] = []
+        self.values: dict[tuple[str, str], bytes | None] = {}
+        self.positions: dict[tuple[str, str], int] = {}
+        self.deleted: set[tuple[str, str]] = set()
+        self.bytes = 0
+
+    def add(self, write: _Write, memory: MemoryStore) -> None:
+        """Work out a write on top of the others; what its change raises goes to its caller alone."""
+        address = (write.scope, write.key)
+        write.old = self.values[address] if address in self.values else memory.get(*address)
+        try:
+            write.new = write.change(write.old)
+        except Exception as error:
+            write.future.set_exception(error)
+            return
+        if write.new is None:
+            if write.old is not None and self.positions.pop(address, None) is None:
+                self.deleted.add(address)  # it is on disk
+        elif write.old is None:
+            # Every write has a number of its own, so positions are in the order of the writes.
+            write.position = memory.last_position + len(self.writes) + 1
+            self.positions[address] = write.position
+        self.values[address] = write.new
+        self.bytes += len(write.scope) + len(write.key) + len(write.new or b"")
+        self.writes.append(write)
+
+    def run(self, connection: sqlite3.Connection) -> None:
+        """Write what the batch comes to; runs on the writing thread."""
+        if self.deleted:
+            connection.executemany(_DELETE, self.deleted)
+        rows = [
+            (self.positions.get(address), *address, value)
+            for address, value in self.values.items()
+            if value is not None
+        ]
+        if not rows:
+            return
+        if self.bytes <= JSON_BYTES and not any("\0" in scope or "\0" in key for _, scope, key, _ in rows):
+            # One statement, not one a row: sqlite3 gives the GIL away and has to win it back for each.
+            texts = [(position, scope, key, str(value, "utf-8")) for position, scope, key, value in rows]
+            connection.execute(_UPSERT_ALL, (msgspec.json.encode(texts).decode(),))
+        else:  # SQLite's JSON functions end a text at its first NUL
+            connection.executemany(_UPSERT, rows)
+
+
+class SqliteStore:
+    """Keeps everything in one file of a folder.
+
+    Args:
+        folder: Made on first use.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._writer = GroupCommitWriter(os.path.join(folder, "state.db"))
+        self._memory = MemoryStore()
+        self._waiting: deque[_Write] = deque()
+        self._flushing: asyncio.Task[None] | None = None
+        self._open = False
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Read what is there and keep the file open; at the end write what still waits.
+
+        Raises:
+            StoreError: It cannot be opened, or another engine has it.
+        """
+        try:
+            lock = _locked(self._folder)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(str(error)) from error
+        with closing(lock):
+            try:
+                await self._writer.__aenter__()
+            except (sqlite3.Error, OSError) as error:
+                raise StoreError(str(error)) from error
+            try:
+                await self._read()
+                self._open = True
+                yield
+            finally:
+                self._open = False
+                if self._flushing is not None:
+                    await asyncio.wait([self._flushing])
+                await self._writer.__aexit__(None, None, None)
+
+    async def _read(self) -> None:
+        execute = self._writer.execute
+        try:
+            for table in TABLES:
+                await execute(table)
+            await execute(
+                "INSERT INTO state_identity SELECT ? WHERE NOT EXISTS (SELECT 1 FROM state_identity)",
+                (secrets.token_bytes(16),),
+            )
+            self._memory.identity = (await execute("SELECT identity FROM state_identity")).rows[0][0]
+            for position, scope, key, value in (await execute("SELECT * FROM state ORDER BY position")).rows:
+                self._memory.put(scope, key, bytes(value), position)
+            # Positions of deleted keys are not given away again: a cursor may stand on one.
+            used = (await execute("SELECT max(seq) FROM sqlite_sequence WHERE name = 'state'")).rows[0][0]
+            self._memory.last_position = max(self._memory.last_position, used or 0)
+        except (sqlite3.Error, OSError, TypeError, ValueError) as error:
+            raise StoreError(str(error)) from error
+
+    @property
+    def identity(self) -> bytes:  # noqa: D102
+        return self._memory.identity
+
+    def get(self, scope: str, key: str) -> bytes | None:  # noqa: D102
+        return self._memory.get(scope, key)
+
+    def values(self, scope: str) -> list[bytes]:  # noqa: D102
+        return self._memory.values(scope)
+
+    def keys(self, scope: str) -> list[str]:  # noqa: D102
+        return self._memory.keys(scope)
+
+    def count(self, scope: str) -> int:  # noqa: D102
+        return self._memory.count(scope)
+
+    def after(self, scope: str, position: int) -> Iterator[tuple[int, str, bytes]]:  # noqa: D102
+        return self._memory.after(scope, position)
+
+    def scopes(self) -> list[str]:  # noqa: D102
+        return self._memory.scopes()
+
+    async def write(self, scope: str, key: str, change: Change, written: Written) -> Outcome:  # noqa: D102
+        if not self._open:
+            raise StoreError("the store is closed")
+        if len(self._waiting) >= WAITING_LIMIT:
+            raise Overloaded(f"{len(self._waiting)} writes wait for the disk; nothing was written, try again later")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Outcome] = loop.create_future()
+        self._waiting.append(_Write(scope, key, change, written, future))
+        if self._flushing is None:
+            # An empty context: what it does is not part of the call that happened to come first.
+            self._flushing = loop.create_task(self._flush(), context=contextvars.Context())
+        return await future
+
+    async def _flush(self) -> None:
+        try:
+            while self._waiting:
+                await self._commit(self._next_batch())
+        finally:
+            self._flushing = None
+
+    def _next_batch(self) -> _Batch:
+        batch = _Batch()
+        while self._waiting and len(batch.writes) < BATCH_WRITES and batch.bytes < BATCH_BYTES:
+            write = self._waiting.popleft()
+            if not write.future.done():  # cancelled before anything was done for it
+                batch.add(write, self._memory)
+        return batch
+
+    async def _commit(self, batch: _Batch) -> None:
+        if not batch.writes:
+            return
+        try:
+            await self._writer.run(batch.run)
+        except Exception as error:
+            if len(batch.writes) > 1:
+                await self._commit_singly(batch.writes)
+            elif not batch.writes[0].future.done():
+                batch.writes[0].future.set_exception(StoreError(f"{error} ({self._folder})"))
+            return
+        for write in batch.writes:
+            self._memory.put(write.scope, write.key, write.new, write.position)
+            write.written(write.old, write.new)
+            if not write.future.done():
+                write.future.set_result((write.old, write.new))
+
+    async def _commit_singly(self, writes: list[_Write]) -> None:
+        for write in writes:
+            if write.future.done():
+                continue
+            batch = _Batch()
+            batch.add(write, self._memory)
+            await self._commit(batch)
+
+
+def _locked(folder: str) -> sqlite3.Connection:
+    """Keep other engines out, for as long as the connection is open; a process that dies lets go by itself.
+
+    Raises:
+        sqlite3.OperationalError: Another engine is in.
+        OSError: The folder cannot be made.
+    """
+    os.makedirs(folder, exist_ok=True)
+    foreign = [path.name for path in Path(folder).glob("*.bin")]
+    if foreign:
+        log.warning("%s has %d files that iii wrote (%s, ...): they are not read", folder, len(foreign), foreign[0])
+    lock = sqlite3.connect(os.path.join(folder, "state.lock"), timeout=0, isolation_level=None)
+    try:
+        lock.execute("BEGIN EXCLUSIVE")
+    except sqlite3.OperationalError as error:
+        lock.close()
+        if "locked" not in str(error):
+            raise
+        raise sqlite3.OperationalError("another engine is using it; give each engine a folder of its own") from error
+    return lock
