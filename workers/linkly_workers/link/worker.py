@@ -1,116 +1,105 @@
-"""Short links: kept in the database, cached in state scope `links`, every click counted before its redirect.
+"""Short links: kept in a store, cached in state scope `links`, every click counted before its redirect.
 
-The database is the truth. State is a cache in front of it: it is written after the database and a miss falls back.
-A click is one transaction: a row in `clicks`, and `clicks = clicks + 1` on the link's row, in SQL, so that concurrent
-clicks never overwrite each other.
+The store (`store.py`) is the truth: a database by default. State is a cache in front of it (`cache.py`). The functions
+are here, what they look like over HTTP is in `pages.py`, what both do in `links.py`.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, ClassVar, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
-from linkly import HttpRequest, HttpResponse, Settings, Worker, function, http
-from linkly.errors import HandlerFailed, LinklyError
-from linkly_workers.link.codes import LENGTH, check_code, make_code
-from linkly_workers.link.urls import InvalidUrl, check_url
-
-SCOPE = "links"
-ATTEMPTS = 20
-NO_STORE = "private, no-store"
-
-Code = Annotated[str, msgspec.Meta(examples=["demo"])]
-
-SCHEMA = (
-    "CREATE TABLE IF NOT EXISTS links (code TEXT PRIMARY KEY, url TEXT NOT NULL, created_at TEXT NOT NULL, "
-    "clicks INTEGER NOT NULL DEFAULT 0)",
-    "CREATE TABLE IF NOT EXISTS clicks (id INTEGER PRIMARY KEY AUTOINCREMENT, code TEXT NOT NULL, "
-    "clicked_at TEXT NOT NULL)",
-    "CREATE INDEX IF NOT EXISTS clicks_by_code ON clicks (code, clicked_at)",
+from linkly import Settings, function
+from linkly.errors import ConfigError
+from linkly_workers.link.codes import MAX_LENGTH
+from linkly_workers.link.database import DatabaseStore
+from linkly_workers.link.links import Links
+from linkly_workers.link.memory import MemoryStore
+from linkly_workers.link.pages import LinkPages
+from linkly_workers.link.shapes import (
+    Code,
+    Create,
+    Days,
+    Deleted,
+    Import,
+    Imported,
+    Link,
+    LinkPage,
+    ListRequest,
+    RecordClick,
+    Recorded,
+    Resolved,
+    Stats,
+    Update,
+    Verification,
 )
-
-
-class CodeTaken(LinklyError):
-    """The chosen code leads somewhere already."""
-
-    code = "CODE_TAKEN"
+from linkly_workers.link.store import LinkStore, Outcome
 
 
 class LinkSettings(Settings):
     """Settings of the link shortener.
 
     Attributes:
-        db: Database of the `database` worker.
+        store: Where links and clicks are kept: in a database of the `database` worker, or in memory only.
+        db: Which database.
+        count: When a redirect's click is counted: before the redirect is answered, or at the same time.
+        code_length: Characters of a generated code; it grows by itself when short codes run out.
+        base_url: Where this shortener is reached, for QR codes; a link that leads there is refused.
+        own_hosts: Further host names of this shortener; a link that leads there is refused.
+        allow_private_targets: Allow links into this machine and its networks.
     """
 
+    store: Literal["database", "memory"] = "database"
     db: str = "primary"
+    count: Literal["before_redirect", "in_background"] = "before_redirect"
+    code_length: Annotated[int, msgspec.Meta(ge=1, le=MAX_LENGTH)] = 6
+    base_url: str | None = None
+    own_hosts: list[str] = []
+    allow_private_targets: bool = False
 
 
-class Create(msgspec.Struct):
-    """A link to make.
-
-    Attributes:
-        url: Where it leads; https:// is put in front of an address without a scheme.
-        code: The short code; six random characters if it is left out.
-    """
-
-    url: Annotated[str, msgspec.Meta(examples=["https://example.com"])]
-    code: str | None = None
-
-
-class Link(msgspec.Struct):
-    """A short link.
-
-    Attributes:
-        code: Its short code.
-        url: Where it leads.
-    """
-
-    code: str
-    url: str
-
-
-class Resolved(msgspec.Struct):
-    """Where a code leads, null if it leads nowhere."""
-
-    url: str | None
-
-
-class Click(msgspec.Struct):
-    """A click to count.
-
-    Attributes:
-        code: The short code.
-        clicked_at: RFC 3339 time; now if it is left out.
-    """
-
-    code: Code
-    clicked_at: str | None = None
-
-
-class LinkWorker(Worker):
+class LinkWorker(LinkPages):
     """Creates, resolves and counts short links."""
 
     name = "link"
     settings_type: ClassVar[type[Settings]] = LinkSettings
     settings: LinkSettings
 
+    def __init__(self, settings: LinkSettings | None = None) -> None:
+        super().__init__(settings)
+        self._own_hosts = {host.lower().rstrip(".") for host in self.settings.own_hosts}
+        self.base_url = self.settings.base_url
+        if self.base_url is not None:
+            parts = urlsplit(self.base_url)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ConfigError(f"link: base_url `{self.base_url}` is no address such as https://s.example")
+            self._own_hosts.add(parts.hostname)
+        self.count_first = self.settings.count == "before_redirect"
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Choose the store; at the end let changes that are on their way come to their end."""
+        in_memory = self.settings.store == "memory"
+        self._store: LinkStore = MemoryStore() if in_memory else DatabaseStore(self.bus, self.settings.db)
+        self.links = Links(
+            self.bus,
+            self._store,
+            code_length=self.settings.code_length,
+            own_hosts=self._own_hosts,
+            allow_private=self.settings.allow_private_targets,
+        )
+        try:
+            yield
+        finally:
+            await self.links.close()
+
     async def ready(self) -> None:
-        """Make the two tables, and give tables of an older shape the counter."""
-        await self._transaction([(statement, []) for statement in SCHEMA])
-        columns = await self._query("SELECT name FROM pragma_table_info('links')", [])
-        if "clicks" not in {row["name"] for row in columns}:
-            await self._transaction(
-                [
-                    ("ALTER TABLE links ADD COLUMN clicks INTEGER NOT NULL DEFAULT 0", []),
-                    (
-                        "UPDATE links SET clicks = (SELECT COUNT(*) FROM clicks WHERE clicks.code = links.code)",
-                        [],
-                    ),
-                ]
-            )
+        """Make the tables, or give those of an older version what they lack."""
+        await self.links.open()
 
     @function("link::create")
     async def create(self, request: Create) -> Link:
@@ -120,119 +109,74 @@ class LinkWorker(Worker):
             InvalidUrl: The address cannot be a link's target.
             InvalidCode: The chosen code cannot be used.
             CodeTaken: The chosen code leads somewhere already.
+            KeyReused: The idempotency key came with another request before.
         """
-        url = check_url(request.url)
-        if request.code is not None:
-            code = check_code(request.code)
-            if not await self._insert(code, url):
-                raise CodeTaken(f"code `{code}` is taken; choose another or leave it out", details={"code": code})
-        else:
-            code = await self._insert_generated(url)
-        await self.bus.trigger("state::set", {"scope": SCOPE, "key": code, "value": {"url": url}})
-        return Link(code, url)
+        return await self.links.create(request)
 
     @function("link::resolve")
     async def resolve(self, code: Code) -> Resolved:
-        """Say where a code leads.
+        """Say where a code leads, null if nowhere: unknown, expired, or no clicks left.
 
         Args:
             code: The short code.
         """
-        cached = await self.bus.trigger("state::get", {"scope": SCOPE, "key": code})
-        if cached is not None:
-            return Resolved(cached["url"])
-        rows = await self._query("SELECT url FROM links WHERE code = ?", [code])
-        if not rows:
-            return Resolved(None)
-        await self.bus.trigger("state::set", {"scope": SCOPE, "key": code, "value": {"url": rows[0]["url"]}})
-        return Resolved(rows[0]["url"])
+        return Resolved(await self.links.resolve(code))
+
+    @function("link::update")
+    async def update(self, request: Update) -> Link:
+        """Change where a link leads, or its limits; the next look-up sees it.
+
+        Raises:
+            InvalidUrl: The address cannot be a link's target.
+            NotFound: There is no such link.
+        """
+        return await self.links.update(request)
+
+    @function("link::delete")
+    async def delete(self, code: Code) -> Deleted:
+        """Forget a link and its clicks.
+
+        Args:
+            code: The short code.
+        """
+        return Deleted(await self.links.delete(code))
+
+    @function("link::list")
+    async def list(self, request: ListRequest) -> LinkPage:
+        """List links, newest first, a page at a time.
+
+        Raises:
+            InvalidArguments: The cursor is none that an earlier page gave.
+        """
+        return await self.links.page(request)
+
+    @function("link::stats")
+    async def stats(self, code: Code, days: Days = 30) -> Stats:
+        """Say how a link was used. Bots are counted apart.
+
+        Args:
+            code: The short code.
+            days: How many days, today included, are listed one by one.
+
+        Raises:
+            NotFound: There is no such link.
+        """
+        return await self.links.stats(code, days)
 
     @function("link::record_click")
-    async def record_click(self, request: Click) -> dict[str, bool]:
-        """Count a click; answered when it is on disk. Nothing is counted for a code that leads nowhere."""
-        clicked_at = request.clicked_at or self._now()
-        await self._transaction(
-            [
-                (
-                    "INSERT INTO clicks (code, clicked_at) SELECT code, ? FROM links WHERE code = ?",
-                    [clicked_at, request.code],
-                ),
-                ("UPDATE links SET clicks = clicks + 1 WHERE code = ?", [request.code]),
-            ]
-        )
-        return {"recorded": True}
+    async def record_click(self, request: RecordClick) -> Recorded:
+        """Count a click, once for each click_id; answered when it is on disk."""
+        outcome = await self.links.count(request)
+        if outcome in (Outcome.COUNTED, Outcome.REPEATED):
+            return Recorded(recorded=True)
+        return Recorded(recorded=False, reason=outcome.value)
 
-    @function("link::http_create", triggers=[http("POST", "/links")], metadata={"internal": True})
-    async def http_create(self, request: HttpRequest) -> HttpResponse:
-        """Make a short link from a JSON body: 201, 400 with the reason, 409 when the code is taken."""
-        try:
-            wanted = msgspec.convert(request.body if isinstance(request.body, dict) else {}, _CreateBody)
-        except msgspec.ValidationError as error:
-            return HttpResponse(status_code=400, body={"error": str(error)})
-        if not wanted.url:
-            return HttpResponse(status_code=400, body={"error": 'missing "url"'})
-        try:
-            link = await self.create(Create(wanted.url, wanted.code))
-        except CodeTaken as error:
-            return HttpResponse(status_code=409, body={"error": error.message})
-        except LinklyError as error:
-            if error.code not in (InvalidUrl.code, "INVALID_CODE"):
-                raise
-            return HttpResponse(status_code=400, body={"error": error.message})
-        return HttpResponse(status_code=201, body=link)
+    @function("link::verify")
+    async def verify(self) -> Verification:
+        """Prove that every counter equals its rows."""
+        return await self._store.verify()
 
-    @function("http::redirect", triggers=[http("GET", "/s/:code")])
-    async def redirect(self, request: HttpRequest) -> HttpResponse:
-        """Answer with 302 to the link's target, after the click is counted; 404 for an unknown code."""
-        code = request.path_params["code"]
-        found = await self.bus.trigger("link::resolve", {"code": code}, result_type=Resolved)
-        if found.url is None:
-            return HttpResponse(status_code=404, body={"error": "link not found"})
-        if request.method != "HEAD":
-            await self.bus.trigger("link::record_click", {"code": code})
-        return HttpResponse(status_code=302, headers={"Location": found.url, "Cache-Control": NO_STORE})
-
-    async def _insert_generated(self, url: str) -> str:
-        for attempt in range(ATTEMPTS):
-            # Codes grow when the short ones run out, instead of failing.
-            code = make_code(LENGTH + attempt // 4)
-            if await self._insert(code, url):
-                return code
-        raise HandlerFailed(f"no free code found in {ATTEMPTS} attempts")
-
-    async def _insert(self, code: str, url: str) -> bool:
-        """Insert a link; the race for one code has one winner."""
-        result = await self.bus.trigger(
-            "database::execute",
-            {
-                "db": self.settings.db,
-                "sql": "INSERT INTO links (code, url, created_at) VALUES (?, ?, ?) ON CONFLICT (code) DO NOTHING",
-                "params": [code, url, self._now()],
-            },
-        )
-        return bool(result["affected_rows"])
-
-    async def _query(self, sql: str, params: list[Any]) -> list[dict[str, Any]]:
-        result = await self.bus.trigger("database::query", {"db": self.settings.db, "sql": sql, "params": params})
-        rows: list[dict[str, Any]] = result["rows"]
-        return rows
-
-    async def _transaction(self, statements: list[tuple[str, list[Any]]]) -> None:
-        result = await self.bus.trigger(
-            "database::transaction",
-            {
-                "db": self.settings.db,
-                "statements": [{"sql": sql, "params": params} for sql, params in statements],
-            },
-        )
-        if not result["committed"]:
-            raise HandlerFailed(f"the database did not commit: {result['error']['message']}")
-
-    def _now(self) -> str:
-        now = datetime.fromtimestamp(self.bus.clock.time(), UTC)
-        return now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-class _CreateBody(msgspec.Struct):
-    url: str | None = None
-    code: str | None = None
+    @function("link::import")
+    async def import_links(self, request: Import) -> Imported:
+        """Import links, from a list or as CSV from a channel. What cannot be imported is skipped and named."""
+        return await self.links.import_links(request)

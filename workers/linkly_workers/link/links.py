@@ -1,0 +1,292 @@
+"""What the link shortener does, whoever asks: functions (`worker.py`) and HTTP (`pages.py`) both end here."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import secrets
+from collections.abc import AsyncIterator, Collection
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from linkly import Bus
+from linkly.errors import HandlerFailed, InvalidArguments, LinklyError, NotFound
+from linkly_workers.link.cache import LinkCache
+from linkly_workers.link.codes import CodeMaker, check_code
+from linkly_workers.link.importing import BATCH, csv_rows
+from linkly_workers.link.shapes import (
+    Create,
+    Import,
+    Imported,
+    ImportLink,
+    ImportProblem,
+    Link,
+    LinkDetails,
+    LinkPage,
+    ListRequest,
+    RecordClick,
+    Stats,
+    Update,
+)
+from linkly_workers.link.store import (
+    Changes,
+    Click,
+    CodeTaken,
+    Idempotency,
+    LinkStore,
+    NewLink,
+    Outcome,
+    Position,
+    is_expired,
+    time_text,
+)
+from linkly_workers.link.urls import check_url
+
+ATTEMPTS = 40
+KEY_LIFE = timedelta(days=1)
+PROBLEM_LIMIT = 100
+
+
+class Links:
+    """Links and their clicks.
+
+    Args:
+        bus: Where state and database are.
+        store: The truth.
+        code_length: Characters of a generated code, to start with.
+        own_hosts: Lower-case host names of this shortener, where no link may lead.
+        allow_private: Allow links into this machine and its networks.
+    """
+
+    def __init__(
+        self, bus: Bus, store: LinkStore, *, code_length: int, own_hosts: Collection[str], allow_private: bool
+    ) -> None:
+        self._bus = bus
+        self._store = store
+        self._cache = LinkCache(bus)
+        self._codes = CodeMaker(code_length)
+        self._own_hosts = frozenset(own_hosts)
+        self._allow_private = allow_private
+        self.visitor_secret = b""
+
+    async def open(self) -> None:
+        """Make what is needed, or give what an older version made what it lacks."""
+        await self._store.open()
+        self.visitor_secret = await self._store.secret()
+
+    async def close(self) -> None:
+        """Let changes that are on their way come to their end."""
+        await self._cache.close()
+
+    async def create(self, request: Create, own_host: str | None = None) -> Link:
+        """Make a link.
+
+        Args:
+            request: What is wanted.
+            own_host: Host name by which the shortener was reached, if it was.
+
+        Raises:
+            InvalidUrl: The address cannot be a link's target.
+            InvalidCode: The chosen code cannot be used.
+            CodeTaken: The chosen code leads somewhere already.
+            KeyReused: The idempotency key came with another request before.
+        """
+        link = NewLink(
+            code="" if request.code is None else check_code(request.code),
+            url=self._check_url(request.url, own_host),
+            created_at=self.now(),
+            expires_at=None if request.expires_at is None else time_text(request.expires_at),
+            max_clicks=request.max_clicks,
+        )
+        idempotency = self._idempotency(request)
+        if link.code:
+            made = (await self._store.insert(link, idempotency)).link
+        else:
+            made = await self._insert_generated(link, idempotency)
+        await self._cache.fill(made.code, lambda: self._store.find(made.code))
+        return Link(made.code, made.url, made.expires_at, made.max_clicks)
+
+    async def resolve(self, code: str) -> str | None:
+        """Return where a code leads, `None` if nowhere: unknown, expired, or no clicks left."""
+        cached = await self._cache.get(code)
+        if cached is not None:
+            return None if cached.expires_at is not None and is_expired(cached.expires_at, self.now()) else cached.url
+        link = await self._cache.fill(code, lambda: self._store.find(code))
+        return None if link is None or self.why_not(link) is not None else link.url
+
+    async def find(self, code: str) -> LinkDetails:
+        """Return a link, from the store.
+
+        Raises:
+            NotFound: There is no such link.
+        """
+        link = await self._store.find(code)
+        if link is None:
+            raise _not_found(code)
+        return link
+
+    def why_not(self, link: LinkDetails) -> Outcome | None:
+        """Return why a link leads nowhere, `None` if it does lead somewhere."""
+        if is_expired(link.expires_at, self.now()):
+            return Outcome.EXPIRED
+        if link.max_clicks is not None and link.clicks >= link.max_clicks:
+            return Outcome.EXHAUSTED
+        return None
+
+    async def update(self, request: Update, own_host: str | None = None) -> Link:
+        """Change a link; the next look-up sees it.
+
+        Raises:
+            InvalidUrl: The address cannot be a link's target.
+            NotFound: There is no such link.
+        """
+        expires_at = request.expires_at
+        changes = Changes(
+            url=msgspec.UNSET if request.url is msgspec.UNSET else self._check_url(request.url, own_host),
+            expires_at=time_text(expires_at) if isinstance(expires_at, datetime) else expires_at,
+            max_clicks=request.max_clicks,
+        )
+        link = await self._cache.change(request.code, lambda: self._store.update(request.code, changes))
+        if link is None:
+            raise _not_found(request.code)
+        return Link(link.code, link.url, link.expires_at, link.max_clicks)
+
+    async def delete(self, code: str) -> bool:
+        """Forget a link and its clicks; answer whether there was one."""
+        return await self._cache.change(code, lambda: self._store.delete(code))
+
+    async def page(self, request: ListRequest) -> LinkPage:
+        """Return a page of links, newest first.
+
+        Raises:
+            InvalidArguments: The cursor is none that an earlier page gave.
+        """
+        after = None if request.cursor is None else _position(request.cursor)
+        links = await self._store.page(after, request.limit + 1)
+        page = links[: request.limit]
+        return LinkPage(page, _cursor(page[-1]) if len(links) > len(page) else None)
+
+    async def stats(self, code: str, days: int) -> Stats:
+        """Return how a link was used, day by day for the last `days`.
+
+        Raises:
+            NotFound: There is no such link.
+        """
+        since = datetime.fromtimestamp(self._bus.clock.time(), UTC) - timedelta(days=days - 1)
+        found = await self._store.stats(code, since.date().isoformat())
+        if found is None:
+            raise _not_found(code)
+        return found
+
+    async def count(self, request: RecordClick) -> Outcome:
+        """Count a click, once for each of its ids."""
+        now = self.now()
+        click = Click(
+            code=request.code,
+            click_id=request.click_id or self.click_id(),
+            clicked_at=now if request.clicked_at is None else time_text(request.clicked_at),
+            visitor=request.visitor,
+            referrer=request.referrer,
+            bot=request.bot,
+        )
+        return await self._store.count(click, now)
+
+    async def import_links(self, request: Import) -> Imported:
+        """Import links in batches; what cannot be imported is skipped and named."""
+        result = Imported(0, 0, [])
+        batch: list[tuple[int, NewLink, bool]] = []
+        index = -1
+        async for row in self._rows(request):
+            index += 1
+            try:
+                given = msgspec.convert(row, ImportLink)
+                batch.append((index, self._imported(given), given.code is None))
+            except (LinklyError, msgspec.ValidationError) as error:
+                _skip(result, index, error.message if isinstance(error, LinklyError) else str(error))
+            if len(batch) == BATCH:
+                await self._import_batch(batch, result)
+        await self._import_batch(batch, result)
+        return result
+
+    def click_id(self) -> str:
+        """Make a name for a click: random, and later ones sort later, which keeps their index compact."""
+        return f"{int(self._bus.clock.time() * 1000):011x}{secrets.token_hex(10)}"
+
+    def now(self) -> str:
+        """Return the time as it is kept."""
+        return time_text(self._bus.clock.time())
+
+    async def _rows(self, request: Import) -> AsyncIterator[Any]:
+        for row in request.links:
+            yield row
+        if request.reader is not None:
+            reader = await self._bus.open_reader(request.reader)
+            try:
+                async for row in csv_rows(reader):
+                    yield row
+            finally:
+                await reader.close()
+
+    def _imported(self, given: ImportLink) -> NewLink:
+        code = self._codes.make() if given.code is None else check_code(given.code)
+        expires_at = None if given.expires_at is None else time_text(given.expires_at)
+        return NewLink(code, self._check_url(given.url), self.now(), expires_at, given.max_clicks)
+
+    async def _import_batch(self, batch: list[tuple[int, NewLink, bool]], result: Imported) -> None:
+        inserted = await self._store.insert_many([link for _, link, _ in batch]) if batch else []
+        for (index, link, generated), done in zip(batch, inserted, strict=True):
+            if not done and not generated:
+                _skip(result, index, f"code `{link.code}` is taken")
+                continue
+            if not done:
+                await self._insert_generated(link, None)
+            result.imported += 1
+        batch.clear()
+
+    def _check_url(self, given: str, own_host: str | None = None) -> str:
+        own_hosts = self._own_hosts if own_host is None else self._own_hosts | {own_host}
+        return check_url(given, own_hosts=own_hosts, allow_private=self._allow_private)
+
+    async def _insert_generated(self, link: NewLink, idempotency: Idempotency | None) -> NewLink:
+        for _ in range(ATTEMPTS):
+            link = msgspec.structs.replace(link, code=self._codes.make())
+            try:
+                made = await self._store.insert(link, idempotency)
+            except CodeTaken:
+                self._codes.tell(taken=True)
+            else:
+                self._codes.tell(taken=False)
+                return made.link
+        raise HandlerFailed(f"no free code found in {ATTEMPTS} attempts; set a larger code_length")
+
+    def _idempotency(self, request: Create) -> Idempotency | None:
+        if request.idempotency_key is None:
+            return None
+        asked = msgspec.json.encode([request.url, request.code, request.expires_at, request.max_clicks])
+        before = time_text(self._bus.clock.time() - KEY_LIFE.total_seconds())
+        return Idempotency(request.idempotency_key, hashlib.sha256(asked).hexdigest(), before)
+
+
+def _skip(result: Imported, index: int, reason: str) -> None:
+    result.skipped += 1
+    if len(result.problems) < PROBLEM_LIMIT:
+        result.problems.append(ImportProblem(index, reason))
+
+
+def _not_found(code: str) -> NotFound:
+    return NotFound(f"there is no link `{code}`", details={"code": code})
+
+
+def _cursor(link: LinkDetails) -> str:
+    position = msgspec.json.encode([link.created_at, link.code])
+    return base64.urlsafe_b64encode(position).decode().rstrip("=")
+
+
+def _position(cursor: str) -> Position:
+    try:
+        data = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        return msgspec.json.decode(data, type=tuple[str, str])
+    except (ValueError, msgspec.MsgspecError) as error:
+        raise InvalidArguments(f"cursor {cursor[:64]!r} is none of ours; use next_cursor of the page before") from error
