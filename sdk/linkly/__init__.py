@@ -6,7 +6,7 @@ from linkly.client import Client
 from linkly.context import current
 from linkly.errors import LinklyError
 from linkly.function import Function, function
-from linkly.http import HttpRequest, HttpResponse
+from linkly.http import HttpRequest, HttpResponse, Media
 from linkly.schema import Doc, Settings
 from linkly.trigger import Binding, TriggerDeclaration, TriggerType, http, state, trigger
 from linkly.worker import Worker
@@ -30,6 +30,7 @@ __all__ = [
     "Invocation",
     "Json",
     "LinklyError",
+    "Media",
     "Receipt",
     "Settings",
     "TriggerDeclaration",

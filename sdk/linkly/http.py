@@ -1,4 +1,4 @@
-"""What a function bound to HTTP gets and answers (workers-edge.md 1.5 and 1.8)."""
+"""What a function bound to HTTP gets and answers (workers-edge.md 1.5 and 1.8), and how it says so in OpenAPI."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from linkly.channel import ChannelRef
+from linkly.schema import json_schema
 
 
 class HttpTriggerInfo(msgspec.Struct):
@@ -28,6 +29,7 @@ class HttpRequest(msgspec.Struct, kw_only=True):
         query_params: Last value of each name.
         headers: Lower-case names, last value of each.
         body: The parsed JSON body; `None` if it is absent, not JSON, or of another content type.
+        client_host: Address of the client; behind a proxy that the gateway trusts, what the proxy says it is.
         trigger: Which route fired.
         request_body: Reading end of a channel with the raw bytes, when there is a body.
         response: Writing end of a channel for a streamed response.
@@ -40,6 +42,7 @@ class HttpRequest(msgspec.Struct, kw_only=True):
     query_params: dict[str, str] = {}
     headers: dict[str, str] = {}
     body: Any = None
+    client_host: str = ""
     trigger: HttpTriggerInfo = msgspec.field(default_factory=HttpTriggerInfo)
     request_body: ChannelRef | None = None
     response: ChannelRef | None = None
@@ -58,3 +61,69 @@ class HttpResponse(msgspec.Struct, kw_only=True, omit_defaults=True):
     status_code: int = 200
     headers: dict[str, str] | list[str] = {}
     body: Any | msgspec.UnsetType = msgspec.UNSET
+
+
+class Media(msgspec.Struct, frozen=True):
+    """A body that is not JSON, for `http(answers=...)`.
+
+    Attributes:
+        media_type: For example ``image/svg+xml``.
+        description: One line for people.
+    """
+
+    media_type: str
+    description: str = ""
+
+
+def documentation(
+    *,
+    summary: str | None = None,
+    body: Any = None,
+    query: Any = None,
+    answers: dict[int, Any] | None = None,
+) -> dict[str, Any]:
+    """Return what a route says about itself as plain data, so that it can travel in its trigger's config.
+
+    Args:
+        summary: One line for people.
+        body: Type of the JSON body.
+        query: A Struct, dataclass or TypedDict; its fields are the query parameters.
+        answers: Status -> what its body is: a type (JSON), `Media` (not JSON), `None` (no body), or a tuple of
+            types and `Media` where it may be any of these.
+
+    Returns:
+        ``{"summary": text, "body": schema, "query": schema, "answers": {"200": {media type: schema}}}``, without
+        the keys that were not given. A schema is JSON Schema 2020-12, its definitions in ``$defs``.
+
+    Raises:
+        TypeError: A type has no JSON form, `query` has no fields, or a status is none.
+    """
+    told: dict[str, Any] = {}
+    if summary is not None:
+        told["summary"] = summary
+    if body is not None:
+        told["body"] = json_schema(body)
+    if query is not None:
+        told["query"] = json_schema(query)
+        if "properties" not in told["query"]:
+            raise TypeError(
+                f"query={query!r}: must be a Struct, dataclass or TypedDict whose fields are the parameters"
+            )
+    if answers is not None:
+        told["answers"] = {str(status): _contents(status, answer) for status, answer in answers.items()}
+    return told
+
+
+def _contents(status: int, answer: Any) -> dict[str, Any]:
+    if type(status) is not int or not 100 <= status <= 599:
+        raise TypeError(f"answers: {status!r} is no HTTP status; the keys are 100 to 599")
+    contents: dict[str, Any] = {}
+    for one in answer if isinstance(answer, tuple) else (answer,):
+        if isinstance(one, Media):
+            described = {"description": one.description} if one.description else {}
+            contents[one.media_type] = {"type": "string", **described}
+        elif one is not None:
+            known = contents.get("application/json")
+            schema = json_schema(one)
+            contents["application/json"] = schema if known is None else {"anyOf": [known, schema]}
+    return contents

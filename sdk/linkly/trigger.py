@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from linkly.errors import TriggerRegistrationFailed
+from linkly.http import documentation
 from linkly.schema import json_schema
 
 if TYPE_CHECKING:
@@ -53,8 +54,15 @@ def http(
     condition: str | None = None,
     middleware: tuple[str, ...] = (),
     metadata: dict[str, Any] | None = None,
+    summary: str | None = None,
+    body: Any = None,
+    query: Any = None,
+    answers: dict[int, Any] | None = None,
 ) -> TriggerDeclaration:
     """Run the function for an HTTP request.
+
+    `summary`, `body`, `query` and `answers` appear in the gateway's `/openapi.json` and change nothing else: the
+    function gets an `HttpRequest`, and checks what it needs.
 
     Args:
         method: `GET`, `POST`, ...
@@ -62,12 +70,23 @@ def http(
         condition: Function id; answers literal `false` -> the request is refused with 422.
         middleware: Function ids that run before the function, in this order.
         metadata: Handed to the function with every request.
+        summary: One line for people; default: the function's description.
+        body: Type of the JSON body.
+        query: A Struct whose fields are the query parameters.
+        answers: Status -> type of the JSON body, `None` for no body, `Media("image/png")` for another one, or a
+            tuple of these.
+
+    Raises:
+        TypeError: A type cannot be documented (`linkly.http.documentation`).
     """
     config: dict[str, Any] = {"api_path": path, "http_method": method}
     if condition is not None:
         config["condition_function_id"] = condition
     if middleware:
         config["middleware_function_ids"] = list(middleware)
+    told = documentation(summary=summary, body=body, query=query, answers=answers)
+    if told:
+        config["openapi"] = told
     return TriggerDeclaration(type="http", config=config, metadata=metadata)
 
 

@@ -36,6 +36,7 @@ class Pages(Worker):
                 "query": request.query_params,
                 "body": request.body,
                 "host": "host" in request.headers,
+                "client": request.client_host,
             }
         )
 
@@ -95,6 +96,7 @@ async def test_a_request_becomes_a_call_and_its_answer_the_response(gateway):
             "query": {"x": "2", "y": "", "z": "ü"},
             "body": {"a": [1]},
             "host": True,
+            "client": "127.0.0.1",
         }
 
 
@@ -112,6 +114,28 @@ async def test_only_a_json_body_is_parsed(gateway, content, content_type, body):
     async with gateway() as (client, _, _):
         answer = await client.post("/echo/x", content=content, headers={"content-type": content_type})
         assert (answer.status_code, answer.json()["body"]) == (200, body)
+
+
+@pytest.mark.parametrize(
+    "trusted, forwarded, client_host",
+    [
+        ([], "203.0.113.7", "127.0.0.1"),
+        (["192.0.2.1"], "203.0.113.7", "127.0.0.1"),
+        (["127.0.0.1"], "203.0.113.7", "203.0.113.7"),
+        (["127.0.0.0/8", "192.0.2.1"], "198.51.100.1, 203.0.113.7, 192.0.2.1", "203.0.113.7"),
+        (["127.0.0.1"], "2001:db8::1", "2001:db8::1"),
+    ],
+)
+async def test_the_client_is_who_a_trusted_proxy_says_it_is(gateway, trusted, forwarded, client_host):
+    async with gateway(trusted_proxies=trusted) as (client, _, _):
+        answer = await client.get("/echo/x", headers={"x-forwarded-for": forwarded})
+        assert answer.json()["client"] == client_host
+
+
+async def test_a_proxy_that_is_no_address_is_refused(run):
+    with pytest.raises(LinklyError, match=r"trusted_proxies: `10\.0\.0\.1/8`"):
+        async with run(HttpWorker(read_settings(HttpSettings, {"port": 0, "trusted_proxies": ["10.0.0.1/8"]}, "$"))):
+            pass
 
 
 async def test_a_static_segment_beats_a_parameter(gateway):

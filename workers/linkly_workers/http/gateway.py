@@ -27,6 +27,22 @@ Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
+class RouteDocumentation(msgspec.Struct):
+    """What a route says about its request and its answers.
+
+    Attributes:
+        summary: One line for people.
+        body: JSON Schema of the JSON body.
+        query: JSON Schema of an object; its properties are the query parameters.
+        answers: Status -> media type -> JSON Schema of the body; no media type: no body.
+    """
+
+    summary: str | None = None
+    body: dict[str, Any] | None = None
+    query: dict[str, Any] | None = None
+    answers: dict[str, dict[str, dict[str, Any]]] = {}
+
+
 class HttpTrigger(msgspec.Struct):
     """Config of an `http` trigger.
 
@@ -35,12 +51,14 @@ class HttpTrigger(msgspec.Struct):
         http_method: GET if left out.
         condition_function_id: Is called with the request first; a literal `false` answers 422.
         middleware_function_ids: Run before the function, in this order.
+        openapi: What the route says about itself, for `/openapi.json` (`linkly.http.documentation`).
     """
 
     api_path: str
     http_method: str = "GET"
     condition_function_id: str | None = None
     middleware_function_ids: list[str] = []
+    openapi: RouteDocumentation | None = None
 
 
 class _TooLarge(Exception):
@@ -121,6 +139,7 @@ class Gateway:
             query_params=dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)),
             headers=headers,
             body=_json_body(headers, body),
+            client_host=client[0] if (client := scope["client"]) else "",
             trigger=HttpTriggerInfo(path=found.route.pattern, method=scope["method"]),
         )
         return await self._while_connected(found, request, receive)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -42,6 +43,7 @@ class HttpSettings(Settings):
     default_timeout: Annotated[int, msgspec.Meta(ge=1)] = 30_000
     concurrency_request_limit: Annotated[int, msgspec.Meta(ge=1)] = 1024
     body_limit_bytes: Annotated[int, msgspec.Meta(ge=0)] = 16 * 1024 * 1024
+    trusted_proxies: list[str] = []
     cors: CorsSettings | None = None
     middleware: list[MiddlewareSettings] = []
 
@@ -62,6 +64,7 @@ class HttpWorker(Worker):
     async def lifespan(self) -> AsyncIterator[None]:
         """Listen from the start to the end; requests that are being served are finished."""
         settings = self.settings
+        proxies = _networks(settings.trusted_proxies)
         gateway = Gateway(
             self.bus,
             self._routes,
@@ -81,7 +84,8 @@ class HttpWorker(Worker):
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                proxy_headers=False,
+                proxy_headers=bool(proxies),
+                forwarded_allow_ips=proxies,
                 timeout_graceful_shutdown=CLOSE_S,
             )
         )
@@ -129,6 +133,18 @@ class HttpWorker(Worker):
 
     async def _unbind(self, binding: Binding) -> None:
         self._routes.remove(binding.id)
+
+
+def _networks(addresses: list[str]) -> list[str]:
+    """Check the addresses and networks of proxies whose `X-Forwarded-For` is believed."""
+    for address in addresses:
+        try:
+            ipaddress.ip_network(address)
+        except ValueError as error:
+            raise ConfigError(
+                f"trusted_proxies: `{address}` is neither an IP address nor a network such as `10.0.0.0/8`: {error}"
+            ) from error
+    return addresses
 
 
 def _listen(host: str, port: int) -> socket.socket:
