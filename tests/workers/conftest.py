@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from linkly import Bus, Worker
+from linkly.schema import read_settings
 from linkly.testing import running_engine
+from linkly_workers.state import StateSettings, StateWorker
 
 Run = Callable[..., AbstractAsyncContextManager[Bus]]
 
@@ -22,3 +25,17 @@ def run(request: pytest.FixtureRequest) -> Run:
 
     start.framing = {"native wire": "native", "json wire": "json"}.get(request.param)  # type: ignore[attr-defined]
     return start
+
+
+@pytest.fixture(params=["memory", "file"])
+def state(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., StateWorker]:
+    """Return what makes state workers, all over one store."""
+
+    def make(**settings: Any) -> StateWorker:
+        if request.param == "file":
+            kv = {"store_method": "file_based", "file_path": str(tmp_path / "kv")}
+            settings["adapter"] = {"name": "kv", "config": kv}
+        return StateWorker(read_settings(StateSettings, settings, "$"))
+
+    make.durable = request.param == "file"  # type: ignore[attr-defined]
+    return make

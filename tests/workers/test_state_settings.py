@@ -1,0 +1,56 @@
+"""The state worker's `config:` block, old keys included (workers-data.md 1.1)."""
+
+import pytest
+
+from linkly.errors import ConfigError
+from linkly.schema import read_settings
+from linkly_workers.state import StateSettings
+
+
+def read(**block):
+    return read_settings(StateSettings, block, "$.workers[0].config")
+
+
+def kv(**config):
+    return {"name": "kv", "config": config}
+
+
+def test_nothing_is_needed():
+    settings = read()
+    assert (settings.adapter.name, settings.adapter.config.store_method) == ("kv", "in_memory")
+    assert (settings.triggers_enabled, settings.max_value_bytes) == (True, None)
+
+
+def test_the_config_of_an_older_project_is_understood():
+    settings = read(
+        adapter=kv(store_method="file_based", file_path="./data/state", save_interval_ms=5000),
+        save_interval_ms=100,
+        triggers_enabled=False,
+        max_value_bytes=1,
+    )
+    assert settings.adapter.config.file_path == "./data/state"
+    assert (settings.triggers_enabled, settings.max_value_bytes) == (False, 1)
+
+
+@pytest.mark.parametrize(
+    "block, parts",
+    [
+        ({"save_interval_ms": 99}, ["save_interval_ms", "100"]),
+        ({"save_interval_ms": 3_600_001}, ["save_interval_ms", "3600000"]),
+        ({"adapter": kv(save_interval_ms=99)}, ["adapter.config.save_interval_ms", "100"]),
+        ({"max_value_bytes": 0}, ["max_value_bytes", "1"]),
+        ({"max_value_bytes": "many"}, ["max_value_bytes", "int"]),
+        ({"triggers_enabled": "yes"}, ["triggers_enabled", "bool"]),
+        ({"adapter": kv(store_method="on_paper")}, ["store_method", "on_paper"]),
+        ({"adapter": kv(file_path="")}, ["file_path"]),
+        ({"adapter": kv(stray=1)}, ["stray"]),
+        ({"adapter": {"name": "redis", "config": {}}}, ["adapter", "redis", "kv"]),
+        ({"adapter": None}, ["adapter"]),
+        ({"typo": 1}, ["typo", "triggers_enabled"]),
+    ],
+)
+def test_what_cannot_be_used_is_named(block, parts):
+    with pytest.raises(ConfigError) as failure:
+        read(**block)
+    for part in ("$.workers[0].config", *parts):
+        assert part in failure.value.message
