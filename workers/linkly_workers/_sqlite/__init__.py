@@ -1,5 +1,7 @@
 """SQLite as several workers use it: shared by them, no worker itself."""
 
-from linkly_workers._sqlite.writer import Durability, GroupCommitWriter, StatementResult, connect
+from linkly_workers._sqlite.connection import Budget, Durability, StatementResult, connect, execute
+from linkly_workers._sqlite.turn import Turn
+from linkly_workers._sqlite.writer import GroupCommitWriter
 
-__all__ = ["Durability", "GroupCommitWriter", "StatementResult", "connect"]
+__all__ = ["Budget", "Durability", "GroupCommitWriter", "StatementResult", "Turn", "connect", "execute"]

@@ -9,7 +9,7 @@ from typing import Any
 import aiosqlite
 
 from linkly_workers._sqlite import StatementResult, connect
-from linkly_workers._sqlite.writer import STOP_CHECK_STEPS
+from linkly_workers._sqlite.connection import THREAD_CHECK_STEPS as STOP_CHECK_STEPS
 
 
 class Reader:

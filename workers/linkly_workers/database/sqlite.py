@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from linkly_workers._sqlite import Durability, GroupCommitWriter, StatementResult
-from linkly_workers._sqlite.writer import execute
+from linkly_workers._sqlite import execute
 from linkly_workers.database.errors import DriverError, PoolTimeout, QueryTimeout, driver_error
 from linkly_workers.database.reader import Reader
 

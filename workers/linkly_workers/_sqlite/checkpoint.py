@@ -1,0 +1,81 @@
+"""Folds the write-ahead log back into the file, beside the writer.
+
+A checkpoint inside the writer's turn makes everybody wait for it (p99 3 -> 13 ms). One that runs beside a busy writer
+never reaches the log's end, so the log would grow for as long as there is load. Therefore two steps: a second
+connection does nearly all of it, then the writer's own connection the few pages that came meanwhile, after which the
+next write starts at the log's beginning again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from linkly_workers._sqlite.connection import Durability, connect
+
+LOG_PAGES = 4000
+"""Pages (of 4 KiB) that the log may hold before it is folded in: 16 MiB."""
+
+MOST_OPERATIONS = 100_000
+CHECKPOINT = "PRAGMA wal_checkpoint(PASSIVE)"
+
+
+class Checkpointer:
+    """Decides when, and does the first step.
+
+    Args:
+        path: The database.
+        durability: As the writer's.
+        finish: Called on the loop's thread for the second step, with what to tell when it is done.
+    """
+
+    def __init__(self, path: str, durability: Durability, finish: Callable[[], None]) -> None:
+        self._log_path = f"{path}-wal"
+        self._connection = connect(path, durability=durability, busy_timeout_ms=0)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"checkpoints of {path}")
+        self._finish = finish
+        self._task: asyncio.Future[None] | None = None
+        self._since = 0
+        self._limit = LOG_PAGES
+        self._log_bytes = 0
+
+    def committed(self, operations: int) -> None:
+        """Note a commit; starts a checkpoint when enough has come together."""
+        self._since += operations
+        if self._task is None and (self._since >= self._limit or self._has_grown()):
+            self._task = asyncio.get_running_loop().run_in_executor(self._thread, self._fold, self._since)
+            self._task.add_done_callback(self._folded)
+            self._since = 0
+
+    async def close(self) -> None:
+        """Wait for the one that runs and close the connection."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+        self._thread.shutdown()
+        self._connection.close()
+
+    def _has_grown(self) -> bool:
+        # One huge statement counts as one operation; the file tells (it never shrinks, so only growth means anything).
+        if self._since % 64:
+            return False
+        try:
+            return os.stat(self._log_path).st_size > self._log_bytes + LOG_PAGES * 4096
+        except OSError:
+            return False
+
+    def _fold(self, operations: int) -> None:
+        try:
+            _, pages, _ = self._connection.execute(CHECKPOINT).fetchone()
+            self._log_bytes = os.stat(self._log_path).st_size
+        except (sqlite3.Error, OSError):
+            return  # the next one will do
+        if pages > 0:
+            # How many pages one operation dirties is learned: inserts share pages, updates of random rows do not.
+            self._limit = max(64, min(MOST_OPERATIONS, operations * LOG_PAGES // pages))
+
+    def _folded(self, _: asyncio.Future[None]) -> None:
+        self._task = None
+        self._finish()
