@@ -1,15 +1,19 @@
 """Every worker's tests run in process and over the wire, native and JSON: it has to behave the same."""
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from linkly import Bus, Worker
 from linkly.schema import read_settings
-from linkly.testing import running_engine
+from linkly.testing import running_engine, settle
+from linkly_workers.database import DatabaseSettings, DatabaseWorker
+from linkly_workers.http import HttpSettings, HttpWorker
+from linkly_workers.link import LinkSettings, LinkWorker
 from linkly_workers.state import StateSettings, StateWorker
 
 Run = Callable[..., AbstractAsyncContextManager[Bus]]
@@ -39,3 +43,26 @@ def state(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., State
 
     make.durable = request.param == "file"  # type: ignore[attr-defined]
     return make
+
+
+@pytest.fixture
+def shortener(run: Run, tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[tuple[httpx.AsyncClient, Bus]]]:
+    """Return what runs the link worker and the three it stands on; yields an HTTP client and the bus."""
+
+    @asynccontextmanager
+    async def start(
+        settings: dict[str, Any] | None = None, **options: Any
+    ) -> AsyncIterator[tuple[httpx.AsyncClient, Bus]]:
+        databases = {"primary": {"url": f"sqlite:{tmp_path}/links.db"}}
+        database = DatabaseWorker(read_settings(DatabaseSettings, {"databases": databases}, "$"))
+        gateway = HttpWorker(read_settings(HttpSettings, {"port": 0}, "$"))
+        link = LinkWorker(read_settings(LinkSettings, settings, "$"))
+        async with (
+            run(StateWorker(), database, gateway, link, **options) as bus,
+            httpx.AsyncClient(verify=False) as client,
+        ):
+            await settle()
+            client.base_url = gateway.url
+            yield client, bus
+
+    return start

@@ -4,36 +4,10 @@ import asyncio
 import contextlib
 import sqlite3
 
-import httpx
 import pytest
 
 from linkly import LinklyError
-from linkly.schema import read_settings
-from linkly.testing import ManualClock, settle
-from linkly_workers.database import DatabaseSettings, DatabaseWorker
-from linkly_workers.http import HttpSettings, HttpWorker
-from linkly_workers.link import LinkWorker
-from linkly_workers.state import StateWorker
-
-
-@pytest.fixture
-def shortener(run, tmp_path):
-    """Run the four workers; yields an HTTP client and the bus."""
-
-    @contextlib.asynccontextmanager
-    async def start(**options):
-        databases = {"primary": {"url": f"sqlite:{tmp_path}/links.db"}}
-        database = DatabaseWorker(read_settings(DatabaseSettings, {"databases": databases}, "$"))
-        gateway = HttpWorker(read_settings(HttpSettings, {"port": 0}, "$"))
-        async with (
-            run(StateWorker(), database, gateway, LinkWorker(), **options) as bus,
-            httpx.AsyncClient(verify=False) as client,
-        ):
-            await settle()
-            client.base_url = gateway.url
-            yield client, bus
-
-    return start
+from linkly.testing import ManualClock
 
 
 async def clicks(bus, code):

@@ -51,6 +51,8 @@ def check_url(given: str, *, own_hosts: Collection[str] = (), allow_private: boo
     if "\\" in given:
         raise InvalidUrl("url has a backslash in it, which browsers take for a slash; write `/` or `%5C`")
     if not _SCHEME.match(given) and _OTHER_SCHEME.match(given):
+        if given.lower().startswith(("http:", "https:")):
+            raise InvalidUrl(f"url {_shown(given)} needs two slashes after its scheme, as in https://example.com")
         raise InvalidUrl(f"url has scheme `{given.split(':', 1)[0][:32]}`; allowed: http, https")
     url = given if _SCHEME.match(given) else f"https://{given}"
     if not _authority(url):

@@ -1,0 +1,240 @@
+"""One suite over both stores of links: memory and database."""
+
+import asyncio
+import contextlib
+
+import msgspec
+import pytest
+
+from linkly.schema import read_settings
+from linkly.testing import running_engine
+from linkly_workers.database import DatabaseSettings, DatabaseWorker
+from linkly_workers.link.database import DatabaseStore
+from linkly_workers.link.memory import MemoryStore
+from linkly_workers.link.shapes import DayCount, LinkDetails, Mismatch, ReferrerCount
+from linkly_workers.link.store import (
+    Changes,
+    Click,
+    CodeTaken,
+    Idempotency,
+    KeyReused,
+    LinkStore,
+    Made,
+    NewLink,
+    Outcome,
+)
+
+NOW = "2026-01-02T00:00:00.000Z"
+EARLIER, LATER = "2026-01-01T00:00:00.000Z", "2026-01-03T00:00:00.000Z"
+
+
+@pytest.fixture(params=["memory", "database"])
+async def store(request, tmp_path):
+    async with contextlib.AsyncExitStack() as stack:
+        made: LinkStore = MemoryStore()
+        if request.param == "database":
+            settings = {"databases": {"primary": {"url": f"sqlite:{tmp_path}/links.db"}}}
+            worker = DatabaseWorker(read_settings(DatabaseSettings, settings, "$"))
+            made = DatabaseStore(await stack.enter_async_context(running_engine(worker)), "primary")
+        await made.open()
+        yield made
+
+
+def link(code="a", url="https://a.example", **more):
+    return NewLink(code, url, more.pop("created_at", NOW), **more)
+
+
+def click(click_id, code="a", **more):
+    return Click(code, click_id, more.pop("clicked_at", NOW), **more)
+
+
+async def test_a_new_link_is_found_and_starts_at_zero(store):
+    assert await store.insert(link()) == Made(link(), repeated=False)
+    assert await store.find("a") == LinkDetails("a", "https://a.example", NOW, 0, None, None)
+    assert await store.find("b") is None
+
+
+async def test_opening_again_changes_nothing(store):
+    await store.insert(link())
+    await store.count(click("1"), NOW)
+    secret = await store.secret()
+    await store.open()
+    assert (await store.find("a")).clicks == 1
+    assert await store.secret() == secret
+    assert len(secret) == 32
+
+
+async def test_the_race_for_one_code_has_one_winner(store):
+    wanted = [link(url=f"https://a.example/{number}") for number in range(10)]
+    answers = await asyncio.gather(*(store.insert(each) for each in wanted), return_exceptions=True)
+    won = [answer for answer in answers if isinstance(answer, Made)]
+    assert len(won) == 1
+    assert all(isinstance(answer, CodeTaken) for answer in answers if answer is not won[0])
+    assert (await store.find("a")).url == won[0].link.url
+
+
+async def test_a_repeated_key_answers_the_first_link_and_makes_no_second(store):
+    key = Idempotency("k", "digest", EARLIER)
+    assert await store.insert(link("a"), key) == Made(link("a"), repeated=False)
+    assert await store.insert(link("b"), key) == Made(link("a"), repeated=True)
+    assert await store.find("b") is None
+    with pytest.raises(KeyReused):
+        await store.insert(link("c"), Idempotency("k", "another digest", EARLIER))
+    assert await store.find("c") is None
+
+
+async def test_a_key_whose_code_was_taken_is_free_again(store):
+    await store.insert(link("a"))
+    key = Idempotency("k", "digest", EARLIER)
+    with pytest.raises(CodeTaken):
+        await store.insert(link("a"), key)
+    assert await store.insert(link("b"), key) == Made(link("b"), repeated=False)
+
+
+async def test_an_old_key_is_forgotten(store):
+    await store.insert(link("a", created_at=EARLIER), Idempotency("k", "digest", EARLIER))
+    assert not (await store.insert(link("b"), Idempotency("k", "another digest", NOW))).repeated
+
+
+async def test_concurrent_requests_with_one_key_make_one_link(store):
+    key = Idempotency("k", "digest", EARLIER)
+    answers = await asyncio.gather(*(store.insert(link(f"c{number}"), key) for number in range(10)))
+    assert len({answer.link.code for answer in answers}) == 1
+    assert [answer.repeated for answer in answers].count(False) == 1
+    assert len(await store.page(None, 100)) == 1
+
+
+async def test_clicks_are_counted_once_for_each_id(store):
+    await store.insert(link())
+    assert await store.count(click("1"), NOW) is Outcome.COUNTED
+    assert await store.count(click("2"), NOW) is Outcome.COUNTED
+    assert await store.count(click("1"), NOW) is Outcome.REPEATED
+    assert (await store.find("a")).clicks == 2
+    assert (await store.verify()).rows == 2
+
+
+async def test_one_id_counts_for_each_code(store):
+    await store.insert(link("a"))
+    await store.insert(link("b"))
+    assert await store.count(click("1", "a"), NOW) is Outcome.COUNTED
+    assert await store.count(click("1", "b"), NOW) is Outcome.COUNTED
+
+
+async def test_an_unknown_code_is_never_counted(store):
+    assert await store.count(click("1"), NOW) is Outcome.NOT_FOUND
+    assert (await store.verify()).rows == 0
+
+
+async def test_an_expired_link_counts_nothing_but_remembers_what_was_counted(store):
+    await store.insert(link(expires_at=NOW))
+    assert await store.count(click("1"), EARLIER) is Outcome.COUNTED
+    assert await store.count(click("2"), NOW) is Outcome.EXPIRED
+    assert await store.count(click("1"), LATER) is Outcome.REPEATED
+    assert (await store.find("a")).clicks == 1
+
+
+async def test_concurrent_clicks_never_pass_the_limit(store):
+    await store.insert(link(max_clicks=5))
+    outcomes = await asyncio.gather(*(store.count(click(str(number)), NOW) for number in range(20)))
+    assert outcomes.count(Outcome.COUNTED) == 5
+    assert outcomes.count(Outcome.EXHAUSTED) == 15
+    assert (await store.verify()).ok
+
+
+async def test_concurrent_clicks_with_one_id_count_once(store):
+    await store.insert(link())
+    outcomes = await asyncio.gather(*(store.count(click("same"), NOW) for _ in range(20)))
+    assert outcomes.count(Outcome.COUNTED) == 1
+    assert outcomes.count(Outcome.REPEATED) == 19
+    assert (await store.find("a")).clicks == 1
+
+
+async def test_an_update_changes_what_is_given_and_nothing_else(store):
+    await store.insert(link(expires_at=LATER, max_clicks=3))
+    await store.count(click("1"), NOW)
+    changed = await store.update("a", Changes(url="https://b.example"))
+    assert changed == LinkDetails("a", "https://b.example", NOW, 1, LATER, 3)
+    assert await store.update("a", Changes(expires_at=None, max_clicks=None)) == msgspec.structs.replace(
+        changed, expires_at=None, max_clicks=None
+    )
+    assert await store.update("a", Changes()) == await store.find("a")
+    assert await store.update("b", Changes(url="https://b.example")) is None
+
+
+async def test_a_deleted_link_takes_its_clicks_along_and_starts_anew(store):
+    await store.insert(link())
+    await store.count(click("1"), NOW)
+    assert await store.delete("a") is True
+    assert await store.delete("a") is False
+    assert await store.find("a") is None
+    assert (await store.verify()).rows == 0
+    await store.insert(link())
+    assert (await store.find("a")).clicks == 0
+    assert await store.count(click("1"), NOW) is Outcome.COUNTED
+
+
+async def test_pages_go_from_new_to_old_without_gap_or_repetition(store):
+    for number in range(7):
+        await store.insert(link(f"c{number}", created_at=f"2026-01-0{1 + number // 2}T00:00:00.000Z"))
+    seen, after = [], None
+    while page := await store.page(after, 3):
+        seen += [each.code for each in page]
+        after = (page[-1].created_at, page[-1].code)
+    assert seen == ["c6", "c5", "c4", "c3", "c2", "c1", "c0"]
+
+
+async def test_many_links_are_inserted_at_once_and_taken_codes_are_told(store):
+    await store.insert(link("b"))
+    assert await store.insert_many([link("a"), link("b", "https://other.example"), link("c"), link("a")]) == [
+        True,
+        False,
+        True,
+        False,
+    ]
+    assert (await store.find("b")).url == "https://a.example"
+
+
+async def test_statistics_count_people_and_bots_apart(store):
+    await store.insert(link())
+    for number, (day, visitor, referrer, bot) in enumerate(
+        [
+            ("2025-12-30", "x", "one.example", False),
+            ("2026-01-01", "x", "one.example", False),
+            ("2026-01-01", "y", None, False),
+            ("2026-01-02", "z", "two.example", False),
+            ("2026-01-02", "robot", "two.example", True),
+        ]
+    ):
+        made = click(str(number), clicked_at=f"{day}T10:00:00.000Z", visitor=visitor, referrer=referrer, bot=bot)
+        assert await store.count(made, NOW) is Outcome.COUNTED
+    stats = await store.stats("a", "2026-01-01")
+    assert (stats.total, stats.unique, stats.bots) == (4, 3, 1)
+    assert stats.by_day == [DayCount("2026-01-01", 2), DayCount("2026-01-02", 1)]
+    assert stats.by_referrer == [
+        ReferrerCount("one.example", 2),
+        ReferrerCount(None, 1),
+        ReferrerCount("two.example", 1),
+    ]
+    assert (await store.find("a")).clicks == 5
+    assert await store.stats("b", "2026-01-01") is None
+
+
+async def test_a_link_that_nobody_followed_has_empty_statistics(store):
+    await store.insert(link())
+    stats = await store.stats("a", EARLIER[:10])
+    assert (stats.total, stats.unique, stats.bots, stats.by_day, stats.by_referrer) == (0, 0, 0, [], [])
+
+
+async def test_verification_finds_a_counter_that_is_wrong(store):
+    await store.insert(link("a"))
+    await store.insert(link("b"))
+    await store.count(click("1", "a"), NOW)
+    proof = await store.verify()
+    assert (proof.ok, proof.links, proof.counted, proof.rows, proof.mismatches) == (True, 2, 1, 1, [])
+    if isinstance(store, MemoryStore):
+        return  # nobody can reach into it
+    await store._transaction([("UPDATE links SET clicks = 7 WHERE code = 'b'", [])])
+    await store._transaction([("INSERT INTO clicks (code, clicked_at) VALUES ('gone', ?)", [NOW])])
+    proof = await store.verify()
+    assert not proof.ok
+    assert proof.mismatches == [Mismatch("b", 7, 0), Mismatch("gone", None, 1)]

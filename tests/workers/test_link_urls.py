@@ -1,0 +1,61 @@
+"""Which addresses a link may lead to: a corpus of each kind, and the settings that move the border."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from linkly_workers.link.urls import InvalidUrl, check_url
+
+DATA = Path(__file__).parent / "data"
+HOSTILE = json.loads((DATA / "hostile_urls.json").read_text("utf-8"))
+GOOD = json.loads((DATA / "good_urls.json").read_text("utf-8"))
+
+
+def test_the_corpora_are_as_large_as_promised():
+    assert len(set(HOSTILE)) >= 200
+    assert len(set(GOOD)) >= 200
+
+
+@pytest.mark.parametrize("url", HOSTILE, ids=lambda url: ascii(url)[:60])
+def test_a_hostile_address_is_refused_with_a_reason(url):
+    with pytest.raises(InvalidUrl) as refusal:
+        check_url(url)
+    assert refusal.value.code == "INVALID_URL"
+    assert refusal.value.message.startswith("url ")
+
+
+@pytest.mark.parametrize("url", GOOD, ids=lambda url: ascii(url)[:60])
+def test_a_good_address_is_kept(url):
+    kept = check_url(url)
+    assert kept.isascii()
+    assert kept.lower().startswith(("http://", "https://"))
+    if url.isascii():
+        assert kept in (url, f"https://{url}")
+    assert check_url(kept) == kept
+
+
+@given(st.text(max_size=60))
+def test_no_text_makes_it_fail_otherwise_or_gets_a_control_character_through(text):
+    try:
+        kept = check_url(text)
+    except InvalidUrl:
+        return
+    assert kept.isascii()
+    assert all(0x21 <= ord(letter) < 0x7F for letter in kept)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:3111/x", "http://localhost/", "http://[::1]/", "http://nas.local"])
+def test_private_targets_can_be_allowed(url):
+    assert check_url(url, allow_private=True) == url
+
+
+@pytest.mark.parametrize(
+    "url", ["https://s.example/s/a", "http://S.Example", "https://s.example./", "s.example:8080/x"]
+)
+def test_the_shortener_itself_is_no_target(url):
+    with pytest.raises(InvalidUrl, match="itself"):
+        check_url(url, own_hosts={"s.example"})
+    assert check_url("https://other.example", own_hosts={"s.example"})
