@@ -93,7 +93,7 @@ def execute(
         rows = cursor.fetchall()
     affected = cursor.rowcount
     if affected < 0:
-        # sqlite3 counts only statements that start with INSERT, UPDATE, DELETE or REPLACE; `WITH ... INSERT` is one too.
+        # sqlite3 counts only statements that start with INSERT, UPDATE, DELETE or REPLACE, not `WITH ... INSERT`.
         # total_changes alone would count what triggers and foreign keys did as well.
         affected = 0
         if connection.total_changes != before:

@@ -130,8 +130,8 @@ class GroupCommitWriter:
         """Run several statements as one: all of them or none, answered after the commit.
 
         Args:
-            operation: Does it, here or on another thread. It may be run a second time when another operation of the same
-                batch takes the transaction down, so it must not act on anything but the connection.
+            operation: Does it, on this or another thread. It may be run a second time when another operation of
+                the same batch takes the transaction down, so it must not act on anything but the connection.
             on_commit: Told the result on the loop's thread, in the order of the commits, also when the caller has
                 been cancelled meanwhile: what is on disk has happened.
             timeout_s: How long it may wait and run. Once it has run it is answered with what became of it.

@@ -43,6 +43,24 @@ class PoolTimeout(LinklyError):
     code = "POOL_TIMEOUT"
 
 
+class StatementNotFound(LinklyError):
+    """A handle is unknown or has expired."""
+
+    code = "STATEMENT_NOT_FOUND"
+
+
+class TransactionNotFound(LinklyError):
+    """A transaction is unknown, has ended or has been rolled back at its deadline."""
+
+    code = "TRANSACTION_NOT_FOUND"
+
+
+class DatabaseConfigError(LinklyError):
+    """A trigger's config cannot be used."""
+
+    code = "CONFIG_ERROR"
+
+
 def driver_error(error: Exception) -> LinklyError:
     """Translate what sqlite3 raised."""
     if isinstance(error, LinklyError):

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from linkly_workers.database.errors import InvalidParam
-
 Parameters = list[Any] | str
+Blobs = Literal["base64", "object"]
+Milliseconds = Annotated[int, msgspec.Meta(ge=1)]
 Select = Annotated[str, msgspec.Meta(examples=["SELECT name FROM sqlite_master"])]
 Change = Annotated[str, msgspec.Meta(examples=["CREATE TABLE IF NOT EXISTS notes (text)"])]
-
-_CONTROL = re.compile(
-    r"\s*(?:BEGIN|COMMIT|ROLLBACK|END|SAVEPOINT|RELEASE|START\s+TRANSACTION|SET\s+TRANSACTION)\b",
-    re.IGNORECASE,
-)
-_COMMENT = re.compile(r"\s*(?:--[^\n]*(?:\n|$)|/\*.*?(?:\*/|$))", re.DOTALL)
 
 
 class Query(msgspec.Struct, kw_only=True):
@@ -28,12 +21,14 @@ class Query(msgspec.Struct, kw_only=True):
         sql: One statement, with ? for parameters.
         params: Values of the parameters.
         timeout_ms: The statement is interrupted after this time.
+        blobs: How bytes are answered: `base64` text, or `object`: {"$blob": base64}, which can go back as a parameter.
     """
 
     sql: Select
     db: str | None = None
     params: Parameters = []
-    timeout_ms: int = 30_000
+    timeout_ms: Milliseconds = 30_000
+    blobs: Blobs = "base64"
 
 
 class Column(msgspec.Struct):
@@ -65,12 +60,16 @@ class Execute(msgspec.Struct, kw_only=True):
         sql: One statement, with ? for parameters.
         params: Values of the parameters.
         returning: A non-empty list asks for the rows of the statement's RETURNING clause.
+        timeout_ms: It may wait and run for this time; no limit of its own if it is left out.
+        blobs: How bytes are answered: `base64` text, or `object`: {"$blob": base64}.
     """
 
     sql: Change
     db: str | None = None
     params: Parameters = []
     returning: list[str] = []
+    timeout_ms: Milliseconds | None = None
+    blobs: Blobs = "base64"
 
 
 class ExecuteResult(msgspec.Struct):
@@ -101,6 +100,8 @@ class Transaction(msgspec.Struct, kw_only=True):
         statements: In order; each is an object of sql and params, or just SQL text.
         db: Name of a configured database; may be left out if there is only one, or one called primary.
         isolation: On SQLite every transaction is serializable; the others are accepted and give that too.
+        timeout_ms: It may wait and run for this time; no limit of its own if it is left out.
+        blobs: How bytes are answered: `base64` text, or `object`: {"$blob": base64}.
     """
 
     statements: Annotated[
@@ -108,7 +109,9 @@ class Transaction(msgspec.Struct, kw_only=True):
         msgspec.Meta(examples=[["CREATE TABLE IF NOT EXISTS notes (text)", "INSERT INTO notes VALUES ('one')"]]),
     ]
     db: str | None = None
-    isolation: Literal["read_committed", "repeatable_read", "serializable"] | None = None
+    isolation: str | None = None
+    timeout_ms: Milliseconds | None = None
+    blobs: Blobs = "base64"
 
 
 class StatementOutcome(msgspec.Struct):
@@ -134,46 +137,77 @@ class TransactionResult(msgspec.Struct, omit_defaults=True):
     error: dict[str, Any] | None = None
 
 
-def check_sql(sql: str) -> str:
-    """Return the statement.
+class Prepare(msgspec.Struct, kw_only=True):
+    """A statement to run often.
 
-    Raises:
-        InvalidParam: It is transaction control, which would break the transaction all callers share.
+    Attributes:
+        sql: One statement, with ? for parameters; it is checked now.
+        db: Name of a configured database; may be left out if there is only one, or one called primary.
+        ttl_seconds: How long the handle works, at most a day.
     """
-    rest = sql
-    while (comment := _COMMENT.match(rest)) and comment.end() > 0:
-        rest = rest[comment.end() :]
-    if _CONTROL.match(rest):
-        raise InvalidParam(
-            f"`{rest.split()[0]}` is transaction control; database::transaction runs statements that belong together",
-            details={"index": 0, "reason": "transaction control"},
-        )
-    return sql
+
+    sql: Select
+    db: str | None = None
+    ttl_seconds: Annotated[int, msgspec.Meta(ge=1)] = 3600
 
 
-def check_parameters(given: Parameters) -> list[Any]:
-    """Return parameters as SQLite takes them: JSON containers become JSON text, `{"$blob": base64}` bytes.
+class RunStatement(msgspec.Struct, kw_only=True):
+    """A prepared statement to run.
 
-    Raises:
-        InvalidParam: They are no list, or a blob is not base64.
+    Attributes:
+        handle_id: The id that prepareStatement answered.
+        params: Values of the parameters.
+        blobs: How bytes are answered: `base64` text, or `object`: {"$blob": base64}.
     """
-    values: Any = given
-    if isinstance(given, str):
-        try:
-            values = msgspec.json.decode(given)
-        except msgspec.DecodeError as error:
-            raise InvalidParam(f"params: expected a list, got text that is no JSON: {error}") from error
-    if not isinstance(values, list):
-        raise InvalidParam("params: expected a list")
-    return [_parameter(index, value) for index, value in enumerate(values)]
+
+    handle_id: str
+    params: Parameters = []
+    blobs: Blobs = "base64"
 
 
-def _parameter(index: int, value: Any) -> Any:
-    if isinstance(value, dict) and list(value) == ["$blob"]:
-        try:
-            return msgspec.convert(value["$blob"], bytes)
-        except msgspec.ValidationError as error:
-            raise InvalidParam(f"params[{index}].$blob: {error}", details={"index": index}) from error
-    if isinstance(value, (dict, list)):
-        return msgspec.json.encode(value).decode()
-    return value
+class Begin(msgspec.Struct, kw_only=True):
+    """A transaction over several calls.
+
+    Attributes:
+        db: Name of a configured database; may be left out if there is only one, or one called primary.
+        isolation: serializable keeps others from writing from the start; otherwise from the first write on.
+        timeout_ms: It is rolled back after this time, at most 300000.
+    """
+
+    db: str | None = None
+    isolation: str | None = None
+    timeout_ms: Milliseconds = 30_000
+
+
+class TransactionStatement(msgspec.Struct, kw_only=True):
+    """A statement inside a transaction.
+
+    Attributes:
+        transaction_id: The id that beginTransaction answered.
+        sql: One statement, with ? for parameters.
+        params: Values of the parameters.
+        returning: A non-empty list asks for the rows of the statement's RETURNING clause.
+        blobs: How bytes are answered: `base64` text, or `object`: {"$blob": base64}.
+    """
+
+    transaction_id: str
+    sql: Select
+    params: Parameters = []
+    returning: list[str] = []
+    blobs: Blobs = "base64"
+
+
+class Explain(msgspec.Struct, kw_only=True):
+    """A statement whose plan is wanted.
+
+    Attributes:
+        sql: One statement.
+        db: Name of a configured database; may be left out if there is only one, or one called primary.
+        params: Values of the parameters.
+        analyze: Run it too, and answer how long it took; only for a statement that reads.
+    """
+
+    sql: Select
+    db: str | None = None
+    params: Parameters = []
+    analyze: bool = False

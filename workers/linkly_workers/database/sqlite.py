@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from linkly_workers._sqlite import Durability, GroupCommitWriter, StatementResult
-from linkly_workers._sqlite import execute
+from linkly.clock import Clock, TimerHandle
+from linkly_workers._sqlite import Durability, GroupCommitWriter, StatementResult, execute
 from linkly_workers.database.errors import DriverError, PoolTimeout, QueryTimeout, driver_error
-from linkly_workers.database.reader import Reader
+from linkly_workers.database.interactive import InteractiveTransaction
+from linkly_workers.database.reader import LoopReader, Reader, compile_only, is_write
+from linkly_workers.database.sql import changes_schema
+from linkly_workers.database.target import Target, target_of
+from linkly_workers.database.types import ColumnTypes
+
+TARGETS_LIMIT = 1024
+Changed = Callable[[Target, StatementResult], None]
+
+_FAILURES = (sqlite3.Error, sqlite3.Warning, OverflowError)
 
 
 class SqliteDatabase:
@@ -21,34 +30,72 @@ class SqliteDatabase:
         name: As the config calls it.
         path: File name or `:memory:`.
         durability: What an answered write survives.
-        readers: How many queries may run at once.
+        readers: How many long queries and interactive transactions there may be at once.
+        idle_timeout_ms: After this time without use a reading connection is closed.
         acquire_timeout_ms: How long a query waits for a connection.
     """
 
     driver = "sqlite"
 
-    def __init__(self, name: str, path: str, *, durability: Durability, readers: int, acquire_timeout_ms: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        path: str,
+        *,
+        durability: Durability,
+        readers: int,
+        idle_timeout_ms: int,
+        acquire_timeout_ms: int,
+    ) -> None:
         self.name = name
         self.path = path
+        self._durability: Durability = durability
         self._writer = GroupCommitWriter(path, durability=durability)
+        self._here: LoopReader | None = None
+        self._types: ColumnTypes | None = None
         self._limit = readers
+        self._idle_timeout_s = idle_timeout_ms / 1000
         self._acquire_timeout_ms = acquire_timeout_ms
         self._free = asyncio.Semaphore(readers)
         self._idle: list[Reader] = []
+        self._sweeping: TimerHandle | None = None
         self._retiring: set[asyncio.Task[None]] = set()
+        self._targets: dict[str, Target] = {}
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[SqliteDatabase]:
+    async def opened(self, clock: Clock) -> AsyncIterator[SqliteDatabase]:
         """Keep the database open."""
+        self._clock = clock
         async with self._writer:
             try:
+                if self.path != ":memory:":
+                    self._here = LoopReader(self.path)
+                    self._types = ColumnTypes(self.path)
                 yield self
             finally:
+                if self._sweeping is not None:
+                    self._sweeping.cancel()
                 for reader in self._idle:
                     self._retire(reader)
                 await asyncio.gather(*self._retiring)
+                if self._here is not None:
+                    self._here.close()
+                if self._types is not None:
+                    self._types.close()
 
-    async def query(self, sql: str, parameters: list[Any], timeout_ms: int) -> StatementResult:
+    @property
+    def waiting_writes(self) -> int:
+        """Count the writes that wait for their turn."""
+        return self._writer.waiting
+
+    @property
+    def idle_readers(self) -> int:
+        """Count the open connections that nobody uses."""
+        return len(self._idle)
+
+    async def query(
+        self, sql: str, parameters: list[Any], timeout_ms: int, changed: Changed | None = None
+    ) -> StatementResult:
         """Run a statement for its rows; one that writes is sent to the writer.
 
         Raises:
@@ -56,82 +103,200 @@ class SqliteDatabase:
             PoolTimeout: No connection became free.
             DriverError: SQLite refused it.
         """
+        if self._here is None:
+            return await self.execute(sql, parameters, timeout_ms, changed)
         try:
+            result = self._here.read(sql, parameters)
+            if result is not None:
+                return result
             async with asyncio.timeout(timeout_ms / 1000):
-                if self.path == ":memory:":
-                    return await self._writer.execute(sql, parameters)
-                try:
-                    return await self._read(sql, parameters)
-                except sqlite3.OperationalError as error:
-                    # A reader refuses to write: that is how a write is told from a read, not by its text.
-                    if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_READONLY:
-                        raise
-                    return await self._writer.execute(sql, parameters)
+                return await self._read(sql, parameters)
         except TimeoutError as error:
-            raise QueryTimeout(
-                f"the statement took longer than {timeout_ms} ms and was interrupted",
-                details={"db": self.name, "timeout_ms": timeout_ms},
-            ) from error
-        except (sqlite3.Error, sqlite3.Warning, OverflowError) as error:
-            raise driver_error(error) from error
+            raise self._timeout(timeout_ms) from error
+        except _FAILURES as error:
+            if not is_write(error):
+                raise driver_error(error) from error
+        return await self.execute(sql, parameters, timeout_ms, changed)
 
-    async def execute(self, sql: str, parameters: list[Any]) -> StatementResult:
-        """Run a statement that writes; answered when it is on disk.
+    async def read_only(self, sql: str, parameters: list[Any], timeout_ms: int) -> StatementResult:
+        """Run a statement that must not write.
 
         Raises:
-            DriverError: SQLite refused it.
+            DriverError: SQLite refused it, with `inner_code` SQLITE_READONLY if it writes.
+            QueryTimeout: It took too long and was interrupted.
         """
         try:
-            return await self._writer.execute(sql, parameters)
-        except (sqlite3.Error, sqlite3.Warning, OverflowError) as error:
+            if self._here is None:
+                return await self._writer.run(lambda connection: _without_writing(connection, sql, parameters))
+            async with asyncio.timeout(timeout_ms / 1000):
+                return await self._read(sql, parameters)
+        except TimeoutError as error:
+            raise self._timeout(timeout_ms) from error
+        except _FAILURES as error:
             raise driver_error(error) from error
 
-    async def transaction(self, statements: list[tuple[str, list[Any]]]) -> list[StatementResult]:
+    def column_types(self, sql: str, count: int) -> list[str]:
+        """Return the declared types of a query's columns, `""` where there is none (in `:memory:` always)."""
+        return [""] * count if self._types is None else self._types.of(sql, count)
+
+    async def execute(
+        self, sql: str, parameters: list[Any], timeout_ms: int | None = None, changed: Changed | None = None
+    ) -> StatementResult:
+        """Run a statement that writes; answered when it is on disk.
+
+        Args:
+            sql: One statement.
+            parameters: Its values.
+            timeout_ms: How long it may wait and run.
+            changed: Told what it changed, after the commit.
+
+        Raises:
+            QueryTimeout: It took too long; nothing was written.
+            DriverError: SQLite refused it.
+        """
+        timeout_s = None if timeout_ms is None else timeout_ms / 1000
+        if self._types is not None and changes_schema(sql):
+            self._types.forget()
+        try:
+            if changed is None:
+                return await self._writer.execute(sql, parameters, timeout_s=timeout_s)
+            results = await self._run([(sql, parameters)], timeout_s, changed)
+            return results[0]
+        except TimeoutError as error:
+            raise self._timeout(timeout_ms) from error
+        except _FAILURES as error:
+            raise driver_error(error) from error
+
+    async def transaction(
+        self, statements: list[tuple[str, list[Any]]], timeout_ms: int | None = None, changed: Changed | None = None
+    ) -> list[StatementResult]:
         """Run statements all or not at all; answered when they are on disk.
 
         Raises:
+            QueryTimeout: It took too long; nothing was written.
             DriverError: One failed; `details.failed_index` says which. Nothing was written.
         """
-
-        def operation(connection: sqlite3.Connection) -> list[StatementResult]:
-            results: list[StatementResult] = []
-            for index, (sql, parameters) in enumerate(statements):
-                try:
-                    results.append(execute(connection, sql, parameters))
-                except (sqlite3.Error, sqlite3.Warning, OverflowError) as error:
-                    failure = driver_error(error)
-                    failure.details["failed_index"] = index
-                    raise failure from error
-            return results
-
+        if self._types is not None and any(changes_schema(sql) for sql, _ in statements):
+            self._types.forget()
         try:
-            return await self._writer.run(operation)
+            return await self._run(statements, None if timeout_ms is None else timeout_ms / 1000, changed)
+        except TimeoutError as error:
+            raise self._timeout(timeout_ms) from error
         except sqlite3.Error as error:
             raise driver_error(error) from error
 
-    @property
-    def waiting_writes(self) -> int:
-        """Count the writes that wait for their turn."""
-        return self._writer.waiting
+    async def begin(self, transaction_id: str, *, serializable: bool) -> InteractiveTransaction:
+        """Open a transaction over several calls; `release` has to follow its end.
+
+        Raises:
+            PoolTimeout: No connection became free.
+            DriverError: The file cannot be opened.
+        """
+        await self._acquire()
+        try:
+            transaction = InteractiveTransaction(transaction_id, self._writer, self._durability)
+            await transaction.begin(serializable=serializable)
+            return transaction
+        except BaseException as error:
+            self._free.release()
+            if isinstance(error, sqlite3.Error):
+                raise driver_error(error) from error
+            raise
+
+    def release(self) -> None:
+        """An interactive transaction has ended."""
+        self._free.release()
+
+    async def check(self, sql: str) -> None:
+        """Compile a statement without running it.
+
+        Raises:
+            DriverError: It cannot be compiled.
+        """
+        try:
+            if self._here is not None:
+                self._here.check(sql)
+            else:
+                await self._writer.run(lambda connection: compile_only(connection, sql))
+        except _FAILURES as error:
+            raise driver_error(error) from error
+
+    async def _run(
+        self, statements: list[tuple[str, list[Any]]], timeout_s: float | None, changed: Changed | None
+    ) -> list[StatementResult]:
+        targets: list[Target | None] = []
+
+        def operation(connection: sqlite3.Connection) -> list[StatementResult]:
+            results: list[StatementResult] = []
+            targets.clear()
+            for sql, parameters in statements:
+                try:
+                    result = execute(connection, sql, parameters)
+                except _FAILURES as error:
+                    error.failed_index = len(results)  # type: ignore[union-attr]
+                    raise
+                results.append(result)
+                if changed is not None:
+                    targets.append(self._target(connection, sql) if result.affected_rows else None)
+            return results
+
+        def committed(results: list[StatementResult]) -> None:
+            if changed is not None:
+                for target, result in zip(targets, results, strict=True):
+                    if target is not None:
+                        changed(target, result)
+
+        try:
+            return await self._writer.run(
+                operation,
+                on_commit=None if changed is None else committed,
+                timeout_s=timeout_s,
+                key=tuple(sql for sql, _ in statements),
+            )
+        except _FAILURES as error:
+            index = getattr(error, "failed_index", None)
+            failure = driver_error(error)
+            if index is not None:
+                failure.details["failed_index"] = index
+            raise failure from error
+
+    def _target(self, connection: sqlite3.Connection, sql: str) -> Target:
+        if changes_schema(sql):
+            self._targets.clear()
+        found = self._targets.get(sql)
+        if found is None:
+            if len(self._targets) >= TARGETS_LIMIT:
+                self._targets.clear()
+            found = self._targets[sql] = target_of(connection, sql)
+        return found
+
+    def _timeout(self, timeout_ms: int | None) -> QueryTimeout:
+        return QueryTimeout(
+            f"the statement took longer than {timeout_ms} ms and was interrupted",
+            details={"db": self.name, "timeout_ms": timeout_ms},
+        )
+
+    # --- reading connections -------------------------------------------------------------------------------
 
     async def _read(self, sql: str, parameters: list[Any]) -> StatementResult:
-        reader = await self._acquire()
+        await self._acquire()
         try:
-            result = await reader.read(sql, parameters)
-        except asyncio.CancelledError:
-            # Its thread may still be at work: it ends by itself, and nobody else waits behind it.
-            self._retire(reader)
-            raise
-        except BaseException:
-            self._idle.append(reader)
-            raise
-        else:
-            self._idle.append(reader)
+            reader = self._idle.pop() if self._idle else await self._opened_reader()
+            try:
+                result = await reader.read(sql, parameters)
+            except asyncio.CancelledError:
+                # Its thread may still be at work: it ends by itself, and nobody else waits behind it.
+                self._retire(reader)
+                raise
+            except BaseException:
+                self._keep(reader)
+                raise
+            self._keep(reader)
             return result
         finally:
             self._free.release()
 
-    async def _acquire(self) -> Reader:
+    async def _acquire(self) -> None:
         try:
             # Not `wait_for`: Python 3.11's loses a cancellation that comes when the semaphore has just been acquired.
             async with asyncio.timeout(self._acquire_timeout_ms / 1000):
@@ -141,19 +306,39 @@ class SqliteDatabase:
                 f"all {self._limit} connections of `{self.name}` were busy for {self._acquire_timeout_ms} ms",
                 details={"db": self.name, "waited_ms": self._acquire_timeout_ms},
             ) from error
-        if self._idle:
-            return self._idle.pop()
+
+    async def _opened_reader(self) -> Reader:
         reader = Reader(self.path)
         try:
             await reader.open()
-        except BaseException as error:
-            self._free.release()
-            if isinstance(error, sqlite3.Error):
-                raise DriverError(f"database `{self.name}` cannot be opened: {error}") from error
-            raise
+        except sqlite3.Error as error:
+            raise DriverError(f"database `{self.name}` cannot be opened: {error}") from error
         return reader
+
+    def _keep(self, reader: Reader) -> None:
+        reader.idle_since = self._clock.monotonic()
+        self._idle.append(reader)
+        if self._sweeping is None:
+            self._sweeping = self._clock.call_later(self._idle_timeout_s, self._sweep)
+
+    def _sweep(self) -> None:
+        """Close what has been idle for long; the list is in the order of its last use."""
+        self._sweeping = None
+        limit = self._clock.monotonic() - self._idle_timeout_s
+        while self._idle and self._idle[0].idle_since <= limit:
+            self._retire(self._idle.pop(0))
+        if self._idle:
+            self._sweeping = self._clock.call_later(self._idle[0].idle_since - limit, self._sweep)
 
     def _retire(self, reader: Reader) -> None:
         task = asyncio.get_running_loop().create_task(reader.close())
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
+
+
+def _without_writing(connection: sqlite3.Connection, sql: str, parameters: list[Any]) -> StatementResult:
+    connection.execute("PRAGMA query_only = ON")
+    try:
+        return execute(connection, sql, parameters)
+    finally:
+        connection.execute("PRAGMA query_only = OFF")

@@ -1,95 +1,44 @@
-"""SQL over the bus: `database::query`, `execute`, `transaction` (workers-data.md 7).
+"""SQL over the bus (workers-data.md 7).
 
-Differences from iii's worker, all on purpose: a write is answered when it is on disk; `timeout_ms` works on SQLite
-too; an error is an error body with a stable code and `details`, not JSON text inside a message.
+Differences from iii's worker, all on purpose: a write is answered when it is on disk; `timeout_ms` works on SQLite, and
+for execute and transaction too; a cancelled caller stops its statement; an error is an error body with a code and
+`details`, not JSON text inside a message; an integer beyond 64 bits is refused instead of losing digits; a statement is
+checked when it is prepared; ATTACH and PRAGMAs that would change the connections all callers share are refused.
+
+Writes of callers that wait at the same time share a commit. `changes()` and `last_insert_rowid()` mean what they say
+between the statements of one transaction; before its first statement they may be a neighbour's.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, ClassVar, Literal
+from typing import Any
 
-import msgspec
-
-from linkly import Settings, Worker, function
-from linkly.errors import ConfigError
-from linkly_workers._sqlite import Durability, StatementResult
-from linkly_workers.database.errors import DriverError, InvalidParam, MissingDatabase, UnknownDatabase
+from linkly import function
+from linkly_workers.database.errors import DriverError
+from linkly_workers.database.sessions import SessionFunctions
 from linkly_workers.database.shapes import (
     Column,
     Execute,
     ExecuteResult,
     Query,
     QueryResult,
-    Statement,
     StatementOutcome,
     Transaction,
     TransactionResult,
+)
+from linkly_workers.database.sql import (
+    as_rows,
+    as_values,
+    check_isolation,
     check_parameters,
     check_sql,
+    check_statements,
 )
-from linkly_workers.database.sqlite import SqliteDatabase
+from linkly_workers.database.tools import ToolFunctions
 
 
-class PoolSettings(Settings):
-    """Connections of one database."""
-
-    max: int = 10
-    idle_timeout_ms: int = 30_000
-    acquire_timeout_ms: int = 5000
-
-
-class TlsSettings(Settings):
-    """Ignored by SQLite."""
-
-    mode: Literal["disable", "require", "verify-full"] = "require"
-    ca_cert: str | None = None
-
-
-class OneDatabase(Settings):
-    """One entry of `databases`."""
-
-    url: str
-    pool: PoolSettings = msgspec.field(default_factory=PoolSettings)
-    tls: TlsSettings | None = None
-    durability: Durability = "power"
-
-
-def _default_databases() -> dict[str, OneDatabase]:
-    return {"primary": OneDatabase(url="sqlite:./data/iii.db")}
-
-
-class DatabaseSettings(Settings):
-    """Settings of the database worker."""
-
-    databases: dict[str, OneDatabase] = msgspec.field(default_factory=_default_databases)
-
-
-class DatabaseWorker(Worker):
+class DatabaseWorker(SessionFunctions, ToolFunctions):
     """Runs SQL on the configured databases."""
-
-    name = "database"
-    settings_type: ClassVar[type[Settings]] = DatabaseSettings
-    settings: DatabaseSettings
-
-    def __init__(self, settings: DatabaseSettings | None = None) -> None:
-        super().__init__(settings)
-        if not self.settings.databases:
-            raise ConfigError("database: config must declare at least one database")
-        self._databases = {name: _database(name, one) for name, one in self.settings.databases.items()}
-
-    @asynccontextmanager
-    async def lifespan(self) -> AsyncIterator[None]:
-        """Open every database; the file and its folder are made on first use."""
-        async with AsyncExitStack() as stack:
-            for name, database in self._databases.items():
-                try:
-                    await stack.enter_async_context(database.opened())
-                except (sqlite3.Error, OSError) as error:
-                    raise ConfigError(f"database `{name}` ({database.path}) cannot be opened: {error}") from error
-            yield
 
     @function("database::query", aliases=["iii-database::query"])
     async def query(self, request: Query) -> QueryResult:
@@ -101,10 +50,15 @@ class DatabaseWorker(Worker):
             UnknownDatabase: There is no such database.
         """
         database = self._find(request.db)
-        sql = _statement(request.sql)
-        result = await database.query(sql, check_parameters(request.params), request.timeout_ms)
-        rows = [dict(zip(result.columns, row, strict=True)) for row in result.rows]
-        return QueryResult(rows, len(rows), [Column(name) for name in result.columns])
+        sql = check_sql(request.sql)
+        result = await database.query(
+            sql, check_parameters(request.params), request.timeout_ms, self._changed(database)
+        )
+        rows = as_rows(result.columns, result.rows, request.blobs)
+        types = database.column_types(sql, len(result.columns))
+        return QueryResult(
+            rows, len(rows), [Column(name, kind) for name, kind in zip(result.columns, types, strict=True)]
+        )
 
     @function("database::execute", aliases=["iii-database::execute"])
     async def execute(self, request: Execute) -> ExecuteResult:
@@ -112,11 +66,14 @@ class DatabaseWorker(Worker):
 
         Raises:
             DriverError: The database refused it.
+            QueryTimeout: It took longer than `timeout_ms`; nothing was written.
             UnknownDatabase: There is no such database.
         """
         database = self._find(request.db)
-        result = await database.execute(_statement(request.sql), check_parameters(request.params))
-        returned = [dict(zip(result.columns, row, strict=True)) for row in result.rows] if request.returning else []
+        result = await database.execute(
+            check_sql(request.sql), check_parameters(request.params), request.timeout_ms, self._changed(database)
+        )
+        returned = as_rows(result.columns, result.rows, request.blobs) if request.returning else []
         inserted = None if result.last_insert_id is None else str(result.last_insert_id)
         return ExecuteResult(result.affected_rows, inserted, returned)
 
@@ -129,6 +86,7 @@ class DatabaseWorker(Worker):
         Raises:
             UnknownDatabase: There is no such database.
             InvalidParam: A statement or its parameters cannot be used at all.
+            QueryTimeout: It took longer than `timeout_ms`; nothing was written.
         """
         return await self._transact(request)
 
@@ -137,84 +95,18 @@ class DatabaseWorker(Worker):
         """Run several SQL statements, given as text or as objects of sql and params, in one transaction."""
         return await self._transact(request)
 
-    @function("database::listDatabases", aliases=["iii-database::listDatabases"])
-    async def list_databases(self) -> dict[str, Any]:
-        """List the configured databases."""
-        rows = [
-            {
-                "name": name,
-                "driver": database.driver,
-                "url": f"sqlite:{database.path}",
-                "pool": msgspec.to_builtins(self.settings.databases[name].pool),
-                "tls": None,
-                "waiting_writes": database.waiting_writes,
-            }
-            for name, database in self._databases.items()
-        ]
-        return {"databases": rows, "count": len(rows)}
-
     async def _transact(self, request: Transaction) -> TransactionResult:
+        check_isolation(request.isolation)
         database = self._find(request.db)
-        statements = [(check_sql(each.sql), check_parameters(each.params)) for each in _statements(request.statements)]
+        statements = check_statements(request.statements)
         try:
-            results = await database.transaction(statements)
+            results = await database.transaction(statements, request.timeout_ms, self._changed(database))
         except DriverError as error:
             index = error.details.get("failed_index")
             body: dict[str, Any] = {"code": error.code, "message": error.message, **error.details}
             return TransactionResult(committed=False, failed_index=index, error=body)
-        return TransactionResult(committed=True, results=[_outcome(result) for result in results])
-
-    def _find(self, name: str | None) -> SqliteDatabase:
-        if name is None:
-            if len(self._databases) == 1:
-                return next(iter(self._databases.values()))
-            name = "primary"
-            if name not in self._databases:
-                raise MissingDatabase(
-                    f"say which database with `db`: {', '.join(self._databases)}",
-                    details={"available": list(self._databases)},
-                )
-        database = self._databases.get(name)
-        if database is None:
-            raise UnknownDatabase(
-                f"there is no database `{name}`; configured: {', '.join(self._databases)}",
-                details={"db": name, "available": list(self._databases)},
-            )
-        return database
-
-
-def _database(name: str, settings: OneDatabase) -> SqliteDatabase:
-    scheme, found, path = settings.url.partition(":")
-    if not found or scheme.lower() != "sqlite" or not path:
-        raise ConfigError(
-            f"database `{name}`: url scheme `{scheme}` is not supported by this version; "
-            "allowed: `sqlite:./data/name.db` or `sqlite::memory:`"
-        )
-    if settings.pool.max < 1:
-        raise ConfigError(f"database `{name}`: pool.max {settings.pool.max}: must be at least 1")
-    return SqliteDatabase(
-        name,
-        path.removeprefix("//") if path.startswith("//") else path,
-        durability=settings.durability,
-        readers=settings.pool.max,
-        acquire_timeout_ms=settings.pool.acquire_timeout_ms,
-    )
-
-
-def _statement(sql: str) -> str:
-    if not sql.strip():
-        raise DriverError("empty SQL", details={"driver": "sqlite", "inner_code": None})
-    return check_sql(sql)
-
-
-def _statements(given: list[Statement | str] | str) -> list[Statement]:
-    if isinstance(given, str):
-        try:
-            given = msgspec.json.decode(given, type=list[Statement | str])
-        except msgspec.MsgspecError as error:
-            raise InvalidParam(f"statements: expected a list of statements: {error}") from error
-    return [Statement(sql=each) if isinstance(each, str) else each for each in given]
-
-
-def _outcome(result: StatementResult) -> StatementOutcome:
-    return StatementOutcome(result.affected_rows, [list(row) for row in result.rows])
+        outcomes: list[StatementOutcome] = []
+        for result in results:
+            rows = [as_values(row) for row in result.rows] if request.blobs == "object" else result.rows
+            outcomes.append(StatementOutcome(result.affected_rows, [list(row) for row in rows]))
+        return TransactionResult(committed=True, results=outcomes)

@@ -1,0 +1,196 @@
+"""A transaction over several calls.
+
+It has a connection and a thread of its own, and reads one snapshot without disturbing anybody. Its first write asks the
+group-commit writer for a turn: it comes in order, and from then until the end the writes of all others wait in line;
+they neither fail with SQLITE_BUSY nor become part of it. The deadline bounds that wait. A transaction that read before
+somebody else wrote, and then writes itself, is refused with SQLITE_BUSY_SNAPSHOT: what it has read is no longer true.
+`isolation: serializable` takes the turn at the start and cannot meet that. `:memory:` has one connection only, so there
+every interactive transaction holds the turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from linkly_workers._sqlite import Durability, GroupCommitWriter, StatementResult, Turn, connect, execute
+from linkly_workers._sqlite.connection import THREAD_CHECK_STEPS
+from linkly_workers.database.errors import TransactionNotFound
+from linkly_workers.database.reader import is_write
+from linkly_workers.database.target import Target, target_of
+
+T = TypeVar("T")
+
+
+class InteractiveTransaction:
+    """One open transaction; its calls queue up behind one another.
+
+    Args:
+        transaction_id: Its name.
+        writer: The database's writer.
+        durability: As the writer's.
+    """
+
+    def __init__(self, transaction_id: str, writer: GroupCommitWriter, durability: Durability) -> None:
+        self.id = transaction_id
+        self.changes: list[tuple[Target, StatementResult]] = []
+        self.ended = False
+        self._writer = writer
+        self._durability: Durability = durability
+        self._thread: ThreadPoolExecutor | None = None
+        self._connection: sqlite3.Connection | None = None
+        self._turn: Turn | None = None
+        self._asking: asyncio.Task[Turn] | None = None
+        self._lock = asyncio.Lock()
+        self._stopped = False
+
+    async def begin(self, *, serializable: bool) -> None:
+        """Start it.
+
+        Raises:
+            sqlite3.Error: The file cannot be opened.
+        """
+        in_memory = self._writer.path == ":memory:"
+        try:
+            if not in_memory:
+                self._thread = ThreadPoolExecutor(1, thread_name_prefix="transaction")
+                await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
+            if serializable or in_memory:
+                await self._take_turn()
+            await self._run(lambda connection: connection.execute("BEGIN").close())
+        except BaseException:
+            await asyncio.shield(self._close())
+            raise
+
+    async def execute(self, sql: str, parameters: list[Any], *, classify: bool = False) -> StatementResult:
+        """Run a statement inside it.
+
+        Raises:
+            TransactionNotFound: It has ended meanwhile.
+            sqlite3.Error: The statement failed; the transaction goes on without it.
+        """
+
+        def operation(connection: sqlite3.Connection) -> tuple[StatementResult, Target | None, bool]:
+            result = execute(connection, sql, parameters)
+            target = target_of(connection, sql) if classify and result.affected_rows else None
+            return result, target, connection.in_transaction
+
+        async with self._lock:
+            self._check()
+            try:
+                if self._turn is None:
+                    try:
+                        result, target, _ = await self._run(operation)
+                    except sqlite3.OperationalError as error:
+                        if not is_write(error):
+                            raise
+                        await self._take_turn()
+                        await self._run(lambda connection: connection.execute("PRAGMA query_only = OFF").close())
+                        result, target, _ = await self._run(operation)
+                else:
+                    result, target, _ = await self._run(operation)
+            except sqlite3.Error:
+                if not await self._run(lambda connection: connection.in_transaction):
+                    await self._close()  # ON CONFLICT ROLLBACK or a full disk: SQLite has ended it
+                raise
+            if target is not None:
+                self.changes.append((target, result))
+            return result
+
+    async def commit(self, committed: Callable[[], None]) -> None:
+        """Write it; `committed` is called before anybody else's writes go on.
+
+        Raises:
+            TransactionNotFound: It has ended meanwhile.
+            sqlite3.Error: It could not be committed and has been rolled back.
+        """
+        async with self._lock:
+            self._check()
+            try:
+                await self._run(lambda connection: connection.execute("COMMIT").close())
+                committed()
+            finally:
+                await asyncio.shield(self._close())
+
+    async def roll_back(self) -> None:
+        """End it without a trace, after stopping the statement that runs; harmless when it has ended."""
+        self._stopped = True
+        if self._asking is not None:
+            self._asking.cancel()
+        async with self._lock:
+            await asyncio.shield(self._close())
+
+    def _check(self) -> None:
+        if self.ended or self._stopped:
+            raise TransactionNotFound(
+                f"transaction `{self.id}` is unknown or has ended", details={"transaction_id": self.id}
+            )
+
+    async def _take_turn(self) -> None:
+        self._asking = asyncio.get_running_loop().create_task(self._writer.turn())
+        try:
+            await asyncio.wait([self._asking])
+        except asyncio.CancelledError:
+            self._asking.cancel()
+            await asyncio.wait([self._asking])
+            if not self._asking.cancelled() and self._asking.exception() is None:
+                self._asking.result().end()
+            raise
+        if self._asking.cancelled():
+            self._check()
+        self._turn = self._asking.result()
+        self._asking = None
+
+    async def _run(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        if self._thread is None:
+            if self._turn is None:
+                raise TransactionNotFound(f"transaction `{self.id}` has ended", details={"transaction_id": self.id})
+            return await self._turn.run(operation)
+        running = asyncio.get_running_loop().run_in_executor(self._thread, self._run_there, operation)
+        try:
+            return await running
+        except asyncio.CancelledError:
+            self._cancelled = True
+            raise
+
+    def _open(self) -> None:
+        connection = connect(self._writer.path, durability=self._durability)
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute("PRAGMA query_only = ON")
+        self._cancelled = False
+        connection.set_progress_handler(lambda: self._stopped or self._cancelled, THREAD_CHECK_STEPS)
+        self._connection = connection
+
+    def _run_there(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        self._cancelled = False  # a statement whose caller has gone; not the one that comes after it
+        assert self._connection is not None
+        return operation(self._connection)
+
+    async def _close(self) -> None:
+        if self.ended:
+            return
+        self.ended = True
+        turn, self._turn = self._turn, None
+        try:
+            if self._thread is not None:
+                await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
+                self._thread.shutdown(wait=False)
+            elif turn is not None:
+                await turn.run(_roll_back)
+        finally:
+            if turn is not None:
+                turn.end()
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.set_progress_handler(None, 0)
+            _roll_back(self._connection)
+            self._connection.close()
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")

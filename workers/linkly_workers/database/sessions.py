@@ -1,0 +1,254 @@
+"""What a caller holds over several calls: prepared statements and interactive transactions."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from linkly import function
+from linkly.clock import TimerHandle
+from linkly.errors import Overloaded
+from linkly_workers._sqlite import StatementResult
+from linkly_workers.database.base import DatabaseBase
+from linkly_workers.database.errors import StatementNotFound, TransactionNotFound, driver_error
+from linkly_workers.database.interactive import InteractiveTransaction
+from linkly_workers.database.shapes import (
+    Begin,
+    Blobs,
+    Column,
+    ExecuteResult,
+    Prepare,
+    QueryResult,
+    RunStatement,
+    TransactionStatement,
+)
+from linkly_workers.database.sql import as_rows, check_isolation, check_parameters, check_sql
+from linkly_workers.database.sqlite import SqliteDatabase
+
+LONGEST_TTL_S = 86_400
+LONGEST_TRANSACTION_MS = 300_000
+STATEMENTS_LIMIT = 10_000
+
+
+class _Prepared(msgspec.Struct):
+    database: SqliteDatabase
+    sql: str
+    expires: float
+
+
+class _Open(msgspec.Struct):
+    transaction: InteractiveTransaction
+    database: SqliteDatabase
+    timer: TimerHandle
+
+
+class SessionFunctions(DatabaseBase):
+    """Prepared statements and interactive transactions."""
+
+    _statements: dict[str, _Prepared]
+    _open: dict[str, _Open]
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Roll back what is open at the end."""
+        self._statements = {}
+        self._open = {}
+        self._sweeps: set[asyncio.Task[None]] = set()
+        async with super().lifespan():
+            try:
+                yield
+            finally:
+                for transaction_id in list(self._open):
+                    self._sweep(transaction_id)
+                await asyncio.gather(*self._sweeps)
+
+    @function("database::prepareStatement", aliases=["iii-database::prepareStatement"])
+    async def prepare_statement(self, request: Prepare) -> dict[str, Any]:
+        """Check a statement and answer a handle that runs it until it expires.
+
+        Raises:
+            DriverError: The statement cannot be compiled.
+            UnknownDatabase: There is no such database.
+            Overloaded: There are too many handles.
+        """
+        database = self._find(request.db)
+        sql = check_sql(request.sql)
+        await database.check(sql)
+        now = self.bus.clock.monotonic()
+        if len(self._statements) >= STATEMENTS_LIMIT:
+            self._statements = {key: each for key, each in self._statements.items() if each.expires > now}
+            if len(self._statements) >= STATEMENTS_LIMIT:
+                raise Overloaded(f"{STATEMENTS_LIMIT} prepared statements have not expired yet")
+        ttl_s = min(request.ttl_seconds, LONGEST_TTL_S)
+        handle_id = str(uuid.uuid4())
+        self._statements[handle_id] = _Prepared(database, sql, now + ttl_s)
+        return {"handle": {"id": handle_id, "expires_at": self._time(ttl_s)}}
+
+    @function("database::runStatement", aliases=["iii-database::runStatement"])
+    async def run_statement(self, request: RunStatement) -> QueryResult:
+        """Run a prepared statement and answer its rows.
+
+        Raises:
+            StatementNotFound: The handle is unknown or has expired.
+            DriverError: The database refused it.
+        """
+        prepared = self._statements.get(request.handle_id)
+        if prepared is None or prepared.expires <= self.bus.clock.monotonic():
+            self._statements.pop(request.handle_id, None)
+            raise StatementNotFound(
+                f"statement `{request.handle_id}` is unknown or has expired; prepare it again",
+                details={"handle_id": request.handle_id},
+            )
+        database = prepared.database
+        # 30 s: a call has no longer time by default either.
+        result = await database.query(prepared.sql, check_parameters(request.params), 30_000, self._changed(database))
+        return _as_query(result, request.blobs, database.column_types(prepared.sql, len(result.columns)))
+
+    @function("database::beginTransaction", aliases=["iii-database::beginTransaction"])
+    async def begin_transaction(self, request: Begin) -> dict[str, Any]:
+        """Open a transaction over several calls; it is rolled back at its deadline.
+
+        Reading disturbs nobody; from its first write to its end the writes of all others wait in line.
+
+        Raises:
+            PoolTimeout: All connections are taken.
+            InvalidParam: There is no such isolation level.
+            UnknownDatabase: There is no such database.
+        """
+        check_isolation(request.isolation)
+        database = self._find(request.db)
+        timeout_s = min(request.timeout_ms, LONGEST_TRANSACTION_MS) / 1000
+        transaction = await database.begin(str(uuid.uuid4()), serializable=request.isolation == "serializable")
+        timer = self.bus.clock.call_later(timeout_s, lambda: self._sweep(transaction.id))
+        self._open[transaction.id] = _Open(transaction, database, timer)
+        return {"transaction": {"id": transaction.id, "expires_at": self._time(timeout_s)}}
+
+    @function("database::transactionQuery", aliases=["iii-database::transactionQuery"])
+    async def transaction_query(self, request: TransactionStatement) -> QueryResult:
+        """Run a statement inside an open transaction and answer its rows.
+
+        Raises:
+            TransactionNotFound: It is unknown or has ended.
+            DriverError: The database refused the statement; the transaction goes on.
+        """
+        result = await self._run_inside(request)
+        types = self._opened_types(request, len(result.columns))
+        return _as_query(result, request.blobs, types)
+
+    @function("database::transactionExecute", aliases=["iii-database::transactionExecute"])
+    async def transaction_execute(self, request: TransactionStatement) -> ExecuteResult:
+        """Run a statement inside an open transaction that changes something.
+
+        Raises:
+            TransactionNotFound: It is unknown or has ended.
+            DriverError: The database refused the statement; the transaction goes on.
+        """
+        result = await self._run_inside(request)
+        returned = as_rows(result.columns, result.rows, request.blobs) if request.returning else []
+        inserted = None if result.last_insert_id is None else str(result.last_insert_id)
+        return ExecuteResult(result.affected_rows, inserted, returned)
+
+    @function("database::commitTransaction", aliases=["iii-database::commitTransaction"])
+    async def commit_transaction(self, transaction_id: str) -> dict[str, bool]:
+        """End a transaction; answered when it is on disk.
+
+        Args:
+            transaction_id: The id that beginTransaction answered.
+
+        Raises:
+            TransactionNotFound: It is unknown or has ended.
+            DriverError: It could not be committed and has been rolled back.
+        """
+        opened = self._take(transaction_id)
+        changed = self._changed(opened.database)
+
+        def committed() -> None:
+            for target, result in opened.transaction.changes if changed is not None else ():
+                changed(target, result)  # type: ignore[misc]
+
+        try:
+            await opened.transaction.commit(committed)
+        except sqlite3.Error as error:
+            raise driver_error(error) from error
+        finally:
+            opened.database.release()
+        return {"committed": True}
+
+    @function("database::rollbackTransaction", aliases=["iii-database::rollbackTransaction"])
+    async def rollback_transaction(self, transaction_id: str) -> dict[str, bool]:
+        """End a transaction without a trace.
+
+        Args:
+            transaction_id: The id that beginTransaction answered.
+
+        Raises:
+            TransactionNotFound: It is unknown or has ended.
+        """
+        opened = self._take(transaction_id)
+        try:
+            await opened.transaction.roll_back()
+        finally:
+            opened.database.release()
+        return {"rolled_back": True}
+
+    async def _run_inside(self, request: TransactionStatement) -> StatementResult:
+        opened = self._opened(request.transaction_id)
+        sql, parameters = check_sql(request.sql), check_parameters(request.params)
+        classify = self._events.listening(opened.database.name)
+        try:
+            return await opened.transaction.execute(sql, parameters, classify=classify)
+        except (sqlite3.Error, sqlite3.Warning, OverflowError) as error:
+            raise driver_error(error) from error
+        finally:
+            if opened.transaction.ended and self._open.pop(request.transaction_id, None) is not None:
+                opened.timer.cancel()
+                opened.database.release()
+
+    def _opened_types(self, request: TransactionStatement, count: int) -> list[str]:
+        opened = self._open.get(request.transaction_id)
+        return [""] * count if opened is None else opened.database.column_types(request.sql, count)
+
+    def _opened(self, transaction_id: str) -> _Open:
+        opened = self._open.get(transaction_id)
+        if opened is None:
+            raise TransactionNotFound(
+                f"transaction `{transaction_id}` is unknown or has ended", details={"transaction_id": transaction_id}
+            )
+        return opened
+
+    def _take(self, transaction_id: str) -> _Open:
+        opened = self._opened(transaction_id)
+        del self._open[transaction_id]
+        opened.timer.cancel()
+        return opened
+
+    def _sweep(self, transaction_id: str) -> None:
+        opened = self._open.pop(transaction_id, None)
+        if opened is not None:
+            opened.timer.cancel()
+            task = asyncio.get_running_loop().create_task(self._swept(opened))
+            self._sweeps.add(task)
+            task.add_done_callback(self._sweeps.discard)
+
+    async def _swept(self, opened: _Open) -> None:
+        try:
+            await opened.transaction.roll_back()
+        finally:
+            opened.database.release()
+
+    def _time(self, seconds_from_now: float) -> str:
+        moment = datetime.fromtimestamp(self.bus.clock.time() + seconds_from_now, UTC)
+        return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _as_query(result: StatementResult, blobs: Blobs, types: list[str]) -> QueryResult:
+    rows = as_rows(result.columns, result.rows, blobs)
+    columns = [Column(name, kind) for name, kind in zip(result.columns, types, strict=True)]
+    return QueryResult(rows, len(rows), columns)
