@@ -255,6 +255,11 @@ class LocalReader:
         self._arrived = asyncio.Event()
         pipe.attach_wakeup(self._arrived.set)
 
+    @property
+    def writer_attached(self) -> bool:
+        """Whether the writing end was opened."""
+        return "write" in self._pipe.opened
+
     def __aiter__(self) -> AsyncIterator[bytes | str]:
         return self._messages()
 

@@ -34,6 +34,11 @@ class Channel(msgspec.Struct, frozen=True):
 class ChannelReader(Protocol):
     """The reading end. Iterating it gives `bytes` (data) and `str` (out of band) until the writer closed."""
 
+    @property
+    def writer_attached(self) -> bool:
+        """Whether the writing end was opened; `True` too where this end cannot know."""
+        ...
+
     def __aiter__(self) -> AsyncIterator[bytes | str]:
         """Give every message in order."""
         ...

@@ -126,6 +126,11 @@ class _ChannelReader(WebSocketStream):
         self._ended = False
         self._arrived = asyncio.Event()
 
+    @property
+    def writer_attached(self) -> bool:
+        """Unknown at this end of a socket."""
+        return True
+
     def frame_received(self, data: bytes, *, text: bool) -> None:
         self._messages.append(data.decode("utf-8", "replace") if text else data)
         self._bytes += len(data)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from linkly.channel import ChannelRef
+from linkly.channel import ChannelRef, ChannelWriter
+from linkly.errors import InvalidArguments
 from linkly.schema import json_schema
+
+if TYPE_CHECKING:
+    from linkly.bus import Bus
 
 
 class HttpTriggerInfo(msgspec.Struct):
@@ -61,6 +65,86 @@ class HttpResponse(msgspec.Struct, kw_only=True, omit_defaults=True):
     status_code: int = 200
     headers: dict[str, str] | list[str] = {}
     body: Any | msgspec.UnsetType = msgspec.UNSET
+
+
+class StreamedResponse:
+    """A response that is written while it is made; `async with` it.
+
+        @function("report::csv", triggers=[http("GET", "/report.csv", stream=True)])
+        async def csv(self, request: HttpRequest) -> None:
+            async with StreamedResponse(self.bus, request, headers={"content-type": "text/csv"}) as out:
+                async for row in rows():
+                    await out.write(row)
+
+    Status and headers leave with the first data, or with the end. A function that streams returns `None`. One that
+    fails before its first data is answered as any other that fails.
+
+    Args:
+        bus: The worker's.
+        request: What the function was given.
+        status_code: 200..599.
+        headers: For example the content type; there is no default.
+    """
+
+    def __init__(
+        self, bus: Bus, request: HttpRequest, *, status_code: int = 200, headers: dict[str, str] | None = None
+    ) -> None:
+        self._bus = bus
+        self._reference = request.response
+        self._status_code = status_code
+        self._headers = headers or {}
+        self._writer: ChannelWriter | None = None
+
+    async def __aenter__(self) -> StreamedResponse:
+        if self._reference is None:
+            raise InvalidArguments("this request cannot be streamed; declare its trigger with http(..., stream=True)")
+        self._writer = await self._bus.open_writer(self._reference)
+        await self._say({"type": "set_status", "status_code": self._status_code})
+        await self._say({"type": "set_headers", "headers": self._headers})
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        if self._writer is not None:
+            await self._writer.close()
+
+    async def write(self, data: bytes | str) -> None:
+        """Send a part of the body; waits while the client does not read.
+
+        Raises:
+            ConnectionLost: The client has gone.
+        """
+        if self._writer is None:
+            raise InvalidArguments("write inside `async with`")
+        await self._writer.write(data.encode() if isinstance(data, str) else data)
+
+    async def event(
+        self, data: object, *, event: str | None = None, event_id: str | None = None, retry_ms: int | None = None
+    ) -> None:
+        """Send a server-sent event (HTML 9.2.6); give the content type `text/event-stream`.
+
+        Args:
+            data: Text, or a value that is sent as JSON.
+            event: Its type.
+            event_id: What the browser says it has seen when it comes back.
+            retry_ms: How long it waits before it comes back.
+
+        Raises:
+            InvalidArguments: A type or id has a line break in it.
+            ConnectionLost: The client has gone.
+        """
+        lines: list[str] = []
+        for name, value in (("event", event), ("id", event_id), ("retry", retry_ms)):
+            if value is not None:
+                if "\n" in str(value) or "\r" in str(value):
+                    raise InvalidArguments(f"{name} {value!r}: must be one line")
+                lines.append(f"{name}: {value}")
+        text = data if isinstance(data, str) else msgspec.json.encode(data).decode()
+        lines += [f"data: {line}" for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
+        await self.write("\n".join(lines) + "\n\n")
+
+    async def _say(self, message: dict[str, Any]) -> None:
+        if self._writer is not None:
+            await self._writer.send_text(msgspec.json.encode(message).decode())
 
 
 class Media(msgspec.Struct, frozen=True):

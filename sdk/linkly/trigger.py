@@ -58,6 +58,7 @@ def http(
     body: Any = None,
     query: Any = None,
     answers: dict[int, Any] | None = None,
+    stream: bool = False,
 ) -> TriggerDeclaration:
     """Run the function for an HTTP request.
 
@@ -75,11 +76,14 @@ def http(
         query: A Struct whose fields are the query parameters.
         answers: Status -> type of the JSON body, `None` for no body, `Media("image/png")` for another one, or a
             tuple of these.
+        stream: The function reads the raw body (`request.request_body`) or streams the response
+            (`linkly.http.StreamedResponse`). Without it there are no channels to pay for; a body that is not JSON
+            comes through `request_body` all the same.
 
     Raises:
         TypeError: A type cannot be documented (`linkly.http.documentation`).
     """
-    config: dict[str, Any] = {"api_path": path, "http_method": method}
+    config: dict[str, Any] = {"api_path": path, "http_method": method, "stream": stream}
     if condition is not None:
         config["condition_function_id"] = condition
     if middleware:

@@ -255,7 +255,8 @@ async def test_a_body_over_the_limit_is_a_413(gateway, declared):
             for _ in range(11):
                 yield b"x" * 100
 
-        answer = await client.post("/echo/x", content=b"x" * 1100 if declared else parts())
+        content, headers = b"x" * 1100 if declared else parts(), {"content-type": "application/json"}
+        answer = await client.post("/echo/x", content=content, headers=headers)
         assert (answer.status_code, answer.json()["error"]["code"]) == (413, "PAYLOAD_TOO_LARGE")
         assert (await client.post("/echo/x", content=b"x" * 1000)).status_code == 200
 

@@ -6,7 +6,8 @@ Hand-written because it is on the way of every request (measured: 36 us a reques
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl, unquote
 
@@ -17,13 +18,16 @@ from linkly.context import current_invocation
 from linkly.errors import CallTimeout, LinklyError
 from linkly.http import HttpTriggerInfo
 from linkly.trigger import condition_met
+from linkly_workers.http.body import Body, BodyTooLarge, Receive
 from linkly_workers.http.cors import Cors
 from linkly_workers.http.pages import pages
-from linkly_workers.http.response import Headers, Reply, error_reply, failure_reply, reply
+from linkly_workers.http.response import WITHOUT_BODY, Headers, Reply, error_reply, failure_reply, reply
 from linkly_workers.http.routes import Match, RouteTable
+from linkly_workers.http.streaming import Conversation
+
+log = logging.getLogger("linkly.http")
 
 Scope: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
@@ -51,6 +55,7 @@ class HttpTrigger(msgspec.Struct):
         http_method: GET if left out.
         condition_function_id: Is called with the request first; a literal `false` answers 422.
         middleware_function_ids: Run before the function, in this order.
+        stream: Whether the function may use channels; iii's SDKs do not say, so their functions may.
         openapi: What the route says about itself, for `/openapi.json` (`linkly.http.documentation`).
     """
 
@@ -58,11 +63,8 @@ class HttpTrigger(msgspec.Struct):
     http_method: str = "GET"
     condition_function_id: str | None = None
     middleware_function_ids: list[str] = []
+    stream: bool = True
     openapi: RouteDocumentation | None = None
-
-
-class _TooLarge(Exception):
-    pass
 
 
 class Gateway:
@@ -118,129 +120,180 @@ class Gateway:
             text = f"{self.active} requests are being served"
             await _send(send, error_reply(503, "overloaded", text, headers=[(b"retry-after", b"1")]), cors)
         else:
-            self.active += 1
-            try:
-                answer = await self._answer(scope, found, path, headers, receive)
-            finally:
-                self.active -= 1
-            await _send(send, answer, cors, head=method == "HEAD")
+            await self._serve(_Exchange(scope, receive, send, headers, cors, found))
 
-    async def _answer(self, scope: Scope, found: Match, path: str, headers: dict[str, str], receive: Receive) -> Reply:
-        try:
-            body = await self._read_body(headers, receive)
-        except _TooLarge:
-            text = f"the body may have {self._body_limit_bytes} bytes"
-            return error_reply(413, "PAYLOAD_TOO_LARGE", text, headers=[(b"connection", b"close")])
-        request = HttpRequest(
-            method=scope["method"],
-            path=found.route.pattern,
-            url_path=unquote(path),
-            path_params=found.path_params,
-            query_params=dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)),
-            headers=headers,
-            body=_json_body(headers, body),
-            client_host=client[0] if (client := scope["client"]) else "",
-            trigger=HttpTriggerInfo(path=found.route.pattern, method=scope["method"]),
-        )
-        return await self._while_connected(found, request, receive)
-
-    async def _while_connected(self, match: Match, request: HttpRequest, receive: Receive) -> Reply:
-        """Call, and cancel the call when the client hangs up."""
+    async def _serve(self, exchange: _Exchange) -> None:
+        """Answer, and cancel the call when the client hangs up."""
         task = asyncio.current_task()
-        watcher = asyncio.get_running_loop().create_task(_cancel_when_gone(receive, task))
-        token = current_invocation.set(
-            # Nested calls inherit the trace of the request.
-            Invocation(
-                function_id="http",
-                traceparent=request.headers.get("traceparent"),
-                baggage=request.headers.get("baggage"),
-            )
-        )
+        connection = exchange.scope["linkly.connection"]
+        gone = False
+
+        def hung_up() -> None:
+            nonlocal gone
+            gone = True
+            if task is not None:
+                task.cancel()
+
+        connection.on_lost = hung_up
+        headers = exchange.headers
+        # Nested calls inherit the trace of the request.
+        trace = Invocation(function_id="http", traceparent=headers.get("traceparent"), baggage=headers.get("baggage"))
+        token = current_invocation.set(trace)
+        self.active += 1
         try:
-            return await self._call(match, request)
-        except CallTimeout as error:
-            return failure_reply(error)
+            answer = await self._answer(exchange)
+            connection.on_lost = None
+        except asyncio.CancelledError:
+            if not gone:
+                raise
+            if task is not None:
+                task.uncancel()
+            return
+        finally:
+            connection.on_lost = None
+            self.active -= 1
+            current_invocation.reset(token)
+        if answer is not None:
+            await _send(exchange.send, answer, exchange.cors, head=exchange.scope["method"] == "HEAD")
+
+    async def _answer(self, exchange: _Exchange) -> Reply | None:
+        try:
+            return await self._call(exchange)
+        except BodyTooLarge as error:
+            # A client that is sending is heard out (its bytes are dropped): closing now would reset the connection
+            # before it reads this. One that asked first will not send.
+            close: Headers = [(b"connection", b"close")] if "expect" in exchange.headers else []
+            return error_reply(413, error.code, error.message, headers=close)
         except LinklyError as error:
             return failure_reply(error)
-        finally:
-            current_invocation.reset(token)
-            watcher.cancel()
 
-    async def _call(self, match: Match, request: HttpRequest) -> Reply:
-        binding = match.route.binding
+    async def _call(self, exchange: _Exchange) -> Reply | None:
+        """Middleware, body, condition, the route's middleware, function: in this order (1.6)."""
+        route, headers, scope = exchange.match.route, exchange.headers, exchange.scope
+        binding = route.binding
         config: HttpTrigger = binding.config
-        stopped = await self._run_middleware(self._middleware, request, binding.namespace)
-        if stopped is not None:
-            return stopped
+        request = HttpRequest(
+            method=scope["method"],
+            path=route.pattern,
+            url_path=unquote(_raw_path(scope)),
+            path_params=exchange.match.path_params,
+            query_params=_query(scope["query_string"]),
+            headers=headers,
+            client_host=client[0] if (client := scope["client"]) else "",
+            trigger=HttpTriggerInfo(path=route.pattern, method=route.method),
+        )
+        if self._middleware:
+            stopped = await self._run_middleware(self._middleware, request, binding.namespace)
+            if stopped is not None:
+                return stopped
+        body = Body(headers, exchange.receive, self._body_limit_bytes)
+        body.check()
+        data: bytes | None = b""
+        if body.present:
+            is_json = "application/json" in headers.get("content-type", "")
+            data = await body.read() if is_json else None
+            request.body = _json_body(data) if data else None
         if not await condition_met(self._bus, config.condition_function_id, request, binding.namespace):
             return error_reply(422, "CONDITION_NOT_MET", "Request condition not met", skipped=True)
-        stopped = await self._run_middleware(config.middleware_function_ids, request, binding.namespace)
-        if stopped is not None:
-            return stopped
-        result = await self._bus.trigger(
-            binding.function_id,
-            request,
-            namespace=binding.namespace,
-            metadata=binding.metadata,
-            result_type=Json,
-            timeout_s=self._timeout_s,
+        if config.middleware_function_ids:
+            stopped = await self._run_middleware(config.middleware_function_ids, request, binding.namespace)
+            if stopped is not None:
+                return stopped
+
+        def call(timeout_s: float | None) -> Coroutine[Any, Any, Json]:
+            return self._bus.trigger(
+                binding.function_id,
+                request,
+                namespace=binding.namespace,
+                metadata=binding.metadata,
+                result_type=Json,
+                timeout_s=timeout_s,
+            )
+
+        if data is not None and not config.stream:
+            return reply(await call(self._timeout_s))
+        # The time-out of a streamed response ends with its headers, so the conversation looks after it.
+        conversation = Conversation(self._bus, self._timeout_s, exchange.start, exchange.send_part)
+        answer = await conversation.run(
+            request, body if data is None else data, lambda: call(None), streams=config.stream
         )
-        return reply(result)
+        if answer is None:
+            await exchange.end()
+        return answer
 
     async def _run_middleware(self, function_ids: list[str], request: HttpRequest, namespace: str) -> Reply | None:
         for function_id in function_ids:
-            answer = await self._bus.trigger(
-                function_id,
-                {
-                    "phase": "preHandler",
-                    "request": {
-                        "path_params": request.path_params,
-                        "query_params": request.query_params,
-                        "headers": request.headers,
-                        "method": request.method,
+            try:
+                answer = await self._bus.trigger(
+                    function_id,
+                    {
+                        "phase": "preHandler",
+                        "request": {
+                            "path_params": request.path_params,
+                            "query_params": request.query_params,
+                            "headers": request.headers,
+                            "method": request.method,
+                        },
+                        "context": {},
                     },
-                    "context": {},
-                },
-                namespace=namespace,
-                timeout_s=self._timeout_s,
-            )
-            if isinstance(answer, dict) and answer.get("action") == "respond":
-                response: Any = answer.get("response") or {}
-                return reply({"status_code": 200, "body": {}, **response})
+                    namespace=namespace,
+                    timeout_s=self._timeout_s,
+                )
+            except CallTimeout:
+                return error_reply(504, "MIDDLEWARE_TIMEOUT", "Middleware timeout")
+            action = answer.get("action") if isinstance(answer, dict) else None
+            if action == "respond":
+                response = answer.get("response")
+                return reply({"status_code": 200, "body": {}, **(response if isinstance(response, dict) else {})})
+            if action != "continue":
+                log.warning("middleware `%s` answered neither `continue` nor `respond`: going on", function_id)
         return None
 
-    async def _read_body(self, headers: dict[str, str], receive: Receive) -> bytes:
-        declared = headers.get("content-length", "")
-        if declared.isdigit() and int(declared) > self._body_limit_bytes:
-            raise _TooLarge
-        if not declared and "transfer-encoding" not in headers:
-            return b""
-        parts: list[bytes] = []
-        size, more = 0, True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise asyncio.CancelledError
-            part = message.get("body", b"")
-            size += len(part)
-            if size > self._body_limit_bytes:
-                raise _TooLarge
-            parts.append(part)
-            more = message.get("more_body", False)
-        return b"".join(parts)
+
+class _Exchange:
+    """One request and the way back to its client."""
+
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, headers: dict[str, str], cors: Headers, match: Match
+    ) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.send = send
+        self.headers = headers
+        self.cors = cors
+        self.match = match
+        self._bodiless = scope["method"] == "HEAD"
+
+    async def start(self, status: int, headers: Headers) -> None:
+        """Begin a streamed response."""
+        self._bodiless = self._bodiless or status in WITHOUT_BODY
+        if status == 205:
+            headers = [*headers, (b"content-length", b"0")]
+        elif not self._bodiless:
+            self.scope["linkly.connection"].begin_unsized()
+        await self.send({"type": "http.response.start", "status": status, "headers": [*headers, *self.cors]})
+
+    async def send_part(self, data: bytes) -> bool:
+        """Send a part of it; answers whether more is wanted."""
+        if self._bodiless:
+            return False
+        if data:
+            self.scope["linkly.connection"].expect_part(len(data))
+            await self.send({"type": "http.response.body", "body": data, "more_body": True})
+        return True
+
+    async def end(self) -> None:
+        """End it."""
+        await self.send({"type": "http.response.body", "body": b""})
 
 
-async def _cancel_when_gone(receive: Receive, task: asyncio.Task[Any] | None) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    if task is not None:
-        task.cancel()
+def _query(raw: bytes) -> dict[str, str]:
+    """Return the last value of each name."""
+    return dict(parse_qsl(raw.decode("latin-1"), keep_blank_values=True)) if raw else {}
 
 
-def _json_body(headers: dict[str, str], body: bytes) -> Any:
-    """Return a JSON body; `None` for anything else, the function decides what that means."""
-    if not body or "application/json" not in headers.get("content-type", ""):
-        return None
+def _json_body(body: bytes) -> Any:
+    """Return a JSON body; `None` if it is none, the function decides what that means."""
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError):
@@ -282,7 +335,7 @@ def _adding(send: Send, headers: Headers) -> Send:
 
 async def _send(send: Send, answer: Reply, cors: Headers, *, head: bool = False) -> None:
     headers = [*answer.headers, *cors]
-    if answer.status >= 200 and answer.status not in (204, 304):
+    if answer.status not in (204, 304):
         headers.append((b"content-length", str(len(answer.body)).encode()))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if head else answer.body})

@@ -20,7 +20,7 @@ JSON_TYPE = (b"content-type", b"application/json")
 
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
-_WITHOUT_BODY = (204, 205, 304)
+WITHOUT_BODY = (204, 205, 304)
 _MANAGED = (b"content-length", b"transfer-encoding", b"connection")
 
 
@@ -56,11 +56,11 @@ def reply(result: Any) -> Reply:
         return Reply(200, [JSON_TYPE], data)
     answer = _answer_decoder.decode(data)
     status = answer.status_code
-    if isinstance(status, bool) or not isinstance(status, int) or not 100 <= status <= 999:
-        status = 200
-    headers = _headers(answer.headers)
+    if isinstance(status, bool) or not isinstance(status, int) or not 200 <= status <= 999:
+        status = 200  # 1xx too: an interim status cannot end a request (RFC 9110 15.2)
+    headers = read_headers(answer.headers)
     content_type = next((value for name, value in headers if name == b"content-type"), None)
-    if status in _WITHOUT_BODY or status < 200:
+    if status in WITHOUT_BODY:
         return Reply(status, headers, b"")
     if answer.body is msgspec.UNSET:
         if 300 <= status < 400:
@@ -77,7 +77,7 @@ def reply(result: Any) -> Reply:
     return Reply(status, headers, body)
 
 
-def _headers(given: Any) -> Headers:
+def read_headers(given: Any) -> Headers:
     """Read headers from a map or a list of `Name: value`; what could split the response is left out."""
     pairs: list[tuple[str, Any]] = []
     if isinstance(given, dict):

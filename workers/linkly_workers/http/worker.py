@@ -12,7 +12,7 @@ import ipaddress
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 import uvicorn
@@ -21,6 +21,7 @@ from linkly import Binding, HttpRequest, Settings, TriggerType, Worker
 from linkly.errors import ConfigError
 from linkly_workers.http.cors import Cors, CorsSettings
 from linkly_workers.http.gateway import Gateway, HttpTrigger
+from linkly_workers.http.protocol import ConnectionLimits, Connections
 from linkly_workers.http.routes import RouteTable
 
 BACKLOG = 2048
@@ -43,6 +44,11 @@ class HttpSettings(Settings):
     default_timeout: Annotated[int, msgspec.Meta(ge=1)] = 30_000
     concurrency_request_limit: Annotated[int, msgspec.Meta(ge=1)] = 1024
     body_limit_bytes: Annotated[int, msgspec.Meta(ge=0)] = 16 * 1024 * 1024
+    header_limit_bytes: Annotated[int, msgspec.Meta(ge=1024)] = 32 * 1024
+    target_limit_bytes: Annotated[int, msgspec.Meta(ge=1)] = 8 * 1024
+    header_timeout_ms: Annotated[int, msgspec.Meta(ge=1)] = 10_000
+    body_timeout_ms: Annotated[int, msgspec.Meta(ge=1)] = 30_000
+    keep_alive_timeout_ms: Annotated[int, msgspec.Meta(ge=1)] = 75_000
     trusted_proxies: list[str] = []
     cors: CorsSettings | None = None
     middleware: list[MiddlewareSettings] = []
@@ -74,11 +80,21 @@ class HttpWorker(Worker):
             body_limit_bytes=settings.body_limit_bytes,
             middleware=[each.function_id for each in sorted(settings.middleware, key=lambda each: each.priority)],
         )
+        connections: Any = Connections(
+            self.bus.clock,
+            ConnectionLimits(
+                head_bytes=settings.header_limit_bytes,
+                target_bytes=settings.target_limit_bytes,
+                head_s=settings.header_timeout_ms / 1000,
+                body_s=settings.body_timeout_ms / 1000,
+                idle_s=settings.keep_alive_timeout_ms / 1000,
+            ),
+        )
         self._socket = _listen(settings.host, settings.port)
         server = uvicorn.Server(
             uvicorn.Config(
                 gateway,
-                http="httptools",
+                http=connections,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -92,10 +108,12 @@ class HttpWorker(Worker):
         server.config.load()
         server.lifespan = server.config.lifespan_class(server.config)
         await server.startup(sockets=[self._socket])
+        connections.start()
         ticking = asyncio.get_running_loop().create_task(server.main_loop(), name="http clock")
         try:
             yield
         finally:
+            connections.stop()
             ticking.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await ticking

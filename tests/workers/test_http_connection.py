@@ -1,0 +1,201 @@
+"""What a client may take in bytes and time, and what HTTP says about connections; on real sockets."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from linkly import HttpRequest, HttpResponse, Worker, function, http
+from linkly.schema import read_settings
+from linkly.testing import ManualClock, running_engine, settle
+from linkly_workers.http import HttpSettings, HttpWorker
+
+
+class Pages(Worker):
+    name = "pages"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_end = asyncio.Event()
+        self.started = asyncio.Event()
+
+    @function("pages::echo", triggers=[http("POST", "/echo"), http("GET", "/echo")])
+    async def echo(self, request: HttpRequest) -> HttpResponse:
+        """Answer the body."""
+        return HttpResponse(body=request.body)
+
+    @function("pages::slow", triggers=[http("GET", "/slow")])
+    async def slow(self, request: HttpRequest) -> HttpResponse:
+        """Answer when it may."""
+        self.started.set()
+        await self.may_end.wait()
+        return HttpResponse(body="slow")
+
+
+@pytest.fixture
+def gateway():
+    @contextlib.asynccontextmanager
+    async def start(clock=None, **settings):
+        worker, pages = HttpWorker(read_settings(HttpSettings, {"port": 0, **settings}, "$")), Pages()
+        async with running_engine(worker, pages, clock=clock):
+            port = int(worker.url.rpartition(":")[2])
+
+            async def connect(data):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writers.append(writer)
+                writer.write(data)
+                return reader, writer
+
+            writers = []
+            yield connect, pages
+            pages.may_end.set()
+            for writer in writers:
+                writer.close()
+
+    return start
+
+
+async def everything(reader):
+    return await asyncio.wait_for(reader.read(), 10)
+
+
+GET = b"GET /echo HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.mark.parametrize(
+    "head, status",
+    [
+        (GET + b"X: " + b"x" * 3000 + b"\r\n\r\n", 431),
+        (GET + b"X: x\r\n" * 600 + b"\r\n", 431),
+        (GET + b"X: " + b"x" * 3000, 431),
+        (b"GET /" + b"x" * 600 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
+        (b"GET /" + b"x" * 600, 414),
+    ],
+)
+async def test_heads_and_targets_over_their_limit_are_refused(gateway, head, status):
+    async with gateway(header_limit_bytes=2000, target_limit_bytes=500) as (connect, _):
+        reader, _ = await connect(head)
+        answer = await everything(reader)
+        assert answer.startswith(b"HTTP/1.1 %d " % status)
+        assert b"connection: close" in answer
+
+
+async def test_a_large_body_is_no_large_head(gateway):
+    async with gateway(header_limit_bytes=2000) as (connect, _):
+        body = b'"' + b"x" * 5000 + b'"'
+        head = b"POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        reader, _ = await connect(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        assert (await everything(reader)).endswith(body)
+
+
+@pytest.mark.parametrize(
+    "sent, answer",
+    [
+        (b"", b""),
+        (b"GET /echo HTTP/1.1\r\nHos", b"HTTP/1.1 408 "),
+        (
+            b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n1",
+            b"HTTP/1.1 408 ",
+        ),
+        (GET + b"\r\n", b"HTTP/1.1 200 "),
+    ],
+)
+async def test_who_does_not_finish_is_not_waited_for(gateway, sent, answer):
+    clock = ManualClock()
+    async with gateway(clock=clock, body_timeout_ms=10_000, keep_alive_timeout_ms=10_000) as (connect, _):
+        reader, _ = await connect(sent)
+        for _ in range(20):
+            await settle()
+        reading = asyncio.create_task(everything(reader))
+        await clock.advance(9)
+        assert not reading.done()
+        await clock.advance(3)
+        assert (await reading)[: len(answer) or None] == answer
+
+
+async def test_a_head_that_trickles_gets_no_more_time(gateway):
+    clock = ManualClock()
+    async with gateway(clock=clock) as (connect, _):
+        reader, writer = await connect(b"GET /echo HTTP/1.1\r\n")
+        for number in range(6):
+            writer.write(b"X-%d: 1\r\n" % number)
+            for _ in range(5):
+                await settle()
+            await clock.advance(2)
+        assert (await everything(reader)).startswith(b"HTTP/1.1 408 ")
+
+
+async def test_the_time_of_the_function_is_not_the_clients(gateway):
+    clock = ManualClock()
+    async with gateway(clock=clock, default_timeout=600_000) as (connect, pages):
+        reader, _ = await connect(b"GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        await asyncio.wait_for(pages.started.wait(), 10)
+        await clock.advance(300)
+        pages.may_end.set()
+        assert (await everything(reader)).endswith(b'"slow"')
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"Host: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n",
+        b"Host: x\r\nContent-Length: 4\r\nContent-Length: 5\r\n",
+        b"Host: x\r\nTransfer-Encoding: chunked, gzip\r\n",
+        b"Host: x\r\nContent-Length: +4\r\n",
+        b"Host: x\r\nHost: y\r\n",
+        b"Content-Type: text/plain\r\n",
+        b"Host: x\r\nBad Name: 1\r\n",
+    ],
+)
+async def test_what_could_be_read_in_two_ways_is_refused(gateway, headers):
+    async with gateway() as (connect, _):
+        reader, _ = await connect(b"POST /echo HTTP/1.1\r\n" + headers + b"\r\n0\r\n\r\n")
+        answer = await everything(reader)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert answer.count(b"HTTP/1.1") == 1
+
+
+async def test_pipelined_requests_are_answered_in_order(gateway):
+    async with gateway() as (connect, pages):
+        second = GET + b"Connection: close\r\n\r\n"
+        reader, _ = await connect(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n" + second)
+        await asyncio.wait_for(pages.started.wait(), 10)
+        pages.may_end.set()
+        answer = await everything(reader)
+        assert answer.index(b'"slow"') < answer.index(b"null")
+
+
+async def test_nonsense_after_a_request_does_not_disturb_its_answer(gateway):
+    async with gateway() as (connect, pages):
+        reader, _ = await connect(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\nnonsense\r\n\r\n")
+        await asyncio.wait_for(pages.started.wait(), 10)
+        pages.may_end.set()
+        answer = await everything(reader)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert answer.endswith(b'"slow"')
+
+
+async def test_expect_continue_and_chunks(gateway):
+    async with gateway() as (connect, _):
+        head = b"POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        reader, writer = await connect(head + b"Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n")
+        assert b" 100 " in await asyncio.wait_for(reader.readline(), 10)
+        writer.write(b'2\r\n"a\r\n2\r\nb"\r\n0\r\n\r\n')
+        assert (await everything(reader)).endswith(b'"ab"')
+
+
+async def test_a_body_that_is_too_large_is_refused_before_it_is_sent(gateway):
+    async with gateway(body_limit_bytes=10) as (connect, _):
+        head = b"POST /echo HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 11\r\n\r\n"
+        reader, _ = await connect(head)
+        answer = await everything(reader)
+        assert answer.startswith(b"HTTP/1.1 413 ")
+        assert b" 100 " not in answer
+
+
+async def test_http_1_0_closes_after_its_answer(gateway):
+    async with gateway() as (connect, _):
+        reader, _ = await connect(b"GET /echo HTTP/1.0\r\n\r\n")
+        answer = await everything(reader)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert answer.endswith(b"null")

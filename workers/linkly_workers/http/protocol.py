@@ -1,0 +1,236 @@
+"""The connection: what a client may take, in bytes and in time, before a request exists (RFC 9112).
+
+uvicorn's protocol parses and writes; this adds limits for the request's head, and time-outs that one sweeper looks
+after, because a timer for each request costs more than the request line. It also says when the client has gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import httptools
+import msgspec
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from linkly.clock import Clock, TimerHandle
+from linkly_workers.http.response import JSON_TYPE, Reply, error_reply
+
+SWEEP_S = 1.0
+_SEPARATORS = 4  # `: ` and the line's end
+
+for _status in range(600, 1000):  # uvicorn knows the registered classes only; a function may answer any
+    STATUS_LINE.setdefault(_status, b"HTTP/1.1 %d \r\n" % _status)
+
+
+class ConnectionLimits(msgspec.Struct, frozen=True):
+    """What a client may take.
+
+    Attributes:
+        head_bytes: Request line and headers.
+        target_bytes: What stands between method and version.
+        head_s: From the connection, or a head's first byte, to the end of the head.
+        body_s: Without any byte of a body that is being waited for.
+        idle_s: Between two requests.
+    """
+
+    head_bytes: int
+    target_bytes: int
+    head_s: float
+    body_s: float
+    idle_s: float
+
+
+class _Refused(Exception):
+    """The head that is being parsed is refused."""
+
+    def __init__(self, answer: Reply) -> None:
+        super().__init__(answer.status)
+        self.answer = answer
+
+
+class Connections:
+    """All connections of a gateway: makes their protocols and looks after their time-outs."""
+
+    def __init__(self, clock: Clock, limits: ConnectionLimits) -> None:
+        self.clock = clock
+        self.limits = limits
+        self.open: set[GatewayProtocol] = set()
+        self._timer: TimerHandle | None = None
+
+    def __call__(self, **uvicorn: Any) -> GatewayProtocol:
+        """Make the protocol of a new connection: uvicorn's `http=`."""
+        return GatewayProtocol(self, **uvicorn)
+
+    def start(self) -> None:
+        """Look after time-outs from now on."""
+        self._timer = self.clock.call_later(SWEEP_S, self._sweep)
+
+    def stop(self) -> None:
+        """Stop looking."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _sweep(self) -> None:
+        now = self.clock.monotonic()
+        for connection in list(self.open):
+            connection.check_time(now)
+        self._timer = self.clock.call_later(SWEEP_S, self._sweep)
+
+
+class GatewayProtocol(HttpToolsProtocol):
+    """One connection.
+
+    Attributes:
+        on_lost: Called when the client has gone; the request that is being served sets it.
+    """
+
+    def __init__(self, connections: Connections, **uvicorn: Any) -> None:
+        super().__init__(**uvicorn)
+        self._connections = connections
+        self._limits = connections.limits
+        self._monotonic = connections.clock.monotonic
+        self.on_lost: Callable[[], object] | None = None
+        self._head_bytes = 0
+        self._in_head = False
+        self._refused = False
+        self._since = self._monotonic()
+        self._allowed_s: float | None = connections.limits.head_s
+
+    # --- bytes -------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client has connected."""
+        super().connection_made(transport)
+        self._connections.open.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has gone, or the connection was closed from here."""
+        self._connections.open.discard(self)
+        super().connection_lost(exc)
+        if self.on_lost is not None:
+            self.on_lost()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, and refuse what is too large or no HTTP."""
+        if self._refused:
+            return
+        if self._in_head:
+            self._head_bytes += len(data)
+        else:
+            self._head_bytes = len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # served as what it also is: a request
+        except httptools.HttpParserError as error:
+            cause = error.__cause__ or error.__context__
+            if isinstance(cause, _Refused):
+                self._refuse(cause.answer)
+            else:
+                self._refuse(error_reply(400, "BAD_REQUEST", f"this is no HTTP request: {error}"))
+        else:
+            if self._in_head and self._head_bytes > self._limits.head_bytes:
+                self._refuse(self._too_large())
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        super().on_message_begin()
+        self.scope["linkly.connection"] = self  # type: ignore[typeddict-unknown-key]
+        self._in_head = True
+        if self._allowed_s != self._limits.head_s:  # the first head's time runs since the connection was made
+            self._since, self._allowed_s = self._monotonic(), self._limits.head_s
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the request target has arrived."""
+        self.url += url
+        if len(self.url) > self._limits.target_bytes:
+            text = f"the request target may have {self._limits.target_bytes} bytes"
+            raise _Refused(error_reply(414, "URI_TOO_LONG", text))
+
+    def on_headers_complete(self) -> None:
+        """The head is complete: check it and start the request."""
+        self._in_head = False
+        self._since, self._allowed_s = self._monotonic(), self._limits.body_s
+        if self._head_bytes > self._limits.head_bytes:  # of all that came, body included: count the head alone
+            size = len(self.url) + sum(len(name) + len(value) + _SEPARATORS for name, value in self.headers)
+            if size > self._limits.head_bytes:
+                raise _Refused(self._too_large())
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts != 1 and (hosts > 1 or self.parser.get_http_version() == "1.1"):
+            raise _Refused(error_reply(400, "BAD_REQUEST", "there must be one Host header (RFC 9112 3.2)"))
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body has arrived."""
+        self._since = self._monotonic()
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is complete: from now on it is the function's time that counts."""
+        finished = self.cycle.response_complete  # answered before its body had come
+        self._since, self._allowed_s = self._monotonic(), self._limits.idle_s if finished else None
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """The response is complete: start the next request that waits, or the time between two."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        if self._refused:  # what came after this request
+            self.transport.close()
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif not self._in_head:
+            self._since, self._allowed_s = self._monotonic(), self._limits.idle_s
+
+    # --- time --------------------------------------------------------------------------------------------------
+
+    def check_time(self, now: float) -> None:
+        """Close the connection if its client has taken too long."""
+        if self._allowed_s is None or self.flow.read_paused:
+            self._since = now
+        elif now - self._since >= self._allowed_s and not self.transport.is_closing():
+            waits_for_body = self.cycle is not None and self.cycle.more_body and not self.cycle.response_complete
+            if self._in_head or waits_for_body:
+                self._refuse(error_reply(408, "REQUEST_TIMEOUT", "the request did not arrive in time"))
+            elif self.cycle is None or self.cycle.response_complete:
+                self.transport.close()
+
+    # --- refusing ----------------------------------------------------------------------------------------------
+
+    def _too_large(self) -> Reply:
+        text = f"request line and headers may have {self._limits.head_bytes} bytes"
+        return error_reply(431, "REQUEST_HEADER_FIELDS_TOO_LARGE", text)
+
+    def _refuse(self, answer: Reply) -> None:
+        """Say why, where that cannot be mistaken for the response to another request, and close."""
+        self._refused = True
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if not cycle.more_body:  # an earlier request is being served: it is finished, then the connection ends
+                cycle.keep_alive = False
+                self.pipeline.clear()
+                return
+            if cycle.response_started:
+                self.transport.close()
+                return
+            cycle.disconnected = True
+        head = [STATUS_LINE[answer.status], b"%s: %s\r\n" % JSON_TYPE, b"connection: close\r\n"]
+        self.transport.write(b"".join([*head, b"content-length: %d\r\n\r\n" % len(answer.body), answer.body]))
+        self.transport.close()
+
+    # --- responses without a length ----------------------------------------------------------------------------
+
+    def begin_unsized(self) -> None:
+        """The response's end is the connection's: HTTP/1.0 knows no chunks (RFC 9112 6.3)."""
+        if self.cycle.scope["http_version"] == "1.0":
+            self.cycle.chunked_encoding = False
+
+    def expect_part(self, size: int) -> None:
+        """One more part of such a response comes."""
+        if not self.cycle.chunked_encoding:
+            self.cycle.expected_content_length = size

@@ -1,0 +1,273 @@
+"""One request whose function may read the body, or write the response, through channels (workers-edge.md 1.5, 1.8).
+
+Both channels are the function's for as long as the request lasts; whatever nobody opened is dropped with it. What the
+client does not read waits in the channel, so a slow client slows the writer; a client that has gone ends both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import msgspec
+
+from linkly import Bus, Channel, ChannelReader, ChannelWriter, HttpRequest, Json
+from linkly.clock import Clock
+from linkly.errors import CallTimeout, LinklyError
+from linkly_workers.http.body import Body, BodyTooLarge
+from linkly_workers.http.response import Headers, Reply, read_headers, reply
+
+log = logging.getLogger("linkly.http")
+
+ATTACH_S = 5.0
+"""How long a function that answered null may take to open its response: its socket may still be on the way."""
+OUTCOME_S = 1.0
+"""How long a response that was closed without data waits to hear whether its function failed."""
+
+
+class _HeadMessage(msgspec.Struct):
+    type: str = ""
+    status_code: Any = None
+    headers: Any = None
+
+
+class Head:
+    """Status and headers of a streamed response, said in text messages before the first data."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self._headers: dict[bytes, bytes] = {}
+
+    @property
+    def headers(self) -> Headers:
+        """Return the headers so far; of a name that was said twice the later value counts."""
+        return list(self._headers.items())
+
+    def apply(self, text: str) -> None:
+        """Take one text message; what is not understood is ignored."""
+        try:
+            message = msgspec.json.decode(text, type=_HeadMessage)
+        except (msgspec.MsgspecError, RecursionError):
+            return
+        status = message.status_code
+        if message.type == "set_status" and type(status) is int and 200 <= status <= 599:
+            self.status = status
+        elif message.type == "set_headers" and isinstance(message.headers, dict):
+            self._headers.update(read_headers(message.headers))
+
+
+class Conversation:
+    """Runs one such request, and sends what its function streams.
+
+    Args:
+        bus: Where the channels are made.
+        timeout_s: How long the headers may take.
+        start: Sends status and headers.
+        send: Sends a part of the body; waits while the client does not read, answers whether it wants more.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        timeout_s: float,
+        start: Callable[[int, Headers], Awaitable[None]],
+        send: Callable[[bytes], Awaitable[bool]],
+    ) -> None:
+        self._bus = bus
+        self._timeout_s = timeout_s
+        self._start = start
+        self._send = send
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._head = Head()
+        self._reader: ChannelReader | None = None
+        self._writer: ChannelWriter | None = None
+
+    async def run(
+        self,
+        request: HttpRequest,
+        body: Body | bytes,
+        call: Callable[[], Coroutine[Any, Any, Json]],
+        *,
+        streams: bool,
+    ) -> Reply | None:
+        """Call the function.
+
+        Args:
+            request: Gets the references of the channels.
+            body: Given to the function through `request_body`.
+            call: Calls the function.
+            streams: Whether the response can be streamed.
+
+        Returns:
+            The response, or `None` when it has been streamed.
+
+        Raises:
+            BodyTooLarge: The body passed its limit before the response began.
+            LinklyError: The function failed before the response began.
+        """
+        inbound = outbound = None
+        try:
+            inbound = await self._bus.create_channel()
+            request.request_body = inbound.reader
+            self._writer = await self._bus.open_writer(inbound.writer)
+            pumping = self._spawn(_pump(body, self._writer))
+            if streams:
+                outbound = await self._bus.create_channel()
+                self._reader = await self._bus.open_reader(outbound.reader)
+                request.response = outbound.writer
+            return await self._answer(self._spawn(call()), pumping)
+        finally:
+            await self._end(inbound)
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        return task
+
+    async def _answer(self, call: asyncio.Task[Json], pump: asyncio.Task[None]) -> Reply | None:
+        calling: asyncio.Task[Json] | None = call
+        pumping: asyncio.Task[None] | None = pump
+        clock = self._bus.clock
+        with Alarm(clock, self._timeout_s) as late, Alarm(clock, None) as unopened:
+            receiving = self._receive()
+            while True:
+                await _first(receiving, calling, pumping, late.rung, unopened.rung)
+                if pumping is not None and pumping.done():
+                    pumping.result()
+                    pumping = None
+                # What was written comes before what was returned (1.8, 8).
+                if receiving is not None and receiving.done():
+                    message = receiving.result()
+                    if isinstance(message, str):
+                        self._head.apply(message)
+                        receiving = self._receive()
+                        continue
+                    answer = await self._outcome_of(calling) if message is None else None
+                    if answer is not None:
+                        return answer
+                    break
+                if calling is not None and calling.done():
+                    result = calling.result()
+                    if receiving is None or bytes(result) != b"null":
+                        return reply(result)
+                    calling = None
+                    unopened.set(ATTACH_S)
+                elif unopened.rung.done() and self._reader is not None and not self._reader.writer_attached:
+                    return reply(None)
+                elif late.rung.done():
+                    text = f"no response within {self._timeout_s:g} s"
+                    raise CallTimeout(f"{text}; the function was cancelled. Give it more with `default_timeout`")
+                elif unopened.rung.done():
+                    unopened.clear()
+        await self._stream(receiving, calling)
+        return None
+
+    def _receive(self) -> asyncio.Task[bytes | str | None] | None:
+        return self._spawn(self._reader.receive()) if self._reader is not None else None
+
+    async def _outcome_of(self, calling: asyncio.Task[Json] | None) -> Reply | None:
+        """The response ended without data: because its function failed, or because it is empty?"""
+        if calling is None:
+            return None
+        with Alarm(self._bus.clock, OUTCOME_S) as enough:
+            await _first(calling, enough.rung)
+        if not calling.done():
+            return None
+        result = calling.result()
+        return None if bytes(result) == b"null" else reply(result)
+
+    async def _stream(self, receiving: Any, calling: asyncio.Task[Json] | None) -> None:
+        """Send data until the writer ends, or its function fails."""
+        await self._start(self._head.status, self._head.headers)
+        while True:
+            await _first(receiving, calling)
+            self._tasks.discard(receiving)
+            if receiving.done():
+                message = receiving.result()
+                if message is None:
+                    return
+                if isinstance(message, bytes) and not await self._send(message):
+                    return
+                receiving = self._receive()
+            elif calling is not None and calling.done():
+                self._tasks.discard(calling)
+                error = None if calling.cancelled() else calling.exception()
+                if error is not None or calling.cancelled():
+                    log.error("a response ended early, its function failed: %s", error)
+                    receiving.cancel()
+                    return
+                calling = None
+
+    async def _end(self, inbound: Channel | None) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        for task in self._tasks:
+            if not task.cancelled():
+                task.exception()  # it has been dealt with, or nobody waits for it any more
+        if self._reader is not None:
+            await self._reader.close()
+        if self._writer is not None:
+            await self._writer.close()
+        if inbound is not None:
+            # A channel that nobody opened would keep its data until it expires.
+            with contextlib.suppress(LinklyError):
+                await (await self._bus.open_reader(inbound.reader)).close()
+
+
+async def _pump(body: Body | bytes, writer: ChannelWriter) -> None:
+    """Write the body to its channel: at once what is there already, part by part what is still arriving."""
+    try:
+        if isinstance(body, bytes):
+            await writer.write(body)
+        else:
+            async for part in body:
+                await writer.write(part)
+    except BodyTooLarge:
+        raise
+    except LinklyError:
+        log.debug("the function does not read the body to its end")
+        return
+    # Not when the body breaks off: the function, cancelled then, must not take a part for the whole.
+    await writer.close()
+
+
+class Alarm:
+    """A future that is done at some time; `with` it.
+
+    Args:
+        clock: What it goes by.
+        after_s: From now; `None`: not yet set.
+    """
+
+    def __init__(self, clock: Clock, after_s: float | None) -> None:
+        self._clock = clock
+        self.rung: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._timer = clock.call_later(after_s, self._ring) if after_s is not None else None
+
+    def __enter__(self) -> Alarm:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def set(self, after_s: float) -> None:
+        """Set it."""
+        self._timer = self._clock.call_later(after_s, self._ring)
+
+    def clear(self) -> None:
+        """Let it be as if it had not been set."""
+        self.rung = asyncio.get_running_loop().create_future()
+
+    def _ring(self) -> None:
+        if not self.rung.done():
+            self.rung.set_result(None)
+
+
+async def _first(*waits: asyncio.Future[Any] | None) -> None:
+    await asyncio.wait([wait for wait in waits if wait is not None], return_when=asyncio.FIRST_COMPLETED)
