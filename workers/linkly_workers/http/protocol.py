@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import httptools
 import msgspec
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from linkly.clock import Clock, TimerHandle
 from linkly_workers.http.response import JSON_TYPE, Reply, error_reply
@@ -98,6 +98,11 @@ class GatewayProtocol(HttpToolsProtocol):
         self._since = self._monotonic()
         self._allowed_s: float | None = connections.limits.head_s
 
+    @property
+    def _cycle(self) -> RequestResponseCycle | None:
+        """The newest request; none before the first, which uvicorn's types do not say."""
+        return self.cycle
+
     # --- bytes -------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -121,7 +126,7 @@ class GatewayProtocol(HttpToolsProtocol):
         else:
             self._head_bytes = len(data)
         try:
-            self.parser.feed_data(data)
+            cast("Any", self.parser).feed_data(data)
         except httptools.HttpParserUpgrade:
             pass  # served as what it also is: a request
         except httptools.HttpParserError as error:
@@ -158,7 +163,7 @@ class GatewayProtocol(HttpToolsProtocol):
             if size > self._limits.head_bytes:
                 raise _Refused(self._too_large())
         hosts = sum(name == b"host" for name, _ in self.headers)
-        if hosts != 1 and (hosts > 1 or self.parser.get_http_version() == "1.1"):
+        if hosts != 1 and (hosts > 1 or cast("Any", self.parser).get_http_version() == "1.1"):
             raise _Refused(error_reply(400, "BAD_REQUEST", "there must be one Host header (RFC 9112 3.2)"))
         super().on_headers_complete()
 
@@ -194,10 +199,11 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._allowed_s is None or self.flow.read_paused:
             self._since = now
         elif now - self._since >= self._allowed_s and not self.transport.is_closing():
-            waits_for_body = self.cycle is not None and self.cycle.more_body and not self.cycle.response_complete
+            cycle = self._cycle
+            waits_for_body = cycle is not None and cycle.more_body and not cycle.response_complete
             if self._in_head or waits_for_body:
                 self._refuse(error_reply(408, "REQUEST_TIMEOUT", "the request did not arrive in time"))
-            elif self.cycle is None or self.cycle.response_complete:
+            elif cycle is None or cycle.response_complete:
                 self.transport.close()
 
     # --- refusing ----------------------------------------------------------------------------------------------
@@ -209,7 +215,7 @@ class GatewayProtocol(HttpToolsProtocol):
     def _refuse(self, answer: Reply) -> None:
         """Say why, where that cannot be mistaken for the response to another request, and close."""
         self._refused = True
-        cycle = self.cycle
+        cycle = self._cycle
         if cycle is not None and not cycle.response_complete:
             if not cycle.more_body:  # an earlier request is being served: it is finished, then the connection ends
                 cycle.keep_alive = False
