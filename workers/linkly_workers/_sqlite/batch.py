@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from linkly_workers._sqlite.connection import is_final
+from linkly_workers._sqlite.turn import Turn
 
 T = TypeVar("T")
 
@@ -83,7 +84,7 @@ def run_unsaved(connection: sqlite3.Connection, operation: Operation[Any]) -> No
     """Run an operation inside the open transaction, without a savepoint: the loop's thread.
 
     Raises:
-        Undone: It could not be finished here; the transaction is gone.
+        Undone: It could not be finished here; the transaction is gone, or has to be rolled back.
     """
     try:
         operation.result = operation.run(connection)
@@ -93,8 +94,6 @@ def run_unsaved(connection: sqlite3.Connection, operation: Operation[Any]) -> No
             operation.error = error
         if final and connection.in_transaction and not operation.several:
             return
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
         raise Undone(operation) from error
 
 
@@ -169,3 +168,23 @@ def _run_alone(
             connection.execute("ROLLBACK")
     finally:
         started(None)
+
+
+class Asking(Operation[Turn]):
+    """Asks for a turn."""
+
+    __slots__ = ()
+
+    def __init__(self, future: asyncio.Future[Turn]) -> None:
+        super().__init__(_no_operation, future, alone=True)
+
+
+def _no_operation(_: sqlite3.Connection) -> Turn:
+    raise AssertionError("asking for a turn is not run")
+
+
+def expire(operation: Operation[Any]) -> None:
+    """Its time is over: it stops where it waits or runs; what has run is answered by its commit."""
+    operation.unwanted = operation.expired = True
+    if not operation.taken and not operation.future.done():
+        operation.future.set_exception(TimeoutError())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from math import inf
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
@@ -119,7 +120,7 @@ class Budget:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._limit = 0.0
+        self._limit = inf
         self._unwanted: Callable[[], bool] | None = None
         self.on_loop()
 
@@ -137,6 +138,13 @@ class Budget:
     def allow(self, seconds: float) -> None:
         """Give what runs next on the loop's thread this much time."""
         self._limit = perf_counter() + seconds
+
+    def lift(self) -> None:
+        """Give what runs next all the time it needs: BEGIN, COMMIT and ROLLBACK must not be stopped half-way.
+
+        An interrupted BEGIN IMMEDIATE leaves its transaction open.
+        """
+        self._limit = inf
 
     @property
     def exhausted(self) -> bool:

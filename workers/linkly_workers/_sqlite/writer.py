@@ -19,12 +19,13 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from queue import SimpleQueue
 from time import perf_counter
 from typing import Any, TypeVar
 
 from linkly.errors import Overloaded
-from linkly_workers._sqlite.batch import Operation, Undone, run_and_commit, run_unsaved
+from linkly_workers._sqlite.batch import Asking, Operation, Undone, expire, run_and_commit, run_unsaved
 from linkly_workers._sqlite.checkpoint import CHECKPOINT, Checkpointer
 from linkly_workers._sqlite.connection import Budget, Durability, StatementResult, connect, execute
 from linkly_workers._sqlite.turn import Turn
@@ -182,9 +183,8 @@ class GroupCommitWriter:
             Overloaded: Too many operations wait.
         """
         future: asyncio.Future[Turn] = self._loop.create_future()
-        asking = _Asking(future)
         try:
-            return await self._submit(asking, None)
+            return await self._submit(Asking(future), None)
         except asyncio.CancelledError:
             # It may have been given in the very moment in which its caller was cancelled.
             if future.done() and not future.cancelled() and future.exception() is None:
@@ -193,10 +193,9 @@ class GroupCommitWriter:
 
     async def _submit(self, operation: Operation[T], timeout_s: float | None) -> T:
         if len(self._queue) >= QUEUE_LIMIT or self._closing:
-            reason = "is being closed" if self._closing else f"has {len(self._queue)} writes waiting; try again later"
-            raise Overloaded(f"{self.path} {reason}")
+            raise Overloaded(f"{self.path} is being closed or has too many writes waiting: {len(self._queue)}")
         self._queue.append(operation)
-        timer = None if timeout_s is None else self._loop.call_later(timeout_s, _expire, operation)
+        timer = None if timeout_s is None else self._loop.call_later(timeout_s, expire, operation)
         if not (self._working or self._scheduled or self._turn):
             self._start()
         try:
@@ -229,7 +228,7 @@ class GroupCommitWriter:
             if self._idle is not None and not self._idle.done():
                 self._idle.set_result(None)
             return
-        if isinstance(queue[0], _Asking):
+        if isinstance(queue[0], Asking):
             self._give_turn(queue.popleft())
         elif queue[0].slow or (queue[0].several and self._saving):
             self._hand_over(self._threaded())
@@ -248,7 +247,7 @@ class GroupCommitWriter:
         try:
             while queue and len(batch) < BATCH_LIMIT:
                 operation = queue[0]
-                if operation.slow or isinstance(operation, _Asking):
+                if operation.slow or isinstance(operation, Asking):
                     break
                 queue.popleft()
                 if operation.unwanted:
@@ -259,7 +258,11 @@ class GroupCommitWriter:
                 run_unsaved(connection, operation)
                 if perf_counter() - started > LOOP_BATCH_S:
                     break
+            budget.lift()
         except Undone as undone:
+            budget.lift()
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
             guilty = undone.guilty
             if guilty.error is not None and not guilty.several:
                 batch.remove(guilty)
@@ -285,7 +288,7 @@ class GroupCommitWriter:
         queue = self._queue
         batch = [queue.popleft()]
         while queue and len(batch) < BATCH_LIMIT:
-            if batch[0].slow or queue[0].slow or isinstance(queue[0], _Asking):
+            if batch[0].slow or queue[0].slow or isinstance(queue[0], Asking):
                 break
             batch.append(queue.popleft())
         self._saving = max(0, self._saving - len(batch))
@@ -384,7 +387,7 @@ class GroupCommitWriter:
         self._budget.on_thread(self._is_unwanted)
         try:
             connection.execute("PRAGMA busy_timeout = 5000")
-            run_and_commit(connection, batch, self._started)
+            run_and_commit(connection, batch, partial(setattr, self, "_current"))
         except BaseException as error:
             for operation in batch:
                 operation.error = operation.error or error
@@ -393,28 +396,5 @@ class GroupCommitWriter:
             self._budget.on_loop()
         return batch
 
-    def _started(self, operation: Operation[Any] | None) -> None:
-        self._current = operation
-
     def _is_unwanted(self) -> bool:
         return self._current is not None and self._current.unwanted
-
-
-class _Asking(Operation[Turn]):
-    """Asks for a turn."""
-
-    __slots__ = ()
-
-    def __init__(self, future: asyncio.Future[Turn]) -> None:
-        super().__init__(_no_operation, future, alone=True)
-
-
-def _no_operation(_: sqlite3.Connection) -> Turn:
-    raise AssertionError("asking for a turn is not run")
-
-
-def _expire(operation: Operation[Any]) -> None:
-    """Its time is over: it stops where it waits or runs; what has run is answered by its commit."""
-    operation.unwanted = operation.expired = True
-    if not operation.taken and not operation.future.done():
-        operation.future.set_exception(TimeoutError())
