@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import secrets
 from collections.abc import AsyncIterator, Collection
 from datetime import UTC, datetime, timedelta
@@ -69,6 +70,8 @@ class Links:
         self._codes = CodeMaker(code_length)
         self._own_hosts = frozenset(own_hosts)
         self._allow_private = allow_private
+        self._run = secrets.token_hex(8)  # of this process: it tells its clicks from those of every other one
+        self._clicks = itertools.count()
         self.visitor_secret = b""
 
     async def open(self) -> None:
@@ -208,11 +211,12 @@ class Links:
             if len(batch) == BATCH:
                 await self._import_batch(batch, result)
         await self._import_batch(batch, result)
+        result.problems.sort(key=lambda problem: problem.index)
         return result
 
     def click_id(self) -> str:
-        """Make a name for a click: random, and later ones sort later, which keeps their index compact."""
-        return f"{int(self._bus.clock.time() * 1000):011x}{secrets.token_hex(10)}"
+        """Make a name for a click that no other click has; later ones sort later, which keeps their index compact."""
+        return f"{int(self._bus.clock.time() * 1000):011x}-{self._run}-{next(self._clicks):x}"
 
     def now(self) -> str:
         """Return the time as it is kept."""

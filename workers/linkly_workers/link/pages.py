@@ -110,28 +110,32 @@ class LinkPages(Worker):
         except LinklyError as error:
             return _refused(error)
 
-    @function("http::redirect", triggers=[http("GET", "/s/:code", answers={302: None, 404: Refusal, 410: Refusal})])
+    @function(
+        "http::redirect",
+        triggers=[http("GET", "/s/:code", answers={302: None, 400: Refusal, 404: Refusal, 410: Refusal})],
+    )
     async def redirect(self, request: HttpRequest) -> HttpResponse:
         """Redirect to the link's target, its click counted: 404 for an unknown code, 410 when the link is over.
 
         A repeated request with the same `Idempotency-Key` header counts once.
         """
         code = request.path_params["code"]
+        try:
+            key = _key(request)
+        except LinklyError as error:
+            return _refused(error)
         found = await self.bus.trigger("link::resolve", {"code": code}, result_type=Resolved)
         if found.url is None:
-            return await self._leads_nowhere(code)
+            return await self._leads_nowhere(code, key)
         if request.method != "HEAD":
-            try:
-                click = self._click(code, request)
-            except LinklyError as error:
-                return _refused(error)
+            click = self._click(code, key, request)
             if self.count_first:
                 recorded = await self.bus.trigger("link::record_click", click, result_type=Recorded)
                 if not recorded.recorded:
-                    return await self._leads_nowhere(code)
+                    return await self._leads_nowhere(code, None)
             else:
                 await self.bus.trigger("link::record_click", click, action=Void())
-        return HttpResponse(status_code=302, headers={"Location": found.url, "Cache-Control": NO_STORE})
+        return _redirect(found.url)
 
     @function(
         "link::http_list",
@@ -224,20 +228,25 @@ class LinkPages(Worker):
         svg = await anyio.to_thread.run_sync(_qr_code, f"{base_url.rstrip('/')}/s/{link.code}")
         return HttpResponse(headers={"Content-Type": "image/svg+xml", "Cache-Control": "no-cache"}, body=svg)
 
-    async def _leads_nowhere(self, code: str) -> HttpResponse:
+    async def _leads_nowhere(self, code: str, key: str | None) -> HttpResponse:
         try:
-            reason = self.links.why_not(await self.links.find(code))
+            link = await self.links.find(code)
         except NotFound:
             return _answer(404, NOT_FOUND)
-        return _answer(410, GONE[reason or Outcome.EXHAUSTED])
+        if key is not None:
+            # Perhaps this very click was the last one, and its answer got lost.
+            again = RecordClick(code=code, click_id=key)
+            if (await self.bus.trigger("link::record_click", again, result_type=Recorded)).recorded:
+                return _redirect(link.url)
+        return _answer(410, GONE[self.links.why_not(link) or Outcome.EXHAUSTED])
 
-    def _click(self, code: str, request: HttpRequest) -> RecordClick:
+    def _click(self, code: str, key: str | None, request: HttpRequest) -> RecordClick:
         headers = request.headers
         user_agent = headers.get("user-agent", "")
         referer = headers.get("referer")
         return RecordClick(
             code=code,
-            click_id=_key(request) or self.links.click_id(),
+            click_id=key or self.links.click_id(),
             visitor=visitor_hash(self.links.visitor_secret, request.client_host, user_agent),
             referrer=None if referer is None else referrer_host(referer),
             bot=is_bot(user_agent),
@@ -271,6 +280,10 @@ def _key(request: HttpRequest) -> str | None:
 def _own_host(request: HttpRequest) -> str | None:
     host = request.headers.get("host", "")
     return urlsplit(f"//{host}").hostname if _HOST.fullmatch(host) else None
+
+
+def _redirect(url: str) -> HttpResponse:
+    return HttpResponse(status_code=302, headers={"Location": url, "Cache-Control": NO_STORE})
 
 
 def _answer(status: int, body: Any) -> HttpResponse:

@@ -1,0 +1,270 @@
+"""What a durable redirect costs beside the same thing written by hand with FastAPI and aiosqlite.
+
+    python tests/bench/bench_redirect.py [--rounds 5] [--seconds 3]
+
+Both answer `GET /s/:code` with 302 after the click is committed with synchronous=FULL: a row in `clicks` and
+`clicks = clicks + 1` in `links`, one transaction. Both are one process on uvicorn with uvloop and httptools; the load
+comes from a third process over 64 keep-alive connections, by turns, so that what else the machine does weighs on both
+alike. After every round the rows in each database must equal the redirects it answered. Prints requests per second,
+p50 and p99 with their spread, and the ratio; exits with 1 when the ratio is below the goal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+GOAL = 4.0
+CONNECTIONS = 64
+START_S = 30
+
+CONFIG = """
+workers:
+  - name: iii-worker-manager
+    config: {port: 0}
+  - name: state
+  - name: database
+  - name: http
+    config: {port: 0}
+  - name: link
+"""
+
+BY_HAND = """
+import asyncio, datetime
+from contextlib import asynccontextmanager
+
+import aiosqlite, uvicorn
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse, RedirectResponse
+
+writing = asyncio.Lock()  # callers of one connection would share a transaction
+
+
+@asynccontextmanager
+async def lifespan(app):
+    async with aiosqlite.connect("hand.db", isolation_level=None) as writer, aiosqlite.connect("hand.db") as reader:
+        await writer.execute("PRAGMA journal_mode = WAL")
+        await writer.execute("PRAGMA synchronous = FULL")
+        await writer.execute("CREATE TABLE links (code TEXT PRIMARY KEY, url TEXT NOT NULL, created_at TEXT NOT NULL, "
+                             "clicks INTEGER NOT NULL DEFAULT 0)")
+        await writer.execute("CREATE TABLE clicks (id INTEGER PRIMARY KEY AUTOINCREMENT, code TEXT NOT NULL, "
+                             "clicked_at TEXT NOT NULL)")
+        await writer.execute("INSERT INTO links VALUES ('a', 'https://a.example', '2026-01-01', 0)")
+        app.state.writer, app.state.reader = writer, reader
+        yield
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+@app.get("/s/{code}")
+async def redirect(code: str):
+    async with app.state.reader.execute("SELECT url FROM links WHERE code = ?", (code,)) as found:
+        row = await found.fetchone()
+    if row is None:
+        return JSONResponse({"error": "link not found"}, 404)
+    now = datetime.datetime.now(datetime.UTC).isoformat()
+    async with writing:
+        await app.state.writer.execute("BEGIN IMMEDIATE")
+        await app.state.writer.execute("INSERT INTO clicks (code, clicked_at) VALUES (?, ?)", (code, now))
+        await app.state.writer.execute("UPDATE links SET clicks = clicks + 1 WHERE code = ?", (code,))
+        await app.state.writer.execute("COMMIT")
+    return RedirectResponse(row[0], 302, {"Cache-Control": "private, no-store"})
+
+
+config = uvicorn.Config(app, port=0, loop="uvloop", http="httptools", access_log=False, log_level="error")
+server = uvicorn.Server(config)
+
+
+async def main():
+    serving = asyncio.ensure_future(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    print(server.servers[0].sockets[0].getsockname()[1], flush=True)
+    await serving
+
+
+import uvloop
+uvloop.run(main())
+"""
+
+REQUEST = b"GET /s/a HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: bench\r\n\r\n"
+
+
+class Client(asyncio.Protocol):
+    """One keep-alive connection that asks again as soon as it is answered."""
+
+    def __init__(self, until: float, latencies: list[float], idle: asyncio.Event, open_clients: set[Client]) -> None:
+        self._until = until
+        self._latencies = latencies
+        self._idle = idle
+        self._open = open_clients
+        self._open.add(self)
+        self._got = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Ask first."""
+        self._transport = transport
+        self._ask()
+
+    def data_received(self, data: bytes) -> None:
+        """Take an answer and ask again, until the time is over."""
+        self._got += data
+        if b"\r\n\r\n" not in self._got:
+            return
+        if not self._got.startswith(b"HTTP/1.1 302") or b"content-length: 0" not in self._got.lower():
+            raise SystemExit(f"not a redirect: {self._got[:300]!r}")
+        self._got = b""
+        now = time.perf_counter()
+        self._latencies.append(now - self._asked)
+        if now < self._until:
+            self._ask()
+        else:
+            self._transport.close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Say so."""
+        self._open.discard(self)
+        if not self._open:
+            self._idle.set()
+
+    def _ask(self) -> None:
+        self._asked = time.perf_counter()
+        self._transport.write(REQUEST)  # type: ignore[attr-defined]
+
+
+async def load(port: int, seconds: float) -> list[float]:
+    """Ask over all connections; return every answer's latency in seconds."""
+    latencies: list[float] = []
+    idle, clients = asyncio.Event(), set[Client]()
+    until = time.perf_counter() + seconds
+    loop = asyncio.get_running_loop()
+    for _ in range(CONNECTIONS):
+        await loop.create_connection(lambda: Client(until, latencies, idle, clients), "127.0.0.1", port)
+    await asyncio.wait_for(idle.wait(), seconds + START_S)
+    return latencies
+
+
+class Side:
+    """One server under load."""
+
+    def __init__(self, name: str, port: int, database: Path) -> None:
+        self.name = name
+        self.port = port
+        self.database = database
+        self.answered = 0
+        self.rates: list[float] = []
+        self.p50: list[float] = []
+        self.p99: list[float] = []
+
+    def measure(self, seconds: float, *, keep: bool) -> None:
+        """Load it for a while and check that every redirect is on disk."""
+        command = [sys.executable, __file__, "--load", str(self.port), "--seconds", str(seconds)]
+        figures = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        self.answered += figures["count"]
+        with contextlib.closing(sqlite3.connect(self.database)) as database:
+            rows = database.execute("SELECT COUNT(*) FROM clicks").fetchone()[0]
+            counter = database.execute("SELECT clicks FROM links WHERE code = 'a'").fetchone()[0]
+        if not rows == counter == self.answered:
+            raise SystemExit(f"{self.name}: {self.answered} redirects, {rows} rows, counter {counter}")
+        if keep:
+            self.rates.append(figures["count"] / figures["seconds"])
+            self.p50.append(figures["p50"])
+            self.p99.append(figures["p99"])
+
+    def show(self) -> None:
+        """Print the figures."""
+        rate, p50, p99 = (statistics.median(figures) for figures in (self.rates, self.p50, self.p99))
+        spread = f"[{min(self.rates):.0f}..{max(self.rates):.0f}]"
+        print(f"{self.name:22}{rate:8.0f} redirects/s {spread:14} p50 {p50 * 1e3:6.1f} ms   p99 {p99 * 1e3:6.1f} ms")
+
+
+@contextlib.contextmanager
+def by_hand(folder: Path, environment: dict[str, str]) -> Iterator[Side]:
+    """Run FastAPI with aiosqlite."""
+    (folder / "hand.py").write_text(BY_HAND)
+    server = subprocess.Popen(
+        [sys.executable, "hand.py"], cwd=folder, stdout=subprocess.PIPE, text=True, env=environment
+    )
+    try:
+        assert server.stdout is not None
+        yield Side("FastAPI + aiosqlite", int(server.stdout.readline()), folder / "hand.db")
+    finally:
+        server.kill()
+        server.wait()
+
+
+@contextlib.contextmanager
+def linkly(folder: Path, environment: dict[str, str]) -> Iterator[Side]:
+    """Run the engine with the link shortener."""
+    (folder / "config.yaml").write_text(CONFIG)
+    engine = subprocess.Popen(
+        [sys.executable, "-m", "linkly_engine"], cwd=folder, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    try:
+        assert engine.stderr is not None
+        port = None
+        for line in engine.stderr:
+            if "http://127.0.0.1:" in line and port is None:
+                port = int(line.split("http://127.0.0.1:")[1].split()[0].split("/")[0])
+            if "stop: Ctrl-C" in line:
+                break
+        assert port is not None, "the engine did not start"
+        body = json.dumps({"url": "https://a.example", "code": "a"}).encode()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/links", body, {"content-type": "application/json"}, method="POST"
+        )
+        with urllib.request.urlopen(request, timeout=START_S) as made:
+            assert made.status == 201
+        yield Side("linkly", port, folder / "data/iii.db")
+    finally:
+        engine.kill()
+        engine.wait()
+
+
+def main() -> int:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--load", type=int, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.load is not None:
+        import uvloop
+
+        started = time.perf_counter()
+        latencies = sorted(uvloop.run(load(asked.load, asked.seconds)))
+        seconds = time.perf_counter() - started
+        count = len(latencies)
+        figures = {"p50": latencies[count // 2], "p99": latencies[count * 99 // 100], "count": count}
+        print(json.dumps({**figures, "seconds": seconds}))
+        return 0
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        with by_hand(folder, environment) as hand, linkly(folder, environment) as ours:
+            for number in range(asked.rounds + 1):
+                for side in (hand, ours):
+                    side.measure(asked.seconds if number else 1.0, keep=number > 0)
+    hand.show()
+    ours.show()
+    ratios = sorted(mine / theirs for mine, theirs in zip(ours.rates, hand.rates, strict=True))
+    ratio = statistics.median(ratios)
+    print(f"ratio {ratio:.1f} [{ratios[0]:.1f}..{ratios[-1]:.1f}]   goal {GOAL}")
+    return 0 if ratio >= GOAL else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

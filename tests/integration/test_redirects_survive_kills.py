@@ -1,0 +1,94 @@
+"""Every acknowledged click is counted once and none twice, over five kill -9."""
+
+import asyncio
+import contextlib
+import itertools
+import signal
+import sqlite3
+
+CONNECTIONS = 64
+REDIRECTS = 20_000
+KILLS = 5
+CODES = ("a", "b", "c", "d")
+
+
+class Shop:
+    """What the clients share: the clicks to make, and which were acknowledged."""
+
+    def __init__(self, port):
+        self.port = port
+        self.numbers = itertools.count()
+        self.acknowledged = set()
+        self.repeats = 0
+        self.progress = asyncio.Event()
+        self.goal = REDIRECTS + 1
+
+    def acknowledge(self, click_id):
+        self.acknowledged.add(click_id)
+        if len(self.acknowledged) >= self.goal:
+            self.progress.set()
+
+    async def reach(self, count):
+        """Return when so many clicks are acknowledged."""
+        self.goal = count
+        self.progress.clear()
+        if len(self.acknowledged) < count:
+            await self.progress.wait()
+
+
+async def follow(shop):
+    """Follow links on one connection, one click after another, each until it is acknowledged."""
+    connection = None
+    try:
+        while (number := next(shop.numbers)) < REDIRECTS:
+            click_id = f"click-{number}"
+            request = (
+                f"GET /s/{CODES[number % len(CODES)]} HTTP/1.1\r\nHost: x\r\nIdempotency-Key: {click_id}\r\n\r\n"
+            ).encode()
+            while True:
+                try:
+                    if connection is None:
+                        connection = await asyncio.open_connection("127.0.0.1", shop.port)
+                    reader, writer = connection
+                    writer.write(request)
+                    head = await reader.readuntil(b"\r\n\r\n")
+                except (OSError, asyncio.IncompleteReadError):
+                    if connection is not None:
+                        connection[1].transport.abort()
+                    connection = None
+                    shop.repeats += 1
+                    await asyncio.sleep(0)
+                    continue
+                assert head.startswith(b"HTTP/1.1 302 "), head
+                break
+            shop.acknowledge(click_id)
+    finally:
+        if connection is not None:
+            connection[1].transport.abort()
+
+
+async def test_20000_redirects_over_five_kills_are_counted_exactly(linkly):
+    linkly.start()
+    for code in CODES:
+        assert linkly.trigger("link::create", f"url=https://{code}.example", f"code={code}").returncode == 0
+    shop = Shop(linkly.http_port)
+    clients = [asyncio.create_task(follow(shop)) for _ in range(CONNECTIONS)]
+    for kill in range(1, KILLS + 1):
+        await shop.reach(REDIRECTS * kill // (KILLS + 1))
+        assert not any(client.done() for client in clients)
+        await asyncio.to_thread(linkly.signal, signal.SIGKILL)
+        await asyncio.to_thread(linkly.start)
+    await asyncio.gather(*clients)
+    assert len(shop.acknowledged) == REDIRECTS
+    assert shop.repeats > 0
+    # The engine is killed once more, so that only what is on disk speaks.
+    await asyncio.to_thread(linkly.signal, signal.SIGKILL)
+    with contextlib.closing(sqlite3.connect(linkly.folder / "data/iii.db")) as database:
+        rows = database.execute("SELECT click_id, code FROM clicks").fetchall()
+        counters = dict(database.execute("SELECT code, clicks FROM links").fetchall())
+    assert len(rows) == len({click_id for click_id, _ in rows}) == REDIRECTS
+    assert {click_id for click_id, _ in rows} == shop.acknowledged
+    assert counters == {code: REDIRECTS // len(CODES) for code in CODES}
+    await asyncio.to_thread(linkly.start)
+    proof = linkly.trigger("link::verify")
+    assert '"ok": true' in proof.stdout
