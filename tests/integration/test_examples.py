@@ -1,6 +1,7 @@
 """Every example, run."""
 
 import asyncio
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,18 @@ async def test_the_config_with_a_worker_of_ones_own_answers_over_http(monkeypatc
         answer = await client.get(f"{gateway.url}/hello/Ann")
         assert (answer.text, answer.headers["content-type"]) == ("hello Ann", "text/plain")
         assert await bus.trigger("state::get", {"scope": "greeted", "key": "Ann"}) == {"times": 1}
+
+
+def test_the_worker_of_the_readme_runs_in_a_real_engine_after_one_file_and_one_line(linkly):
+    (linkly.folder / "hello.py").write_text((EXAMPLES / "hello.py").read_text("utf-8"))
+    with (linkly.folder / "config.yaml").open("a") as config:
+        config.write("  - module: hello:HelloWorker\n")
+    linkly.start()
+    assert "hello::greet" in linkly.welcome
+    answer = httpx.get(f"{linkly.http}/hello/Ann")
+    assert (answer.status_code, answer.text, answer.headers["content-type"]) == (200, "hello Ann", "text/plain")
+    assert linkly.trigger("hello::greet", "name=Ann").stdout == '"hello Ann"\n'
+    assert json.loads(linkly.trigger("state::get", "scope=greeted", "key=Ann").stdout) == {"times": 2}
 
 
 async def test_the_same_worker_serves_from_a_program_of_its_own(linkly):

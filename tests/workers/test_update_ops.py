@@ -91,6 +91,121 @@ def test_a_merge_nested_too_deep_is_refused():
     assert run({}, op("merge", value=deep)) == ({}, ["merge.value.too_deep"])
 
 
+KINDS = {
+    "set": {"value": 1},
+    "merge": {"value": {"a": 1}},
+    "increment": {"by": 1},
+    "decrement": {"by": 1},
+    "append": {"value": 1},
+    "remove": {},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("segment", ["__proto__", "constructor", "prototype"])
+def test_a_forbidden_segment_is_refused_by_each_operation(kind, segment):
+    assert run({"x": 1}, op(kind, segment, **KINDS[kind])) == ({"x": 1}, [f"{kind}.path.proto_polluted"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_segment_has_at_most_256_bytes_for_each_operation(kind):
+    assert run({}, op(kind, "ä" * 128, **KINDS[kind]))[1] == []
+    assert run({}, op(kind, "ä" * 128 + "x", **KINDS[kind]))[1] == [f"{kind}.path.segment_too_long"]
+
+
+@pytest.mark.parametrize("kind", ["set", "increment", "decrement", "remove"])
+@pytest.mark.parametrize("root", [None, True, 1, 1.5, "x", [1]])
+def test_a_field_of_a_root_that_is_no_object_is_refused(kind, root):
+    assert run(root, op(kind, "a", **KINDS[kind])) == (root, [f"{kind}.target_not_object"])
+
+
+@pytest.mark.parametrize("path", [{}, {"path": ""}, {"path": []}, {"path": None}])
+@pytest.mark.parametrize("root", [None, 7, "x", [1]])
+def test_a_merge_at_the_root_is_the_same_for_every_way_to_say_root(path, root):
+    merge = {"type": "merge", "value": {"b": 2}, **path}
+    assert run({"a": 1}, merge) == ({"a": 1, "b": 2}, [])
+    assert run(MISSING, merge) == ({"b": 2}, [])
+    assert run(root, merge) == (root, [])
+
+
+@pytest.mark.parametrize(
+    "found, text, other",
+    [
+        ([], ["v"], [[1]]),
+        ([0], [0, "v"], [0, [1]]),
+        ("t", "tv", "append.type_mismatch"),
+        (None, "v", [[1]]),
+        (MISSING, "v", [[1]]),
+        ({}, "append.type_mismatch", "append.type_mismatch"),
+        (5, "append.type_mismatch", "append.type_mismatch"),
+        (True, "append.type_mismatch", "append.type_mismatch"),
+    ],
+)
+@pytest.mark.parametrize("where", ["root", "field", "deep"])
+def test_the_append_matrix(found, text, other, where):
+    for value, expected in (("v", text), ([1], other)):
+        if where == "deep" and found is MISSING:
+            expected = [value]
+        path = {"root": [], "field": ["a.b"], "deep": ["x", "l"]}[where]
+
+        def inside(content, where=where):
+            if where == "root":
+                return content
+            if where == "field":
+                return {} if content is MISSING else {"a.b": content}
+            return {"x": {} if content is MISSING else {"l": content}}
+
+        new, codes = run(inside(found), op("append", path, value=value))
+        refused = expected == "append.type_mismatch"
+        assert codes == ([expected] if refused else [])
+        assert new == inside(found if refused else expected)
+
+
+@pytest.mark.parametrize("between", [None, 1, "x", [1]])
+@pytest.mark.parametrize("operation", [op("merge", ["a", "b"], value={"c": 1}), op("append", ["a", "b", "l"], value=1)])
+def test_what_is_no_object_on_a_nested_path_is_replaced_by_one(between, operation):
+    value, codes = run({"a": between, "z": 1}, operation)
+    assert (value["a"], codes) == ({"b": {"c": 1} if operation["type"] == "merge" else {"l": [1]}}, [])
+    assert value["z"] == 1
+
+
+@pytest.mark.parametrize(
+    "old, operation, new",
+    [
+        ({"n": 2**63 - 1}, op("increment", "n", by=1), 2**63),
+        ({"n": 2**64 - 2}, op("increment", "n", by=1), 2**64 - 1),
+        ({"n": 2**64 - 1}, op("decrement", "n", by=1), 2**64 - 2),
+        ({}, op("decrement", "n", by=-(2**63)), 2**63),
+        ({"n": -(2**63)}, op("decrement", "n", by=1), None),
+        ({"n": 2**64 - 1}, op("increment", "n", by=1), None),
+        ({"n": 0}, op("increment", "n", by=0), 0),
+        ({"n": None}, op("increment", "n", by=0), None),
+        ({"n": 1e308}, op("increment", "n", by=2**63 - 1), 1e308),
+    ],
+)
+def test_numbers_are_exact_up_to_64_bits_and_refused_beyond(old, operation, new):
+    value, codes = run(old, operation)
+    assert codes == ([f"{operation['type']}.not_number"] if new is None else [])
+    assert value == (old if new is None else {"n": new})
+
+
+def test_limits_are_reached_exactly():
+    deep: dict = {}
+    for _ in range(15):
+        deep = {"a": deep}
+    assert run({}, op("merge", value=deep))[1] == []
+    assert run({}, op("merge", value={str(n): n for n in range(1024)}))[1] == []
+    assert run({}, op("merge", ["a"] * 32, value={}))[1] == []
+    assert run({}, op("merge", value={"a": {"__proto__": 1}}))[1] == [], "deeper ones are allowed"
+
+
+def test_many_operations_on_one_list_change_neither_the_old_value_nor_the_operations():
+    child = {"l": [1]}
+    operations = [op("set", "a", value=child), *(op("append", ["a", "l"], value=n) for n in range(100))]
+    assert run({}, *operations)[0] == {"a": {"l": [1, *range(100)]}}
+    assert child == {"l": [1]}
+
+
 def test_the_other_operations_run_when_one_fails():
     value, codes = run({"a": "x"}, op("increment", "a", by=1), op("set", "b", value=2))
     assert (value, codes) == ({"a": "x", "b": 2}, ["increment.not_number"])
