@@ -117,8 +117,9 @@ class _Draft:
             self.root = self.own({})
         if not isinstance(self.root, dict):
             raise _Refused(f"{name}.target_not_object", f"root is {_kind(self.root)}, not an object")
-        self.root = self.owned(self.root)
-        return self.root
+        root: dict[str, Any] = self.owned(self.root)
+        self.root = root
+        return root
 
     def descend(self, segments: list[str]) -> dict[str, Any]:
         """Return the object at a path, to be changed; what is missing or no object on the way becomes one."""
