@@ -119,14 +119,20 @@ def json_schema(type_hint: Any, *, described_by: str | None = None) -> dict[str,
         schema = dict(top)
         if definitions:
             schema["$defs"] = definitions
-    docstring = described_by if described_by is not None else getattr(type_hint, "__doc__", None)
+    for definition in definitions.values():
+        _describe(definition, definition.get("description"))
+    _describe(schema, described_by if described_by is not None else getattr(type_hint, "__doc__", None))
+    return schema
+
+
+def _describe(schema: dict[str, Any], docstring: str | None) -> None:
+    """Move what a docstring says about fields to the fields."""
     for field, text in documented_fields(docstring).items():
         prop = schema.get("properties", {}).get(field)
         if prop is not None and "description" not in prop:
             schema["properties"][field] = {**prop, "description": text}
     if "description" in schema:
         schema["description"] = docstring_summary(schema["description"])
-    return schema
 
 
 def _refers_to(node: Any, reference: str) -> bool:

@@ -71,3 +71,28 @@ def test_the_same_route_again_replaces_the_earlier_one(table):
     assert found(table, "GET", "/a") == ("new", {})
     table.remove(second.id)
     assert table.find("GET", "/a") is None
+
+
+def test_what_leads_nowhere_goes_with_its_last_route(table):
+    kept = add(table, "GET /a/:x")
+    root = table._root
+    deep, above = add(table, "GET /a/:x/b/:y/c"), add(table, "PUT /a/:x/b")
+    table.remove(deep.id)
+    assert root.static["a"].parameter.static["b"].parameter is None
+    assert found(table, "PUT", "/a/1/b") == ("PUT /a/:x/b", {"x": "1"})
+    table.remove(above.id)
+    assert root.static["a"].parameter.static == {}
+    assert found(table, "GET", "/a/1") == ("GET /a/:x", {"x": "1"})
+    table.remove(kept.id)
+    assert (root.static, root.parameter, list(table)) == ({}, None, [])
+
+
+def test_the_version_tells_whether_the_routes_have_changed(table):
+    seen = [table.version]
+    binding = add(table, "GET /a")
+    seen.append(table.version)
+    table.remove(binding.id)
+    seen.append(table.version)
+    table.remove(binding.id)
+    assert len(set(seen)) == 3
+    assert table.version == seen[-1]

@@ -20,51 +20,17 @@ from linkly.http import HttpTriggerInfo
 from linkly.trigger import condition_met
 from linkly_workers.http.body import Body, BodyTooLarge, Receive
 from linkly_workers.http.cors import Cors
+from linkly_workers.http.openapi import OpenApi
 from linkly_workers.http.pages import pages
 from linkly_workers.http.response import WITHOUT_BODY, Headers, Reply, error_reply, failure_reply, reply
 from linkly_workers.http.routes import Match, RouteTable
 from linkly_workers.http.streaming import Conversation
+from linkly_workers.http.trigger import HttpTrigger
 
 log = logging.getLogger("linkly.http")
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-
-class RouteDocumentation(msgspec.Struct):
-    """What a route says about its request and its answers.
-
-    Attributes:
-        summary: One line for people.
-        body: JSON Schema of the JSON body.
-        query: JSON Schema of an object; its properties are the query parameters.
-        answers: Status -> media type -> JSON Schema of the body; no media type: no body.
-    """
-
-    summary: str | None = None
-    body: dict[str, Any] | None = None
-    query: dict[str, Any] | None = None
-    answers: dict[str, dict[str, dict[str, Any]]] = {}
-
-
-class HttpTrigger(msgspec.Struct):
-    """Config of an `http` trigger.
-
-    Attributes:
-        api_path: Pattern; `:name` matches one segment.
-        http_method: GET if left out.
-        condition_function_id: Is called with the request first; a literal `false` answers 422.
-        middleware_function_ids: Run before the function, in this order.
-        stream: Whether the function may use channels; iii's SDKs do not say, so their functions may.
-        openapi: What the route says about itself, for `/openapi.json` (`linkly.http.documentation`).
-    """
-
-    api_path: str
-    http_method: str = "GET"
-    condition_function_id: str | None = None
-    middleware_function_ids: list[str] = []
-    stream: bool = True
-    openapi: RouteDocumentation | None = None
 
 
 class Gateway:
@@ -91,7 +57,8 @@ class Gateway:
         body_limit_bytes: int,
         middleware: list[str],
     ) -> None:
-        self._pages = pages(lambda: self.active < self._concurrency)
+        document = OpenApi(bus, routes, middleware=bool(middleware))
+        self._pages = pages(lambda: self.active < self._concurrency, document.read)
         self._bus = bus
         self._routes = routes
         self._cors = cors

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -11,11 +11,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 
-def pages(has_room: Callable[[], bool]) -> Starlette:
+def pages(has_room: Callable[[], bool], document: Callable[[], Awaitable[bytes]]) -> Starlette:
     """Make the pages.
 
     Args:
         has_room: Whether one more request would be served.
+        document: Returns the OpenAPI document of the routes as they are now.
     """
 
     async def healthz(request: Request) -> Response:
@@ -28,8 +29,12 @@ def pages(has_room: Callable[[], bool]) -> Starlette:
             return JSONResponse({"status": "ok"})
         return JSONResponse({"status": "overloaded"}, status_code=503, headers={"Retry-After": "1"})
 
+    async def openapi(request: Request) -> Response:
+        """What can be asked for, and what is answered."""
+        return Response(await document(), media_type="application/json")
+
     return Starlette(
-        routes=[Route("/healthz", healthz), Route("/readyz", readyz)],
+        routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/openapi.json", openapi)],
         exception_handlers={HTTPException: _refuse},
     )
 

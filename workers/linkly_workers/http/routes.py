@@ -55,9 +55,14 @@ class _Node:
 
 
 class RouteTable:
-    """All routes of a gateway."""
+    """All routes of a gateway.
+
+    Attributes:
+        version: Another number whenever the routes have changed.
+    """
 
     def __init__(self) -> None:
+        self.version = 0
         self._root = _Node()
         self._by_binding: dict[str, Route] = {}
 
@@ -89,6 +94,7 @@ class RouteTable:
             self._by_binding.pop(known.binding.id, None)
         node.routes[route.method] = route
         self._by_binding[binding.id] = route
+        self.version += 1
         return route
 
     def remove(self, binding_id: str) -> None:
@@ -96,14 +102,23 @@ class RouteTable:
         route = self._by_binding.pop(binding_id, None)
         if route is None:
             return
-        node = self._root
+        self.version += 1
+        way = [self._root]
         for part in route.segments:
-            child = node.parameter if part.startswith(":") else node.static.get(part)
+            child = way[-1].parameter if part.startswith(":") else way[-1].static.get(part)
             if child is None:
                 return
-            node = child
-        if node.routes.get(route.method) is route:
-            del node.routes[route.method]
+            way.append(child)
+        if way[-1].routes.get(route.method) is route:
+            del way[-1].routes[route.method]
+        # What leads nowhere now goes, so that a gateway whose routes come and go does not grow.
+        for parent, part, node in reversed(list(zip(way, route.segments, way[1:], strict=False))):
+            if node.routes or node.static or node.parameter:
+                return
+            if part.startswith(":"):
+                parent.parameter = None
+            else:
+                del parent.static[part]
 
     def find(self, method: str, raw_path: str) -> Match | list[str] | None:
         """Return the match; the allowed methods if only the method is wrong; `None` if there is no such path.

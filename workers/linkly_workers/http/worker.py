@@ -20,9 +20,10 @@ import uvicorn
 from linkly import Binding, HttpRequest, Settings, TriggerType, Worker
 from linkly.errors import ConfigError
 from linkly_workers.http.cors import Cors, CorsSettings
-from linkly_workers.http.gateway import Gateway, HttpTrigger
+from linkly_workers.http.gateway import Gateway
 from linkly_workers.http.protocol import ConnectionLimits, Connections
 from linkly_workers.http.routes import RouteTable
+from linkly_workers.http.trigger import HttpTrigger
 
 BACKLOG = 2048
 CLOSE_S = 5

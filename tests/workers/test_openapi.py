@@ -1,0 +1,298 @@
+"""`/openapi.json`: valid, complete, and of the routes as they are now."""
+
+import contextlib
+from typing import Annotated, Literal
+
+import httpx
+import msgspec
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from linkly import Function, HttpRequest, Worker, function, http
+from linkly.http import Media
+from linkly.schema import json_schema, read_settings
+from linkly.testing import settle
+from linkly.trigger import Binding
+from linkly_workers.http import HttpSettings, HttpWorker
+from linkly_workers.http.openapi import make_document
+from linkly_workers.http.routes import RouteTable
+from linkly_workers.http.schemas import COMPONENTS, Schemas
+from linkly_workers.http.trigger import HttpTrigger
+
+
+class Leaf(msgspec.Struct, tag="leaf"):
+    """An end."""
+
+    value: int
+
+
+class Fork(msgspec.Struct, tag="fork"):
+    """Two ways on."""
+
+    left: "Leaf | Fork"
+    right: "Leaf | Fork"
+
+
+class Tree(msgspec.Struct):
+    """A tree.
+
+    Attributes:
+        root: Where it begins.
+    """
+
+    root: Leaf | Fork
+
+
+class Which(msgspec.Struct, kw_only=True):
+    """Which trees.
+
+    Attributes:
+        size: How many.
+    """
+
+    kind: Literal["oak", "fir"]
+    size: Annotated[int, msgspec.Meta(ge=1, le=9)] = 3
+    after: str | None = None
+
+
+class Forest(Worker):
+    """Some routes that say much and one that says nothing."""
+
+    name = "forest"
+
+    @function(
+        "forest::plant",
+        triggers=[
+            http("POST", "/trees/:id", summary="Plant", body=Tree, answers={201: Tree, 404: Leaf, 503: None}),
+            http("PUT", "/trees/:id", body=Tree, answers={204: None}),
+        ],
+    )
+    async def plant(self, request: HttpRequest) -> None:
+        """Plant a tree."""
+
+    @function(
+        "forest::list", triggers=[http("GET", "/trees", query=Which, answers={200: (list[Tree], Media("image/png"))})]
+    )
+    async def list_trees(self, request: HttpRequest) -> None:
+        """List trees."""
+
+    @function("fog::any", triggers=[http("DELETE", "/trees/:other")])
+    async def fog(self, request: HttpRequest) -> None:
+        """Nobody knows."""
+
+
+def operations(document):
+    return {
+        f"{method.upper()} {path}": operation
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+    }
+
+
+def made(*routes, functions=None, **options):
+    table = RouteTable()
+    for number, declared in enumerate(routes):
+        config = msgspec.convert(declared.config, HttpTrigger)
+        binding = Binding(id=str(number), trigger_type="http", function_id=f"f::{number}", config=config)
+        table.add(config.http_method, config.api_path, binding)
+    document = msgspec.json.decode(msgspec.json.encode(make_document(list(table), functions or {}, **options)))
+    OpenAPIV31SpecValidator(document).validate()
+    return document
+
+
+@pytest.fixture
+def start(run):
+    """Return what runs a gateway and workers; yields what reads the document, and the bus."""
+
+    @contextlib.asynccontextmanager
+    async def starting(*workers):
+        gateway = HttpWorker(read_settings(HttpSettings, {"port": 0}, "$"))
+        async with run(gateway, *workers) as bus, httpx.AsyncClient(verify=False) as client:
+            await settle()
+
+            async def read():
+                response = await client.get(f"{gateway.url}/openapi.json")
+                assert response.headers["content-type"] == "application/json"
+                OpenAPIV31SpecValidator(response.json()).validate()
+                return response.json()
+
+            yield read, bus
+
+    return starting
+
+
+async def test_a_route_appears_with_what_it_and_its_function_say(start):
+    async with start(Forest()) as (read, _):
+        document = await read()
+    found = operations(document)
+    assert found.keys() == {"POST /trees/{id}", "PUT /trees/{id}", "DELETE /trees/{id}", "GET /trees"}
+    plant = found["POST /trees/{id}"]
+    assert (plant["summary"], plant["description"], plant["tags"]) == ("Plant", "Plant a tree.", ["forest"])
+    assert found["PUT /trees/{id}"]["summary"] == "Plant a tree."
+    assert plant["requestBody"] == {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Tree"}}},
+    }
+    assert {each["operationId"] for each in found.values()} == {
+        "forest_plant_post_trees_id",
+        "forest_plant_put_trees_id",
+        "forest_list",
+        "fog_any",
+    }
+    assert document["tags"] == [{"name": "fog"}, {"name": "forest"}]
+
+
+async def test_every_route_of_the_link_worker_is_in_a_valid_document(shortener):
+    async with shortener() as (client, _):
+        document = (await client.get("/openapi.json")).json()
+    OpenAPIV31SpecValidator(document).validate()
+    assert operations(document).keys() == {
+        "POST /links",
+        "GET /links",
+        "GET /links/{code}",
+        "PUT /links/{code}",
+        "DELETE /links/{code}",
+        "GET /links/{code}/stats",
+        "GET /links/{code}/qr",
+        "GET /s/{code}",
+    }
+    assert not [name for name in document["components"]["schemas"] if name[-2:] == "_2"]
+    assert all(each.get("summary") for each in operations(document).values())
+
+
+async def test_it_changes_when_a_route_comes_or_goes(start):
+    async with start(Forest()) as (read, bus):
+        before = await read()
+
+        async def late(request: HttpRequest) -> None:
+            """Come late."""
+
+        bus.register_function(Function("late::one", late))
+        registration = bus.register_trigger("late::one", http("GET", "/late"))
+        await settle()
+        assert (await read())["paths"].keys() == before["paths"].keys() | {"/late"}
+        registration.unregister()
+        await settle()
+        assert await read() == before
+
+
+def test_a_query_parameter_keeps_its_limits_and_is_never_null():
+    parameters = operations(made(http("GET", "/", query=Which)))["GET /"]["parameters"]
+    assert parameters == [
+        {"name": "kind", "in": "query", "required": True, "schema": {"enum": ["fir", "oak"]}},
+        {
+            "name": "size",
+            "in": "query",
+            "required": False,
+            "description": "How many.",
+            "schema": {"type": "integer", "minimum": 1, "maximum": 9, "default": 3},
+        },
+        {"name": "after", "in": "query", "required": False, "schema": {"type": "string"}},
+    ]
+
+
+def test_a_status_that_the_gateway_answers_too_may_have_its_envelope():
+    declared = http("GET", "/", condition="may", answers={200: Leaf, 404: Leaf, 422: Leaf, 503: None})
+    responses = operations(made(declared))["GET /"]["responses"]
+    leaf, envelope = {"$ref": "#/components/schemas/Leaf"}, {"$ref": "#/components/schemas/GatewayError"}
+    schemas = {
+        status: answer["content"]["application/json"]["schema"]
+        for status, answer in responses.items()
+        if "content" in answer
+    }
+    assert schemas == {"200": leaf, "404": leaf, "422": {"anyOf": [leaf, envelope]}, "503": envelope}
+    assert responses["default"] == {"$ref": "#/components/responses/GatewayError"}
+
+
+@pytest.mark.parametrize(
+    "declared, options",
+    [
+        (http("GET", "/"), {}),
+        (http("GET", "/", middleware=("m",), answers={200: Leaf}), {}),
+        (http("GET", "/", answers={200: Leaf}), {"middleware": True}),
+    ],
+)
+def test_where_nobody_says_what_is_answered_it_may_be_anything(declared, options):
+    default = operations(made(declared, **options))["GET /"]["responses"]["default"]
+    assert default["content"] == {"application/json": {"schema": {}}, "*/*": {}}
+
+
+def test_a_success_that_is_not_documented_may_be_anything():
+    responses = operations(made(http("GET", "/", answers={404: Leaf})))["GET /"]["responses"]
+    assert "*/*" in responses["2XX"]["content"]
+
+
+def test_the_request_schema_of_a_function_tells_the_body_that_the_route_does_not():
+    request = {
+        "type": "object",
+        "properties": {"body": {"$ref": "#/definitions/Leaf"}},
+        "definitions": {"Leaf": json_schema(Leaf)},
+    }
+    told = {("default", "f::0"): {"function_id": "f::0", "request_schema": request}}
+    document = made(http("POST", "/a"), functions=told)
+    assert operations(document)["POST /a"]["requestBody"]["content"]["application/json"]["schema"] == {
+        "$ref": "#/components/schemas/Leaf"
+    }
+
+
+def test_paths_that_differ_in_names_only_are_one():
+    document = made(http("GET", "/a/:x"), http("PUT", "/a/:y"), http("GET", "/a/b"))
+    assert document["paths"].keys() == {"/a/{x}", "/a/b"}
+    assert operations(document)["PUT /a/{x}"]["parameters"][0]["name"] == "x"
+
+
+def test_operation_ids_are_unique():
+    table = RouteTable()
+    for number, function_id in enumerate(["a::b", "a_b", "a.b"]):
+        binding = Binding(id=str(number), trigger_type="http", function_id=function_id, config=HttpTrigger(api_path=""))
+        table.add("GET", f"/{number}", binding)
+    found = operations(make_document(list(table), {}))
+    assert {each["operationId"] for each in found.values()} == {"a_b", "a_b_2", "a_b_3"}
+
+
+def test_equal_definitions_are_shared_and_unequal_ones_of_one_name_are_not():
+    schemas = Schemas()
+
+    def schema(kind):
+        other = {"title": "Part", "type": "object", "properties": {"x": {"$ref": "#/$defs/Kind"}}}
+        return {"type": "array", "items": {"$ref": "#/$defs/Part"}, "$defs": {"Part": other, "Kind": {"type": kind}}}
+
+    first, same, different = (schemas.add(schema(kind)) for kind in ("string", "string", "integer"))
+    assert first == same == {"type": "array", "items": {"$ref": COMPONENTS + "Part"}}
+    assert different["items"] == {"$ref": COMPONENTS + "Part_2"}
+    assert schemas.components["Part_2"]["properties"] == {"x": {"$ref": COMPONENTS + "Kind_2"}}
+    assert schemas.components["Kind_2"] == {"type": "integer"}
+
+
+def test_a_type_is_one_component_whether_it_stands_alone_or_inside_another():
+    schemas = Schemas()
+    schemas.add(json_schema(Tree))
+    schemas.add({"anyOf": [json_schema(list[Tree]), json_schema(Fork)]})
+    assert schemas.components.keys() == {"Tree", "Leaf", "Fork"}
+    root = schemas.components["Tree"]["properties"]["root"]
+    assert root["discriminator"]["mapping"] == {"leaf": COMPONENTS + "Leaf", "fork": COMPONENTS + "Fork"}
+
+
+def test_data_that_looks_like_a_schema_stays_as_it_is():
+    data = {"$ref": "#/$defs/X", "title": "T", "properties": {}}
+    schema = {
+        "type": "object",
+        "properties": {"$ref": {"type": "string"}, "default": {"default": data}},
+        "enum": [data],
+    }
+    assert Schemas().add(schema) == schema
+
+
+def test_a_reference_that_leads_nowhere_means_anything():
+    schemas = Schemas()
+    assert schemas.add({"items": {"$ref": "#/$defs/Nowhere"}, "not": {"$ref": "https://else.where"}}) == {
+        "items": {},
+        "not": {},
+    }
+    assert schemas.components == {}
+
+
+def test_a_route_whose_answers_are_no_statuses_is_refused_and_says_why():
+    config = {"api_path": "/", "openapi": {"answers": {"fine": {}}}}
+    with pytest.raises(msgspec.ValidationError, match=r"regex .* `\$\.openapi\.answers`"):
+        msgspec.convert(config, HttpTrigger)
