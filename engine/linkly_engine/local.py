@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import uuid
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -106,12 +106,8 @@ class LocalBus:
             # Inside a handler whose own deadline comes first, that one ends this call too.
             if invocation.deadline is None or deadline < invocation.deadline:
                 invocation.deadline = deadline
-                result = await bounded(
-                    cast("Any", endpoint(invocation)),
-                    engine.deadlines,
-                    timeout_s,
-                    partial(timed_out, function_id, timeout_s),
-                )
+                call: Any = endpoint(invocation)
+                result = await bounded(call, engine.deadlines, timeout_s, partial(timed_out, function_id, timeout_s))
                 return read_result(result, result_type, function_id)
         return read_result(await endpoint(invocation), result_type, function_id)
 

@@ -130,6 +130,7 @@ class Function:
             parameters = [p for p in parameters if p.name != "metadata"]
         self._spread = len(parameters) > 1 or any(_is_scalar(hints.get(p.name)) for p in parameters)
         self._takes_payload = bool(parameters)
+        self._takes_whole_payload = self._takes_payload and not self._spread and not self._takes_metadata
         request_type: Any = Any
         if self._spread:
             request_type = _parameters_as_struct(function_id, parameters, hints)
@@ -164,15 +165,12 @@ class Function:
         try:
             if type(invocation.metadata) is Json:
                 invocation.metadata = msgspec.json.decode(invocation.metadata)
-            extra = {"metadata": invocation.metadata} if self._takes_metadata else {}
-            if not self._takes_payload:
-                result = await self._call(**extra)
-            elif self._spread:
-                fields = self.codec.read(invocation.payload, self._what)
-                named = {name: getattr(fields, name) for name in fields.__struct_fields__}
-                result = await self._call(**named, **extra)
+            if self._takes_whole_payload:
+                result = await self._call(self.codec.read(invocation.payload, self._what))
+            elif self._spread or not self._takes_payload:
+                result = await self._call(**self._arguments(invocation))
             else:
-                result = await self._call(self.codec.read(invocation.payload, self._what), **extra)
+                result = await self._call(self.codec.read(invocation.payload, self._what), metadata=invocation.metadata)
         except LinklyError:
             raise
         except Exception as error:
@@ -185,6 +183,14 @@ class Function:
             return Json(encode(result))
         except InvalidResult as error:
             raise InvalidResult(f"the result of {self._what}: {error.message}") from error
+
+    def _arguments(self, invocation: Invocation) -> dict[str, Any]:
+        """Return the handler's arguments by name."""
+        arguments: dict[str, Any] = {"metadata": invocation.metadata} if self._takes_metadata else {}
+        if self._spread:
+            fields = self.codec.read(invocation.payload, self._what)
+            arguments.update((name, getattr(fields, name)) for name in fields.__struct_fields__)
+        return arguments
 
     def __repr__(self) -> str:
         return f"Function({self.id!r})"

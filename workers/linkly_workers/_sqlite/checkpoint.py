@@ -13,6 +13,7 @@ import os
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from linkly_workers._sqlite.connection import Durability, connect
 
@@ -20,6 +21,9 @@ LOG_PAGES = 4000
 """Pages (of 4 KiB) that the log may hold before it is folded in: 16 MiB."""
 
 MOST_OPERATIONS = 100_000
+LOOK_EVERY = 64
+"""Operations between two looks at the log's size."""
+
 CHECKPOINT = "PRAGMA wal_checkpoint(PASSIVE)"
 
 
@@ -29,16 +33,17 @@ class Checkpointer:
     Args:
         path: The database.
         durability: As the writer's.
-        finish: Called on the loop's thread for the second step, with what to tell when it is done.
+        finish: Called on the loop's thread for the second step; returns its end, or `None` if it is not wanted any more.
     """
 
-    def __init__(self, path: str, durability: Durability, finish: Callable[[], None]) -> None:
+    def __init__(self, path: str, durability: Durability, finish: Callable[[], asyncio.Future[Any] | None]) -> None:
         self._log_path = f"{path}-wal"
         self._connection = connect(path, durability=durability, busy_timeout_ms=0)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"checkpoints of {path}")
         self._finish = finish
-        self._task: asyncio.Future[None] | None = None
+        self._task: asyncio.Future[Any] | None = None
         self._since = 0
+        self._look_at = LOOK_EVERY
         self._limit = LOG_PAGES
         self._log_bytes = 0
 
@@ -48,7 +53,6 @@ class Checkpointer:
         if self._task is None and (self._since >= self._limit or self._has_grown()):
             self._task = asyncio.get_running_loop().run_in_executor(self._thread, self._fold, self._since)
             self._task.add_done_callback(self._folded)
-            self._since = 0
 
     async def close(self) -> None:
         """Wait for the one that runs and close the connection."""
@@ -59,8 +63,9 @@ class Checkpointer:
 
     def _has_grown(self) -> bool:
         # One huge statement counts as one operation; the file tells (it never shrinks, so only growth means anything).
-        if self._since % 64:
+        if self._since < self._look_at:
             return False
+        self._look_at = self._since + LOOK_EVERY
         try:
             return os.stat(self._log_path).st_size > self._log_bytes + LOG_PAGES * 4096
         except OSError:
@@ -77,5 +82,14 @@ class Checkpointer:
             self._limit = max(64, min(MOST_OPERATIONS, operations * LOG_PAGES // pages))
 
     def _folded(self, _: asyncio.Future[None]) -> None:
+        # The next one has to wait for this one's second step: two at once refuse each other, and the log would go on.
+        self._task = self._finish()
+        if self._task is not None:
+            self._task.add_done_callback(self._finished)
+
+    def _finished(self, done: asyncio.Future[Any]) -> None:
         self._task = None
-        self._finish()
+        self._since = 0  # the log starts at its beginning; counted from anywhere else, the limit would be learned wrong
+        self._look_at = LOOK_EVERY
+        if not done.cancelled():
+            done.exception()  # looked at: the next one will do

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from math import inf
 from pathlib import Path
 from time import perf_counter
@@ -104,9 +105,16 @@ def execute(
     return StatementResult(columns, rows, affected, None)
 
 
+@lru_cache(1024)
 def inserts(sql: str) -> bool:
     """Tell whether a statement that changed rows is an INSERT (or REPLACE), by its first word."""
     return sql.lstrip()[:6].upper() in ("INSERT", "REPLAC")
+
+
+@lru_cache(1024)
+def runs_alone(sql: str) -> bool:
+    """Tell whether a statement cannot run inside a transaction."""
+    return sql.lstrip()[:6].upper() in ("VACUUM", "PRAGMA")
 
 
 class Budget:

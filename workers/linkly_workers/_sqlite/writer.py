@@ -18,7 +18,7 @@ import logging
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from queue import SimpleQueue
 from time import perf_counter
@@ -27,7 +27,8 @@ from typing import Any, TypeVar
 from linkly.errors import Overloaded
 from linkly_workers._sqlite.batch import Asking, Operation, Undone, expire, run_and_commit, run_unsaved
 from linkly_workers._sqlite.checkpoint import CHECKPOINT, Checkpointer
-from linkly_workers._sqlite.connection import Budget, Durability, StatementResult, connect, execute
+from linkly_workers._sqlite.connection import Budget, Durability, StatementResult, connect, execute, runs_alone
+from linkly_workers._sqlite.slow import SlowOperations
 from linkly_workers._sqlite.turn import Turn
 
 T = TypeVar("T")
@@ -48,8 +49,6 @@ LOOP_STATEMENT_S = 0.010
 
 SAVED_AFTER_FAILURE = 2000
 """Operations of several statements that run on the writing thread, with savepoints, after one has failed half-way."""
-
-SLOW_KEYS = 512
 
 
 class GroupCommitWriter:
@@ -76,7 +75,8 @@ class GroupCommitWriter:
         self._closing = False
         self._idle: asyncio.Future[None] | None = None
         self._current: Operation[Any] | None = None
-        self._slow: dict[object, None] = {}
+        self._started_at = 0.0
+        self._slow = SlowOperations(LOOP_STATEMENT_S)
         self._saving = 0
         self._checkpointer: Checkpointer | None = None
         self.batches = 0
@@ -120,14 +120,14 @@ class GroupCommitWriter:
 
     # --- what callers want ---------------------------------------------------------------------------------
 
-    async def run(
+    def run(
         self,
         operation: Callable[[sqlite3.Connection], T],
         *,
         on_commit: Callable[[T], None] | None = None,
         timeout_s: float | None = None,
         key: object = None,
-    ) -> T:
+    ) -> Coroutine[Any, Any, T]:
         """Run several statements as one: all of them or none, answered after the commit.
 
         Args:
@@ -144,18 +144,16 @@ class GroupCommitWriter:
             Exception: What `operation` raised; nothing of it was written.
         """
         future: asyncio.Future[T] = self._loop.create_future()
-        return await self._submit(
-            Operation(operation, future, several=True, slow=key in self._slow, key=key, on_commit=on_commit), timeout_s
-        )
+        return self._submit(Operation(operation, future, several=True, key=key, on_commit=on_commit), timeout_s)
 
-    async def execute(
+    def execute(
         self,
         sql: str,
         parameters: Sequence[Any] | dict[str, Any] = (),
         *,
         on_commit: Callable[[StatementResult], None] | None = None,
         timeout_s: float | None = None,
-    ) -> StatementResult:
+    ) -> Coroutine[Any, Any, StatementResult]:
         """Run one statement, answered after the commit.
 
         Raises:
@@ -164,12 +162,11 @@ class GroupCommitWriter:
             sqlite3.Error: The statement failed.
         """
         future: asyncio.Future[StatementResult] = self._loop.create_future()
-        return await self._submit(
+        return self._submit(
             Operation(
                 lambda connection: execute(connection, sql, parameters),
                 future,
-                alone=sql.lstrip()[:6].upper() in ("VACUUM", "PRAGMA"),
-                slow=sql in self._slow,
+                alone=runs_alone(sql),
                 key=sql,
                 on_commit=on_commit,
             ),
@@ -230,7 +227,7 @@ class GroupCommitWriter:
             return
         if isinstance(queue[0], Asking):
             self._give_turn(queue.popleft())
-        elif queue[0].slow or (queue[0].several and self._saving):
+        elif self._slow.has(queue[0]) or (queue[0].several and self._saving):
             self._hand_over(self._threaded())
         else:
             self._run_here()
@@ -247,7 +244,7 @@ class GroupCommitWriter:
         try:
             while queue and len(batch) < BATCH_LIMIT:
                 operation = queue[0]
-                if operation.slow or isinstance(operation, Asking):
+                if self._slow.has(operation) or isinstance(operation, Asking):
                     break
                 queue.popleft()
                 if operation.unwanted:
@@ -269,8 +266,8 @@ class GroupCommitWriter:
                 self._answer(guilty)
             elif guilty.error is not None:
                 self._saving = SAVED_AFTER_FAILURE
-            elif guilty.key is not None:
-                self._remember_slow(guilty.key)
+            else:
+                self._slow.stopped(guilty)
             if batch:
                 self._hand_over(batch)
             else:
@@ -287,8 +284,9 @@ class GroupCommitWriter:
         """Take a batch for the writing thread: something slow by itself, or what needs savepoints or patience."""
         queue = self._queue
         batch = [queue.popleft()]
+        by_itself = self._slow.has(batch[0])
         while queue and len(batch) < BATCH_LIMIT:
-            if batch[0].slow or queue[0].slow or isinstance(queue[0], Asking):
+            if by_itself or self._slow.has(queue[0]) or isinstance(queue[0], Asking):
                 break
             batch.append(queue.popleft())
         self._saving = max(0, self._saving - len(batch))
@@ -305,6 +303,8 @@ class GroupCommitWriter:
         self.batches += 1
         self.operations += len(batch)
         for operation in batch:
+            if operation.took_s:
+                self._slow.ran(operation)
             self._answer(operation)
         if self._checkpointer is not None:
             self._checkpointer.committed(len(batch))
@@ -350,20 +350,14 @@ class GroupCommitWriter:
             self._turn = None
             self._go_on()
 
-    def _remember_slow(self, key: object) -> None:
-        if len(self._slow) >= SLOW_KEYS:
-            del self._slow[next(iter(self._slow))]
-        self._slow[key] = None
-
-    def _finish_checkpoint(self) -> None:
-        if not self._closing:
-            future: asyncio.Future[Any] = self._loop.create_future()
-            self._queue.append(
-                Operation(lambda connection: connection.execute(CHECKPOINT).fetchall(), future, alone=True)
-            )
-            future.add_done_callback(lambda done: done.cancelled() or done.exception())
-            if not (self._working or self._scheduled or self._turn):
-                self._start()
+    def _finish_checkpoint(self) -> asyncio.Future[Any] | None:
+        if self._closing:
+            return None
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._queue.append(Operation(lambda connection: connection.execute(CHECKPOINT).fetchall(), future, alone=True))
+        if not (self._working or self._scheduled or self._turn):
+            self._start()
+        return future
 
     # --- the writing thread --------------------------------------------------------------------------------
 

@@ -71,6 +71,7 @@ def _skipped(sql: str) -> int:
     return found.end() if found is not None else 0
 
 
+@lru_cache(1024)
 def changes_schema(sql: str) -> bool:
     """Tell whether a statement may change what tables there are."""
     return sql[_skipped(sql) :][:6].upper().startswith(("CREATE", "ALTER", "DROP", "PRAGMA", "VACUUM"))

@@ -1,0 +1,42 @@
+"""Which operations are too long for the loop's thread: learnt when one is stopped, unlearnt when it is quick again.
+
+Without the second half one hiccup of the machine would send a hot statement to the writing thread, with a commit of its
+own, for ever.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from linkly_workers._sqlite.batch import Operation
+
+KEYS = 512
+
+
+class SlowOperations:
+    """Keys of operations that go to the writing thread at once.
+
+    Args:
+        limit_s: What an operation may take on the loop's thread.
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._keys: dict[object, None] = {}
+
+    def has(self, operation: Operation[Any]) -> bool:
+        """Tell whether an operation belongs on the writing thread."""
+        return operation.alone or (bool(self._keys) and operation.key in self._keys)
+
+    def stopped(self, operation: Operation[Any]) -> None:
+        """An operation took too long on the loop's thread."""
+        if operation.key is None:
+            return
+        if len(self._keys) >= KEYS:
+            del self._keys[next(iter(self._keys))]
+        self._keys[operation.key] = None
+
+    def ran(self, operation: Operation[Any]) -> None:
+        """An operation has run on the writing thread."""
+        if self._keys and operation.error is None and operation.took_s < self._limit_s / 2:
+            self._keys.pop(operation.key, None)
