@@ -35,8 +35,8 @@ class Reply(msgspec.Struct):
 class _Answer(msgspec.Struct):
     """The three keys that make a value a response; each stays as the function wrote it."""
 
-    status_code: Any = 200
-    headers: Any = None
+    status_code: Any = msgspec.UNSET
+    headers: Any = msgspec.UNSET
     body: Json | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -51,11 +51,10 @@ def reply(result: Any) -> Reply:
     data = bytes(result) if type(result) is Json else msgspec.json.encode(result)
     if data[:1] != b"{":
         return Reply(200, [JSON_TYPE], data)
-    fields = msgspec.json.decode(data, type=dict[str, Json])
-    if not fields.keys() & {"status_code", "headers", "body"}:
-        return Reply(200, [JSON_TYPE], data)
     answer = _answer_decoder.decode(data)
     status = answer.status_code
+    if status is msgspec.UNSET and answer.headers is msgspec.UNSET and answer.body is msgspec.UNSET:
+        return Reply(200, [JSON_TYPE], data)
     if isinstance(status, bool) or not isinstance(status, int) or not 200 <= status <= 999:
         status = 200  # 1xx too: an interim status cannot end a request (RFC 9110 15.2)
     headers = read_headers(answer.headers)

@@ -30,7 +30,6 @@ from linkly_workers.link.shapes import (
     LinkPage,
     ListRequest,
     RecordClick,
-    Recorded,
     Refusal,
     Resolved,
     Stats,
@@ -130,8 +129,7 @@ class LinkPages(Worker):
         if request.method != "HEAD":
             click = self._click(code, key, request)
             if self.count_first:
-                recorded = await self.bus.trigger("link::record_click", click, result_type=Recorded)
-                if not recorded.recorded:
+                if await self.links.count(click) not in (Outcome.COUNTED, Outcome.REPEATED):
                     return await self._leads_nowhere(code, None)
             else:
                 await self.bus.trigger("link::record_click", click, action=Void())
@@ -236,7 +234,7 @@ class LinkPages(Worker):
         if key is not None:
             # Perhaps this very click was the last one, and its answer got lost.
             again = RecordClick(code=code, click_id=key)
-            if (await self.bus.trigger("link::record_click", again, result_type=Recorded)).recorded:
+            if await self.links.count(again) in (Outcome.COUNTED, Outcome.REPEATED):
                 return _redirect(link.url)
         return _answer(410, GONE[self.links.why_not(link) or Outcome.EXHAUSTED])
 
