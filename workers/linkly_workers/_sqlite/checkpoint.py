@@ -33,7 +33,7 @@ class Checkpointer:
     Args:
         path: The database.
         durability: As the writer's.
-        finish: Called on the loop's thread for the second step; returns its end, or `None` if it is not wanted any more.
+        finish: Called on the loop's thread for the second step; returns its end, `None` if nobody wants it.
     """
 
     def __init__(self, path: str, durability: Durability, finish: Callable[[], asyncio.Future[Any] | None]) -> None:
