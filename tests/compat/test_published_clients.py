@@ -6,6 +6,7 @@ skips what it cannot install and says so; in CI that is a failure.
 
 import asyncio
 import fcntl
+import hashlib
 import os
 import shutil
 import subprocess
@@ -57,7 +58,7 @@ def _install(folder: Path, commands: tuple[list[str], ...]) -> None:
             pytest.skip(reason)
 
 
-def python_client(version: str) -> list[str]:
+def python_client(version: str, program: str = "client.py") -> list[str]:
     folder = CLIENTS / f"python-{version}"
     python = folder / "bin" / "python"
     install(
@@ -65,10 +66,10 @@ def python_client(version: str) -> list[str]:
         [sys.executable, "-m", "venv", str(folder)],
         [str(python), "-m", "pip", "install", "--quiet", f"iii-sdk=={version}"],
     )
-    return [str(python), str(HERE / "programs" / "client.py")]
+    return [str(python), str(HERE / "programs" / program)]
 
 
-def node_client() -> list[str]:
+def node_client(program: str = "client.mjs") -> list[str]:
     npm = shutil.which("npm")
     if npm is None:
         if os.environ.get("CI"):
@@ -80,9 +81,9 @@ def node_client() -> list[str]:
         [npm, "init", "--yes"],
         [npm, "install", "--no-audit", "--no-fund", f"iii-sdk@{NODE_CLIENT}", f"@iii-dev/helpers@{NODE_CLIENT}"],
     )
-    program = folder / "client.mjs"
-    shutil.copy(HERE / "programs" / "client.mjs", program)
-    return [str(shutil.which("node")), str(program)]
+    # Beside its node_modules, where Node looks for what it imports.
+    shutil.copy(HERE / "programs" / program, folder / program)
+    return [str(shutil.which("node")), str(folder / program)]
 
 
 class Host(Worker):
@@ -206,3 +207,32 @@ async def test_c89_a_published_client_works_and_comes_back_after_an_engine_resta
             async with project(port) as second:
                 await second.until_ready()
                 await everything_works(second, process)
+
+
+@pytest.mark.parametrize("version", [*PYTHON_CLIENTS, "node"])
+async def test_the_http_helper_of_a_published_client_streams_both_ways(version):
+    command = node_client("gateway.mjs") if version == "node" else python_client(version, "gateway.py")
+    async with project() as under_test, running_client(command, under_test.server.url):
+        await under_test.until_ready()
+        async with httpx.AsyncClient(base_url=under_test.gateway.url, timeout=WAIT_S) as http:
+            streamed = await http.get("/gw/stream?parts=30")
+            assert (streamed.status_code, streamed.headers["x-from"]) == (203, "client")
+            assert streamed.headers["content-type"] == "application/pdf"
+            assert streamed.content == b"%PDF" * 300_000
+            events = await http.get("/gw/events")
+            assert events.headers["content-type"] == "text/event-stream"
+            assert events.text == "data: 0\n\ndata: 1\n\ndata: 2\n\n"
+            for content, kind, parsed in (
+                (b'{ "a" : [1,2.50] }', "application/json", {"a": [1, 2.5]}),
+                (b"%PDF" * 100_000, "application/octet-stream", None),
+                (b"a=1&b=%20", "application/x-www-form-urlencoded", None),
+            ):
+                sent = await http.post("/gw/upload", content=content, headers={"content-type": kind})
+                digest = hashlib.sha256(content).hexdigest()
+                assert sent.status_code == 201
+                assert sent.json() == {"size": len(content), "sha256": digest, "parsed": parsed}
+            text = await http.get("/gw/text")
+            assert (text.text, text.headers["content-type"]) == ("<a>é</a>", "text/xml")
+            failed = await http.get("/gw/fail")
+            assert failed.status_code == 500
+            assert "on purpose" in failed.json()["error"]["message"]
