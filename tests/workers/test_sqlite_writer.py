@@ -200,8 +200,7 @@ async def test_a_slow_statement_is_finished_on_the_writing_thread_and_remembered
     assert path.values() == [None, None]
 
 
-async def test_transactions_are_sound_after_statements_that_were_too_slow(path):
-    """A BEGIN that the expired time budget interrupted stayed open: "cannot start a transaction within ..."."""
+async def test_neighbours_of_a_statement_that_was_too_slow_are_written_with_it(path):
     async with path.written() as writer:
         for number in range(5):
             slow = f"INSERT INTO t SELECT {number}0 FROM ({SLOW})"  # another text each time: nobody remembers it
@@ -210,6 +209,20 @@ async def test_transactions_are_sound_after_statements_that_were_too_slow(path):
             results = await asyncio.gather(*calls)
             assert {result.affected_rows for result in results} == {1}
     assert path.values() == list(range(50))
+
+
+async def test_a_begin_is_never_stopped_by_the_time_that_a_statement_before_it_had(path, monkeypatch):
+    """One that was left its transaction open, and each after it failed: a transaction within a transaction.
+
+    SQLite looks at the clock every so many steps of a statement, all its runs counted together, so that it takes some
+    hundred commits until it looks in the middle of a BEGIN. This clock shows another second at each look.
+    """
+    monkeypatch.setattr("linkly_workers._sqlite.connection.perf_counter", functools.partial(next, itertools.count()))
+    async with path.written() as writer:
+        for number in range(500):
+            # Another text each time, so that of the statements only BEGIN comes so far.
+            assert (await writer.execute(f"INSERT INTO t VALUES ({number})")).affected_rows == 1
+    assert path.values() == list(range(500))
 
 
 async def test_a_value_too_large_for_the_loops_thread_is_written_all_the_same(path):
