@@ -103,8 +103,9 @@ class StreamedResponse:
         await self._say({"type": "set_headers", "headers": self._headers})
         return self
 
-    async def __aexit__(self, *exc_info: object) -> None:
-        if self._writer is not None:
+    async def __aexit__(self, failed: object, *exc_info: object) -> None:
+        # After a failure the gateway ends it, as a failure: a close would look like the end of a whole response.
+        if self._writer is not None and failed is None:
             await self._writer.close()
 
     async def write(self, data: bytes | str) -> None:

@@ -304,6 +304,62 @@ async def test_conditions_and_middleware_stand_before_the_function(gateway):
         assert seen[0] == ("preHandler", {"id": "7"})
 
 
+async def test_a_middleware_that_takes_too_long_is_a_504_and_one_that_says_nothing_is_passed(gateway, caplog):
+    async def silent(payload):
+        return {"action": "dance"}
+
+    async with gateway(default_timeout=50) as (client, _, bus):
+        bus.register_function(Function("test::silent", silent))
+        for path, middleware in (("/passed", "test::silent"), ("/late", "pages::slow"), ("/none", "test::none")):
+            bus.register_trigger("pages::fixed", http("GET", path, middleware=(middleware,)))
+        await settle()
+        assert (await client.get("/passed")).json() == "fixed"
+        assert "neither `continue` nor `respond`" in caplog.text
+        late = await client.get("/late")
+        assert (late.status_code, late.json()["error"]["code"]) == (504, "MIDDLEWARE_TIMEOUT")
+        assert (await client.get("/none")).json()["error"]["code"] == "function_not_found"
+
+
+async def test_middlewares_of_a_route_run_in_their_order_after_the_gateways_own(gateway):
+    seen = []
+
+    def note(name):
+        async def middleware(payload):
+            seen.append(name)
+            return {"action": "continue"}
+
+        return middleware
+
+    own = [{"function_id": "test::own2", "priority": 2}, {"function_id": "test::own1", "priority": 1}]
+    async with gateway(middleware=own) as (client, _, bus):
+        for name in ("own1", "own2", "first", "second"):
+            bus.register_function(Function(f"test::{name}", note(name)))
+        bus.register_trigger("pages::fixed", http("GET", "/ordered", middleware=("test::first", "test::second")))
+        await settle()
+        assert (await client.get("/ordered")).json() == "fixed"
+        assert seen == ["own1", "own2", "first", "second"]
+
+
+async def test_a_route_for_options_is_asked_and_a_browsers_question_is_still_answered(gateway):
+    async with gateway() as (client, _, bus):
+        bus.register_trigger("pages::fixed", http("OPTIONS", "/options"))
+        await settle()
+        assert (await client.options("/options")).json() == "fixed"
+        asked = {"Origin": "https://a.example", "Access-Control-Request-Method": "GET"}
+        preflight = await client.options("/options", headers=asked)
+        assert (preflight.status_code, preflight.content) == (200, b"")
+
+
+async def test_a_route_whose_parameters_have_other_names_is_refused_and_the_first_goes_on(gateway, caplog):
+    async with gateway() as (client, _, bus):
+        bus.register_trigger("pages::fixed", http("GET", "/a/:x/:y"))
+        await settle()
+        bus.register_trigger("pages::raw", http("GET", "/a/:p/:q"))
+        await settle()
+        assert (await client.get("/a/1/2")).json() == "fixed"
+        assert "conflicts with already-registered route" in caplog.text
+
+
 async def test_an_unbound_route_is_gone(gateway):
     async with gateway() as (client, _, bus):
         registration = bus.register_trigger("pages::fixed", http("GET", "/soon/gone"))

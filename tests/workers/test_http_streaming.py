@@ -202,7 +202,7 @@ async def test_a_function_that_may_stream_can_answer_as_any_other(gateway):
         assert (await bus.trigger("engine::statistics"))["channels"] == []
 
 
-async def test_a_failure_before_the_first_data_is_a_500_and_after_it_the_end(gateway, caplog):
+async def test_a_failure_before_the_first_data_is_a_500_and_after_it_a_broken_connection(gateway, caplog):
     async with gateway() as (client, streams, _):
         early = await client.get("/fails/early")
         assert (early.status_code, early.json()["error"]["code"]) == (500, "invocation_failed")
@@ -210,7 +210,11 @@ async def test_a_failure_before_the_first_data_is_a_500_and_after_it_the_end(gat
             parts = answer.aiter_text()
             assert await anext(parts) == "some"
             streams.may_go_on.set()
-            assert (answer.status_code, [part async for part in parts]) == (200, [])
+            assert answer.status_code == 200
+            with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
+                await anext(parts)
+        assert "cut off" in caplog.text
+        assert (await client.get("/fails/early")).status_code == 500
 
 
 async def test_null_from_a_function_that_never_opened_its_response_is_answered(gateway):

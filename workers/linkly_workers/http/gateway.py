@@ -24,7 +24,7 @@ from linkly_workers.http.openapi import OpenApi
 from linkly_workers.http.pages import pages
 from linkly_workers.http.response import WITHOUT_BODY, Headers, Reply, error_reply, failure_reply, reply
 from linkly_workers.http.routes import Match, RouteTable
-from linkly_workers.http.streaming import Conversation
+from linkly_workers.http.streaming import Conversation, CutOff
 from linkly_workers.http.trigger import HttpTrigger
 
 log = logging.getLogger("linkly.http")
@@ -181,9 +181,13 @@ class Gateway:
             return reply(await call(self._timeout_s))
         # The time-out of a streamed response ends with its headers, so the conversation looks after it.
         conversation = Conversation(self._bus, self._timeout_s, exchange.start, exchange.send_part)
-        answer = await conversation.run(
-            request, body if data is None else data, lambda: call(None), streams=config.stream
-        )
+        try:
+            answer = await conversation.run(
+                request, body if data is None else data, lambda: call(None), streams=config.stream
+            )
+        except CutOff:
+            exchange.cut_off()
+            return None
         if answer is None:
             await exchange.end()
         return answer
@@ -252,6 +256,10 @@ class _Exchange:
     async def end(self) -> None:
         """End it."""
         await self.send({"type": "http.response.body", "body": b""})
+
+    def cut_off(self) -> None:
+        """Close the connection without an end, so that the client does not take a part for the whole."""
+        self.scope["linkly.connection"].cut_off()
 
 
 def _query(raw: bytes) -> dict[str, str]:

@@ -236,6 +236,13 @@ class GatewayProtocol(HttpToolsProtocol):
         if self.cycle.scope["http_version"] == "1.0":
             self.cycle.chunked_encoding = False
 
+    def cut_off(self) -> None:
+        """Close in the middle of a response."""
+        cycle = self._cycle
+        if cycle is not None:
+            cycle.disconnected = True  # uvicorn need not report it: it is meant
+        self.transport.close()
+
     def expect_part(self, size: int) -> None:
         """One more part of such a response comes."""
         if not self.cycle.chunked_encoding:

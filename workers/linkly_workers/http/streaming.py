@@ -28,6 +28,10 @@ OUTCOME_S = 1.0
 """How long a response that was closed without data waits to hear whether its function failed."""
 
 
+class CutOff(Exception):
+    """The function failed in the middle of its response: what the client has must not look complete."""
+
+
 class _HeadMessage(msgspec.Struct):
     type: str = ""
     status_code: Any = None
@@ -107,6 +111,7 @@ class Conversation:
         Raises:
             BodyTooLarge: The body passed its limit before the response began.
             LinklyError: The function failed before the response began.
+            CutOff: It failed afterwards.
         """
         inbound = outbound = None
         try:
@@ -196,9 +201,9 @@ class Conversation:
                 self._tasks.discard(calling)
                 error = None if calling.cancelled() else calling.exception()
                 if error is not None or calling.cancelled():
-                    log.error("a response ended early, its function failed: %s", error)
+                    log.error("a response is cut off, its function failed: %s", error)
                     receiving.cancel()
-                    return
+                    raise CutOff
                 calling = None
 
     async def _end(self, inbound: Channel | None) -> None:
