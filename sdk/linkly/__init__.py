@@ -6,7 +6,7 @@ from linkly.client import Client
 from linkly.context import current
 from linkly.errors import LinklyError
 from linkly.function import Function, function
-from linkly.http import HttpRequest, HttpResponse, Media
+from linkly.http import HttpRequest, HttpResponse, Media, StreamedResponse
 from linkly.schema import Doc, Settings
 from linkly.trigger import Binding, TriggerDeclaration, TriggerType, http, state, trigger
 from linkly.worker import Worker
@@ -33,6 +33,7 @@ __all__ = [
     "Media",
     "Receipt",
     "Settings",
+    "StreamedResponse",
     "TriggerDeclaration",
     "TriggerType",
     "Void",

@@ -37,6 +37,22 @@ def test_the_worker_of_the_readme_runs_in_a_real_engine_after_one_file_and_one_l
     assert json.loads(linkly.trigger("state::get", "scope=greeted", "key=Ann").stdout) == {"times": 2}
 
 
+async def test_clicks_are_shown_as_they_happen(linkly):
+    (linkly.folder / "live.py").write_text((EXAMPLES / "live.py").read_text("utf-8"))
+    with (linkly.folder / "config.yaml").open("a") as config:
+        config.write("  - module: live:LiveWorker\n")
+    linkly.start()
+    async with httpx.AsyncClient(base_url=linkly.http, timeout=30) as client:
+        await client.post("/links", json={"url": "https://a.example", "code": "a"})
+        async with client.stream("GET", "/live") as watching:
+            events = (line async for line in watching.aiter_lines() if line.startswith("data:"))
+            assert await anext(events) == "data: watching"
+            for _ in range(2):
+                assert (await client.get("/s/a")).status_code == 302
+                event = json.loads((await anext(events)).removeprefix("data:"))
+                assert (event["table"], event["op"]) == ("clicks", "insert")
+
+
 async def test_the_same_worker_serves_from_a_program_of_its_own(linkly):
     linkly.start()
     process = await asyncio.create_subprocess_exec(
