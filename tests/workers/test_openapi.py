@@ -296,3 +296,13 @@ def test_a_route_whose_answers_are_no_statuses_is_refused_and_says_why():
     config = {"api_path": "/", "openapi": {"answers": {"fine": {}}}}
     with pytest.raises(msgspec.ValidationError, match=r"regex .* `\$\.openapi\.answers`"):
         msgspec.convert(config, HttpTrigger)
+
+
+@pytest.mark.parametrize("body", [{"properties": {"a": 7}, "$defs": 3, "items": [1]}, {"$ref": 5, "allOf": 7}])
+def test_schemas_that_are_none_do_not_hide_the_other_routes(body):
+    broken = http("POST", "/broken", answers={200: Leaf})
+    broken.config["openapi"] = {"body": body, "query": {"required": 5, "properties": {"a": {"anyOf": [5]}}}}
+    found = operations(made(broken, http("GET", "/whole", answers={200: Leaf})))
+    assert found.keys() == {"POST /broken", "GET /whole"}
+    assert "requestBody" not in found["POST /broken"]
+    assert "200" in found["GET /whole"]["responses"]

@@ -16,6 +16,7 @@ from itertools import groupby
 from typing import Any
 
 import msgspec
+from anyio import to_thread
 
 from linkly import Bus
 from linkly.errors import LinklyError
@@ -76,7 +77,9 @@ class OpenApi:
             return self._known[1]
         routes = list(self._routes)
         functions = await self._describe({_function(route) for route in routes})
-        document = msgspec.json.encode(make_document(routes, functions, middleware=self._middleware))
+        document = await to_thread.run_sync(
+            lambda: msgspec.json.encode(make_document(routes, functions, middleware=self._middleware))
+        )
         # A function that could not be described may be registered any moment.
         if all(_function(route) in functions for route in routes):
             self._known = (now, document)
@@ -142,7 +145,12 @@ def make_document(
             name = free_name(_identifier(name), operation_ids)
             operation_ids.add(name)
             operation = _Operation(route, functions.get(_function(route), {}), schemas, middleware=middleware)
-            item[route.method.lower()] = {"operationId": name, **operation.describe(names)}
+            try:
+                described = operation.describe(names)
+            except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
+                log.warning("/openapi.json: what `%s` says of itself is no JSON Schema: %r", operation.name, error)
+                described = operation.without_words(names)
+            item[route.method.lower()] = {"operationId": name, **described}
     return {
         "openapi": "3.1.0",
         "info": {"title": "linkly", "version": version("linkly")},
@@ -162,18 +170,36 @@ class _Operation:
     def __init__(self, route: Route, function: dict[str, Any], schemas: Schemas, *, middleware: bool) -> None:
         config: HttpTrigger = route.binding.config
         self._route = route
-        self._told = _told(route, function)
+        self._function = function
+        self._told = RouteDocumentation()
         self._description: str = function.get("description") or ""
         self._schemas = schemas
         self._middleware = middleware or bool(config.middleware_function_ids)
         self._own = ALWAYS | {"422"} if config.condition_function_id is not None else ALWAYS
+
+    @property
+    def name(self) -> str:
+        """For people who look for it."""
+        return f"{self._route.method} {self._route.pattern}"
 
     def describe(self, names: list[str]) -> dict[str, Any]:
         """Return the operation object, without its id.
 
         Args:
             names: Of the path's parameters.
+
+        Raises:
+            AttributeError, LookupError, TypeError, ValueError, RecursionError: A schema that it was given is none.
         """
+        self._told = _told(self._route, self._function)
+        return self._describe(names)
+
+    def without_words(self, names: list[str]) -> dict[str, Any]:
+        """Return what is known anyway, so that one worker's mistake does not hide the routes of all."""
+        self._told = RouteDocumentation()
+        return self._describe(names)
+
+    def _describe(self, names: list[str]) -> dict[str, Any]:
         told = self._told
         described: dict[str, Any] = {}
         summary = told.summary or self._description.partition("\n")[0]
