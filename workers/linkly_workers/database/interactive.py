@@ -20,6 +20,7 @@ from linkly_workers._sqlite import Durability, GroupCommitWriter, StatementResul
 from linkly_workers._sqlite.connection import THREAD_CHECK_STEPS
 from linkly_workers.database.errors import TransactionNotFound
 from linkly_workers.database.reader import is_write
+from linkly_workers.database.sql import changes_schema
 from linkly_workers.database.target import Target, target_of
 
 T = TypeVar("T")
@@ -37,6 +38,7 @@ class InteractiveTransaction:
     def __init__(self, transaction_id: str, writer: GroupCommitWriter, durability: Durability) -> None:
         self.id = transaction_id
         self.changes: list[tuple[Target, StatementResult]] = []
+        self.changed_schema = False
         self.ended = False
         self._writer = writer
         self._durability: Durability = durability
@@ -98,6 +100,7 @@ class InteractiveTransaction:
                 raise
             if target is not None:
                 self.changes.append((target, result))
+            self.changed_schema |= changes_schema(sql)
             return result
 
     async def commit(self, committed: Callable[[], None]) -> None:

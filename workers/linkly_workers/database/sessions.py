@@ -170,6 +170,8 @@ class SessionFunctions(DatabaseBase):
         changed = self._changed(opened.database)
 
         def committed() -> None:
+            if opened.transaction.changed_schema:
+                opened.database.forget_types()
             for target, result in opened.transaction.changes if changed is not None else ():
                 changed(target, result)  # type: ignore[misc]
 

@@ -139,6 +139,11 @@ class SqliteDatabase:
         """Return the declared types of a query's columns, `""` where there is none (in `:memory:` always)."""
         return [""] * count if self._types is None else self._types.of(sql, count)
 
+    def forget_types(self, _: object = None) -> None:
+        """The schema has changed, and is on disk: asked for before that, a column's old type would be remembered."""
+        if self._types is not None:
+            self._types.forget()
+
     async def execute(
         self, sql: str, parameters: list[Any], timeout_ms: int | None = None, changed: Changed | None = None
     ) -> StatementResult:
@@ -155,11 +160,10 @@ class SqliteDatabase:
             DriverError: SQLite refused it.
         """
         timeout_s = None if timeout_ms is None else timeout_ms / 1000
-        if self._types is not None and changes_schema(sql):
-            self._types.forget()
         try:
             if changed is None:
-                return await self._writer.execute(sql, parameters, timeout_s=timeout_s)
+                forget = self.forget_types if changes_schema(sql) else None
+                return await self._writer.execute(sql, parameters, on_commit=forget, timeout_s=timeout_s)
             results = await self._run([(sql, parameters)], timeout_s, changed)
             return results[0]
         except TimeoutError as error:
@@ -176,8 +180,6 @@ class SqliteDatabase:
             QueryTimeout: It took too long; nothing was written.
             DriverError: One failed; `details.failed_index` says which. Nothing was written.
         """
-        if self._types is not None and any(changes_schema(sql) for sql, _ in statements):
-            self._types.forget()
         try:
             return await self._run(statements, None if timeout_ms is None else timeout_ms / 1000, changed)
         except TimeoutError as error:
@@ -225,6 +227,7 @@ class SqliteDatabase:
         self, statements: list[tuple[str, list[Any]]], timeout_s: float | None, changed: Changed | None
     ) -> list[StatementResult]:
         targets: list[Target | None] = []
+        forget = any(changes_schema(sql) for sql, _ in statements)
 
         def operation(connection: sqlite3.Connection) -> list[StatementResult]:
             results: list[StatementResult] = []
@@ -241,6 +244,8 @@ class SqliteDatabase:
             return results
 
         def committed(results: list[StatementResult]) -> None:
+            if forget:
+                self.forget_types()
             if changed is not None:
                 for target, result in zip(targets, results, strict=True):
                     if target is not None:
@@ -249,7 +254,7 @@ class SqliteDatabase:
         try:
             return await self._writer.run(
                 operation,
-                on_commit=None if changed is None else committed,
+                on_commit=committed if forget or changed is not None else None,
                 timeout_s=timeout_s,
                 key=tuple(sql for sql, _ in statements),
             )

@@ -24,7 +24,6 @@ class ColumnTypes:
     def __init__(self, path: str) -> None:
         self._connection = connect(path, read_only=True, busy_timeout_ms=0)
         self._known: dict[str, list[str]] = {}
-        self._version = -1
 
     def of(self, sql: str, count: int) -> list[str]:
         """Return the types, `""` where SQLite does not say (and for everything but SELECT)."""
@@ -47,6 +46,8 @@ class ColumnTypes:
         self._connection.close()
 
     def _ask(self, sql: str) -> list[str]:
+        # A temporary view is made of what this connection remembers of the schema; reading notices that it has changed.
+        self._connection.execute("SELECT 1 FROM main.sqlite_schema LIMIT 1").fetchall()
         text = _PARAMETERS.sub(lambda found: found[1] or "NULL", sql).rstrip().rstrip(";")
         try:
             self._connection.execute(f"CREATE TEMP VIEW linkly_types AS {text}")
