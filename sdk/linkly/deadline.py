@@ -43,7 +43,9 @@ class Deadlines:
 
     def arm(self, timeout_s: float, callback: Callable[[], object]) -> Deadline:
         """Call `callback` in `timeout_s` seconds unless disarmed before."""
-        queue = self._classes.setdefault(timeout_s, {})
+        queue = self._classes.get(timeout_s)
+        if queue is None:
+            queue = self._classes[timeout_s] = {}
         deadline = Deadline(queue, callback)
         queue[deadline] = self._clock.monotonic() + timeout_s
         if timeout_s not in self._timers:
