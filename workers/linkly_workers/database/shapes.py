@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 Parameters = list[Any] | str
+Db = Annotated[str | None, msgspec.Meta(examples=["primary"])]
 Blobs = Literal["base64", "object"]
 Milliseconds = Annotated[int, msgspec.Meta(ge=1)]
 Select = Annotated[str, msgspec.Meta(examples=["SELECT name FROM sqlite_master"])]
@@ -25,7 +26,7 @@ class Query(msgspec.Struct, kw_only=True):
     """
 
     sql: Select
-    db: str | None = None
+    db: Db = None
     params: Parameters = []
     timeout_ms: Milliseconds = 30_000
     blobs: Blobs = "base64"
@@ -65,7 +66,7 @@ class Execute(msgspec.Struct, kw_only=True):
     """
 
     sql: Change
-    db: str | None = None
+    db: Db = None
     params: Parameters = []
     returning: list[str] = []
     timeout_ms: Milliseconds | None = None
@@ -108,7 +109,7 @@ class Transaction(msgspec.Struct, kw_only=True):
         list[Statement | str] | str,
         msgspec.Meta(examples=[["CREATE TABLE IF NOT EXISTS notes (text)", "INSERT INTO notes VALUES ('one')"]]),
     ]
-    db: str | None = None
+    db: Db = None
     isolation: str | None = None
     timeout_ms: Milliseconds | None = None
     blobs: Blobs = "base64"
@@ -147,7 +148,7 @@ class Prepare(msgspec.Struct, kw_only=True):
     """
 
     sql: Select
-    db: str | None = None
+    db: Db = None
     ttl_seconds: Annotated[int, msgspec.Meta(ge=1)] = 3600
 
 
@@ -174,7 +175,7 @@ class Begin(msgspec.Struct, kw_only=True):
         timeout_ms: It is rolled back after this time, at most 300000.
     """
 
-    db: str | None = None
+    db: Db = None
     isolation: str | None = None
     timeout_ms: Milliseconds = 30_000
 
@@ -208,6 +209,6 @@ class Explain(msgspec.Struct, kw_only=True):
     """
 
     sql: Select
-    db: str | None = None
+    db: Db = None
     params: Parameters = []
     analyze: bool = False

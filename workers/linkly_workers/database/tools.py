@@ -10,7 +10,7 @@ from linkly import function
 from linkly.errors import NotFound
 from linkly_workers.database.base import DatabaseBase
 from linkly_workers.database.errors import DriverError, InvalidParam
-from linkly_workers.database.shapes import Explain
+from linkly_workers.database.shapes import Db, Explain
 from linkly_workers.database.sql import check_parameters, check_sql
 from linkly_workers.database.sqlite import SqliteDatabase
 
@@ -49,7 +49,7 @@ class ToolFunctions(DatabaseBase):
         return {"databases": rows, "count": len(rows)}
 
     @function("database::listTables", aliases=["iii-database::listTables"])
-    async def list_tables(self, db: str | None = None) -> dict[str, Any]:
+    async def list_tables(self, db: Db = None) -> dict[str, Any]:
         """List tables and views, by name.
 
         Args:
@@ -59,7 +59,7 @@ class ToolFunctions(DatabaseBase):
         return {"tables": [{"name": name, "type": kind} for name, kind in rows], "count": len(rows)}
 
     @function("database::describeTable", aliases=["iii-database::describeTable"])
-    async def describe_table(self, table: str, db: str | None = None) -> dict[str, Any]:
+    async def describe_table(self, table: str, db: Db = None) -> dict[str, Any]:
         """Describe a table or view: columns, primary key, indexes, foreign keys.
 
         Args:
