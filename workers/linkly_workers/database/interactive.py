@@ -46,6 +46,7 @@ class InteractiveTransaction:
         self._connection: sqlite3.Connection | None = None
         self._turn: Turn | None = None
         self._asking: asyncio.Task[Turn] | None = None
+        self._inside: asyncio.Task[Any] | None = None
         self._lock = asyncio.Lock()
         self._stopped = False
 
@@ -121,6 +122,8 @@ class InteractiveTransaction:
     async def roll_back(self) -> None:
         """End it without a trace, after stopping the statement that runs; harmless when it has ended."""
         self._stopped = True
+        if self._inside is not None:
+            self._inside.cancel()
         if self._asking is not None:
             self._asking.cancel()
         async with self._lock:
@@ -151,13 +154,25 @@ class InteractiveTransaction:
         if self._thread is None:
             if self._turn is None:
                 raise TransactionNotFound(f"transaction `{self.id}` has ended", details={"transaction_id": self.id})
-            return await self._turn.run(operation)
+            return await self._run_in_turn(self._turn, operation)
         running = asyncio.get_running_loop().run_in_executor(self._thread, self._run_there, operation)
         try:
             return await running
         except asyncio.CancelledError:
             self._cancelled = True
             raise
+
+    async def _run_in_turn(self, turn: Turn, operation: Callable[[sqlite3.Connection], T]) -> T:
+        self._inside = inside = asyncio.get_running_loop().create_task(turn.run(operation))
+        try:
+            return await inside
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and not task.cancelling():
+                self._check()  # the deadline has stopped it, not its caller
+            raise
+        finally:
+            self._inside = None
 
     def _open(self) -> None:
         connection = connect(self._writer.path, durability=self._durability)
