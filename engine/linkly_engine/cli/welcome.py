@@ -10,7 +10,6 @@ from linkly_engine import __version__
 from linkly_engine.engine import Engine
 from linkly_engine.server import WorkerServer
 
-
 INDENT = " " * 15
 NO_BREAK = "\0"
 
