@@ -382,30 +382,3 @@ async def test_a_reader_beside_the_writer_keeps_its_snapshot_and_hinders_nobody(
             assert beside.execute("SELECT COUNT(*) FROM t").fetchone() == (1,)
             beside.execute("COMMIT")
             assert beside.execute("SELECT COUNT(*) FROM t").fetchone() == (49,)
-
-
-@pytest.mark.parametrize("path", ["process"], indirect=True)
-@pytest.mark.parametrize("pages", [1, 20], ids=["small writes", "large writes"])
-async def test_the_write_ahead_log_is_folded_back_again_and_again_under_load(path, pages):
-    log, beginnings, logged = path.file.with_name("a.db-wal"), set(), 0
-    async with path.written("CREATE TABLE t (a INTEGER PRIMARY KEY, b)") as writer:
-
-        async def write(caller):
-            nonlocal logged
-            for number in itertools.count():
-                value = [caller * 50 + number % 50, pages * 4096]
-                await writer.execute("REPLACE INTO t VALUES (?, zeroblob(?))", value)
-                logged += pages * 4096
-                beginnings.add(beginning(log))
-                if len(beginnings) > 6:
-                    return
-
-        await asyncio.gather(*(write(caller) for caller in range(20)))
-        assert log.stat().st_size < logged / 2, "the log has kept what was folded back"
-    assert not log.exists()
-
-
-def beginning(log):
-    """Return the salts in a log's header, which change whenever it starts from its beginning again."""
-    with log.open("rb") as file:
-        return file.read(24)[16:]
