@@ -18,11 +18,12 @@ from linkly.errors import CallTimeout
 class Deadline:
     """One armed wait."""
 
-    __slots__ = ("_queue", "callback")
+    __slots__ = ("_queue", "callback", "expired")
 
     def __init__(self, queue: dict[Deadline, float], callback: Callable[[], object]) -> None:
         self._queue = queue
         self.callback = callback
+        self.expired = False
 
     def disarm(self) -> None:
         """Forget the wait; harmless when it has expired."""
@@ -68,6 +69,7 @@ class Deadlines:
                 self._timers[timeout_s] = self._clock.call_later(expiry - now, lambda: self._sweep(timeout_s))
                 return
             del queue[deadline]
+            deadline.expired = True
             deadline.callback()
         # A class of its own is made again when it is needed: odd time-outs must not pile up.
         self._timers.pop(timeout_s, None)
@@ -96,14 +98,7 @@ def bounded(
     if task is None:
         raise RuntimeError("a call with a time-out has to be awaited inside a task")
     cancelling = task.cancelling()
-    expired = False
-
-    def expire() -> None:
-        nonlocal expired
-        expired = True
-        task.cancel()
-
-    deadline = deadlines.arm(timeout_s, expire)
+    deadline = deadlines.arm(timeout_s, task.cancel)
     try:
         while True:
             try:
@@ -113,11 +108,13 @@ def bounded(
             else:
                 awaited = coroutine.send(value)
     except StopIteration as stop:
-        if expired:  # the handler answered although it was cancelled: take the answer, and the cancellation back
+        if (
+            deadline.expired
+        ):  # the handler answered although it was cancelled: take the answer, and the cancellation back
             task.uncancel()
         return stop.value
     except asyncio.CancelledError as error:
-        if expired and task.uncancel() <= cancelling:
+        if deadline.expired and task.uncancel() <= cancelling:
             raise on_timeout() from error
         raise
     finally:

@@ -242,9 +242,9 @@ async def test_a_cancelled_callers_statement_is_stopped_and_nothing_of_it_stays(
                 loop.call_soon_threadsafe(started.set)
             connection.execute(ENDLESS).fetchall()
 
-        call = asyncio.create_task(writer.run(operation))
+        call = asyncio.ensure_future(writer.run(operation))
         await started.wait()
-        behind = asyncio.create_task(writer.execute("INSERT INTO t VALUES (1)"))
+        behind = asyncio.ensure_future(writer.execute("INSERT INTO t VALUES (1)"))
         await settle()
         assert not behind.done()
         call.cancel()
@@ -324,7 +324,7 @@ async def test_what_follows_a_commit_is_told_although_the_caller_has_gone(path):
             call.cancel()
             return "written"
 
-        call = asyncio.create_task(writer.run(operation, on_commit=told.append))
+        call = asyncio.ensure_future(writer.run(operation, on_commit=told.append))
         await asyncio.wait([call])
         assert call.cancelled()
         await writer.execute("SELECT 1")
@@ -334,7 +334,7 @@ async def test_what_follows_a_commit_is_told_although_the_caller_has_gone(path):
 
 async def test_what_is_waiting_at_the_end_is_written_and_later_writes_are_refused(path):
     async with path.written() as writer:
-        calls = [asyncio.create_task(writer.execute("INSERT INTO t VALUES (?)", [number])) for number in range(2000)]
+        calls = [asyncio.ensure_future(writer.execute("INSERT INTO t VALUES (?)", [number])) for number in range(2000)]
         await settle(1)
     assert all(call.done() for call in calls)
     await asyncio.gather(*calls)
@@ -363,7 +363,7 @@ async def test_writers_wait_for_a_lock_that_another_process_holds_for_a_moment(p
             sys.executable, "-c", HOLDER, str(path.file), stdin=pipe, stdout=pipe
         )
         assert await other.stdout.readline() == b"held\n"
-        calls = [asyncio.create_task(writer.execute("INSERT INTO t VALUES (?)", [number])) for number in range(20)]
+        calls = [asyncio.ensure_future(writer.execute("INSERT INTO t VALUES (?)", [number])) for number in range(20)]
         await settle()
         assert not any(call.done() for call in calls)
         await other.communicate(b"\n")

@@ -28,13 +28,12 @@ class Operation(Generic[T]):
         alone: It cannot run inside a transaction (VACUUM); it runs on the writing thread.
         key: What to remember it by if it takes long.
         on_commit: Told the result, in the order of the commits.
-        unwanted: The caller has gone or its time is over; it stops where it still can.
+        expired: Its time is over.
         taken: It is in a batch; from here on it is answered with what really happened.
         took_s: Seconds it ran on the writing thread, commit not included.
     """
 
     # Class attributes, not assignments in __init__: an operation is made for every write (1 us less).
-    unwanted = False
     expired = False
     taken = False
     took_s = 0.0
@@ -57,6 +56,11 @@ class Operation(Generic[T]):
         self.alone = alone
         self.key = key
         self.on_commit = on_commit
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether the caller has gone or its time is over; it stops where it still can."""
+        return self.expired or self.future.cancelled()
 
 
 class Undone(Exception):
@@ -169,6 +173,6 @@ def _no_operation(_: sqlite3.Connection) -> Turn:
 
 def expire(operation: Operation[Any]) -> None:
     """Its time is over: it stops where it waits or runs; what has run is answered by its commit."""
-    operation.unwanted = operation.expired = True
+    operation.expired = True
     if not operation.taken and not operation.future.done():
         operation.future.set_exception(TimeoutError())

@@ -18,7 +18,7 @@ import logging
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from queue import SimpleQueue
 from time import perf_counter
@@ -127,7 +127,7 @@ class GroupCommitWriter:
         on_commit: Callable[[T], None] | None = None,
         timeout_s: float | None = None,
         key: object = None,
-    ) -> Coroutine[Any, Any, T]:
+    ) -> asyncio.Future[T]:
         """Run several statements as one: all of them or none, answered after the commit.
 
         Args:
@@ -153,7 +153,7 @@ class GroupCommitWriter:
         *,
         on_commit: Callable[[StatementResult], None] | None = None,
         timeout_s: float | None = None,
-    ) -> Coroutine[Any, Any, StatementResult]:
+    ) -> asyncio.Future[StatementResult]:
         """Run one statement, answered after the commit.
 
         Raises:
@@ -188,21 +188,16 @@ class GroupCommitWriter:
                 future.result().end()
             raise
 
-    async def _submit(self, operation: Operation[T], timeout_s: float | None) -> T:
+    def _submit(self, operation: Operation[T], timeout_s: float | None) -> asyncio.Future[T]:
         if len(self._queue) >= QUEUE_LIMIT or self._closing:
             raise Overloaded(f"{self.path} is being closed or has too many writes waiting: {len(self._queue)}")
         self._queue.append(operation)
-        timer = None if timeout_s is None else self._loop.call_later(timeout_s, expire, operation)
+        if timeout_s is not None:
+            timer = self._loop.call_later(timeout_s, expire, operation)
+            operation.future.add_done_callback(lambda _: timer.cancel())
         if not (self._working or self._scheduled or self._turn):
             self._start()
-        try:
-            return await operation.future
-        except asyncio.CancelledError:
-            operation.unwanted = True
-            raise
-        finally:
-            if timer is not None:
-                timer.cancel()
+        return operation.future
 
     # --- the loop's thread ---------------------------------------------------------------------------------
 
@@ -339,11 +334,7 @@ class GroupCommitWriter:
         future: asyncio.Future[Any] = self._loop.create_future()
         inside = Operation(operation, future, alone=True)
         self._jobs.put((lambda: self._run_there([inside], keep_open=True), lambda _: self._answer(inside)))
-        try:
-            return await future
-        except asyncio.CancelledError:
-            inside.unwanted = True
-            raise
+        return await future
 
     def _end_turn(self, turn: Turn) -> None:
         if self._turn is turn:
