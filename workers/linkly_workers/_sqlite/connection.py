@@ -129,7 +129,6 @@ class Budget:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._limit = inf
-        self._unwanted: Callable[[], bool] | None = None
         self.on_loop()
 
     def on_loop(self) -> None:
@@ -139,7 +138,6 @@ class Budget:
 
     def on_thread(self, unwanted: Callable[[], bool]) -> None:
         """Prepare the connection for another thread: no limits, but a statement stops when `unwanted` says so."""
-        self._unwanted = unwanted
         self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, ANY_VALUE_BYTES)
         self._connection.set_progress_handler(unwanted, THREAD_CHECK_STEPS)
 

@@ -333,7 +333,7 @@ class GroupCommitWriter:
     async def _run_in_turn(self, operation: Callable[[sqlite3.Connection], Any]) -> Any:
         future: asyncio.Future[Any] = self._loop.create_future()
         inside = Operation(operation, future, alone=True)
-        self._jobs.put((lambda: self._run_there([inside], keep_open=True), lambda _: self._answer(inside)))
+        self._jobs.put((lambda: self._run_there([inside]), lambda _: self._answer(inside)))
         return await future
 
     def _end_turn(self, turn: Turn) -> None:
@@ -367,7 +367,7 @@ class GroupCommitWriter:
             return self._run_there(batch)
         return batch
 
-    def _run_there(self, batch: list[Operation[Any]], *, keep_open: bool = False) -> list[Operation[Any]]:
+    def _run_there(self, batch: list[Operation[Any]]) -> list[Operation[Any]]:
         connection = self._connection
         self._budget.on_thread(self._is_unwanted)
         try:
