@@ -1,4 +1,4 @@
-"""Reading links to import: from the request itself, or as CSV from a channel, a batch at a time."""
+"""Reading links to import as CSV, from a channel, line by line."""
 
 from __future__ import annotations
 

@@ -24,7 +24,6 @@ from linkly_workers.link.shapes import (
     Create,
     CreateBody,
     Days,
-    Limit,
     Link,
     LinkDetails,
     LinkPage,
@@ -57,13 +56,6 @@ STATUS: dict[type[LinklyError], int] = {
 
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
 KEY_CHARACTERS = 255
-
-
-class ListQuery(msgspec.Struct, kw_only=True):
-    """Query of `GET /links`."""
-
-    limit: Limit = 20
-    cursor: str | None = None
 
 
 class StatsQuery(msgspec.Struct, kw_only=True):
@@ -123,28 +115,27 @@ class LinkPages(Worker):
             key = _key(request)
         except LinklyError as error:
             return _refused(error)
+        click = None if request.method == "HEAD" else self._click(code, key, request)
         found = await self.bus.trigger("link::resolve", {"code": code}, result_type=Resolved)
         if found.url is None:
-            return await self._leads_nowhere(code, key)
-        if request.method != "HEAD":
-            click = self._click(code, key, request)
+            return await self._leads_nowhere(code, None if key is None else click)
+        if click is not None:
             if self.count_first:
-                if await self.links.count(click) not in (Outcome.COUNTED, Outcome.REPEATED):
-                    return await self._leads_nowhere(code, None)
+                if not (await self.links.count(click)).is_counted:
+                    return await self._leads_nowhere(code)
             else:
                 await self.bus.trigger("link::record_click", click, action=Void())
         return _redirect(found.url)
 
     @function(
         "link::http_list",
-        triggers=[http("GET", "/links", query=ListQuery, answers={200: LinkPage, 400: Refusal})],
+        triggers=[http("GET", "/links", query=ListRequest, answers={200: LinkPage, 400: Refusal})],
         metadata={"internal": True},
     )
     async def http_list(self, request: HttpRequest) -> HttpResponse:
         """List links, newest first; `next_cursor` of a page gives the next one."""
         try:
-            query = _read(request.query_params, ListQuery)
-            return _answer(200, await self.links.page(ListRequest(limit=query.limit, cursor=query.cursor)))
+            return _answer(200, await self.links.page(_read(request.query_params, ListRequest)))
         except LinklyError as error:
             return _refused(error)
 
@@ -226,16 +217,14 @@ class LinkPages(Worker):
         svg = await anyio.to_thread.run_sync(_qr_code, f"{base_url.rstrip('/')}/s/{link.code}")
         return HttpResponse(headers={"Content-Type": "image/svg+xml", "Cache-Control": "no-cache"}, body=svg)
 
-    async def _leads_nowhere(self, code: str, key: str | None) -> HttpResponse:
+    async def _leads_nowhere(self, code: str, perhaps_counted: RecordClick | None = None) -> HttpResponse:
         try:
             link = await self.links.find(code)
         except NotFound:
             return _answer(404, NOT_FOUND)
-        if key is not None:
-            # Perhaps this very click was the last one, and its answer got lost.
-            again = RecordClick(code=code, click_id=key)
-            if await self.links.count(again) in (Outcome.COUNTED, Outcome.REPEATED):
-                return _redirect(link.url)
+        # Perhaps this very click was the last one, and its answer got lost.
+        if perhaps_counted is not None and (await self.links.count(perhaps_counted)).is_counted:
+            return _redirect(link.url)
         return _answer(410, GONE[self.links.why_not(link) or Outcome.EXHAUSTED])
 
     def _click(self, code: str, key: str | None, request: HttpRequest) -> RecordClick:

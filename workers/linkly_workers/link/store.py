@@ -85,6 +85,11 @@ class Outcome(Enum):
     EXPIRED = "expired"
     EXHAUSTED = "exhausted"
 
+    @property
+    def is_counted(self) -> bool:
+        """Whether the click is counted, now or by an earlier request."""
+        return self in (Outcome.COUNTED, Outcome.REPEATED)
+
 
 class Changes(msgspec.Struct, frozen=True):
     """New values of a link; `UNSET` leaves one as it is."""

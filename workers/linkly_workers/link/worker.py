@@ -37,7 +37,7 @@ from linkly_workers.link.shapes import (
     Update,
     Verification,
 )
-from linkly_workers.link.store import LinkStore, Outcome
+from linkly_workers.link.store import LinkStore
 
 
 class LinkSettings(Settings):
@@ -167,7 +167,7 @@ class LinkWorker(LinkPages):
     async def record_click(self, request: RecordClick) -> Recorded:
         """Count a click, once for each click_id; answered when it is on disk."""
         outcome = await self.links.count(request)
-        if outcome in (Outcome.COUNTED, Outcome.REPEATED):
+        if outcome.is_counted:
             return Recorded(recorded=True)
         return Recorded(recorded=False, reason=outcome.value)
 
