@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import msgspec
-import yaml
 
 from linkly.errors import ConfigError
+from linkly_engine.yaml_tree import Tree, kind
 
 DEFAULT_FILE = "config.yaml"
 TOP_LEVEL = ("workers", "modules", "registration_namespace_grace_ms")
@@ -127,12 +127,12 @@ def parse(text: str, file: str, environment: Mapping[str, str] | None = None) ->
         ConfigError: Names file, line, path, reason and what is allowed.
     """
     variables = os.environ if environment is None else environment
-    tree = _Tree(_expand(text, file, variables), file)
+    tree = Tree(_expand(text, file, variables), file)
     top = tree.value
     if top is None:
         top = {}
     if not isinstance(top, dict):
-        raise tree.error("$", f"expected a mapping with `workers:`, got {_kind(top)}")
+        raise tree.error("$", f"expected a mapping with `workers:`, got {kind(top)}")
     fields = cast("dict[str, Any]", top)
     for key in fields:
         if key not in TOP_LEVEL:
@@ -143,12 +143,12 @@ def parse(text: str, file: str, environment: Mapping[str, str] | None = None) ->
         if listed is None:
             continue
         if not isinstance(listed, list):
-            raise tree.error(f"$.{key}", f"expected a list of workers, got {_kind(listed)}")
+            raise tree.error(f"$.{key}", f"expected a list of workers, got {kind(listed)}")
         entries += [(f"$.{key}[{index}]", entry) for index, entry in enumerate(listed)]
     return _assemble(tree, entries, fields.get("registration_namespace_grace_ms"), variables)
 
 
-def _assemble(tree: _Tree, entries: list[tuple[str, Any]], grace_ms: Any, variables: Mapping[str, str]) -> Config:
+def _assemble(tree: Tree, entries: list[tuple[str, Any]], grace_ms: Any, variables: Mapping[str, str]) -> Config:
     config = Config(workers=[], listeners=[])
     seen: dict[str, tuple[str, str]] = {}
     for path, entry in entries:
@@ -176,9 +176,9 @@ def _assemble(tree: _Tree, entries: list[tuple[str, Any]], grace_ms: Any, variab
     return config
 
 
-def _entry(tree: _Tree, path: str, entry: Any) -> tuple[WorkerEntry, str]:
+def _entry(tree: Tree, path: str, entry: Any) -> tuple[WorkerEntry, str]:
     if not isinstance(entry, dict):
-        raise tree.error(path, f"expected a mapping such as `- name: state`, got {_kind(entry)}")
+        raise tree.error(path, f"expected a mapping such as `- name: state`, got {kind(entry)}")
     fields = cast("dict[str, Any]", entry)
     for key in fields:
         if key in FROM_IMAGES:
@@ -199,7 +199,7 @@ def _entry(tree: _Tree, path: str, entry: Any) -> tuple[WorkerEntry, str]:
         raise tree.error(f"{path}.module", f"expected `package.module:Class`, got `{module}`")
     block = fields.get("config")
     if block is not None and not isinstance(block, dict):
-        raise tree.error(f"{path}.config", f"expected a mapping, got {_kind(block)}")
+        raise tree.error(f"{path}.config", f"expected a mapping, got {kind(block)}")
     written = name or ""
     return (
         WorkerEntry(
@@ -220,7 +220,7 @@ class _ListenerBlock(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     middleware_function_id: Any = None
 
 
-def _listener(tree: _Tree, path: str, block: Any) -> Listener:
+def _listener(tree: Tree, path: str, block: Any) -> Listener:
     try:
         given = msgspec.convert({} if block is None else block, _ListenerBlock)
     except msgspec.ValidationError as error:
@@ -241,7 +241,7 @@ def _listener(tree: _Tree, path: str, block: Any) -> Listener:
     return Listener(host=given.host, port=given.port, handshake_timeout_s=given.handshake_timeout_ms / 1000)
 
 
-def _grace(tree: _Tree, written: Any, variables: Mapping[str, str]) -> float:
+def _grace(tree: Tree, written: Any, variables: Mapping[str, str]) -> float:
     override = variables.get("III_NAMESPACE_GRACE_MS")
     if override is not None:
         if not override.isdigit():
@@ -280,65 +280,3 @@ def _expand(text: str, file: str, variables: Mapping[str, str]) -> str:
         return found
 
     return _PLACEHOLDER.sub(value, text)
-
-
-class _Tree:
-    """Parsed YAML that knows on which line each path stands."""
-
-    def __init__(self, text: str, file: str) -> None:
-        self._file = file
-        self._lines: dict[str, int] = {}
-        try:
-            loader = yaml.SafeLoader(text)
-            try:
-                node = loader.get_single_node()
-                if node is not None:
-                    self._walk(node, "$", set())
-                self.value: Any = None if node is None else loader.construct_document(node)
-            finally:
-                loader.dispose()
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            line = f":{mark.line + 1}" if mark is not None else ""
-            reason = getattr(error, "problem", None) or str(error)
-            raise ConfigError(f"{file}{line}: not valid YAML: {reason}") from error
-        except (ValueError, TypeError, OverflowError, RecursionError) as error:
-            raise ConfigError(f"{file}: not valid YAML: {error}") from error
-
-    def _walk(self, node: yaml.Node, path: str, above: set[int]) -> None:
-        self._lines.setdefault(path, node.start_mark.line + 1)
-        if id(node) in above:
-            raise ConfigError(f"{self.where(path)}: an alias contains itself")
-        inside = above | {id(node)}
-        if isinstance(node, yaml.MappingNode):
-            keys: set[str] = set()
-            for key, child in node.value:
-                name = str(key.value)
-                self._lines.setdefault(f"{path}.{name}", key.start_mark.line + 1)
-                if name in keys:
-                    raise self.error(f"{path}.{name}", "this key stands here twice", key.start_mark.line + 1)
-                keys.add(name)
-                self._walk(child, f"{path}.{name}", inside)
-        elif isinstance(node, yaml.SequenceNode):
-            for index, child in enumerate(node.value):
-                self._walk(child, f"{path}[{index}]", inside)
-
-    def where(self, path: str) -> str:
-        """Return `file:line: path`."""
-        line = self._lines.get(path)
-        return f"{self._file}:{line}: {path}" if line is not None else f"{self._file}: {path}"
-
-    def error(self, path: str, reason: str, line: int | None = None) -> ConfigError:
-        """Make the error for what stands at `path`."""
-        where = self.where(path) if line is None else f"{self._file}:{line}: {path}"
-        return ConfigError(f"{where}: {reason}")
-
-
-def _kind(value: object) -> str:
-    if isinstance(value, dict):
-        return "a mapping"
-    if isinstance(value, list):
-        return "a list"
-    if value is None:
-        return "nothing"
-    return f"{type(value).__name__} {value!r}"
