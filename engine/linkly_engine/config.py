@@ -19,8 +19,8 @@ from linkly_engine.yaml_tree import Tree, kind
 
 DEFAULT_FILE = "config.yaml"
 TOP_LEVEL = ("workers", "modules", "registration_namespace_grace_ms")
-ENTRY_KEYS = ("name", "module", "config")
-FROM_IMAGES = ("image", "worker_path", "path")
+ENTRY_KEYS = ("name", "module", "path", "config")
+FOLDER_KEYS = ("path", "worker_path")
 
 ALIASES = {
     "iii-state": "state",
@@ -47,6 +47,9 @@ workers:
 """
 """What runs where there is no config.yaml."""
 
+NAME_OF_FOLDER = re.compile(r"(?!\.)(?!.*\.\.)[A-Za-z0-9_.-]{1,64}")
+"""Names of workers in processes of their own: their logs lie in a folder of this name."""
+
 _PLACEHOLDER = re.compile(r"\$\{([^:}]+)(?::([^}]*))?\}")
 
 
@@ -62,14 +65,17 @@ class WorkerEntry(msgspec.Struct, kw_only=True):
     """One entry of `workers:`.
 
     Attributes:
-        name: Today's name, with `#1`, `#2` behind it where one name stands more than once; `""` for a module.
+        name: Today's name, with `#1`, `#2` behind it where one name stands more than once; `""` for a module or a
+            folder whose name is not known before it has been looked at (`linkly_engine.loader`).
         module: `package.module:Class` of a worker that does not ship with linkly.
+        folder: Where a program with a manifest lies that runs in a process of its own; absolute after `load`.
         config: Its `config:` block, plain data.
         path: Where it stands, for error messages: `config.yaml:7: $.workers[2]`.
     """
 
     name: str
     module: str | None = None
+    folder: Path | None = None
     config: Any = None
     path: str = ""
 
@@ -78,10 +84,11 @@ class Config(msgspec.Struct, kw_only=True):
     """A project.
 
     Attributes:
-        workers: In-process workers, in the order of the file.
+        workers: Workers, in process and in processes of their own, in the order of the file.
         listeners: Worker ports.
         namespace_grace_s: How long a connection's namespace may stay unknown.
-        folder: Where relative modules are looked for.
+        folder: Where relative modules and paths are looked for.
+        file: Where it was read; `None`: the embedded defaults.
         notes: What a person should know, one sentence each.
     """
 
@@ -89,6 +96,7 @@ class Config(msgspec.Struct, kw_only=True):
     listeners: list[Listener]
     namespace_grace_s: float = 5.0
     folder: Path = Path()
+    file: Path | None = None
     notes: list[str] = []
 
 
@@ -102,6 +110,7 @@ def load(path: Path | None, environment: Mapping[str, str] | None = None) -> Con
         path = Path(DEFAULT_FILE)
         if not path.exists():
             config = parse(EMBEDDED, "the embedded defaults", environment)
+            config.folder = Path.cwd()
             config.notes.append("no config.yaml here: running the embedded defaults (state, database, http, link)")
             return config
     try:
@@ -111,7 +120,11 @@ def load(path: Path | None, environment: Mapping[str, str] | None = None) -> Con
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8 text: {error}") from error
     config = parse(text, str(path), environment)
+    config.file = path.absolute()
     config.folder = path.resolve().parent
+    for entry in config.workers:
+        if entry.folder is not None:
+            entry.folder = (config.folder / entry.folder).resolve()
     return config
 
 
@@ -153,6 +166,9 @@ def _assemble(tree: Tree, entries: list[tuple[str, Any]], grace_ms: Any, variabl
     seen: dict[str, tuple[str, str]] = {}
     for path, entry in entries:
         worker, written = _entry(tree, path, entry)
+        if worker.folder is not None:
+            config.workers.append(worker)
+            continue
         if worker.name == LISTENER:
             config.listeners.append(_listener(tree, path, worker.config))
             continue
@@ -170,6 +186,7 @@ def _assemble(tree: Tree, entries: list[tuple[str, Any]], grace_ms: Any, variabl
         if written in ALIASES:
             config.notes.append(f"`{written}` is the old name of `{worker.name}`; both are understood")
         config.workers.append(worker)
+    check_names(config.workers)
     _number_duplicates(config.workers)
     config.listeners = config.listeners or [Listener()]
     config.namespace_grace_s = _grace(tree, grace_ms, variables)
@@ -181,20 +198,24 @@ def _entry(tree: Tree, path: str, entry: Any) -> tuple[WorkerEntry, str]:
         raise tree.error(path, f"expected a mapping such as `- name: state`, got {kind(entry)}")
     fields = cast("dict[str, Any]", entry)
     for key in fields:
-        if key in FROM_IMAGES:
+        if key == "image":
             raise tree.error(
-                f"{path}.{key}",
-                "workers that run in a process of their own are not started by this version; start the program "
-                "yourself and let it connect to the worker port, or give `module: package.module:Class`",
+                f"{path}.image",
+                "workers in container images are not run by linkly; put the program in a folder with an "
+                "`iii.worker.yaml` and give `path: ./folder`, or run the image yourself and let it connect",
             )
-        if key not in ENTRY_KEYS:
+        if key not in (*ENTRY_KEYS, "worker_path"):
             raise tree.error(f"{path}.{key}", f"unknown key; allowed here: {', '.join(ENTRY_KEYS)}")
-    name, module = fields.get("name"), fields.get("module")
-    for key, value in (("name", name), ("module", module)):
+    for key in ("name", "module", *FOLDER_KEYS):
+        value = fields.get(key)
         if value is not None and (not isinstance(value, str) or not value.strip()):
             raise tree.error(f"{path}.{key}", f"expected a non-empty string, got {value!r}")
-    if name is None and module is None:
-        raise tree.error(path, "needs `name:` (a worker that ships) or `module: package.module:Class`")
+    name, module = fields.get("name"), fields.get("module")
+    folder = _folder(tree, path, fields)
+    if name is None and module is None and folder is None:
+        raise tree.error(
+            path, "needs `name:` (a worker that ships), `module: package.module:Class` or `path: ./folder`"
+        )
     if module is not None and not re.fullmatch(r"[\w.]+:\w+", module):
         raise tree.error(f"{path}.module", f"expected `package.module:Class`, got `{module}`")
     block = fields.get("config")
@@ -203,13 +224,54 @@ def _entry(tree: Tree, path: str, entry: Any) -> tuple[WorkerEntry, str]:
     written = name or ""
     return (
         WorkerEntry(
-            name=ALIASES.get(written, written),
+            name=ALIASES.get(written, written) if folder is None else written,
             module=module,
+            folder=folder,
             config=cast("Any", block),
             path=tree.where(path),
         ),
         written,
     )
+
+
+def _folder(tree: Tree, path: str, fields: dict[str, Any]) -> Path | None:
+    """Return where a program of its own lies; `None`: the worker runs in the engine's process."""
+    given = [key for key in FOLDER_KEYS if fields.get(key) is not None]
+    if not given:
+        return None
+    if len(given) > 1:
+        raise tree.error(f"{path}.{given[1]}", "`path` and `worker_path` mean the same; give one")
+    if fields.get("module") is not None:
+        raise tree.error(f"{path}.module", f"a worker has either `module` or `{given[0]}`, not both")
+    name = fields.get("name")
+    if name == LISTENER or name in BUILT_IN:
+        raise tree.error(f"{path}.name", f"`{name}` is a part of the engine; give this worker another name")
+    try:
+        return Path(fields[given[0]]).expanduser()
+    except RuntimeError as error:
+        raise tree.error(f"{path}.{given[0]}", f"`{fields[given[0]]}`: {error}") from error
+
+
+def check_names(workers: list[WorkerEntry]) -> None:
+    """See to it that a program in a process of its own shares its name with nobody.
+
+    Raises:
+        ConfigError: It does.
+    """
+    for worker in workers:
+        if worker.folder is None or not worker.name:
+            continue
+        if not NAME_OF_FOLDER.fullmatch(worker.name):
+            raise ConfigError(
+                f"{worker.path}.name: `{worker.name}`: letters, digits and `-_.` are allowed, 64 at most, "
+                "no leading dot, no `..`"
+            )
+        for other in workers:
+            if other is not worker and other.name == worker.name:
+                raise ConfigError(
+                    f"{worker.path}.name: `{worker.name}` is the name of another worker too ({other.path}); "
+                    "give this one another `name:`"
+                )
 
 
 class _ListenerBlock(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

@@ -4,6 +4,7 @@ It owns one registry, one table of triggers, one of workers, and the lifetimes o
 In-process workers reach it through a `LocalBus`, remote ones through a `Peer`; both end in the same tables.
 
 Start: `async with engine:`, then `await engine.start(workers)`, then open listeners (`linkly_engine.server`).
+Single in-process workers come and go with `start_worker` and `stop_worker`.
 Stop: listeners first, then `await engine.stop()`: in-process workers end in reverse order, what they still serve
 is finished by their own `lifespan`, remote workers are cut in a way that makes every published client come back.
 """
@@ -13,8 +14,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Iterable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from linkly.bus import Invocation, Json
 from linkly.clock import Clock, SystemClock
@@ -28,6 +31,7 @@ from linkly_engine.core.registry import Registry
 from linkly_engine.core.router import Router
 from linkly_engine.core.triggers import BindingRecord, Change, Effect, TriggerTable, TypeRecord
 from linkly_engine.core.workers import WorkerRecord, WorkerTable
+from linkly_engine.handover import Handover
 from linkly_engine.local import LocalBus
 from linkly_engine.provider import Provider
 
@@ -38,6 +42,17 @@ log = logging.getLogger("linkly.engine")
 
 NAMESPACE_GRACE_S = 5.0
 FLUSH_S, FLUSH_STEP_S = 1.0, 0.005
+DRAIN_S = 10.0
+"""How long calls in flight have when their in-process worker is stopped."""
+
+
+class _Hosted(msgspec.Struct, eq=False):
+    """An in-process worker that was started: what ends it."""
+
+    worker: Worker
+    record: WorkerRecord
+    stack: AsyncExitStack
+    internal: bool
 
 
 class Engine:
@@ -66,16 +81,15 @@ class Engine:
         self.workers = WorkerTable()
         self.peers: dict[str, Peer] = {}
         self.channels = ChannelStore(self.clock)
-        self.running: list[Worker] = []
+        self._hosted: list[_Hosted] = []
         self._providers: dict[TypeRecord, Provider] = {}
-        self._stack = AsyncExitStack()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._builtins = EngineWorker(self)
 
     # --- lifetime ------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Engine:
-        await self._start_worker(self._builtins, internal=True)
+        await self.start_worker(self._builtins, internal=True)
         self.channels.start()
         return self
 
@@ -90,12 +104,7 @@ class Engine:
         """
         started = list(workers)
         for worker in started:
-            try:
-                await self._start_worker(worker)
-            except LinklyError:
-                raise
-            except OSError as error:
-                raise ConfigError(f"worker `{worker.name}` could not start: {error}") from error
+            await self.start_worker(worker)
         await self.settled()
         for worker in started:
             await worker.ready()
@@ -106,15 +115,18 @@ class Engine:
         for peer in list(self.peers.values()):
             peer.dismiss()
         await _flushed(streams)
-        self.running.clear()
-        await self._stack.aclose()
-        self.channels.stop()
-        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        self.deadlines.close()
+        try:
+            async with AsyncExitStack() as ends:
+                for hosted in self._hosted:
+                    ends.push_async_callback(self._end, hosted)
+        finally:
+            self.channels.stop()
+            tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks)
+            self.deadlines.close()
 
     async def drain(self) -> None:
         """Wait until every call that a remote worker has made has been answered, and every worker has drained."""
@@ -140,13 +152,81 @@ class Engine:
         self.workers.add(record)
         return LocalBus(self, record)
 
-    async def _start_worker(self, worker: Worker, *, internal: bool = False) -> None:
+    async def start_worker(
+        self, worker: Worker, *, internal: bool = False, takes_over: Handover | None = None
+    ) -> WorkerRecord:
+        """Start one in-process worker; its triggers are bound when `settled` returns, its `ready` is the caller's.
+
+        Args:
+            worker: Checked, not started.
+            internal: It is a part of the engine: not among `running`.
+            takes_over: What an earlier generation left.
+
+        Raises:
+            ConfigError: It could not start; nothing of it is left.
+        """
         bus = self.bus(worker.name, internal=internal)
         self.workers.claim_name(bus.record, bus.record.home, worker.name, shared=True)
-        self._stack.callback(self.forget, bus.record)
-        await self._stack.enter_async_context(running(worker, bus))
-        if not internal:
-            self.running.append(worker)
+        if takes_over is not None:
+            bus.before_first_registration = takes_over.hand_over
+        async with AsyncExitStack() as stack:
+            stack.callback(self.forget, bus.record)
+            try:
+                await stack.enter_async_context(running(worker, bus))
+            except LinklyError:
+                raise
+            except OSError as error:
+                raise ConfigError(f"worker `{worker.name}` could not start: {error}") from error
+            self._hosted.append(_Hosted(worker, bus.record, stack.pop_all(), internal))
+        return bus.record
+
+    async def stop_worker(self, worker: Worker, *, waiting: bool = False, drain_s: float = DRAIN_S) -> Handover:
+        """Stop one in-process worker: calls in flight finish, new ones are kept from it, then it ends.
+
+        Args:
+            worker: A running one.
+            waiting: A next generation comes at once: new calls wait for it. The caller has to `release` what is
+                returned when it is up, or when it will not come.
+            drain_s: How long calls in flight have.
+
+        Returns:
+            What stands in for it, for `start_worker(takes_over=...)`.
+        """
+        hosted = next(each for each in self._hosted if each.worker is worker)
+        handover = Handover(self, hosted.record, waiting=waiting)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(drain_s):
+                # Asked now and then: an event would cost something on the way of every call.
+                while handover.in_flight:  # noqa: ASYNC110
+                    await asyncio.sleep(FLUSH_STEP_S)
+                await worker.drain()
+        if handover.in_flight:
+            log.warning("worker `%s` ends with %d calls unfinished", worker.name, handover.in_flight)
+        try:
+            await self._end(hosted)
+        except Exception:
+            log.exception("worker `%s` failed while it ended", worker.name)
+        if not waiting:
+            handover.release()
+        return handover
+
+    @property
+    def running(self) -> list[Worker]:
+        """In-process workers, the engine's own left out, in the order in which they start; they end in reverse."""
+        return [hosted.worker for hosted in self._hosted if not hosted.internal]
+
+    def arrange(self, order: Iterable[Worker]) -> None:
+        """Say in which order the running workers stand; those not named stay in front of the others."""
+        places = {id(worker): place for place, worker in enumerate(order)}
+        self._hosted.sort(key=lambda hosted: places.get(id(hosted.worker), -1))
+
+    def record_of(self, worker: Worker) -> WorkerRecord | None:
+        """Return the lifetime of an in-process worker; `None` if it does not run."""
+        return next((hosted.record for hosted in self._hosted if hosted.worker is worker), None)
+
+    async def _end(self, hosted: _Hosted) -> None:
+        self._hosted.remove(hosted)
+        await hosted.stack.aclose()
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any], *, name: str = "") -> asyncio.Task[Any]:
         """Run something the engine owns: it is cancelled at the latest when the engine stops."""
@@ -178,8 +258,12 @@ class Engine:
         """Tie a trigger to a function, now or when its provider comes."""
         self._apply(self.triggers.bind(binding))
 
-    def unbind(self, binding_id: str) -> bool:
-        """Take a binding back; answer whether there was one."""
+    def unbind(self, binding_id: str, owner: WorkerRecord | None = None) -> bool:
+        """Take a binding back, if `owner` is given only its own; answer whether there was one."""
+        if owner is not None:
+            binding = self.triggers.find_binding(binding_id)
+            if binding is None or binding.owner is not owner:
+                return False
         effects = self.triggers.unbind(binding_id)
         if effects is not None:
             self._apply(effects)
@@ -229,6 +313,10 @@ class Engine:
             del self._providers[kind]
         self.workers.remove(record)
         self.peers.pop(record.id, None)
+
+    def drop_triggers(self, owner: WorkerRecord) -> None:
+        """Take back every trigger that `owner` has bound, and every trigger type that it provides."""
+        self._apply(self.triggers.drop_owner(owner))
 
     def workers_changed(self, event: str, worker_id: str) -> None:
         """Fire `engine::workers-available`."""

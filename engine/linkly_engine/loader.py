@@ -9,26 +9,60 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import itertools
 import pkgutil
 import sys
+from pathlib import Path
 
 from linkly.errors import ConfigError
 from linkly.worker import Worker
-from linkly_engine.config import Config, WorkerEntry
+from linkly_engine.config import Config, WorkerEntry, check_names
 
 SHIPPED = "linkly_workers"
 
 
 def load_workers(config: Config) -> list[Worker]:
-    """Make every worker of a project; none is started.
+    """Make every in-process worker of a project, in order; none is started. Entries without a name get theirs.
 
     Raises:
-        ConfigError: One is unknown, cannot be imported, or its settings do not fit.
+        ConfigError: One is unknown, cannot be imported, or its settings do not fit; a folder has no manifest.
     """
     folder = str(config.folder.resolve())
     if folder not in sys.path:
         sys.path.append(folder)
-    return [load_worker(entry) for entry in config.workers]
+    workers: list[Worker] = []
+    for entry in config.workers:
+        if entry.folder is not None:
+            named = _manifest_name(entry, entry.folder)
+            entry.name = entry.name or named
+            continue
+        worker = load_worker(entry)
+        entry.name = entry.name or _unique(worker.name, config.workers)
+        workers.append(worker)
+    check_names(config.workers)
+    return workers
+
+
+def _manifest_name(entry: WorkerEntry, folder: Path) -> str:
+    # Only projects with programs of their own pay for what looks after them.
+    from linkly_engine.process import read_manifest
+
+    if not folder.is_dir():
+        raise ConfigError(
+            f"{entry.path}.path: there is no folder {folder}; make a worker there with "
+            f"`linkly worker init {folder.name}`, or correct the path"
+        )
+    try:
+        return read_manifest(folder).name
+    except ConfigError as error:
+        raise ConfigError(f"{entry.path}.path: {error.message}") from error
+
+
+def _unique(name: str, entries: list[WorkerEntry]) -> str:
+    taken = {entry.name for entry in entries}
+    if name not in taken:
+        return name
+    return next(f"{name}#{number}" for number in itertools.count(2) if f"{name}#{number}" not in taken)
 
 
 def load_worker(entry: WorkerEntry) -> Worker:

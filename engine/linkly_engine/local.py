@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from linkly.channel import Channel, ChannelReader, ChannelRef, ChannelWriter
 from linkly.clock import Clock
 from linkly.connection import as_json
 from linkly.context import current_invocation
-from linkly.deadline import bounded, timed_out
+from linkly.deadline import bounded
 from linkly.errors import LinklyError
 from linkly.function import Function
 from linkly.schema import Codec
@@ -69,6 +70,7 @@ class LocalBus:
         self._engine = engine
         self.record = record
         self._caller = record.caller
+        self.before_first_registration: Callable[[], None] | None = None
 
     @property
     def clock(self) -> Clock:  # noqa: D102
@@ -107,7 +109,7 @@ class LocalBus:
             if invocation.deadline is None or deadline < invocation.deadline:
                 invocation.deadline = deadline
                 call: Any = endpoint(invocation)
-                result = await bounded(call, engine.deadlines, timeout_s, partial(timed_out, function_id, timeout_s))
+                result = await bounded(call, engine.deadlines, timeout_s, function_id, deadline)
                 return read_result(result, result_type, function_id)
         return read_result(await endpoint(invocation), result_type, function_id)
 
@@ -129,6 +131,7 @@ class LocalBus:
             log.warning("`%s`, called without waiting, failed: %s", invocation.function_id, error)
 
     def register_function(self, function: Function) -> Registration:  # noqa: D102
+        self._begin()
         record = FunctionRecord(
             id=function.id,
             namespace=self.record.home,
@@ -145,6 +148,7 @@ class LocalBus:
         )
 
     def register_trigger_type(self, trigger_type: TriggerType) -> Registration:  # noqa: D102
+        self._begin()
         record = TypeRecord(
             id=trigger_type.id,
             namespace=self.record.home,
@@ -160,6 +164,7 @@ class LocalBus:
         )
 
     def register_trigger(self, function_id: str, trigger: TriggerDeclaration) -> Registration:  # noqa: D102
+        self._begin()
         check_namespace(trigger.namespace)
         check_namespace(trigger.trigger_namespace)
         binding = BindingRecord(
@@ -173,7 +178,12 @@ class LocalBus:
             trigger_namespace=trigger.trigger_namespace,
         )
         self._engine.bind(binding)
-        return LocalRegistration(binding.id, partial(self._engine.unbind, binding.id))
+        return LocalRegistration(binding.id, partial(self._engine.unbind, binding.id, self.record))
+
+    def _begin(self) -> None:
+        begin, self.before_first_registration = self.before_first_registration, None
+        if begin is not None:
+            begin()
 
     async def create_channel(self, buffer_size: int | None = None) -> Channel:  # noqa: D102
         return self._engine.channels.create(buffer_size)

@@ -29,7 +29,7 @@ from linkly.channel import Channel, ChannelReader, ChannelRef, ChannelWriter
 from linkly.clock import Clock, SystemClock
 from linkly.connection import Connection, FrameReceiver, FrameStream, as_json
 from linkly.context import current_invocation
-from linkly.deadline import Deadlines, bounded, timed_out
+from linkly.deadline import Deadlines, bounded
 from linkly.dialer import Dialer, WebSocketDialer
 from linkly.errors import ConnectionLost, FunctionNotFound, LinklyError, Shutdown, WorkerConflict
 from linkly.function import Function
@@ -310,7 +310,7 @@ class Client:
         if timeout_s is None:
             result = await call
         else:
-            result = await bounded(call, self._deadlines, timeout_s, partial(timed_out, function_id, timeout_s))
+            result = await bounded(call, self._deadlines, timeout_s, function_id)
         if result_type is Json:
             return as_json(result)
         if isinstance(action, Enqueue):

@@ -11,23 +11,22 @@ import types
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
+import msgspec
+
 from linkly.clock import Clock, TimerHandle
 from linkly.errors import CallTimeout
 
 
-class Deadline:
+class Deadline(msgspec.Struct, eq=False):
     """One armed wait."""
 
-    __slots__ = ("_queue", "callback", "expired")
-
-    def __init__(self, queue: dict[Deadline, float], callback: Callable[[], object]) -> None:
-        self._queue = queue
-        self.callback = callback
-        self.expired = False
+    queue: dict[Deadline, float]
+    callback: Callable[[], object]
+    expired: bool = False
 
     def disarm(self) -> None:
         """Forget the wait; harmless when it has expired."""
-        self._queue.pop(self, None)
+        self.queue.pop(self, None)
 
 
 class Deadlines:
@@ -42,13 +41,19 @@ class Deadlines:
         """Count the armed waits."""
         return sum(len(queue) for queue in self._classes.values())
 
-    def arm(self, timeout_s: float, callback: Callable[[], object]) -> Deadline:
-        """Call `callback` in `timeout_s` seconds unless disarmed before."""
+    def arm(self, timeout_s: float, callback: Callable[[], object], expiry: float | None = None) -> Deadline:
+        """Call `callback` in `timeout_s` seconds unless disarmed before.
+
+        Args:
+            timeout_s: The class of the wait.
+            callback: What happens when it expires.
+            expiry: The clock's time `timeout_s` from now, for who knows it already.
+        """
         queue = self._classes.get(timeout_s)
         if queue is None:
             queue = self._classes[timeout_s] = {}
         deadline = Deadline(queue, callback)
-        queue[deadline] = self._clock.monotonic() + timeout_s
+        queue[deadline] = self._clock.monotonic() + timeout_s if expiry is None else expiry
         if timeout_s not in self._timers:
             self._timers[timeout_s] = self._clock.call_later(timeout_s, lambda: self._sweep(timeout_s))
         return deadline
@@ -81,14 +86,22 @@ def bounded(
     coroutine: Coroutine[Any, Any, Any],
     deadlines: Deadlines,
     timeout_s: float,
-    on_timeout: Callable[[], BaseException],
+    function_id: str,
+    expiry: float | None = None,
 ) -> Generator[Any, Any, Any]:
-    """Await `coroutine` in the current task, for at most `timeout_s` seconds from its first suspension.
+    """Await a call in the current task, for at most `timeout_s` seconds.
 
     A coroutine that never suspends arms nothing.
 
+    Args:
+        coroutine: The call.
+        deadlines: Of this side of the process.
+        timeout_s: How long it may take.
+        function_id: What is called, for the error.
+        expiry: The clock's time at which that is over; default: counted from the first suspension.
+
     Raises:
-        BaseException: What `on_timeout` returns; the coroutine has been cancelled and has ended.
+        CallTimeout: It took longer; the coroutine has been cancelled and has ended.
     """
     try:
         awaited = coroutine.send(None)
@@ -98,7 +111,7 @@ def bounded(
     if task is None:
         raise RuntimeError("a call with a time-out has to be awaited inside a task")
     cancelling = task.cancelling()
-    deadline = deadlines.arm(timeout_s, task.cancel)
+    deadline = deadlines.arm(timeout_s, task.cancel, expiry)
     try:
         while True:
             try:
@@ -108,20 +121,18 @@ def bounded(
             else:
                 awaited = coroutine.send(value)
     except StopIteration as stop:
-        if (
-            deadline.expired
-        ):  # the handler answered although it was cancelled: take the answer, and the cancellation back
-            task.uncancel()
+        if deadline.expired:
+            task.uncancel()  # the handler answered although it was cancelled: believe it
         return stop.value
     except asyncio.CancelledError as error:
         if deadline.expired and task.uncancel() <= cancelling:
-            raise on_timeout() from error
+            raise _timed_out(function_id, timeout_s) from error
         raise
     finally:
-        deadline.disarm()
+        deadline.queue.pop(deadline, None)
 
 
-def timed_out(function_id: str, timeout_s: float) -> CallTimeout:
+def _timed_out(function_id: str, timeout_s: float) -> CallTimeout:
     """Make the error of a call that took too long."""
     return CallTimeout(
         f"`{function_id}` did not answer within {timeout_s:g} s; it was cancelled. "

@@ -98,6 +98,7 @@ class Function:
         response_schema: JSON Schema of the result, `None` if the handler does not say.
         metadata: Free for tools.
         triggers: Declared triggers, bound when the function is registered by its worker.
+        active: How many calls are being served.
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class Function:
         self.description = description or docstring_summary(handler.__doc__)
         self.metadata = metadata
         self.triggers = tuple(triggers)
+        self.active = 0
         self._what = f"function `{function_id}`"
         hints = _type_hints(handler)
         parameters = [
@@ -162,6 +164,7 @@ class Function:
             LinklyError: The handler raised this.
         """
         token = current_invocation.set(invocation)
+        self.active += 1
         try:
             if type(invocation.metadata) is Json:
                 invocation.metadata = msgspec.json.decode(invocation.metadata)
@@ -176,6 +179,7 @@ class Function:
         except Exception as error:
             raise HandlerFailed.wrap(error) from error
         finally:
+            self.active -= 1
             current_invocation.reset(token)
         if result is None or result is True or result is False or type(result) in (str, int, Json):
             return result

@@ -60,6 +60,23 @@ def test_workers_that_are_part_of_the_engine_are_noted_and_not_started():
     assert "iii-observability" in config.notes[0]
 
 
+def test_a_folder_is_relative_to_the_file_and_both_spellings_mean_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "project").mkdir()
+    file = tmp_path / "project" / "config.yaml"
+    file.write_text(
+        "workers:\n  - path: ./link\n    config: {a: 1}\n"
+        "  - name: other\n    worker_path: ../other\n  - name: http\n    path: ~/mine\n"
+    )
+    config = load(file, {"HOME": "x"})
+    assert [(entry.name, entry.folder, entry.config) for entry in config.workers] == [
+        ("", tmp_path / "project" / "link", {"a": 1}),
+        ("other", tmp_path / "other", None),
+        ("http", tmp_path / "home" / "mine", None),
+    ]
+    assert config.file == file
+
+
 def test_listeners_replace_the_default_one():
     config = parse(
         "workers:\n"
@@ -88,9 +105,16 @@ def test_an_empty_file_runs_the_engine_alone(text):
         ("workers:\n  - 5\n", ["config.yaml:2: $.workers[0]", "- name: state"]),
         ("workers:\n  - name: ''\n", ["$.workers[0].name", "non-empty"]),
         ("workers:\n  - {}\n", ["$.workers[0]", "module"]),
-        ("workers:\n  - name: a\n    confg: {}\n", ["config.yaml:3: $.workers[0].confg", "name, module, config"]),
+        ("workers:\n  - name: a\n    confg: {}\n", ["config.yaml:3: $.workers[0].confg", "name, module, path, config"]),
         ("workers:\n  - name: a\n    config: 5\n", ["$.workers[0].config", "mapping"]),
-        ("workers:\n  - name: a\n    path: ./x\n", ["$.workers[0].path", "worker port"]),
+        ("workers:\n  - name: a\n    image: x/y\n", ["config.yaml:3: $.workers[0].image", "iii.worker.yaml", "path:"]),
+        ("workers:\n  - path: ''\n", ["$.workers[0].path", "non-empty"]),
+        ("workers:\n  - path: a\n    worker_path: b\n", ["config.yaml:3: $.workers[0].worker_path", "give one"]),
+        ("workers:\n  - path: a\n    module: b:C\n", ["$.workers[0].module", "not both"]),
+        ("workers:\n  - path: a\n    name: ../b\n", ["$.workers[0].name", "`../b`", "no `..`"]),
+        ("workers:\n  - path: a\n    name: a\n  - path: b\n    name: a\n", ["`a`", "$.workers[1]", "another worker"]),
+        ("workers:\n  - name: a\n  - path: b\n    name: a\n", ["$.workers[1].name", "$.workers[0]"]),
+        ("workers:\n  - path: a\n    name: iii-worker-manager\n", ["part of the engine"]),
         ("workers:\n  - module: nocolon\n", ["$.workers[0].module", "package.module:Class"]),
         ("workers:\n  - name: a\n    name: b\n", ["config.yaml:3", "twice"]),
         ("workers: [\n", ["config.yaml:", "not valid YAML"]),

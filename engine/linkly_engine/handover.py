@@ -1,0 +1,79 @@
+"""What stands in for an in-process worker between its end and its next start, or until it is gone for good.
+
+Calls that are in flight go on to their end, and so does what they call in the same worker. Other calls wait for the
+next generation (`waiting`), or are told that there is no such function. Triggers of the worker stay where they are
+until the next generation brings its own, so that a gateway answers no request with 404 in between.
+
+This module knows the engine's tables; it starts and stops nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from linkly.bus import Endpoint, Invocation
+from linkly.function import Function
+from linkly_engine.core.workers import WorkerRecord
+
+if TYPE_CHECKING:
+    from linkly_engine.engine import Engine
+
+
+class Handover:
+    """Holds the functions and triggers of one worker that ends.
+
+    Args:
+        engine: Whose tables they are in.
+        record: The lifetime that ends.
+        waiting: Whether there will be a next generation worth waiting for.
+    """
+
+    def __init__(self, engine: Engine, record: WorkerRecord, *, waiting: bool) -> None:
+        self._engine = engine
+        self._old_id = record.id
+        self._waiting = waiting
+        self._released = asyncio.Event()
+        # Its owner is not alive: whoever registers these ids next gets them without a conflict.
+        self._owner = WorkerRecord(
+            name=record.name, namespace=record.namespace, in_process=True, internal=True, alive=False
+        )
+        self._functions: list[Function] = []
+        for function in engine.registry:
+            if function.owner is record:
+                if isinstance(function.endpoint, Function):
+                    self._functions.append(function.endpoint)
+                function.owner, function.endpoint = self._owner, self._standing_in_for(function.endpoint)
+        if waiting:
+            for binding in engine.triggers.bindings:
+                if binding.owner is record:
+                    binding.owner = self._owner
+
+    @property
+    def in_flight(self) -> int:
+        """Count the calls that the ending worker is still serving."""
+        return sum(function.active for function in self._functions)
+
+    def hand_over(self) -> None:
+        """The next generation registers now: its triggers replace the old ones in this turn of the loop."""
+        self._engine.drop_triggers(self._owner)
+
+    def release(self) -> None:
+        """It is over: what nobody took over is gone, and calls that wait go where they now belong."""
+        self._engine.drop_triggers(self._owner)
+        self._engine.registry.drop_owner(self._owner)
+        self._released.set()
+
+    def _standing_in_for(self, endpoint: Endpoint) -> Endpoint:
+        async def call(invocation: Invocation) -> Any:
+            caller = invocation.caller
+            if caller is not None and caller.worker_id == self._old_id:
+                return await endpoint(
+                    invocation
+                )  # part of a call in flight: waiting for the next one would be a circle
+            if not self._waiting:
+                raise self._engine.router.not_found(invocation.namespace, invocation.function_id)
+            await self._released.wait()
+            return await self._engine.call(invocation)
+
+        return call
