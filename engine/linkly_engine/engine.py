@@ -34,6 +34,8 @@ from linkly_engine.core.workers import WorkerRecord, WorkerTable
 from linkly_engine.handover import Handover
 from linkly_engine.local import LocalBus
 from linkly_engine.provider import Provider
+from linkly_engine.telemetry import Telemetry
+from linkly_engine.telemetry.worker import TelemetryWorker
 
 if TYPE_CHECKING:
     from linkly_engine.peer import Peer
@@ -69,6 +71,7 @@ class Engine:
         workers: Workers, in process and remote.
         peers: Remote workers by worker id.
         channels: Byte streams between workers.
+        telemetry: What workers and the engine say about themselves.
     """
 
     def __init__(self, *, clock: Clock | None = None, namespace_grace_s: float = NAMESPACE_GRACE_S) -> None:
@@ -84,12 +87,14 @@ class Engine:
         self._hosted: list[_Hosted] = []
         self._providers: dict[TypeRecord, Provider] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.telemetry = Telemetry(self.clock, self.peers.__contains__)
         self._builtins = EngineWorker(self)
 
     # --- lifetime ------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Engine:
         await self.start_worker(self._builtins, internal=True)
+        await self.start_worker(TelemetryWorker(self.telemetry, self.spawn), internal=True)
         self.channels.start()
         return self
 

@@ -131,10 +131,11 @@ def worker_summary(engine: Engine, worker: WorkerRecord) -> Row:
 
 def worker_detail(engine: Engine, worker: WorkerRecord) -> Row:
     """Return a WorkerDetail with all it serves, provides and has bound."""
+    now_ms = int(engine.clock.time() * 1000)
     return {
         "worker": {
             **worker_summary(engine, worker),
-            **_present(pid=worker.pid),
+            **_present(pid=worker.pid, latest_metrics=engine.telemetry.gauges.of(worker.id, worker.runtime, now_ms)),
             "internal": worker.internal,
         },
         "functions": [function_summary(record) for record in engine.registry if record.owner is worker],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -55,7 +56,6 @@ class WorkerServer:
         self._port = port
         self._handshake_timeout_s = handshake_timeout_s
         self._server: asyncio.Server | None = None
-        self.telemetry_sockets = 0
 
     @property
     def port(self) -> int:
@@ -106,7 +106,7 @@ class WorkerServer:
         if channel is not None:
             return self._accept_channel(*channel)
         if target.path == "/otel":
-            return _TelemetrySocket()
+            return _TelemetrySocket(self._engine)
         if target.path not in ("", "/"):
             return None
         offered = [part.strip() for part in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
@@ -162,12 +162,25 @@ class _WorkerSocket(WebSocketStream):
             native=self._native,
             ip_address=address[0] if isinstance(address, tuple) else None,
         )
+        peer.connection.session.on_telemetry = partial(self._engine.telemetry.ingest, worker=lambda: peer.record.name)
         self.receiver = peer.connection
         peer.start()
 
 
 class _TelemetrySocket(WebSocketStream):
     """Telemetry only: never a worker, nothing is ever sent back; text is ignored (protocol.md 1.1)."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        self._engine = engine
+        self.receiver = self
+
+    def frame_received(self, data: bytes, *, text: bool) -> None:
+        if not text:
+            self._engine.telemetry.ingest(data)
+
+    def stream_closed(self, reason: str) -> None:
+        pass
 
 
 class _ClosedSocket(WebSocketStream):

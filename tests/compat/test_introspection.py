@@ -104,7 +104,7 @@ async def test_trigger_types_and_triggers_are_listed_and_described(bus_engine):
     await worker.send(
         type="registertrigger", id="t1", trigger_type="tick", function_id="x::y", config=config, metadata={"m": 1}
     )
-    types = (await worker.call("engine::triggers::list", {}))["result"]["triggers"]
+    types = (await worker.call("engine::triggers::list", {"worker": "w"}))["result"]["triggers"]
     assert types == [{"id": "tick", "namespace": "default", "worker_name": "w", "description": "d"}]
     info = (await worker.call("engine::triggers::info", {"id": "tick"}))["result"]
     assert info["instance_count"] == 1

@@ -1,0 +1,128 @@
+"""Where telemetry comes in: frames of workers and records of the engine go to the store, to the output, to triggers.
+
+Log records are kept (`logs`) and shown; of metrics the newest gauges of each worker are kept; spans are counted and
+not kept: traces are a later matter. Nothing here raises towards a connection: a bad frame is counted and dropped.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import msgspec
+
+from linkly.clock import Clock
+from linkly_engine.telemetry import lines
+from linkly_engine.telemetry.logs import Entry, LogRecord, LogStore
+from linkly_engine.telemetry.metrics import WorkerGauges
+from linkly_engine.telemetry.otlp import LOGS, METRICS, SPANS, Log, OtlpError, kind_of, read
+
+log = logging.getLogger("linkly.telemetry")
+
+
+class FrameCounts(msgspec.Struct):
+    """What came in of one kind.
+
+    Attributes:
+        frames: Frames received.
+        records: Records, metrics or spans in them.
+        dropped: Frames that could not be read.
+    """
+
+    frames: int = 0
+    records: int = 0
+    dropped: int = 0
+
+
+class Telemetry:
+    """All telemetry of one engine.
+
+    Args:
+        clock: For records that bring no time along.
+        is_here: Tells whether a worker id is that of a connected worker.
+
+    Attributes:
+        logs: The newest log records.
+        gauges: The newest gauges of each worker.
+        counts: What came in, by kind.
+        on_record: Told of every record that was kept; set by who provides the trigger type `log`.
+    """
+
+    def __init__(self, clock: Clock, is_here: Callable[[str], bool]) -> None:
+        self._clock = clock
+        self.logs = LogStore()
+        self.gauges = WorkerGauges(is_here)
+        self.counts = {kind: FrameCounts() for kind in (LOGS, METRICS, SPANS, "unknown")}
+        self.on_record: Callable[[Entry], None] | None = None
+
+    def ingest(self, frame: bytes, worker: Callable[[], str] | None = None) -> None:
+        """Take one frame of a telemetry socket, or a binary one of a worker's own.
+
+        Args:
+            frame: As it came.
+            worker: Names the worker whose socket it came on, `""` if unknown.
+        """
+        counts = self.counts[kind_of(frame)]
+        counts.frames += 1
+        try:
+            export = read(frame)
+        except OtlpError as error:
+            counts.dropped += 1
+            log.debug("dropped a telemetry frame of %d bytes: %s", len(frame), error)
+            return
+        counts.records += export.count
+        if export.points:
+            self.gauges.add(export.points, self.now_ns() // 1_000_000)
+        name = worker() if worker is not None else ""
+        for each in export.logs:
+            record = self._from_client(each)
+            self.add(record)
+            lines.show(record, worker=name or lines.program(record), now=self._clock.time())
+
+    def add(self, record: LogRecord) -> None:
+        """Keep a record and tell the `log` triggers."""
+        entry = self.logs.add(record)
+        if self.on_record is not None:
+            self.on_record(entry)
+
+    def now_ns(self) -> int:
+        """Return the time in nanoseconds."""
+        return int(self._clock.time() * 1_000_000_000)
+
+    def statistics(self) -> dict[str, object]:
+        """Return counts and fill levels for `engine::statistics`."""
+        return {
+            **{kind: msgspec.structs.asdict(counts) for kind, counts in self.counts.items()},
+            "log_records_kept": len(self.logs),
+            "log_bytes_kept": self.logs.bytes,
+            "log_records_displaced": self.logs.dropped,
+            "workers_with_gauges": len(self.gauges),
+        }
+
+    def _from_client(self, sent: Log) -> LogRecord:
+        now = self.now_ns()
+        resource_name = sent.resource.get("service.name")
+        service = resource_name if isinstance(resource_name, str) and resource_name else None
+        attributes = sent.attributes
+        service = service or _text(attributes.get("service.name")) or "unknown"
+        # Every client leaves one or another of these out; readers look for them here.
+        for key, value in (("trace_id", sent.trace_id), ("span_id", sent.span_id), ("service.name", service)):
+            if value is not None and not attributes.get(key):
+                attributes[key] = value
+        return LogRecord(
+            timestamp_unix_nano=sent.time_ns or sent.observed_ns or now,
+            observed_timestamp_unix_nano=sent.observed_ns or now,
+            severity_number=sent.severity,
+            severity_text=sent.level,
+            body=sent.body,
+            attributes=attributes,
+            trace_id=sent.trace_id,
+            span_id=sent.span_id,
+            resource=sent.resource,
+            service_name=service,
+            instrumentation_scope_name=sent.scope,
+        )
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
