@@ -144,11 +144,11 @@ def _refers_to(node: Any, reference: str) -> bool:
     return False
 
 
-def _copies(type_hint: Any) -> bool:
+def _copies(info: msgspec.inspect.Type) -> bool:
     """Tell whether converting a plain value to this type copies every mutable part of it."""
     return not any(
-        isinstance(info, (msgspec.inspect.AnyType, msgspec.inspect.RawType, msgspec.inspect.CustomType))
-        for info in _parts(msgspec.inspect.type_info(type_hint), set())
+        isinstance(part, (msgspec.inspect.AnyType, msgspec.inspect.RawType, msgspec.inspect.CustomType))
+        for part in _parts(info, set())
     )
 
 
@@ -174,8 +174,8 @@ class Codec(Generic[T]):
     def __init__(self, type_hint: type[T] | Any) -> None:
         self.type = type_hint
         self._decoder = msgspec.json.Decoder(type_hint)
-        self._copies = _copies(type_hint)
         info = msgspec.inspect.type_info(type_hint)
+        self._copies = _copies(info)
         self._is_object = isinstance(
             info, (msgspec.inspect.StructType, msgspec.inspect.DataclassType, msgspec.inspect.TypedDictType)
         )
