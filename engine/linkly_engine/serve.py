@@ -1,7 +1,7 @@
 """Run an engine in the foreground: start, say what is there, wait for a signal, stop in order.
 
 The first SIGINT or SIGTERM stops accepting, lets calls in flight finish for at most `GRACE_S`, flushes and closes;
-a second one ends at once.
+a second one ends at once. SIGHUP reads config.yaml again, and so does every change of the file.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any
 
 from linkly.errors import LinklyError
 from linkly.worker import Worker
+from linkly_engine.config import Config
+from linkly_engine.config_watch import watch_file
 from linkly_engine.engine import Engine
+from linkly_engine.project import Project
 from linkly_engine.server import WorkerServer
 
 log = logging.getLogger("linkly.engine")
@@ -25,30 +28,8 @@ log = logging.getLogger("linkly.engine")
 GRACE_S = 10.0
 
 
-class Listener(Protocol):
-    """Where remote workers may connect, from config.yaml."""
-
-    host: str
-    port: int
-    handshake_timeout_s: float
-
-
-class Project(Protocol):
-    """What `linkly_engine.config` makes of a config.yaml."""
-
-    @property
-    def listeners(self) -> list[Any]:
-        """Worker ports to open, each a `Listener`."""
-        ...
-
-    @property
-    def namespace_grace_s(self) -> float:
-        """How long a connection's namespace may stay unknown."""
-        ...
-
-
 def run(
-    project: Project,
+    config: Config,
     workers: list[Worker],
     *,
     on_ready: Callable[[Engine, list[WorkerServer]], None] | None = None,
@@ -56,12 +37,12 @@ def run(
     """Serve until a signal comes; return the exit code.
 
     Args:
-        project: Listeners and engine settings.
-        workers: Checked, not started.
+        config: The project.
+        workers: Its in-process workers, checked, not started.
         on_ready: Called when everything is up, for the text a person sees.
     """
     try:
-        return _run(_serve(project, workers, on_ready))
+        return _run(_serve(config, workers, on_ready))
     except LinklyError as error:
         print(f"Error: {error.message}", file=sys.stderr)
         return 1
@@ -80,7 +61,7 @@ def _run(main: Coroutine[Any, Any, int]) -> int:
 
 
 async def _serve(
-    project: Project,
+    config: Config,
     workers: list[Worker],
     on_ready: Callable[[Engine, list[WorkerServer]], None] | None,
 ) -> int:
@@ -95,30 +76,28 @@ async def _serve(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal)
-    servers: list[WorkerServer] = []
-    async with Engine(namespace_grace_s=project.namespace_grace_s) as engine:
+    async with Engine(namespace_grace_s=config.namespace_grace_s) as engine:
+        project = Project(engine, config, workers)
         try:
-            await engine.start(workers)
-            for listener in project.listeners:
-                server = WorkerServer(
-                    engine,
-                    host=listener.host,
-                    port=listener.port,
-                    handshake_timeout_s=listener.handshake_timeout_s,
-                )
-                await server.start()
-                servers.append(server)
+            await project.start()
             # What start-up made lives as long as the engine: the collector need not look at it again.
             gc.collect()
             gc.freeze()
+            loop.add_signal_handler(signal.SIGHUP, lambda: engine.spawn(project.reload(forced=True), name="SIGHUP"))
             if on_ready is not None:
-                on_ready(engine, servers)
+                on_ready(engine, project.servers)
+            watching = engine.spawn(watch_file(project.path, project.reload), name="config.yaml")
             await stopping.wait()
             log.info("stopping: calls in flight have %g s to finish", GRACE_S)
+            watching.cancel()
         finally:
-            for server in servers:
-                await server.stop()
-        draining = asyncio.ensure_future(engine.drain())
-        await asyncio.wait([draining], timeout=GRACE_S)
-        draining.cancel()
+            await project.close()
+            await _drain(engine)
+            await project.stop()
     return 0
+
+
+async def _drain(engine: Engine) -> None:
+    draining = asyncio.ensure_future(engine.drain())
+    await asyncio.wait([draining], timeout=GRACE_S)
+    draining.cancel()
