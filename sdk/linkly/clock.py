@@ -42,11 +42,9 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's clock and the running event loop's timers."""
 
-    def time(self) -> float:  # noqa: D102
-        return time.time()
-
-    def monotonic(self) -> float:  # noqa: D102
-        return time.monotonic()
+    # The functions themselves, not methods around them: every call reads the time.
+    monotonic = staticmethod(time.monotonic)
+    time = staticmethod(time.time)
 
     def call_later(self, delay_s: float, callback: Callable[[], object]) -> TimerHandle:  # noqa: D102
         return asyncio.get_running_loop().call_later(delay_s, callback)

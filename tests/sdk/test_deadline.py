@@ -9,10 +9,6 @@ from linkly.errors import CallTimeout
 from linkly.testing import ManualClock, settle
 
 
-def late():
-    return CallTimeout("late")
-
-
 @pytest.fixture
 def clock():
     return ManualClock()
@@ -28,7 +24,7 @@ async def test_a_coroutine_that_never_suspends_arms_nothing(deadlines):
         assert len(deadlines) == 0
         return 5
 
-    assert await bounded(quick(), deadlines, 1.0, late) == 5
+    assert await bounded(quick(), deadlines, 1.0, "service::function") == 5
     assert len(deadlines) == 0
 
 
@@ -43,8 +39,8 @@ async def test_a_slow_coroutine_is_cancelled_and_the_task_goes_on(clock, deadlin
             raise
 
     async def caller():
-        with pytest.raises(CallTimeout):
-            await bounded(slow(), deadlines, 1.0, late)
+        with pytest.raises(CallTimeout, match="`service::function` did not answer within 1 s"):
+            await bounded(slow(), deadlines, 1.0, "service::function")
         await asyncio.sleep(0)  # the task itself is not cancelled
         return "went on"
 
@@ -91,7 +87,7 @@ async def test_a_handler_that_answers_although_it_was_cancelled_is_believed(cloc
             return "anyway"
 
     async def caller():
-        result = await bounded(stubborn(), deadlines, 1.0, late)
+        result = await bounded(stubborn(), deadlines, 1.0, "service::function")
         await asyncio.sleep(0)
         return result
 
@@ -114,4 +110,4 @@ async def test_waits_of_many_lengths_expire_in_their_order(clock, deadlines):
 
 
 async def bounded_in_task(coroutine, deadlines):
-    return await bounded(coroutine, deadlines, 1.0, late)
+    return await bounded(coroutine, deadlines, 1.0, "service::function")

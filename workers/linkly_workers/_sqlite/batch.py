@@ -12,14 +12,16 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
+import msgspec
+
 from linkly_workers._sqlite.connection import is_final
 from linkly_workers._sqlite.turn import Turn
 
 T = TypeVar("T")
 
 
-class Operation(Generic[T]):
-    """One caller's part of a batch.
+class Operation(msgspec.Struct, Generic[T], eq=False):
+    """One caller's part of a batch; a Struct because one is made for every write.
 
     Attributes:
         run: What to do with the connection. It may be called again when a neighbour's failure undoes everything.
@@ -33,29 +35,17 @@ class Operation(Generic[T]):
         took_s: Seconds it ran on the writing thread, commit not included.
     """
 
-    # Class attributes, not assignments in __init__: an operation is made for every write (1 us less).
-    expired = False
-    taken = False
-    took_s = 0.0
+    run: Callable[[sqlite3.Connection], T]
+    future: asyncio.Future[T]
+    several: bool = False
+    alone: bool = False
+    key: object = None
+    on_commit: Callable[[T], None] | None = None
+    expired: bool = False
+    taken: bool = False
+    took_s: float = 0.0
     result: Any = None
     error: BaseException | None = None
-
-    def __init__(
-        self,
-        run: Callable[[sqlite3.Connection], T],
-        future: asyncio.Future[T],
-        *,
-        several: bool = False,
-        alone: bool = False,
-        key: object = None,
-        on_commit: Callable[[T], None] | None = None,
-    ) -> None:
-        self.run = run
-        self.future = future
-        self.several = several
-        self.alone = alone
-        self.key = key
-        self.on_commit = on_commit
 
     @property
     def unwanted(self) -> bool:
@@ -70,20 +60,16 @@ class Undone(Exception):
         self.guilty = guilty
 
 
-def run_unsaved(connection: sqlite3.Connection, operation: Operation[Any]) -> None:
-    """Run an operation inside the open transaction, without a savepoint: the loop's thread.
+def failed_unsaved(connection: sqlite3.Connection, operation: Operation[Any], error: BaseException) -> None:
+    """An operation has failed inside the open transaction, without a savepoint: the loop's thread.
 
     Raises:
         Undone: It could not be finished here; the transaction is gone, or has to be rolled back.
     """
-    try:
-        operation.result = operation.run(connection)
-    except BaseException as error:
-        final = is_final(error)
-        if final:
-            operation.error = error
-        if final and connection.in_transaction and not operation.several:
-            return
+    final = is_final(error)
+    if final:
+        operation.error = error
+    if not (final and connection.in_transaction and not operation.several):
         raise Undone(operation) from error
 
 
@@ -161,10 +147,12 @@ def _run_alone(
 
 
 class Asking(Operation[Turn]):
-    """Asks for a turn."""
+    """Asks for a turn; it is not run."""
 
-    def __init__(self, future: asyncio.Future[Turn]) -> None:
-        super().__init__(_no_operation, future, alone=True)
+
+def asking(future: asyncio.Future[Turn]) -> Asking:
+    """Ask for a turn."""
+    return Asking(_no_operation, future, alone=True)
 
 
 def _no_operation(_: sqlite3.Connection) -> Turn:

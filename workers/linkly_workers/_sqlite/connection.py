@@ -124,11 +124,14 @@ class Budget:
 
     Args:
         connection: Whose progress handler this is from now on.
+
+    Attributes:
+        limit: The time, by `perf_counter`, at which what runs on the loop's thread is stopped.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._limit = inf
+        self.limit = inf
         self.on_loop()
 
     def on_loop(self) -> None:
@@ -143,22 +146,22 @@ class Budget:
 
     def allow(self, seconds: float) -> None:
         """Give what runs next on the loop's thread this much time."""
-        self._limit = perf_counter() + seconds
+        self.limit = perf_counter() + seconds
 
     def lift(self) -> None:
         """Give what runs next all the time it needs: BEGIN, COMMIT and ROLLBACK must not be stopped half-way.
 
         An interrupted BEGIN IMMEDIATE leaves its transaction open.
         """
-        self._limit = inf
+        self.limit = inf
 
     @property
     def exhausted(self) -> bool:
         """Whether the time is over."""
-        return perf_counter() > self._limit
+        return perf_counter() > self.limit
 
     def _is_late(self) -> bool:
-        return perf_counter() > self._limit
+        return perf_counter() > self.limit
 
 
 def is_final(error: BaseException) -> bool:

@@ -18,25 +18,28 @@ class SlowOperations:
 
     Args:
         limit_s: What an operation may take on the loop's thread.
+
+    Attributes:
+        keys: Of slow operations, the oldest first; nearly always empty.
     """
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
-        self._keys: dict[object, None] = {}
+        self.keys: dict[object, None] = {}
 
     def has(self, operation: Operation[Any]) -> bool:
         """Tell whether an operation belongs on the writing thread."""
-        return operation.alone or (bool(self._keys) and operation.key in self._keys)
+        return operation.alone or (bool(self.keys) and operation.key in self.keys)
 
     def stopped(self, operation: Operation[Any]) -> None:
         """An operation took too long on the loop's thread."""
         if operation.key is None:
             return
-        if len(self._keys) >= KEYS:
-            del self._keys[next(iter(self._keys))]
-        self._keys[operation.key] = None
+        if len(self.keys) >= KEYS:
+            del self.keys[next(iter(self.keys))]
+        self.keys[operation.key] = None
 
     def ran(self, operation: Operation[Any]) -> None:
         """An operation has run on the writing thread."""
-        if self._keys and operation.error is None and operation.took_s < self._limit_s / 2:
-            self._keys.pop(operation.key, None)
+        if self.keys and operation.error is None and operation.took_s < self._limit_s / 2:
+            self.keys.pop(operation.key, None)

@@ -25,7 +25,7 @@ from time import perf_counter
 from typing import Any, TypeVar
 
 from linkly.errors import Overloaded
-from linkly_workers._sqlite.batch import Asking, Operation, Undone, expire, run_and_commit, run_unsaved
+from linkly_workers._sqlite.batch import Asking, Operation, Undone, asking, expire, failed_unsaved, run_and_commit
 from linkly_workers._sqlite.checkpoint import CHECKPOINT, Checkpointer
 from linkly_workers._sqlite.connection import Budget, Durability, StatementResult, connect, execute, runs_alone
 from linkly_workers._sqlite.slow import SlowOperations
@@ -181,7 +181,7 @@ class GroupCommitWriter:
         """
         future: asyncio.Future[Turn] = self._loop.create_future()
         try:
-            return await self._submit(Asking(future), None)
+            return await self._submit(asking(future), None)
         except asyncio.CancelledError:
             # It may have been given in the very moment in which its caller was cancelled.
             if future.done() and not future.cancelled() and future.exception() is None:
@@ -229,27 +229,32 @@ class GroupCommitWriter:
 
     def _run_here(self) -> None:
         queue, connection, budget = self._queue, self._connection, self._budget
+        slow = self._slow.keys
         batch: list[Operation[Any]] = []
-        started = perf_counter()
         try:
             connection.execute("BEGIN IMMEDIATE")
         except sqlite3.Error:
             self._hand_over(self._threaded())
             return
+        now = perf_counter()
+        end = now + LOOP_BATCH_S
         try:
-            while queue and len(batch) < BATCH_LIMIT:
+            # Every write of the process passes here: no call that an attribute can save.
+            while queue and now < end and len(batch) < BATCH_LIMIT:
                 operation = queue[0]
-                if self._slow.has(operation) or isinstance(operation, Asking):
+                if operation.alone or (slow and operation.key in slow):
                     break
                 queue.popleft()
-                if operation.unwanted:
+                if operation.expired or operation.future.cancelled():
                     continue
                 operation.taken = True
                 batch.append(operation)
-                budget.allow(LOOP_STATEMENT_S)
-                run_unsaved(connection, operation)
-                if perf_counter() - started > LOOP_BATCH_S:
-                    break
+                budget.limit = now + LOOP_STATEMENT_S
+                try:
+                    operation.result = operation.run(connection)
+                except BaseException as error:
+                    failed_unsaved(connection, operation, error)
+                now = perf_counter()
             budget.lift()
         except Undone as undone:
             budget.lift()
