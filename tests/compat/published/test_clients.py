@@ -1,19 +1,11 @@
-"""Published iii clients against a running engine, unchanged (also protocol.md C89).
-
-The clients are installed once into `tests/compat/.clients`. Without npm or without a package registry a local run
-skips what it cannot install and says so; in CI that is a failure.
-"""
+"""Published iii clients against a running engine, unchanged (also protocol.md C89)."""
 
 import asyncio
-import fcntl
 import hashlib
 import os
-import shutil
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -28,62 +20,8 @@ from linkly_workers.state import StateWorker
 
 pytestmark = pytest.mark.compat
 
-HERE = Path(__file__).parent
-CLIENTS = HERE / ".clients"
-PYTHON_CLIENTS = ["0.16.1", "0.22.1", "0.25.0"]
-NODE_CLIENT = "0.22.1"
+VERSIONS = ["0.16.1", "0.19.7", "0.22.1", "0.25.0", "node"]
 WAIT_S = 60.0
-
-
-def install(folder: Path, *commands: list[str]) -> None:
-    """Run the commands that fill a folder, unless an earlier run has finished them."""
-    done = folder / ".done"
-    CLIENTS.mkdir(exist_ok=True)
-    with (CLIENTS / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # a second run in this checkout waits for the first one's installation
-        if not done.exists():
-            _install(folder, commands)
-            done.touch()
-
-
-def _install(folder: Path, commands: tuple[list[str], ...]) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    for command in commands:
-        finished = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=600)
-        if finished.returncode:
-            reason = f"cannot install a published client: {' '.join(command)}: {finished.stderr[-500:]}"
-            if os.environ.get("CI"):
-                pytest.fail(reason)
-            pytest.skip(reason)
-
-
-def python_client(version: str, program: str = "client.py") -> list[str]:
-    folder = CLIENTS / f"python-{version}"
-    python = folder / "bin" / "python"
-    install(
-        folder,
-        [sys.executable, "-m", "venv", str(folder)],
-        [str(python), "-m", "pip", "install", "--quiet", f"iii-sdk=={version}"],
-    )
-    return [str(python), str(HERE / "programs" / program)]
-
-
-def node_client(program: str = "client.mjs") -> list[str]:
-    npm = shutil.which("npm")
-    if npm is None:
-        if os.environ.get("CI"):
-            pytest.fail("npm is missing")
-        pytest.skip("npm is missing: the Node client was not tested")
-    folder = CLIENTS / f"node-{NODE_CLIENT}"
-    install(
-        folder,
-        [npm, "init", "--yes"],
-        [npm, "install", "--no-audit", "--no-fund", f"iii-sdk@{NODE_CLIENT}", f"@iii-dev/helpers@{NODE_CLIENT}"],
-    )
-    # Beside its node_modules, where Node looks for what it imports.
-    shutil.copy(HERE / "programs" / program, folder / program)
-    return [str(shutil.which("node")), str(folder / program)]
 
 
 class Host(Worker):
@@ -194,12 +132,11 @@ async def everything_works(under_test: Project, process: asyncio.subprocess.Proc
     assert answer.json() == {"name": "anna", "query": {"x": "1"}}
 
 
-@pytest.mark.parametrize("version", [*PYTHON_CLIENTS, "node"])
-async def test_c89_a_published_client_works_and_comes_back_after_an_engine_restart(version):
-    command = node_client() if version == "node" else python_client(version)
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_c89_a_published_client_works_and_comes_back_after_an_engine_restart(version, command):
     async with project() as first:
         port, url = first.server.port, first.server.url
-        async with running_client(command, url) as process:
+        async with running_client(command(version, "client"), url) as process:
             await first.until_ready()
             await everything_works(first, process)
             await first.server.stop()
@@ -209,10 +146,9 @@ async def test_c89_a_published_client_works_and_comes_back_after_an_engine_resta
                 await everything_works(second, process)
 
 
-@pytest.mark.parametrize("version", [*PYTHON_CLIENTS, "node"])
-async def test_the_http_helper_of_a_published_client_streams_both_ways(version):
-    command = node_client("gateway.mjs") if version == "node" else python_client(version, "gateway.py")
-    async with project() as under_test, running_client(command, under_test.server.url):
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_the_http_helper_of_a_published_client_streams_both_ways(version, command):
+    async with project() as under_test, running_client(command(version, "gateway"), under_test.server.url):
         await under_test.until_ready()
         async with httpx.AsyncClient(base_url=under_test.gateway.url, timeout=WAIT_S) as http:
             streamed = await http.get("/gw/stream?parts=30")
