@@ -14,7 +14,7 @@ import pkgutil
 import sys
 from pathlib import Path
 
-from linkly.errors import ConfigError
+from linkly.errors import ConfigError, LinklyError
 from linkly.worker import Worker
 from linkly_engine.config import Config, WorkerEntry, check_names
 
@@ -44,14 +44,14 @@ def load_workers(config: Config) -> list[Worker]:
 
 
 def _manifest_name(entry: WorkerEntry, folder: Path) -> str:
-    # Only projects with programs of their own pay for what looks after them.
-    from linkly_engine.process import read_manifest
-
     if not folder.is_dir():
         raise ConfigError(
             f"{entry.path}.path: there is no folder {folder}; make a worker there with "
             f"`linkly worker init {folder.name}`, or correct the path"
         )
+    # Only projects with programs of their own pay for what looks after them.
+    from linkly_engine.process import read_manifest
+
     try:
         return read_manifest(folder).name
     except ConfigError as error:
@@ -72,7 +72,14 @@ def load_worker(entry: WorkerEntry) -> Worker:
         ConfigError: As `load_workers`.
     """
     found = _from_module(entry) if entry.module is not None else _shipped(entry)
-    return found.from_config(entry.config, f"{entry.path}.config")
+    try:
+        return found.from_config(entry.config, f"{entry.path}.config")
+    except LinklyError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"{entry.path}: `{found.__name__}` cannot be made: {type(error).__name__}: {error}"
+        ) from error
 
 
 def shipped_names() -> list[str]:

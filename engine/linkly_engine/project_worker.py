@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
 
@@ -53,6 +52,9 @@ class WorkerRow(msgspec.Struct, kw_only=True, omit_defaults=True):
     restarts: int
     path: str | msgspec.UnsetType = msgspec.UNSET
     reason: str | msgspec.UnsetType = msgspec.UNSET
+
+
+Row = TypeVar("Row", bound=WorkerRow)
 
 
 class WorkerList(msgspec.Struct):
@@ -214,7 +216,7 @@ class ProjectWorker(Worker):
                     await member.child.settled()
         return self._row(WorkerRow, member)
 
-    def _row(self, kind: Callable[..., Any], member: Member, **more: object) -> Any:
+    def _row(self, kind: type[Row], member: Member, **more: Any) -> Row:
         child = member.child
         reason = member.reason
         if child is not None and reason is None:
