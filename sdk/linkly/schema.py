@@ -191,19 +191,16 @@ class Codec(Generic[T]):
             InvalidPayload: It does not fit; the message names field and reason.
         """
         try:
-            if payload is None and self._is_object:
-                payload = {}
             if type(payload) is dict and self._copies:
                 try:
                     return msgspec.convert(payload, self.type)
                 except msgspec.ValidationError:
                     pass  # a value that fits only in its JSON form, as a caller on the wire would send it
-            data = payload if type(payload) is Json else encode(payload)
-            if self._is_object and bytes(memoryview(data)[:4]) == b"null":
-                data = b"{}"
-            value: T = self._decoder.decode(data)
+            value: T = self._decoder.decode(payload if type(payload) is Json else _encoder.encode(payload))
             return value
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, InvalidResult) as error:
+        except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
+            if self._is_object and (payload is None or (type(payload) is Json and bytes(payload).strip() == b"null")):
+                return self.read({}, what)
             raise InvalidPayload(f"Failed to deserialize input for {what}: {error}") from error
 
 

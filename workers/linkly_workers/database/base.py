@@ -66,6 +66,10 @@ class DatabaseBase(Worker):
             raise ConfigError("database: config must declare at least one database")
         self._databases = {name: _database(name, one) for name, one in self.settings.databases.items()}
         self._events = RowChangedEvents(self._databases.__contains__)
+        # What a request without `db` means: the only database, or the one called primary.
+        default = next(iter(self._databases)) if len(self._databases) == 1 else "primary"
+        self._by_request: dict[str | None, SqliteDatabase | None] = {**self._databases}
+        self._by_request[None] = self._databases.get(default)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -87,26 +91,22 @@ class DatabaseBase(Worker):
         return [self._events.trigger_type()]
 
     def _find(self, name: str | None) -> SqliteDatabase:
+        database = self._by_request.get(name)
+        if database is not None:
+            return database
+        available = list(self._databases)
         if name is None:
-            if len(self._databases) == 1:
-                return next(iter(self._databases.values()))
-            name = "primary"
-            if name not in self._databases:
-                raise MissingDatabase(
-                    f"say which database with `db`: {', '.join(self._databases)}",
-                    details={"available": list(self._databases)},
-                )
-        database = self._databases.get(name)
-        if database is None:
-            raise UnknownDatabase(
-                f"there is no database `{name}`; configured: {', '.join(self._databases)}",
-                details={"db": name, "available": list(self._databases)},
+            raise MissingDatabase(
+                f"say which database with `db`: {', '.join(available)}", details={"available": available}
             )
-        return database
+        raise UnknownDatabase(
+            f"there is no database `{name}`; configured: {', '.join(available)}",
+            details={"db": name, "available": available},
+        )
 
     def _changed(self, database: SqliteDatabase) -> Changed | None:
         """Return what to tell of committed changes; `None` while nobody listens."""
-        if not self._events.listening(database.name):
+        if not (self._events.listeners and self._events.listening(database.name)):
             return None
 
         def changed(target: Target, result: StatementResult) -> None:

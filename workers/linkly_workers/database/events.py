@@ -63,12 +63,16 @@ class RowChangedEvents:
 
     Args:
         knows: Tells whether a database is configured.
+
+    Attributes:
+        listeners: By binding id.
+        waiting: Events that wait for their functions.
     """
 
     def __init__(self, knows: Callable[[str], bool]) -> None:
         self.bus: Bus | None = None
         self._knows = knows
-        self._listeners: dict[str, _Listener] = {}
+        self.listeners: dict[str, _Listener] = {}
         self.waiting = 0
 
     def trigger_type(self) -> TriggerType:
@@ -88,7 +92,7 @@ class RowChangedEvents:
         Raises:
             Overloaded: Somebody does, and too many events wait.
         """
-        if not self._listeners or not any(each.binding.config.db == db for each in self._listeners.values()):
+        if not any(each.binding.config.db == db for each in self.listeners.values()):
             return False
         if self.waiting >= WAITING_LIMIT:
             raise Overloaded(f"{self.waiting} row-changed events wait for their functions; nothing was written")
@@ -96,7 +100,7 @@ class RowChangedEvents:
 
     def committed(self, event: RowChanged) -> None:
         """Note a committed change; its functions run later, in order."""
-        for listener in self._listeners.values():
+        for listener in self.listeners.values():
             config: RowChangedTrigger = listener.binding.config
             if config.db != event.db or (config.ops is not None and event.op not in config.ops):
                 continue
@@ -109,7 +113,7 @@ class RowChangedEvents:
 
     async def stop(self) -> None:
         """Deliver nothing any more."""
-        tasks = [each.task for each in self._listeners.values() if each.task is not None]
+        tasks = [each.task for each in self.listeners.values() if each.task is not None]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -120,10 +124,10 @@ class RowChangedEvents:
         if not self._knows(config.db):
             raise DatabaseConfigError(f"trigger `database::row-changed`: there is no database `{config.db}`")
         await self._unbind(binding)
-        self._listeners[binding.id] = _Listener(binding)
+        self.listeners[binding.id] = _Listener(binding)
 
     async def _unbind(self, binding: Binding) -> None:
-        listener = self._listeners.pop(binding.id, None)
+        listener = self.listeners.pop(binding.id, None)
         if listener is not None:
             self.waiting -= len(listener.queue)
             listener.queue.clear()
