@@ -6,8 +6,11 @@ It says that something happened, not what: its caller reads the file again and c
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
+
+import anyio
 
 log = logging.getLogger("linkly.engine")
 
@@ -16,8 +19,11 @@ QUIET_MS = 150
 DEBOUNCE_MS = 400
 """... and after so long in any case."""
 
+LOOK_AGAIN_MS = 5_000
+"""How often it is taken for changed though nothing was heard: some file systems tell nobody."""
 
-async def watch_file(path: Path, changed: Callable[[], Awaitable[object]]) -> None:
+
+async def watch_file(path: Path, changed: Callable[[], Coroutine[Any, Any, object]]) -> None:
     """Call `changed` after each change of a file, until this is cancelled.
 
     Args:
@@ -29,21 +35,30 @@ async def watch_file(path: Path, changed: Callable[[], Awaitable[object]]) -> No
 
     logging.getLogger("watchfiles.main").setLevel(logging.WARNING)  # it counts changes, also those that are none
     names, folders = _names_and_folders(path)
-    try:
-        async for changes in awatch(
-            *folders,
-            # A mounted configuration is changed by exchanging a link whose name begins with two dots.
-            watch_filter=lambda _, changed_path: (name := Path(changed_path).name) in names or name.startswith(".."),
-            debounce=DEBOUNCE_MS,
-            step=QUIET_MS,
-            recursive=False,
-        ):
-            del changes
-            await changed()
-    except (OSError, RuntimeError) as error:
-        log.warning(
-            "%s cannot be watched, changes are not applied by themselves: %s; send SIGHUP to apply them", path, error
-        )
+    async with anyio.create_task_group() as tasks:
+        # Runs when watching has begun: what happened before that would be missed.
+        tasks.start_soon(changed)
+        try:
+            async for changes in awatch(
+                *folders,
+                # A mounted configuration is changed by exchanging a link whose name begins with two dots.
+                watch_filter=lambda _, changed_path: (
+                    (name := Path(changed_path).name) in names or name.startswith("..")
+                ),
+                debounce=DEBOUNCE_MS,
+                step=QUIET_MS,
+                recursive=False,
+                rust_timeout=LOOK_AGAIN_MS,
+                yield_on_timeout=True,
+            ):
+                del changes
+                await changed()
+        except (OSError, RuntimeError) as error:
+            log.warning(
+                "%s cannot be watched, changes are not applied by themselves: %s; send SIGHUP to apply them",
+                path,
+                error,
+            )
 
 
 def _names_and_folders(path: Path) -> tuple[set[str], set[Path]]:

@@ -1,0 +1,182 @@
+"""Workers stopped and started by name, worker ports that move, and which entry continues which."""
+
+import asyncio
+
+import pytest
+
+from linkly import Client, Function
+from linkly.errors import ConfigError, FunctionNotFound
+from linkly_engine.config import EMBEDDED, Listener, load, parse
+from linkly_engine.engine import Engine
+from linkly_engine.listeners import Listeners
+from linkly_engine.loader import load_workers
+from linkly_engine.member import continues
+from linkly_engine.project import Project
+
+STATE = "  - name: state\n"
+PROBE = "  - module: live_probe:Probe\n    config: {greeting: old}\n"
+
+
+async def state_of(run, name="probe"):
+    return (await run.rows())[name]["status"]
+
+
+async def test_a_worker_is_stopped_and_started_by_name(live):
+    async with live(STATE + PROBE) as run:
+        row = await run.bus.trigger("worker::stop", {"name": "probe"})
+        assert (row["status"], row["running"], row["functions"]) == ("stopped", False, 0)
+        with pytest.raises(FunctionNotFound):
+            await run.bus.trigger("probe::hello")
+        hint = (await run.bus.trigger("worker::status", {"name": "probe"}))["hint"]
+        assert hint == "start it with `linkly worker start probe`"
+        row = await run.bus.trigger("worker::start", {"name": "probe"})
+        assert (row["status"], row["functions"], row["restarts"]) == ("running", 2, 0)
+        assert await run.bus.trigger("worker::start", {"name": "probe"}) == row
+        assert run.probe.notes == ["old ends", "old starts"]
+
+
+async def test_a_stopped_worker_stays_stopped_until_its_own_entry_changes(live):
+    async with live(STATE + PROBE) as run:
+        await run.bus.trigger("worker::stop", {"name": "probe"})
+        applied = await run.change("  - name: state\n    config: {triggers_enabled: false}\n" + PROBE)
+        assert applied.changed == ["state"]
+        assert await state_of(run) == "stopped"
+        await run.project.reload(forced=True)
+        assert await state_of(run) == "stopped"
+        applied = await run.change(STATE + PROBE.replace("old", "new"))
+        assert applied.started == ["probe"]
+        assert (await run.bus.trigger("probe::hello"))["body"] == "new"
+
+
+async def test_a_restart_waits_for_calls_in_flight_and_keeps_later_ones_waiting(live):
+    async with live(PROBE) as run:
+        call = asyncio.create_task(run.bus.trigger("probe::wait"))
+        await run.probe.entered.wait()
+        restart = asyncio.create_task(run.bus.trigger("worker::restart", {"name": "probe"}))
+        await run.until_it_ends("probe::hello")
+        later = asyncio.create_task(run.bus.trigger("probe::hello"))
+        run.probe.gate.set()
+        assert await call == "old"
+        assert (await later)["body"] == "old"
+        assert (await restart)["restarts"] == 1
+        assert run.probe.notes == ["old ends", "old starts"]
+
+
+async def test_changes_are_made_one_after_the_other(live):
+    async with live(STATE + PROBE) as run:
+        kinds = ["stop", "restart", "start", "stop", "restart", "stop", "start"]
+        await asyncio.gather(*(run.bus.trigger(f"worker::{kind}", {"name": "probe"}) for kind in kinds))
+        assert await state_of(run) == "running"
+        assert run.probe.notes == ["old ends", "old starts"] * 3
+
+
+async def test_a_start_that_fails_says_why_and_nothing_is_left(live):
+    async with live(PROBE) as run:
+        await run.bus.trigger("worker::stop", {"name": "probe"})
+        await run.change(PROBE.replace("old", "old, fail_start: true"))
+        assert await state_of(run) == "failed"
+        with pytest.raises(ConfigError, match="no disk"):
+            await run.bus.trigger("worker::start", {"name": "probe"})
+        assert run.engine.registry.find("default", "probe::hello") is None
+
+
+async def test_without_a_file_the_defaults_run_until_there_is_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("linkly_engine.config.EMBEDDED", "workers:\n  - name: state\n")
+    config = load(None)
+    config.listeners = [Listener(port=0)]
+    async with Engine() as engine:
+        project = Project(engine, config, load_workers(config))
+        await project.start()
+        bus = engine.bus("test")
+        assert (await bus.trigger("worker::list"))["config_path"] is None
+        (tmp_path / "config.yaml").write_text(
+            "workers:\n  - name: iii-worker-manager\n    config: {port: 0}\n  - name: state\n  - name: http\n"
+            "    config: {port: 0}\n"
+        )
+        applied = await project.reload()
+        assert (applied.started, applied.listeners.opened) == (["http"], [])
+        assert (await bus.trigger("worker::list"))["config_path"] == str(tmp_path / "config.yaml")
+        await project.close()
+        assert await project.reload(forced=True) is None
+        await project.stop()
+
+
+@pytest.fixture
+async def listeners():
+    async with Engine() as engine:
+        opened = Listeners(engine)
+        yield opened
+        await opened.stop()
+
+
+async def refused(port):
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return True
+    writer.transport.abort()
+    return False
+
+
+async def test_a_worker_port_moves_and_connections_stay(listeners, free_port):
+    await listeners.start([Listener(port=0)])
+    old, new = listeners.servers[0].port, free_port()
+    async with Client(listeners.url, name="stays") as client:
+        client.register_function(Function("stays::here", _here))
+        changes = await listeners.change([Listener(port=new)])
+        assert changes.opened == [f"ws://127.0.0.1:{new}"]
+        assert changes.closed == [f"ws://127.0.0.1:{old}"]
+        assert await refused(old)
+        async with Client(listeners.url, name="new") as other:
+            assert await other.trigger("stays::here") == "here"
+
+
+async def _here(payload: object) -> str:
+    return "here"
+
+
+async def test_settings_of_a_worker_port_change_without_the_port(listeners, free_port):
+    port = free_port()
+    await listeners.start([Listener(port=port), Listener(port=0)])
+    kept = listeners.servers[1]
+    changes = await listeners.change([Listener(port=port, handshake_timeout_s=1), Listener(port=0)])
+    assert changes.problems == []
+    assert listeners.servers[1] is kept
+    assert not await refused(port)
+
+
+async def test_a_worker_port_that_cannot_be_opened_leaves_the_old_one_open(listeners, free_port):
+    await listeners.start([Listener(port=0)])
+    old, busy = listeners.servers[0], free_port()
+    async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", busy):
+        changes = await listeners.change([Listener(port=busy)])
+    assert str(busy) in changes.problems[0]
+    assert listeners.servers == [old]
+    assert not await refused(old.port)
+
+
+async def test_programs_connect_to_this_machine_whatever_the_port_listens_on(listeners):
+    await listeners.start([Listener(host="0.0.0.0", port=0)])
+    assert listeners.url == f"ws://127.0.0.1:{listeners.servers[0].port}"
+
+
+def entries(text):
+    return parse("workers:\n" + text, "f", {}).workers
+
+
+def test_an_entry_continues_the_equal_one_then_the_one_of_its_name():
+    old = entries("  - name: state\n  - name: http\n    config: {port: 1}\n  - path: ./a\n    name: a\n")
+    assert continues(old, old) == [0, 1, 2]
+    assert continues(old, list(reversed(old))) == [2, 1, 0]
+    changed = entries("  - name: http\n    config: {port: 2}\n  - name: link\n  - path: ./b\n    name: a\n")
+    assert continues(old, changed) == [1, None, 2]
+    # A second one of a name gives both of them numbers; the first one is the same all the same.
+    both = entries("  - name: http\n    config: {port: 2}\n  - name: http\n    config: {port: 1}\n")
+    assert continues(old, both) == [None, 1]
+    # A program does not continue a worker in the engine's process.
+    assert continues(entries("  - name: a\n"), entries("  - name: a\n    path: ./a\n")) == [None]
+
+
+def test_the_embedded_defaults_continue_themselves():
+    assert continues(parse(EMBEDDED, "f", {}).workers, parse(EMBEDDED, "f", {}).workers) == [0, 1, 2, 3]
