@@ -27,7 +27,7 @@ PROGRAMS = Path(__file__).parents[1] / "programs"
 CLIENTS = Path(__file__).parents[1] / ".clients"
 PYTHON_CLIENTS = ["0.16.1", "0.19.7", "0.22.1", "0.25.0"]
 NODE_CLIENT = "0.22.1"
-WAIT_S = 60.0
+WAIT_S = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -91,9 +91,11 @@ def command() -> Callable[..., list[str]]:
             return [str(CLIENTS / f"python-{version}/bin/python"), str(PROGRAMS / f"{program}.py"), *arguments]
         source = next(PROGRAMS / f"{program}{end}" for end in (".ts", ".mjs") if (PROGRAMS / (program + end)).exists())
         # Beside its node_modules, where Node looks for what it imports.
-        copy = CLIENTS / f"node-{NODE_CLIENT}" / source.name
+        folder = CLIENTS / f"node-{NODE_CLIENT}"
+        copy = folder / source.name
         shutil.copy(source, copy)
-        compiler = ["--import", "tsx"] if source.suffix == ".ts" else []
+        loader = (folder / "node_modules/tsx/dist/loader.mjs").as_uri()
+        compiler = ["--import", loader] if source.suffix == ".ts" else []
         return [str(shutil.which("node")), *compiler, str(copy), *arguments]
 
     return words
@@ -165,6 +167,7 @@ class Linkly:
         self.url = f"ws://127.0.0.1:{self.worker_port}"
         self.http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.http_port}", timeout=WAIT_S)
         self.engine: Program | None = None
+        self.programs: list[Program] = []
         self._stack = stack
         (folder / "config.yaml").write_text(
             "workers:\n"
@@ -189,7 +192,9 @@ class Linkly:
     async def run_client(self, command: list[str]) -> Program:
         """Run a program that finds the engine by its environment; it ends with the module."""
         environment = {**os.environ, "III_URL": self.url, "OTEL_ENABLED": "true"}
-        return await self._stack.enter_async_context(running(command, env=environment))
+        program = await self._stack.enter_async_context(running(command, env=environment))
+        self.programs.append(program)
+        return program
 
     async def trigger(self, *words: str, code: int = 0) -> str:
         """Run `linkly trigger` and return what it prints; on stderr for a failure."""
@@ -210,16 +215,21 @@ class Linkly:
         async def note(payload: Any) -> None:
             changed.set()
 
-        async with asyncio.timeout(WAIT_S), Client(self.url, name="watch") as bus:
-            bus.register_function(Function("watch::note", note))
-            bus.register_trigger("watch::note", trigger("engine::functions-available"))
-            while True:
-                listed = await bus.trigger("engine::functions::list", {})
-                missing = set(function_ids) - {row["function_id"] for row in listed["functions"]}
-                if not missing:
-                    return
-                await changed.wait()
-                changed.clear()
+        missing = set(function_ids)
+        try:
+            async with asyncio.timeout(WAIT_S), Client(self.url, name="watch") as bus:
+                bus.register_function(Function("watch::note", note))
+                bus.register_trigger("watch::note", trigger("engine::functions-available"))
+                while True:
+                    changed.clear()
+                    listed = await bus.trigger("engine::functions::list", {})
+                    missing = set(function_ids) - {row["function_id"] for row in listed["functions"]}
+                    if not missing:
+                        return
+                    await changed.wait()
+        except TimeoutError:
+            said = "\n".join(line for program in self.programs for line in program.output)
+            pytest.fail(f"never registered: {sorted(missing)}; the programs said:\n{said}")
 
 
 def _free_ports(count: int) -> list[int]:

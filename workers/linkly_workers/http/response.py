@@ -50,11 +50,11 @@ def reply(result: Any) -> Reply:
     """
     data = bytes(result) if type(result) is Json else msgspec.json.encode(result)
     if data[:1] != b"{":
-        return Reply(200, [JSON_TYPE], data)
+        return Reply(200, [JSON_TYPE], _compact(data))
     answer = _answer_decoder.decode(data)
     status = answer.status_code
     if status is msgspec.UNSET and answer.headers is msgspec.UNSET and answer.body is msgspec.UNSET:
-        return Reply(200, [JSON_TYPE], data)
+        return Reply(200, [JSON_TYPE], _compact(data))
     if isinstance(status, bool) or not isinstance(status, int) or not 200 <= status <= 999:
         status = 200  # 1xx too: an interim status cannot end a request (RFC 9110 15.2)
     headers = read_headers(answer.headers)
@@ -73,7 +73,16 @@ def reply(result: Any) -> Reply:
             return Reply(status, headers, msgspec.json.decode(body, type=str).encode())
     if content_type is None:
         headers.append(JSON_TYPE)
-    return Reply(status, headers, body)
+    return Reply(status, headers, _compact(body))
+
+
+def _compact(body: bytes) -> bytes:
+    """Take the spaces out of JSON that was written with them, as older Python clients do; its numbers stay as written.
+
+    Whoever writes spaces does so from the first separator on, so a look at the beginning is enough: 0.2 us.
+    """
+    head = body[:256]
+    return msgspec.json.format(body, indent=-1) if b'": ' in head or b", " in head else body
 
 
 def read_headers(given: Any) -> Headers:
