@@ -44,10 +44,12 @@ class Handover:
                 if isinstance(function.endpoint, Function):
                     self._functions.append(function.endpoint)
                 function.owner, function.endpoint = self._owner, self._standing_in_for(function.endpoint)
-        if waiting:
-            for binding in engine.triggers.bindings:
-                if binding.owner is record:
+        for binding in engine.triggers.bindings:
+            if binding.owner is record:
+                if waiting:
                     binding.owner = self._owner
+                else:
+                    engine.unbind(binding.id)
 
     @property
     def in_flight(self) -> int:

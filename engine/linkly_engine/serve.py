@@ -1,7 +1,8 @@
 """Run an engine in the foreground: start, say what is there, wait for a signal, stop in order.
 
 The first SIGINT or SIGTERM stops accepting, lets calls in flight finish for at most `GRACE_S`, flushes and closes;
-a second one ends at once. SIGHUP reads config.yaml again, and so does every change of the file.
+a second one ends at once. SIGHUP reads config.yaml again, as every change of the file does; it ends the engine when it
+came because the terminal was closed.
 """
 
 from __future__ import annotations
@@ -76,6 +77,14 @@ async def _serve(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal)
+    on_terminal = os.isatty(2)
+
+    def on_hangup() -> None:
+        if on_terminal and _terminal_is_gone():
+            stopping.set()
+        else:
+            engine.spawn(project.reload(forced=True), name="SIGHUP")
+
     async with Engine(namespace_grace_s=config.namespace_grace_s) as engine:
         project = Project(engine, config, workers)
         try:
@@ -83,7 +92,7 @@ async def _serve(
             # What start-up made lives as long as the engine: the collector need not look at it again.
             gc.collect()
             gc.freeze()
-            loop.add_signal_handler(signal.SIGHUP, lambda: engine.spawn(project.reload(forced=True), name="SIGHUP"))
+            loop.add_signal_handler(signal.SIGHUP, on_hangup)
             if on_ready is not None:
                 on_ready(engine, project.servers)
             watching = engine.spawn(watch_file(project.path, project.reload), name="config.yaml")
@@ -95,6 +104,16 @@ async def _serve(
             await _drain(engine)
             await project.stop()
     return 0
+
+
+def _terminal_is_gone() -> bool:
+    import termios
+
+    try:
+        termios.tcgetattr(2)
+    except (OSError, termios.error):
+        return True
+    return False
 
 
 async def _drain(engine: Engine) -> None:

@@ -70,6 +70,7 @@ class Switch:
             await self._engine.settled()
             for each in started:
                 await self._ready(each)
+            await self._tell_the_others(entering)
         finally:
             for handover in self._handovers.values():
                 handover.release()
@@ -88,6 +89,16 @@ class Switch:
             return serves, -places.get(id(member.worker), 0)
 
         return sorted((member for member in members if member.worker is not None), key=order)
+
+    async def _tell_the_others(self, entering: list[Entering]) -> None:
+        anew = [each.member.worker for each in entering if each.member.worker is not None]
+        names = frozenset(worker.name for worker in anew)
+        for worker in self._engine.running if anew else []:
+            if not any(worker is each for each in anew):
+                try:
+                    await worker.others_changed(names)
+                except Exception as error:
+                    log.error("worker `%s` does not get on with %s: %s", worker.name, ", ".join(sorted(names)), error)
 
     async def _stop(self, member: Member, *, waiting: bool) -> None:
         worker, member.worker, member.reason = member.worker, None, None

@@ -71,6 +71,16 @@ class Worker:
     async def ready(self) -> None:
         """Called when every worker of the config is up; the place to fill caches or create a schema."""
 
+    async def others_changed(self, names: frozenset[str]) -> None:
+        """Called when other workers in this process were added or made anew while this one kept running.
+
+        The place to make again what was put into them, a schema for example: another database may be behind the same
+        functions now.
+
+        Args:
+            names: `Worker.name` of each.
+        """
+
     async def drain(self) -> None:
         """Called when the engine is about to stop, while everybody is still up: finish what was accepted.
 

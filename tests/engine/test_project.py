@@ -84,12 +84,13 @@ async def test_a_worker_is_added_and_removed(live):
 
 
 async def test_a_removed_worker_finishes_its_calls_and_takes_no_new_ones(live):
-    async with live(STATE + probe()) as run:
+    async with live(HTTP + probe()) as run, httpx.AsyncClient() as client:
         call = await in_flight(run)
-        change = asyncio.create_task(run.change(STATE))
+        change = asyncio.create_task(run.change(HTTP))
         await run.until_it_ends("probe::hello")
         with pytest.raises(FunctionNotFound):
             await run.bus.trigger("probe::hello")
+        assert (await client.get(f"{run.worker('http').url}/hello")).status_code == 404
         run.probe.gate.set()
         assert await call == "hello"
         assert (await change).stopped == ["probe"]

@@ -80,6 +80,23 @@ async def test_a_start_that_fails_says_why_and_nothing_is_left(live):
         assert run.engine.registry.find("default", "probe::hello") is None
 
 
+async def test_a_worker_that_keeps_running_makes_its_tables_in_a_database_that_is_another_one_now(
+    live, tmp_path, monkeypatch
+):
+    def database(name):
+        return f"  - name: database\n    config: {{databases: {{primary: {{url: 'sqlite:./{name}.db'}}}}}}\n"
+
+    monkeypatch.chdir(tmp_path)
+    async with live("") as run:
+        link = "  - name: http\n    config: {port: 0}\n  - name: link\n"
+        await run.change(STATE + database("one") + link)
+        untouched = run.worker("link")
+        await run.bus.trigger("link::create", {"url": "https://iii.dev", "code": "iii"})
+        assert (await run.change(STATE + database("two") + link)).changed == ["database"]
+        assert run.worker("link") is untouched
+        assert (await run.bus.trigger("link::create", {"url": "https://iii.dev", "code": "iii"}))["code"] == "iii"
+
+
 async def test_without_a_file_the_defaults_run_until_there_is_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("linkly_engine.config.EMBEDDED", "workers:\n  - name: state\n")

@@ -4,6 +4,8 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
+import sys
 
 import httpx
 
@@ -93,6 +95,35 @@ async def test_no_request_fails_while_the_workers_behind_it_are_made_anew(linkly
         assert (await client.trigger("link::verify"))["ok"]
         counted = await client.trigger("database::query", {"db": "primary", "sql": "SELECT COUNT(*) AS n FROM clicks"})
         assert counted["rows"] == [{"n": len(answers)}]
+
+
+async def test_a_terminal_that_is_closed_ends_the_engine(linkly):
+    terminal, inside = os.openpty()
+    try:
+        engine = subprocess.Popen(  # noqa: ASYNC220
+            [sys.executable, "-m", "linkly_engine"],
+            cwd=linkly.folder,
+            stdin=subprocess.DEVNULL,
+            stderr=inside,
+            start_new_session=True,
+        )
+    finally:
+        os.close(inside)
+    try:
+        written = b""
+        async with asyncio.timeout(WAIT_S):
+            while b"stop: Ctrl-C" not in written:
+                written += await asyncio.to_thread(os.read, terminal, 4096)
+            # While the terminal is there, the signal is a request like any other.
+            engine.send_signal(signal.SIGHUP)
+            async with Client(f"ws://127.0.0.1:{linkly.worker_port}", name="watcher") as client:
+                assert (await client.trigger("worker::list"))["config_error"] is None
+        os.close(terminal)
+        engine.send_signal(signal.SIGHUP)
+        assert await asyncio.to_thread(engine.wait, WAIT_S) == 0
+    finally:
+        engine.kill()
+        engine.wait()
 
 
 def free_port():

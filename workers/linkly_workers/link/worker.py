@@ -101,6 +101,11 @@ class LinkWorker(LinkPages):
         """Make the tables, or give those of an older version what they lack."""
         await self.links.open()
 
+    async def others_changed(self, names: frozenset[str]) -> None:
+        """Make the tables in a database that may be another one now."""
+        if "database" in names and self.settings.store != "memory":
+            await self.links.open()
+
     @function("link::create")
     async def create(self, request: Create) -> Link:
         """Make a short link; answered when it is on disk.
