@@ -53,7 +53,7 @@ async def watch_file(path: Path, changed: Callable[[], Coroutine[Any, Any, objec
             ):
                 del changes
                 await changed()
-        except (OSError, RuntimeError) as error:
+        except Exception as error:
             log.warning(
                 "%s cannot be watched, changes are not applied by themselves: %s; send SIGHUP to apply them",
                 path,

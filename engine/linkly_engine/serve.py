@@ -87,6 +87,7 @@ async def _serve(
 
     async with Engine(namespace_grace_s=config.namespace_grace_s) as engine:
         project = Project(engine, config, workers)
+        watching: asyncio.Task[None] | None = None
         try:
             await project.start()
             # What start-up made lives as long as the engine: the collector need not look at it again.
@@ -95,11 +96,12 @@ async def _serve(
             loop.add_signal_handler(signal.SIGHUP, on_hangup)
             if on_ready is not None:
                 on_ready(engine, project.servers)
-            watching = engine.spawn(watch_file(project.path, project.reload), name="config.yaml")
+            watching = loop.create_task(watch_file(project.path, project.reload), name="config.yaml")
             await stopping.wait()
             log.info("stopping: calls in flight have %g s to finish", GRACE_S)
-            watching.cancel()
         finally:
+            if watching is not None:
+                watching.cancel()
             await project.close()
             await _drain(engine)
             await project.stop()
