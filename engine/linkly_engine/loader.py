@@ -50,7 +50,7 @@ def _manifest_name(entry: WorkerEntry, folder: Path) -> str:
             f"`linkly worker init {folder.name}`, or correct the path"
         )
     # Only projects with programs of their own pay for what looks after them.
-    from linkly_engine.process import read_manifest
+    from linkly_engine.process.manifest import read_manifest
 
     try:
         return read_manifest(folder).name
