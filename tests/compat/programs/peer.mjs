@@ -10,6 +10,7 @@ const call = (function_id, payload) => worker.trigger({ function_id, payload });
 const handlers = {
   relay: async ({ way, value }) => {
     const [next, ...rest] = way;
+    logger.info(`${name} relays`, { value });
     if (next === undefined) return { value, visited: [name] };
     const answer = await call(`${next}::relay`, { way: rest, value });
     return { value: answer.value, visited: [name, ...answer.visited] };

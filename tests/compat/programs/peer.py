@@ -21,6 +21,7 @@ async def call(function_id, payload):
 
 
 async def relay(data):
+    logger.info(f"{name} relays", {"value": data["value"]})
     if not data["way"]:
         return {"value": data["value"], "visited": [name]}
     onward = {"way": data["way"][1:], "value": data["value"]}

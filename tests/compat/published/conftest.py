@@ -210,26 +210,43 @@ class Linkly:
 
     async def until_there(self, *function_ids: str) -> None:
         """Wait until clients have registered these functions, and what they registered before them."""
+
+        async def all_there(bus: Client) -> bool:
+            listed = await bus.trigger("engine::functions::list", {})
+            return set(function_ids) <= {row["function_id"] for row in listed["functions"]}
+
+        await self._until("engine::functions-available", all_there, f"functions {', '.join(function_ids)}")
+
+    async def until_logged(self, body: str, **data: Any) -> dict[str, Any]:
+        """Wait until `engine::logs::list` answers a line with this body, whose data has these values; return it."""
+        found: list[dict[str, Any]] = []
+
+        async def is_there(bus: Client) -> bool:
+            for record in (await bus.trigger("engine::logs::list", {"limit": 200}))["logs"]:
+                if record["body"] == body and data.items() <= record["attributes"].get("log.data", {}).items():
+                    found.append(record)
+            return bool(found)
+
+        await self._until("log", is_there, f"log line {body} {data}")
+        return found[0]
+
+    async def _until(self, event: str, is_so: Callable[[Client], Awaitable[bool]], what: str) -> None:
+        """Wait until something is so; ask again whenever a trigger type says that it may have changed."""
         changed = asyncio.Event()
 
         async def note(payload: Any) -> None:
             changed.set()
 
-        missing = set(function_ids)
         try:
             async with asyncio.timeout(WAIT_S), Client(self.url, name="watch") as bus:
                 bus.register_function(Function("watch::note", note))
-                bus.register_trigger("watch::note", trigger("engine::functions-available"))
-                while True:
-                    changed.clear()
-                    listed = await bus.trigger("engine::functions::list", {})
-                    missing = set(function_ids) - {row["function_id"] for row in listed["functions"]}
-                    if not missing:
-                        return
+                bus.register_trigger("watch::note", trigger(event))
+                while not await is_so(bus):
                     await changed.wait()
+                    changed.clear()
         except TimeoutError:
             said = "\n".join(line for program in self.programs for line in program.output)
-            pytest.fail(f"never registered: {sorted(missing)}; the programs said:\n{said}")
+            pytest.fail(f"never came: {what}; the programs said:\n{said}")
 
 
 def _free_ports(count: int) -> list[int]:

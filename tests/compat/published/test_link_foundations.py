@@ -12,6 +12,8 @@ import pytest
 VERSIONS = ["0.16.1", "0.19.7", "0.22.1", "0.25.0", "node"]
 FUNCTIONS = ["link::create", "link::resolve", "http::create_link", "http::redirect"]
 
+SERVICES = ("iii-python-sdk", "iii-node")
+
 pytestmark = pytest.mark.compat
 
 
@@ -101,6 +103,38 @@ async def test_the_document_s_curl_command_prints_the_document_s_answer(engines,
     assert head.startswith("HTTP/1.1 201 Created\r\n")
     assert "content-type: application/json" in head.lower().split("\r\n")
     assert body == '{"code":"curled","url":"https://example.com"}'
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_what_the_logger_says_is_listed_with_its_data_its_trace_and_its_service(engines, version):
+    linkly = engines[version]
+    await linkly.until_logged("link worker ready")
+    await linkly.trigger("link::create", "url=https://iii.dev", "code=logged")
+    await linkly.http.get("/s/logged")
+    await linkly.http.get("/s/unlogged")
+    await linkly.until_logged("link resolved", code="unlogged", found=False)
+    await linkly.until_logged("link resolved", code="logged", found=True)
+    records = json.loads(await linkly.trigger("engine::logs::list", "limit=100"))["logs"]
+    record = next(row for row in records if row["attributes"].get("log.data") == {"code": "logged", "found": True})
+    assert (record["body"], record["severity_text"], record["severity_number"]) == ("link resolved", "INFO", 9)
+    assert record["service_name"] == record["attributes"]["service.name"] == SERVICES[version == "node"]
+    assert re.fullmatch("[0-9a-f]{32}", record["trace_id"])
+    assert re.fullmatch("[0-9a-f]{16}", record["span_id"])
+    assert (record["attributes"]["trace_id"], record["attributes"]["span_id"]) == (
+        record["trace_id"],
+        record["span_id"],
+    )
+    of_the_trace = await linkly.trigger("engine::logs::list", f"trace_id={record['trace_id']}")
+    assert record in json.loads(of_the_trace)["logs"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_what_the_logger_says_shows_in_the_engine_s_output(engines, version):
+    linkly = engines[version]
+    await linkly.trigger("link::create", "url=https://iii.dev", "code=shown")
+    line = await linkly.engine.until(lambda line: "link created" in line and "shown" in line)
+    assert " INFO " in line
+    assert "https://iii.dev" in line
 
 
 @pytest.mark.parametrize("version", VERSIONS)

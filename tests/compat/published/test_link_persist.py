@@ -22,6 +22,7 @@ async def engines(new_linkly, command):
         linkly = await new_linkly()
         await linkly.run_client(command(version, "link_persist"))
         await linkly.until_there(*FUNCTIONS, "link::ready")
+        await linkly.until_logged("database: ready")
         return linkly
 
     return dict(zip(VERSIONS, await asyncio.gather(*map(start, VERSIONS)), strict=True))

@@ -90,6 +90,29 @@ async def test_errors_of_the_engine_and_its_workers_keep_their_codes(bus, caller
         assert caught["code"] == code
 
 
+@pytest.mark.parametrize("name", PEERS)
+async def test_every_level_of_every_logger_is_listed_and_can_be_filtered(linkly, bus, name):
+    for level in ("debug", "info", "warn", "error"):
+        line = {"level": level, "message": f"{name} at {level}", "data": {"by": name, "n": 7, "list": [1, "a"]}}
+        await bus.trigger(f"{name}::log", line)
+    for level, number in (("debug", 5), ("info", 9), ("warn", 13), ("error", 17)):
+        record = await linkly.until_logged(f"{name} at {level}", by=name)
+        assert (record["severity_text"], record["severity_number"]) == (level.upper(), number)
+        assert record["attributes"]["log.data"] == {"by": name, "n": 7, "list": [1, "a"]}
+    for query in ({"severity_text": "warn"}, {"severity_min": 13}):
+        listed = (await bus.trigger("engine::logs::list", query))["logs"]
+        bodies = {record["body"] for record in listed}
+        assert f"{name} at warn" in bodies
+        assert f"{name} at info" not in bodies
+
+
+async def test_a_chain_of_calls_has_one_trace_in_the_logs_of_all(linkly, bus):
+    await bus.trigger("node::relay", {"way": [*PYTHONS, "node"], "value": "traced"})
+    records = [await linkly.until_logged(f"{name} relays", value="traced") for name in PEERS]
+    assert len({record["trace_id"] for record in records}) == 1
+    assert records[0]["trace_id"]
+
+
 async def test_all_come_back_when_the_engine_is_killed_under_them(linkly):
     await linkly.kill()
     await linkly.start()
