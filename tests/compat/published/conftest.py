@@ -27,7 +27,7 @@ PROGRAMS = Path(__file__).parents[1] / "programs"
 CLIENTS = Path(__file__).parents[1] / ".clients"
 PYTHON_CLIENTS = ["0.16.1", "0.19.7", "0.22.1", "0.25.0"]
 NODE_CLIENT = "0.22.1"
-WAIT_S = 20.0
+WAIT_S = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +169,10 @@ class Linkly:
         self.engine: Program | None = None
         self.programs: list[Program] = []
         self._stack = stack
-        (folder / "config.yaml").write_text(
+
+    def write_config(self) -> None:
+        """Write the project that the clients need, on ports of its own."""
+        (self.folder / "config.yaml").write_text(
             "workers:\n"
             f"  - name: iii-worker-manager\n    config: {{port: {self.worker_port}}}\n"
             "  - name: state\n"
@@ -198,15 +201,22 @@ class Linkly:
 
     async def trigger(self, *words: str, code: int = 0) -> str:
         """Run `linkly trigger` and return what it prints; on stderr for a failure."""
+        output, errors = await self.run("trigger", *words, "--port", str(self.worker_port), code=code)
+        return errors if code else output
+
+    async def run(self, *words: str, code: int = 0) -> tuple[str, str]:
+        """Run `linkly` in the project folder; return what it printed on stdout and stderr."""
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "linkly_engine", "trigger", *words, "--port", str(self.worker_port)),
+            *(sys.executable, "-m", "linkly_engine", *words),
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
         async with asyncio.timeout(WAIT_S):
             output, errors = await process.communicate()
-        assert process.returncode == code, errors.decode()
-        return (errors if code else output).decode()
+        assert process.returncode == code, f"linkly {' '.join(words)}: {output.decode()}{errors.decode()}"
+        return output.decode(), errors.decode()
 
     async def until_there(self, *function_ids: str) -> None:
         """Wait until clients have registered these functions, and what they registered before them."""
@@ -258,16 +268,28 @@ def _free_ports(count: int) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-async def new_linkly(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[Callable[[], Awaitable[Linkly]]]:
-    """Make running engines; at the end of the module they and their clients are stopped."""
+async def new_project() -> AsyncIterator[Callable[[Path], Linkly]]:
+    """Make projects in folders that are there; at the end of the module whatever runs in them is stopped."""
     async with AsyncExitStack() as stack:
 
-        async def make() -> Linkly:
-            linkly = Linkly(tmp_path_factory.mktemp("project"), stack)
+        def make(folder: Path) -> Linkly:
+            linkly = Linkly(folder, stack)
             stack.push_async_callback(linkly.http.aclose)
-            await linkly.start()
             return linkly
 
         yield make
+
+
+@pytest.fixture(scope="module")
+def new_linkly(
+    tmp_path_factory: pytest.TempPathFactory, new_project: Callable[[Path], Linkly]
+) -> Callable[[], Awaitable[Linkly]]:
+    """Make running engines."""
+
+    async def make() -> Linkly:
+        linkly = new_project(tmp_path_factory.mktemp("project"))
+        linkly.write_config()
+        await linkly.start()
+        return linkly
+
+    return make
