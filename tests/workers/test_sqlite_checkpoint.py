@@ -8,7 +8,7 @@ import pytest
 from linkly_workers._sqlite import GroupCommitWriter
 
 WAIT_S = 60
-RESTARTS = 6
+RESTARTS = 12
 
 
 @pytest.mark.parametrize("pages", [1, 20], ids=["small writes", "large writes"])

@@ -200,6 +200,17 @@ async def test_a_slow_statement_is_finished_on_the_writing_thread_and_remembered
     assert path.values() == [None, None]
 
 
+async def test_a_statement_that_was_slow_once_is_quick_again_when_it_is(path):
+    async with path.written() as writer:
+        here = threading.current_thread()
+        await writer.run(traced("INSERT INTO t VALUES (NULL)", SLOW), key="hiccup")
+        quick = traced("INSERT INTO t VALUES (NULL)")
+        for _ in range(2):
+            await writer.run(quick, key="hiccup")
+        assert [thread is here for thread in quick.threads] == [False, True]
+    assert path.values() == [None, None, None]
+
+
 async def test_neighbours_of_a_statement_that_was_too_slow_are_written_with_it(path):
     async with path.written() as writer:
         for number in range(5):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
+from time import perf_counter
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -79,6 +80,7 @@ def run_saved(connection: sqlite3.Connection, operation: Operation[Any]) -> None
         operation.error = asyncio.CancelledError()
         return
     operation.error = None
+    began = perf_counter()
     try:
         if operation.several:
             connection.execute("SAVEPOINT operation")
@@ -90,6 +92,8 @@ def run_saved(connection: sqlite3.Connection, operation: Operation[Any]) -> None
         if operation.several and connection.in_transaction:
             connection.execute("ROLLBACK TO operation")
             connection.execute("RELEASE operation")
+    finally:
+        operation.took_s = perf_counter() - began
 
 
 def run_and_commit(

@@ -17,8 +17,9 @@ from typing import Any
 
 from linkly_workers._sqlite.connection import Durability, connect
 
-LOG_PAGES = 4000
-"""Pages (of 4 KiB) that the log may hold before it is folded in: 16 MiB."""
+LOG_PAGES = 1000
+"""Pages (of 4 KiB) that the log may hold before it is folded in: 4 MiB. Until it has been that long once, every commit
+makes the file longer, and that is a second write to the disk (330 us against 145 us for writing over what is there)."""
 
 MOST_OPERATIONS = 100_000
 LOOK_EVERY = 64

@@ -162,16 +162,10 @@ class GroupCommitWriter:
             sqlite3.Error: The statement failed.
         """
         future: asyncio.Future[StatementResult] = self._loop.create_future()
-        return self._submit(
-            Operation(
-                lambda connection: execute(connection, sql, parameters),
-                future,
-                alone=runs_alone(sql),
-                key=sql,
-                on_commit=on_commit,
-            ),
-            timeout_s,
+        operation = Operation(
+            lambda connection: execute(connection, sql, parameters), future, False, runs_alone(sql), sql, on_commit
         )
+        return self._submit(operation, timeout_s)
 
     async def turn(self) -> Turn:
         """Wait, in order, until nobody writes; the others wait until the turn is ended.
@@ -303,9 +297,11 @@ class GroupCommitWriter:
         self.batches += 1
         self.operations += len(batch)
         for operation in batch:
-            if operation.took_s:
-                self._slow.ran(operation)
-            self._answer(operation)
+            future = operation.future
+            if operation.error is None and operation.on_commit is None and not operation.took_s and not future.done():
+                future.set_result(operation.result)
+            else:
+                self._answer(operation)
         if self._checkpointer is not None:
             self._checkpointer.committed(len(batch))
         self._go_on()
@@ -315,6 +311,8 @@ class GroupCommitWriter:
             self._start()
 
     def _answer(self, operation: Operation[Any]) -> None:
+        if operation.took_s:
+            self._slow.ran(operation)
         error = operation.error
         if error is None and operation.on_commit is not None:
             try:

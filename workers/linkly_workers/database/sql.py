@@ -83,6 +83,8 @@ def check_parameters(given: Parameters) -> list[Any]:
     Raises:
         InvalidParam: They are no list, or a blob is not base64.
     """
+    if type(given) is list and _PLAIN.issuperset(map(type, given)):
+        return given
     values: Any = given
     if isinstance(given, str):
         try:
@@ -91,10 +93,7 @@ def check_parameters(given: Parameters) -> list[Any]:
             raise InvalidParam(f"params: expected a list, got text that is no JSON: {error}") from error
     if not isinstance(values, list):
         raise InvalidParam("params: expected a list")
-    for value in values:
-        if type(value) not in _PLAIN:
-            return [_parameter(index, each) for index, each in enumerate(values)]
-    return values
+    return [_parameter(index, each) for index, each in enumerate(values)]
 
 
 def check_statements(given: list[Statement | str] | str) -> list[tuple[str, list[Any]]]:
