@@ -168,6 +168,7 @@ class Linkly:
         self.http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.http_port}", timeout=WAIT_S)
         self.engine: Program | None = None
         self.programs: list[Program] = []
+        self.environment: dict[str, str] = {}
         self._stack = stack
 
     def write_config(self) -> None:
@@ -183,7 +184,9 @@ class Linkly:
     async def start(self) -> None:
         """Start the engine and wait until it takes connections."""
         words = [sys.executable, "-m", "linkly_engine"]
-        self.engine = await self._stack.enter_async_context(running(words, cwd=self.folder))
+        self.engine = await self._stack.enter_async_context(
+            running(words, cwd=self.folder, env={**os.environ, **self.environment})
+        )
         async with asyncio.timeout(WAIT_S), Client(self.url, name="is-it-up"):
             pass
 
@@ -204,7 +207,7 @@ class Linkly:
         output, errors = await self.run("trigger", *words, "--port", str(self.worker_port), code=code)
         return errors if code else output
 
-    async def run(self, *words: str, code: int = 0) -> tuple[str, str]:
+    async def run(self, *words: str, code: int = 0, time_out: float = WAIT_S) -> tuple[str, str]:
         """Run `linkly` in the project folder; return what it printed on stdout and stderr."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "linkly_engine", *words),
@@ -213,7 +216,7 @@ class Linkly:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(time_out):
             output, errors = await process.communicate()
         assert process.returncode == code, f"linkly {' '.join(words)}: {output.decode()}{errors.decode()}"
         return output.decode(), errors.decode()
