@@ -1,7 +1,7 @@
 """`linkly trigger FUNCTION key=value ...`: call one function, print what it answers.
 
 Results go to stdout, everything else to stderr. Imports the interpreter's C modules only: its cold start is
-measured in tests/bench/bench_cli_start.py.
+measured in tests/bench/bench_start.py.
 """
 
 from __future__ import annotations

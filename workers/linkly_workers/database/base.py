@@ -68,8 +68,8 @@ class DatabaseBase(Worker):
         self._events = RowChangedEvents(self._databases.__contains__)
         # What a request without `db` means: the only database, or the one called primary.
         default = next(iter(self._databases)) if len(self._databases) == 1 else "primary"
-        self._by_request: dict[str | None, SqliteDatabase | None] = {**self._databases}
-        self._by_request[None] = self._databases.get(default)
+        self._by_request: dict[str | None, SqliteDatabase | None] = {None: self._databases.get(default)}
+        self._by_request.update(self._databases.items())
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
