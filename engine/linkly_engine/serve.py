@@ -12,17 +12,14 @@ import gc
 import logging
 import os
 import signal
-import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from linkly.errors import LinklyError
 from linkly.worker import Worker
 from linkly_engine.config import Config
 from linkly_engine.config_watch import watch_file
 from linkly_engine.engine import Engine
 from linkly_engine.project import Project
-from linkly_engine.server import WorkerServer
 
 log = logging.getLogger("linkly.engine")
 
@@ -33,7 +30,7 @@ def run(
     config: Config,
     workers: list[Worker],
     *,
-    on_ready: Callable[[Engine, list[WorkerServer]], None] | None = None,
+    on_ready: Callable[[Project], None] | None = None,
 ) -> int:
     """Serve until a signal comes; return the exit code.
 
@@ -41,12 +38,11 @@ def run(
         config: The project.
         workers: Its in-process workers, checked, not started.
         on_ready: Called when everything is up, for the text a person sees.
+
+    Raises:
+        LinklyError: Something could not start; what did has ended.
     """
-    try:
-        return _run(_serve(config, workers, on_ready))
-    except LinklyError as error:
-        print(f"Error: {error.message}", file=sys.stderr)
-        return 1
+    return _run(_serve(config, workers, on_ready))
 
 
 def _run(main: Coroutine[Any, Any, int]) -> int:
@@ -64,7 +60,7 @@ def _run(main: Coroutine[Any, Any, int]) -> int:
 async def _serve(
     config: Config,
     workers: list[Worker],
-    on_ready: Callable[[Engine, list[WorkerServer]], None] | None,
+    on_ready: Callable[[Project], None] | None,
 ) -> int:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -72,6 +68,7 @@ async def _serve(
     def on_signal() -> None:
         if stopping.is_set():
             log.warning("second signal: ending at once")
+            logging.shutdown()
             os._exit(130)
         stopping.set()
 
@@ -95,7 +92,7 @@ async def _serve(
             gc.freeze()
             loop.add_signal_handler(signal.SIGHUP, on_hangup)
             if on_ready is not None:
-                on_ready(engine, project.servers)
+                on_ready(project)
             watching = loop.create_task(watch_file(project.path, project.reload), name="config.yaml")
             await stopping.wait()
             log.info("stopping: calls in flight have %g s to finish", GRACE_S)

@@ -1,17 +1,21 @@
-"""`linkly`: run the engine with the workers of config.yaml."""
+"""`linkly`: run the engine with the workers of config.yaml, and show what it and its workers say."""
 
 from __future__ import annotations
 
-import logging
 import sys
 from pathlib import Path
 
-from linkly.errors import ConfigError
+import msgspec
+
+from linkly.errors import LinklyError
 from linkly_engine import __version__
+from linkly_engine.cli.output import LogFormat, Output, listen
 from linkly_engine.cli.welcome import welcome
 from linkly_engine.config import load
 from linkly_engine.loader import load_workers
+from linkly_engine.project import Project
 from linkly_engine.serve import run
+from linkly_engine.telemetry.capture import Capture
 
 USAGE = """\
 linkly: a function bus. Workers register functions, anybody triggers them, the engine routes the call.
@@ -22,57 +26,108 @@ Usage:
   linkly trigger FUNCTION [key=value ...] call a function of a running engine
   linkly trigger FUNCTION --help          what it wants and answers
 
+Projects:
+  linkly project init [NAME]              make a folder with a config.yaml
+  linkly worker add|remove|init ...       edit its workers; init writes a new one in Python or TypeScript
+  linkly worker list|status|logs ...      look at them
+  linkly worker start|stop|restart NAME   of a running engine
+  linkly check [-c FILE]                  tell whether config.yaml can be used
+  linkly functions, linkly workers        what a running engine has
+  linkly completion bash|zsh|fish         completion for your shell
+                                          (`linkly worker --help` and so on say more)
+
 Options:
-  -c, --config FILE   the project to run
-  -v, --version       print the version
-  --verbose           log every call that fails and every connection
-  -h, --help          this text
+  -c, --config FILE        the project to run
+  --log-format text|json   lines for people (default), or one JSON object a line
+  --verbose                also log what is of interest only when looking for a fault
+  -v, --version            print the version
+  -h, --help               this text
 
 Example:
   linkly -c config.yaml &
   linkly trigger link::create url=https://example.com code=demo"""
 
 
+class Options(msgspec.Struct):
+    """A parsed command line.
+
+    Attributes:
+        config: The file; `None`: config.yaml here, else the embedded defaults.
+        log_format: How the engine writes to stderr.
+        verbose: Also DEBUG.
+        answer: Print this and do nothing else.
+    """
+
+    config: Path | None = None
+    log_format: LogFormat = "text"
+    verbose: bool = False
+    answer: str | None = None
+
+
+class UsageError(Exception):
+    """The command line is wrong."""
+
+
 def serve(words: list[str]) -> int:
     """Run the command; return its exit code."""
-    path: Path | None = None
-    verbose = False
+    try:
+        options = parse(words)
+    except UsageError as error:
+        print(f"Error: {error}\n\n{USAGE}", file=sys.stderr)
+        return 2
+    if options.answer is not None:
+        print(options.answer)
+        return 0
+    output, capture = Output(options.log_format), Capture()
+    listen(output, capture, verbose=options.verbose)
+
+    def on_ready(project: Project) -> None:
+        capture.bind(project.engine.telemetry)
+        welcome(project, output)
+
+    try:
+        config = load(options.config)
+        workers = load_workers(config)
+        for note in config.notes:
+            output.note(note)
+        return run(config, workers, on_ready=on_ready)
+    except LinklyError as error:
+        output.fail(error.message)
+        return 1
+    finally:
+        capture.unbind()
+        output.close()
+
+
+def parse(words: list[str]) -> Options:
+    """Read a command line.
+
+    Raises:
+        UsageError: With the text for the user.
+    """
+    options = Options()
     rest = list(words)
     while rest:
         word = rest.pop(0)
         name, found, attached = word.partition("=")
         if word in ("-h", "--help"):
-            print(USAGE)
-            return 0
+            options.answer = USAGE
+            return options
         if word in ("-v", "--version"):
-            print(__version__)
-            return 0
+            options.answer = __version__
+            return options
         if word == "--verbose":
-            verbose = True
-        elif name in ("-c", "--config"):
+            options.verbose = True
+        elif name in ("-c", "--config", "--log-format"):
             if not found and not rest:
-                return _usage(f"{name} needs a file name")
-            path = Path(attached if found else rest.pop(0))
+                raise UsageError(f"{name} needs {'text or json' if name == '--log-format' else 'a file name'}")
+            value = attached if found else rest.pop(0)
+            if name != "--log-format":
+                options.config = Path(value)
+            elif value == "text" or value == "json":
+                options.log_format = value
+            else:
+                raise UsageError(f"--log-format: expected text or json, got `{value}`")
         else:
-            return _usage(f"unknown argument `{word}`")
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)-7s %(name)s  %(message)s",
-        datefmt="%H:%M:%S",
-        stream=sys.stderr,
-    )
-    logging.getLogger("picows").setLevel(logging.WARNING)
-    try:
-        config = load(path)
-        workers = load_workers(config)
-    except ConfigError as error:
-        print(f"Error: {error.message}", file=sys.stderr)
-        return 1
-    for note in config.notes:
-        print(f"note: {note}", file=sys.stderr)
-    return run(config, workers, on_ready=welcome)
-
-
-def _usage(text: str) -> int:
-    print(f"Error: {text}\n\n{USAGE}", file=sys.stderr)
-    return 2
+            raise UsageError(f"unknown argument `{word}`")
+    return options

@@ -1,39 +1,169 @@
-"""What a person sees when the engine is up: workers, functions, addresses and what to try next."""
+"""What a person sees when the engine is up: workers, functions, addresses and what to try next.
+
+In JSON output the same facts are one event. Workers that connect later are lines of their own in the log.
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import textwrap
+from typing import Any
+
+import msgspec
 
 from linkly_engine import __version__
+from linkly_engine.cli.output import BOLD, DIM, RESET, Output
 from linkly_engine.engine import Engine
-from linkly_engine.server import WorkerServer
+from linkly_engine.member import Member
+from linkly_engine.project import Project
+from linkly_engine.telemetry.text import one_line
 
-INDENT = " " * 15
+NAME_WIDTH = 12
+LABEL_WIDTH = 20
+DEFAULT_WIDTH = 100
 NO_BREAK = "\0"
 
+SUGGESTIONS = (
+    ("link::create", "linkly trigger link::create url=https://example.com code=demo"),
+    ("state::set", "linkly trigger state::set scope=greetings key=hello value=world"),
+    ("", "linkly trigger engine::functions::list"),
+)
+"""The first whose function is there is what to try."""
 
-def welcome(engine: Engine, servers: list[WorkerServer]) -> None:
-    """Print it to stderr: stdout belongs to results."""
-    width = shutil.get_terminal_size((100, 24)).columns
-    lines = [f"linkly {__version__} is up", ""]
-    addresses = [("workers connect to", server.url) for server in servers]
+
+class WorkerShown(msgspec.Struct, kw_only=True):
+    """One worker of the project.
+
+    Attributes:
+        name: Its name in config.yaml.
+        status: running, starting, installing, failed, ...
+        functions: Ids, sorted.
+        trigger_types: Ids, sorted.
+        path: Folder of a program in a process of its own.
+        reason: Why it does not run.
+    """
+
+    name: str
+    status: str
+    functions: list[str] = []
+    trigger_types: list[str] = []
+    path: str | None = None
+    reason: str | None = None
+
+
+class Shown(msgspec.Struct, kw_only=True):
+    """Everything the welcome says.
+
+    Attributes:
+        workers: In the order of config.yaml.
+        addresses: What it is for, and where.
+        suggestion: A command to try.
+    """
+
+    workers: list[WorkerShown]
+    addresses: list[tuple[str, str]]
+    suggestion: str
+
+
+def welcome(project: Project, output: Output) -> None:
+    """Say it on stderr: stdout belongs to results."""
+    shown = collect(project)
+    data: dict[str, Any] = {
+        "version": __version__,
+        "config": str(project.config.file) if project.config.file is not None else None,
+        "workers": [msgspec.to_builtins(worker) for worker in shown.workers],
+        "addresses": [{"what": label, "url": url} for label, url in shown.addresses],
+        "try": shown.suggestion,
+    }
+    output.say(as_text(shown, width=_width(), colour=output.colour), message=f"linkly {__version__} is up", data=data)
+
+
+def collect(project: Project) -> Shown:
+    """Gather what runs now."""
+    engine = project.engine
+    addresses = [("workers connect to", server.url) for server in project.servers]
     for worker in engine.running:
-        ids = sorted(
-            {record.id for record in engine.registry if record.owner.name == worker.name and not record.internal}
-        )
-        ids += sorted(f"trigger type {kind.id}" for kind in engine.triggers.types if kind.owner.name == worker.name)
-        # A line of the terminal breaks between two ids, never inside one.
-        lines += textwrap.wrap(
-            f"  {worker.name:<12} {', '.join(id_.replace(' ', NO_BREAK) for id_ in ids)}",
-            width,
-            subsequent_indent=INDENT,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
         addresses += [(f"{label} at", address) for label, address in worker.addresses().items()]
+    suggestion = next(
+        command for function_id, command in SUGGESTIONS if not function_id or _is_there(engine, function_id)
+    )
+    return Shown(
+        workers=[_shown(engine, member) for member in project.members], addresses=addresses, suggestion=suggestion
+    )
+
+
+def as_text(shown: Shown, *, width: int, colour: bool) -> str:
+    """Return the welcome as it is printed.
+
+    Args:
+        shown: What to say.
+        width: Columns of the terminal.
+        colour: Whether to colour.
+    """
+
+    def paint(text: str, code: str) -> str:
+        return f"{code}{text}{RESET}" if colour else text
+
+    lines = ["", paint(f"linkly {__version__} is up", BOLD), ""]
+    for worker in shown.workers:
+        name = f"{one_line(worker.name):<{NAME_WIDTH}}"
+        first, *rest = _wrapped(f"  {name} {_what(worker)}", width)
+        lines.append(first.replace(name, paint(name, "\x1b[36m"), 1))
+        lines += rest
+    if not shown.workers:
+        lines.append("  no workers yet: `linkly worker add state` adds one")
     lines.append("")
-    lines += [f"  {label:<20} {address}" for label, address in addresses]
-    lines += ["", "  try: linkly trigger engine::functions::list", "  stop: Ctrl-C", ""]
-    print("\n".join(lines).replace(NO_BREAK, " "), file=sys.stderr, flush=True)
+    lines += [f"  {paint(f'{label:<{LABEL_WIDTH}}', DIM)} {paint(url, BOLD)}" for label, url in shown.addresses]
+    lines += ["", f"  try: {paint(shown.suggestion, BOLD)}", "  stop: Ctrl-C", ""]
+    return "\n".join(lines).replace(NO_BREAK, " ")
+
+
+def _what(worker: WorkerShown) -> str:
+    """Say what a worker serves, or how it is while it serves nothing."""
+    ids = [*worker.functions, *(f"trigger type {each}" for each in worker.trigger_types)]
+    # A line of the terminal breaks between two ids, never inside one.
+    text = ", ".join(one_line(each).replace(" ", NO_BREAK) for each in ids)
+    if worker.status == "running" and worker.path is None:
+        return text or "running, serves no function"
+    state = f"{worker.status}, in {worker.path}" if worker.path is not None else worker.status
+    if worker.reason:
+        state += f": {one_line(worker.reason)}"
+    return f"({state}) {text}".rstrip()
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(
+        text,
+        width,
+        subsequent_indent=" " * (NAME_WIDTH + 3),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _shown(engine: Engine, member: Member) -> WorkerShown:
+    name = member.worker.name if member.worker is not None else member.name
+    return WorkerShown(
+        name=member.name or name,
+        status=member.state,
+        functions=sorted(record.id for record in engine.registry if record.owner.name == name and not record.internal),
+        trigger_types=sorted(kind.id for kind in engine.triggers.types if kind.owner.name == name),
+        path=str(member.entry.folder) if member.entry.folder is not None else None,
+        reason=member.reason,
+    )
+
+
+def _is_there(engine: Engine, function_id: str) -> bool:
+    return engine.registry.find("default", function_id) is not None
+
+
+def _width() -> int:
+    """Return the columns of the terminal behind stderr; COLUMNS comes first, as everywhere."""
+    if os.environ.get("COLUMNS", "").isdecimal():
+        return shutil.get_terminal_size().columns
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or DEFAULT_WIDTH
+    except OSError:
+        return DEFAULT_WIDTH
