@@ -1,6 +1,7 @@
 """Workers stopped and started by name, worker ports that move, and which entry continues which."""
 
 import asyncio
+import random
 
 import pytest
 
@@ -197,3 +198,35 @@ def test_an_entry_continues_the_equal_one_then_the_one_of_its_name():
 
 def test_the_embedded_defaults_continue_themselves():
     assert continues(parse(EMBEDDED, "f", {}).workers, parse(EMBEDDED, "f", {}).workers) == [0, 1, 2, 3]
+
+
+async def test_after_any_sequence_of_changes_what_runs_is_what_the_file_says(live):
+    order = random.Random(7)
+    pool = {
+        "state": [STATE, "  - name: state\n    config: {triggers_enabled: false}\n"],
+        "http": [
+            "  - name: http\n    config: {port: 0}\n",
+            "  - name: http\n    config: {port: 0, default_timeout: 9}\n",
+        ],
+        "probe": [PROBE, PROBE.replace("old", "new"), PROBE.replace("old", "new, fail_ready: true")],
+    }
+    async with live("") as run:
+        chosen: dict[str, str] = {}
+        for _ in range(40):
+            before = {name: (text, run.worker(name)) for name, text in chosen.items()}
+            names = order.sample(sorted(pool), order.randint(0, 3))
+            chosen = {name: order.choice(pool[name]) for name in names}
+            applied = await run.change("".join(chosen.values()) + f"# {order.random()}\n")
+            rows = await run.rows()
+            assert list(rows) == names
+            fails = "fail_ready" in chosen.get("probe", "")
+            assert len(applied.problems) == fails
+            for name in names:
+                was, worker = before.get(name, (None, None))
+                if was == chosen[name] and not (fails and name == "probe"):
+                    assert run.worker(name) is worker
+                assert rows[name]["running"] or fails
+            running = [worker.name for worker in run.engine.running]
+            assert running == [name for name in names if rows[name]["running"]]
+            listed = await run.bus.trigger("engine::functions::list", {"worker": "probe"})
+            assert len(listed["functions"]) == 2 * ("probe" in running)
