@@ -7,7 +7,6 @@ callback, with no task and no future of the engine's in between (measured: 6-8 u
 
 from __future__ import annotations
 
-import logging
 import secrets
 from collections.abc import Callable
 from functools import partial
@@ -46,12 +45,11 @@ from linkly_engine.core.workers import WorkerRecord
 from linkly_engine.enqueue import enqueue
 from linkly_engine.provider import RemoteProvider, plain
 from linkly_engine.remote_function import RemoteFunction, with_caller
+from linkly_engine.telemetry import events
 from linkly_engine.trace import valid_traceparent, with_function_id
 
 if TYPE_CHECKING:
     from linkly_engine.engine import Engine
-
-log = logging.getLogger("linkly.engine")
 
 OLD_PYTHON_LIMIT_BYTES = 1024 * 1024
 """Python clients that do not declare `large-messages.v1` close with 1009 above this (protocol.md 1.7)."""
@@ -111,6 +109,7 @@ class Peer:
         waiting, self._waiting = self._waiting, []
         for message in waiting:
             self._register(message)
+        events.worker_registered(self.record)
         calls, self._waiting_calls = self._waiting_calls, []
         for call in calls:
             call()
@@ -173,7 +172,7 @@ class Peer:
         self.engine.forget(self.record)
         for call in calls:
             call()
-        log.info("Worker disconnected: %s (%s)", self.record.name or self.record.id, reason)
+        events.worker_gone(self.record, reason)
         self.engine.workers_changed("worker_disconnected", self.record.id)
 
     def _reattach(self, message: Reattach) -> None:
@@ -222,7 +221,7 @@ class Peer:
         try:
             self.engine.registry.add(record)
         except FunctionConflict as error:
-            log.warning("worker %s: %s", self.record.name or self.record.id, error.message)
+            events.function_refused(self.record, error)
             self.connection.send(
                 RegistrationRejected(
                     code=error.code,
@@ -232,7 +231,7 @@ class Peer:
                 )
             )
         else:
-            log.info("[REGISTERED] Function %s", record.id)
+            events.function_registered(self.record, record.id)
 
     def _register_trigger(self, message: RegisterTrigger) -> None:
         binding = BindingRecord(
@@ -252,6 +251,7 @@ class Peer:
             self.tell_refusal(binding, error_body(error))
             return
         self.engine.bind(binding)
+        events.trigger_registered(self.record, binding)
 
     def _provider_answered(self, message: TriggerRegistrationResult) -> None:
         if is_absent(message.error):
@@ -326,7 +326,7 @@ class Peer:
         if not target.session.native:
             invocation.payload = with_caller(message.data, self.record.id)
         if invocation_id is None:
-            done: Callable[[Json, Json], None] = partial(_log_failure, message.function_id)
+            done: Callable[[Json, Json], None] = partial(events.unattended_failed, message.function_id)
         else:
             done = partial(self._answered, message, invocation_id)
         try:
@@ -349,7 +349,7 @@ class Peer:
 
     def _failed(self, message: InvokeFunction, invocation_id: str | None, error: LinklyError) -> None:
         if invocation_id is None:
-            _log_failure(message.function_id, ABSENT, error_body(error))
+            events.unattended_failed(message.function_id, ABSENT, error_body(error))
         else:
             self._answered(message, invocation_id, ABSENT, error_body(error))
 
@@ -383,11 +383,6 @@ _REGISTRATIONS = (
     RegisterTrigger,
     UnregisterTrigger,
 )
-
-
-def _log_failure(function_id: str, result: Json, error: Json) -> None:
-    if not is_absent(error):
-        log.warning("`%s`, called without waiting, failed: %s", function_id, bytes(error).decode("utf-8", "replace"))
 
 
 def _nothing() -> None:
