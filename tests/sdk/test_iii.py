@@ -1,10 +1,14 @@
 """`linkly.iii`: a program written for iii's Python SDK."""
 
 import asyncio
+import logging
 import threading
 
 import pytest
 
+from linkly import Client, Function, trigger
+from linkly.bus import Invocation
+from linkly.context import current_invocation
 from linkly.iii import InitOptions, InvocationError, Logger, TriggerAction, register_worker
 from linkly_engine.engine import Engine
 from linkly_engine.server import WorkerServer
@@ -171,3 +175,44 @@ def test_log_lines_carry_their_data(caplog):
     logger.error("e")
     logger.debug("d")
     assert [record.message for record in caplog.records] == ['order {"id":1}', "w", "e", "d"]
+
+
+async def test_log_lines_of_a_handler_reach_the_engine_with_data_service_and_the_trace_of_the_call(url):
+    trace, span = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    logged = asyncio.Event()
+
+    async def note(payload):
+        if payload["body"] == "order":
+            logged.set()
+
+    async with Client(url, name="reader") as reader:
+        reader.register_function(Function("reader::note", note))
+        reader.register_trigger("reader::note", trigger("log", {"level": "warn"}))
+        await reader.trigger("engine::functions::list")  # the engine has dealt with both
+
+        def program(worker):
+            worker.register_function("shop::buy", lambda data: Logger().warn("order", {"id": data["id"]}))
+            asyncio.run_coroutine_threadsafe(call(), loop).result(10)
+
+        async def call():
+            token = current_invocation.set(Invocation(function_id="test", traceparent=f"00-{trace}-{span}-01"))
+            await reader.trigger("shop::buy", {"id": 7})
+            current_invocation.reset(token)
+
+        loop = asyncio.get_running_loop()
+        await in_thread(url, program)
+        async with asyncio.timeout(10):
+            await logged.wait()
+        (line,) = (await reader.trigger("engine::logs::list", {"trace_id": trace}))["logs"]
+    assert (line["severity_text"], line["body"], line["attributes"]) == ("WARN", "order", {"id": 7})
+    assert (line["service_name"], line["trace_id"]) == ("written-for-iii", trace)
+
+
+def test_a_line_that_reaches_the_engine_is_not_printed_here_as_well(capsys, monkeypatch):
+    taken = []
+    monkeypatch.setattr("linkly.iii.logger.senders", [lambda level, line: not taken.append((level, line))])
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    Logger(service_name="shop", trace_id="t").error("no stock", {"left": object})
+    line = {"message": "no stock", "data": {"left": "<class 'object'>"}, "trace_id": "t", "span_id": None}
+    assert taken == [("error", {**line, "service_name": "shop"})]
+    assert capsys.readouterr().err == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import threading
@@ -18,12 +19,15 @@ from linkly.client import Client
 from linkly.dialer import WebSocketDialer
 from linkly.errors import LinklyError, Shutdown
 from linkly.function import Function
+from linkly.iii.logger import senders
 from linkly.iii.shapes import FunctionRef, InitOptions, InvocationError, TriggerConfig
 from linkly.trigger import Binding, TriggerDeclaration, TriggerType
 
 T = TypeVar("T")
 
 CONNECT_S = 30.0
+LINES_LIMIT = 1000
+"""Log lines that may wait for the engine; more are shown here only."""
 
 
 class IIIClient:
@@ -37,9 +41,12 @@ class IIIClient:
         self._finished: asyncio.Event
         self._types: dict[str, FunctionRef] = {}
         self._closed = False
+        self._lines: set[asyncio.Task[None]] = set()
+        self._line_places = threading.Semaphore(LINES_LIMIT)
         self._thread = threading.Thread(target=self._run, args=(address,), name="linkly worker", daemon=True)
         self._thread.start()
         self._ready.wait()
+        senders.append(self._send_line)
 
     def _run(self, address: str) -> None:
         async def main() -> None:
@@ -164,6 +171,29 @@ class IIIClient:
         """Make a channel, from any event loop."""
         return await self._elsewhere(self._client.create_channel(buffer_size))
 
+    # --- log lines -----------------------------------------------------------------------------------------
+
+    def _send_line(self, level: str, line: dict[str, Any]) -> bool:
+        """Send a line of a Logger to the engine, from any thread; answer whether it will be tried."""
+        if self._closed or not self._line_places.acquire(blocking=False):
+            return False
+        self._loop.call_soon_threadsafe(self._start_line, level, line)
+        return True
+
+    def _start_line(self, level: str, line: dict[str, Any]) -> None:
+        task = self._loop.create_task(self._log_line(level, line))
+        self._lines.add(task)
+        task.add_done_callback(self._line_done)
+
+    def _line_done(self, task: asyncio.Task[None]) -> None:
+        self._lines.discard(task)
+        self._line_places.release()
+
+    async def _log_line(self, level: str, line: dict[str, Any]) -> None:
+        # A line that cannot be sent is lost: saying so would be one more line.
+        with contextlib.suppress(LinklyError):
+            await self._client.trigger(f"engine::log::{level}", line, action=Void())
+
     # --- lifetime ------------------------------------------------------------------------------------------
 
     @property
@@ -196,6 +226,7 @@ class IIIClient:
         if self._closed:
             return
         self._closed = True
+        senders.remove(self._send_line)
         self._loop.call_soon_threadsafe(self._finished.set)
         self._thread.join()
 
