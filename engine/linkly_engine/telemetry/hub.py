@@ -45,6 +45,7 @@ class Telemetry:
         logs: The newest log records.
         gauges: The newest gauges of each worker.
         counts: What came in, by kind.
+        firings_dropped: How often a `log` trigger did not fire because too many firings were on their way.
         on_record: Told of every record that was kept; set by who provides the trigger type `log`.
     """
 
@@ -53,6 +54,7 @@ class Telemetry:
         self.logs = LogStore()
         self.gauges = WorkerGauges(is_here)
         self.counts = {kind: FrameCounts() for kind in (LOGS, METRICS, SPANS, "unknown")}
+        self.firings_dropped = 0
         self.on_record: Callable[[Entry], None] | None = None
 
     def ingest(self, frame: bytes, worker: Callable[[], str] | None = None) -> None:
@@ -96,6 +98,7 @@ class Telemetry:
             "log_records_kept": len(self.logs),
             "log_bytes_kept": self.logs.bytes,
             "log_records_displaced": self.logs.dropped,
+            "log_firings_dropped": self.firings_dropped,
             "workers_with_gauges": len(self.gauges),
         }
 

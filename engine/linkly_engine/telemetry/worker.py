@@ -85,7 +85,6 @@ class TelemetryWorker(Worker):
         self._bindings: dict[str, Binding] = {}
         self._deliveries = 0
         self._own_traces = secrets.token_hex(8)
-        self.dropped_deliveries = 0
 
     # --- the trigger type `log` ----------------------------------------------------------------------------
 
@@ -122,7 +121,7 @@ class TelemetryWorker(Worker):
                     self._deliveries += 1
                     self._spawn(self._deliver(binding, entry.text))
                 else:
-                    self.dropped_deliveries += 1
+                    self._telemetry.firings_dropped += 1
 
     async def _deliver(self, binding: Binding, text: bytes) -> None:
         trace = f"00-{self._own_traces}{secrets.token_hex(8)}-{secrets.token_hex(8)}-01"
