@@ -59,6 +59,7 @@ class Applied(msgspec.Struct):
         started: Names of workers.
         stopped: Names of workers.
         changed: Names of workers that were made anew.
+        addresses: Where these can be reached: `http at http://...`.
         listeners: Worker ports.
         problems: Sentences about what could not be done.
     """
@@ -66,6 +67,7 @@ class Applied(msgspec.Struct):
     started: list[str] = []
     stopped: list[str] = []
     changed: list[str] = []
+    addresses: list[str] = []
     listeners: ListenerChanges = msgspec.field(default_factory=ListenerChanges)
     problems: list[str] = []
 
@@ -77,7 +79,8 @@ class Applied(msgspec.Struct):
             ("workers connect to", self.listeners.opened),
             ("no longer to", self.listeners.closed),
         ]
-        return "; ".join(f"{what} {', '.join(names)}" for what, names in parts if names) or "nothing that runs changed"
+        said = [f"{what} {', '.join(names)}" for what, names in parts if names] + self.addresses
+        return "; ".join(said) or "nothing that runs changed"
 
 
 class Project:
@@ -193,7 +196,7 @@ class Project:
         applied = await self._apply(config, workers)
         for problem in applied.problems:
             log.error("%s", problem)
-        log.info("%s applied: %s", self.path.name, applied)
+        log.info("%s applied%s: %s", self.path.name, " as far as possible" if applied.problems else "", applied)
         return applied
 
     async def _apply(self, config: Config, workers: list[Worker]) -> Applied:
@@ -225,6 +228,12 @@ class Project:
             started=[member.name for member in changed if member not in running],
             stopped=stopped,
             changed=[member.name for member in changed if member in running],
+            addresses=[
+                f"{label} at {address}"
+                for member in changed
+                if member.worker is not None
+                for label, address in member.worker.addresses().items()
+            ],
             listeners=listeners,
             problems=[*listeners.problems, *switch.problems],
         )

@@ -34,6 +34,7 @@ async def test_a_changed_port_moves_the_gateway_and_nothing_else(live, free_port
         call = await in_flight(run)
         applied = await run.change(STATE + HTTP.replace("port: 0", f"port: {port}") + probe())
         assert (applied.changed, applied.started, applied.stopped, applied.problems) == (["http"], [], [], [])
+        assert str(applied) == f"changed http; http at http://127.0.0.1:{port}"
         assert [run.worker("state"), run.worker("probe")] == untouched
         assert await run.bus.trigger("state::get", {"scope": "s", "key": "k"}) == 1
         assert (await client.get(f"http://127.0.0.1:{port}/hello")).json() == "hello"
