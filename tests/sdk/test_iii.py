@@ -192,6 +192,7 @@ async def test_log_lines_of_a_handler_reach_the_engine_with_data_service_and_the
 
         def program(worker):
             worker.register_function("shop::buy", lambda data: Logger().warn("order", {"id": data["id"]}))
+            worker.trigger({"function_id": "engine::functions::list"})  # the engine knows it now, whoever asks
             asyncio.run_coroutine_threadsafe(call(), loop).result(10)
 
         async def call():
@@ -204,7 +205,7 @@ async def test_log_lines_of_a_handler_reach_the_engine_with_data_service_and_the
         async with asyncio.timeout(10):
             await logged.wait()
         (line,) = (await reader.trigger("engine::logs::list", {"trace_id": trace}))["logs"]
-    assert (line["severity_text"], line["body"], line["attributes"]) == ("WARN", "order", {"id": 7})
+    assert (line["severity_text"], line["body"], line["attributes"]) == ("WARN", "order", {"log.data": {"id": 7}})
     assert (line["service_name"], line["trace_id"]) == ("written-for-iii", trace)
 
 
@@ -213,6 +214,7 @@ def test_a_line_that_reaches_the_engine_is_not_printed_here_as_well(capsys, monk
     monkeypatch.setattr("linkly.iii.logger.senders", [lambda level, line: not taken.append((level, line))])
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     Logger(service_name="shop", trace_id="t").error("no stock", {"left": object})
-    line = {"message": "no stock", "data": {"left": "<class 'object'>"}, "trace_id": "t", "span_id": None}
+    data = {"log.data": {"left": "<class 'object'>"}}
+    line = {"message": "no stock", "data": data, "trace_id": "t", "span_id": None}
     assert taken == [("error", {**line, "service_name": "shop"})]
     assert capsys.readouterr().err == ""

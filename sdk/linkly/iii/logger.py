@@ -62,7 +62,9 @@ class Logger:
             data, written = _plain(data)
             text = f"{message} {written}"
         trace_id, span_id = self._trace if self._trace[0] is not None else _current_trace()
-        line = {"message": message, "data": data, "trace_id": trace_id, "span_id": span_id}
+        # Under `log.data`, where iii's Logger puts it: whoever reads the engine's log records finds them all alike.
+        kept = None if data is None else {"log.data": data}
+        line = {"message": message, "data": kept, "trace_id": trace_id, "span_id": span_id}
         if self._service_name is not None:
             line["service_name"] = self._service_name
         sent = bool(senders) and senders[-1](_LEVELS[level], line)

@@ -29,6 +29,12 @@ PYTHON_CLIENTS = ["0.16.1", "0.19.7", "0.22.1", "0.25.0"]
 NODE_CLIENT = "0.22.1"
 WAIT_S = 30.0
 
+IN_ITS_PLACE = (
+    "import runpy, sys, linkly.iii; sys.modules.update(iii=linkly.iii, iii_observability=linkly.iii);"
+    "sys.argv.pop(0); runpy.run_path(sys.argv[0], run_name='__main__')"
+)
+"""Runs a program written for iii's Python client on linkly's own package."""
+
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> tuple[str, dict[str, bool]]:
@@ -76,7 +82,7 @@ def _install(version: str) -> str | None:
 
 @pytest.fixture(scope="session")
 def command() -> Callable[..., list[str]]:
-    """Tell how to run a program with a client: `command("0.16.1" or "node", "client", argument ...)`."""
+    """Tell how to run a program with a client: `command("0.16.1", "node" or "linkly", "client", argument ...)`."""
     CLIENTS.mkdir(exist_ok=True)
     versions = [*PYTHON_CLIENTS, "node"]
     with (CLIENTS / ".lock").open("w") as lock, ThreadPoolExecutor(len(versions)) as pool:
@@ -84,6 +90,8 @@ def command() -> Callable[..., list[str]]:
         reasons = dict(zip(versions, pool.map(_install, versions), strict=True))
 
     def words(version: str, program: str, *arguments: str) -> list[str]:
+        if version == "linkly":
+            return [sys.executable, "-c", IN_ITS_PLACE, str(PROGRAMS / f"{program}.py"), *arguments]
         reason = reasons[version]
         if reason is not None:
             (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)

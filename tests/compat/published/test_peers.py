@@ -1,6 +1,7 @@
 """Node and four versions of the Python client on one engine: they call each other and outlive the engine's death.
 
-Each version runs two programs: `peer`, and `pair` with two clients that have no name.
+`ours` is the Python program on linkly's own package in iii's shape. Each version runs two programs: `peer`,
+and `pair` with two clients that have no name.
 """
 
 import json
@@ -9,7 +10,7 @@ import pytest
 
 from linkly import Client
 
-PEERS = {"py16": "0.16.1", "py19": "0.19.7", "py22": "0.22.1", "py25": "0.25.0", "node": "node"}
+PEERS = {"py16": "0.16.1", "py19": "0.19.7", "py22": "0.22.1", "py25": "0.25.0", "ours": "linkly", "node": "node"}
 PYTHONS = [name for name in PEERS if name != "node"]
 PAIRS = {name: (f"{name}_left", f"{name}_right") for name in PEERS}
 READY = [f"{id_}::ready" for id_ in (*PEERS, *sum(PAIRS.values(), ()))]
