@@ -66,16 +66,20 @@ class LineWriter:
         """Wait until everything is written; answer whether it was within the time."""
         end = time.monotonic() + timeout_s
         with self._changed:
-            while (self._lines or self._writing) and not self._broken:
+            while self._waits and not self._closed:
                 left = end - time.monotonic()
                 if left <= 0:
-                    return False
+                    break
                 self._changed.wait(left)
-        return True
+            return not self._waits
+
+    @property
+    def _waits(self) -> bool:
+        return (bool(self._lines) or self._writing) and not self._broken
 
     def close(self, timeout_s: float = FLUSH_S) -> None:
-        """Flush and end the thread; what the reader has not taken by then is lost."""
-        self.flush(timeout_s)
+        """Flush and end the thread; what the reader has not taken by then is lost. Harmless the second time."""
+        self.flush(timeout_s)  # at once the second time: stdlib's own clean-up comes as well
         with self._changed:
             self._closed = True
             thread = self._thread

@@ -62,7 +62,8 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, without the newline at its end; further lines of its message are indented."""
         line = line_of(record)
-        clock = time.strftime("%H:%M:%S", time.localtime(line.time)) + f".{int(line.time % 1 * 1000):03d}"
+        seconds, milliseconds = divmod(round(line.time * 1000), 1000)
+        clock = f"{time.strftime('%H:%M:%S', time.localtime(seconds))}.{milliseconds:03d}"
         worker = one_line(line.worker)
         message = visible(line.message)
         if line.trouble is not None:

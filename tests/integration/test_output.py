@@ -1,0 +1,180 @@
+"""What a real `linkly` process writes to stderr, for people and for programs."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+from contextlib import asynccontextmanager
+
+import pytest
+
+from linkly import Client, Function
+
+WAIT_S = 20
+CONFIG = """\
+workers:
+  - name: iii-worker-manager
+    config: {port: 0}
+  - name: state
+  - name: http
+    config: {port: 0}
+"""
+LINE = re.compile(r"\d\d:\d\d:\d\d\.\d{3} [A-Z]{4,5} +\S+ +\S")
+
+
+class Running:
+    """A `linkly` process and what it has written so far."""
+
+    def __init__(self, process):
+        self.process = process
+        self.lines = []
+
+    async def until(self, part):
+        """Return the next line that contains a text."""
+        async with asyncio.timeout(WAIT_S):
+            async for raw in self.process.stderr:
+                self.lines.append(raw.decode())
+                if part in self.lines[-1]:
+                    return self.lines[-1].rstrip("\n")
+        raise AssertionError(f"never said {part!r}:\n{''.join(self.lines)}")
+
+    async def end(self):
+        """Stop it; return its exit code and all it wrote."""
+        self.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(WAIT_S):
+            self.lines += (await self.process.stderr.read()).decode().splitlines(keepends=True)
+            return await self.process.wait(), self.lines
+
+
+@asynccontextmanager
+async def linkly(folder, *words, config=CONFIG, **environment):
+    """Run `linkly` in a folder until the block ends."""
+    (folder / "config.yaml").write_text(config)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "linkly_engine", *words),
+        cwd=folder,
+        stdin=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "COLUMNS": "80", "NO_COLOR": "", "FORCE_COLOR": "", **environment},
+    )
+    try:
+        yield Running(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+async def serve_and_log(url):
+    """Connect a worker that serves a function, and log a line under its name."""
+
+    async def hello():
+        """Say hello."""
+
+    async with Client(url, name="greeter") as client:
+        client.register_function(Function("greeter::hello", hello))
+        await client.trigger("engine::functions::list")
+        forged = "hello\n12:00:00.000 ERROR engine      all is lost"
+        await client.trigger(
+            "engine::log::warn", {"message": forged, "data": {"to": "the world"}, "trace_id": "ab" * 16}
+        )
+
+
+async def test_people_get_a_welcome_then_a_line_for_everything_that_happens(tmp_path):
+    async with linkly(tmp_path) as engine:
+        await engine.until("state::set")
+        url = (await engine.until("workers connect to")).split()[-1]
+        await engine.until("stop: Ctrl-C")
+        welcome = "".join(engine.lines)
+        await serve_and_log(url)
+        await engine.until("Worker disconnected")
+        code, lines = await engine.end()
+    after = "".join(lines)[len(welcome) :].splitlines()[1:]
+    assert code == 0
+    assert "http at              http://127.0.0.1:" in welcome
+    assert "\x1b" not in "".join(lines)
+    odd = [line for line in after if not LINE.match(line)]
+    assert odd == ["             | 12:00:00.000 ERROR engine      all is lost"]
+    said = [line[13:] for line in after]
+    assert "INFO  greeter     [REGISTERED] Function greeter::hello" in said
+    registered = next(line for line in said if "Worker registered" in line)
+    assert re.fullmatch(
+        r"INFO  greeter     Worker registered  name=greeter id=[0-9a-f-]{36} address=127.0.0.1 pid=\d+", registered
+    )
+    assert any(line.startswith("WARN  greeter     hello  to=") and line.endswith("trace=abababab") for line in said)
+    assert not any(line.startswith("ERROR") for line in said)
+    assert said[-1].startswith("INFO  engine      stopping")
+
+
+async def test_programs_get_one_json_object_a_line_the_welcome_included(tmp_path):
+    old_name = CONFIG.replace("- name: state", "- name: iii-state")
+    async with linkly(tmp_path, "--log-format", "json", config=old_name) as engine:
+        welcome = json.loads(await engine.until("is up"))
+        url = next(row["url"] for row in welcome["data"]["addresses"] if row["what"] == "workers connect to")
+        await serve_and_log(url)
+        async with Client(url, name="reader") as reader:
+            kept = (await reader.trigger("engine::logs::list"))["logs"]
+        code, lines = await engine.end()
+    events = [json.loads(line) for line in lines]
+    assert code == 0
+    assert {"timestamp", "level", "worker", "message", "data", "trace_id", "span_id"} <= set.intersection(
+        *(set(event) for event in events)
+    )
+    assert "old name" in events[0]["message"]
+    state = next(row for row in welcome["data"]["workers"] if row["name"] == "state")
+    assert (state["status"], "state::get" in state["functions"]) == ("running", True)
+    line = next(event for event in events if event["level"] == "WARN")
+    assert (line["worker"], line["data"], line["trace_id"]) == ("greeter", {"to": "the world"}, "ab" * 16)
+    assert line["message"] == "hello\n12:00:00.000 ERROR engine      all is lost"
+    bodies = [(row["service_name"], row["body"]) for row in kept]
+    assert ("linkly", "[REGISTERED] Function greeter::hello") in bodies
+    assert ("greeter", line["message"]) in bodies
+    assert len([body for _, body in bodies if body == line["message"]]) == 1
+
+
+async def test_colours_are_there_when_they_are_forced_and_wrap_nothing_else(tmp_path):
+    async with linkly(tmp_path, FORCE_COLOR="1") as engine:
+        await engine.until("stop: Ctrl-C")
+        _, lines = await engine.end()
+    assert any("\x1b[32mINFO \x1b[0m" in line for line in lines)
+    assert all(len(re.sub(r"\x1b\[[0-9;]*m", "", line)) <= 81 for line in lines[:-1])
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+async def test_why_it_did_not_start_is_one_sentence_in_the_format_asked_for(tmp_path, log_format):
+    async with linkly(tmp_path, f"--log-format={log_format}", config="workers:\n  - name: stat\n") as engine:
+        async with asyncio.timeout(WAIT_S):
+            text = (await engine.process.stderr.read()).decode()
+            assert await engine.process.wait() == 1
+    if log_format == "json":
+        event = json.loads(text)
+        assert event["level"] == "ERROR"
+        text = f"Error: {event['message']}\n"
+    assert text.startswith("Error: config.yaml:2: $.workers[0].name: there is no worker `stat`; did you mean `state`?")
+    assert text.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["--log-format", "xml"], ["--log-format"], ["--colour"]])
+async def test_wrong_words_are_refused_with_the_usage(tmp_path, words):
+    async with linkly(tmp_path, *words) as engine:
+        async with asyncio.timeout(WAIT_S):
+            text = (await engine.process.stderr.read()).decode()
+            assert await engine.process.wait() == 2
+    assert text.startswith("Error: ")
+    assert words[0] in text.splitlines()[0]
+    assert "Example:" in text
+
+
+async def test_an_output_that_nobody_reads_stops_neither_calls_nor_the_end(tmp_path):
+    async with linkly(tmp_path) as engine:
+        url = (await engine.until("workers connect to")).split()[-1]
+        async with asyncio.timeout(WAIT_S), Client(url, name="talker") as client:
+            for _ in range(400):  # 800 kB: more than a pipe and the reader's buffer hold
+                await client.trigger("engine::log::info", {"message": "x" * 2000})
+            assert (await client.trigger("engine::logs::list", {"limit": 1}))["total"] >= 400
+        engine.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(WAIT_S):
+            assert await engine.process.wait() == 0
+        await engine.process.stderr.read()
