@@ -124,8 +124,8 @@ def parse(words: list[str]) -> Options:
             value = attached if found else rest.pop(0)
             if name != "--log-format":
                 options.config = Path(value)
-            elif value == "text" or value == "json":
-                options.log_format = value
+            elif value in ("text", "json"):
+                options.log_format = "json" if value == "json" else "text"
             else:
                 raise UsageError(f"--log-format: expected text or json, got `{value}`")
         else:
