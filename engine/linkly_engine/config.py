@@ -116,7 +116,10 @@ def load(path: Path | None, environment: Mapping[str, str] | None = None) -> Con
     try:
         text = path.read_text("utf-8")
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise ConfigError(
+            f"{path}: cannot be read: {error.strerror or error}; give another file with `-c`, or make a project "
+            "with `linkly project init`"
+        ) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8 text: {error}") from error
     config = parse(text, str(path), environment)
