@@ -132,8 +132,7 @@ async def everything_works(under_test: Project, process: asyncio.subprocess.Proc
     assert answer.json() == {"name": "anna", "query": {"x": "1"}}
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-async def test_c89_a_published_client_works_and_comes_back_after_an_engine_restart(version, command):
+async def works_and_comes_back(version, command):
     async with project() as first:
         port, url = first.server.port, first.server.url
         async with running_client(command(version, "client"), url) as process:
@@ -144,6 +143,19 @@ async def test_c89_a_published_client_works_and_comes_back_after_an_engine_resta
             async with project(port) as second:
                 await second.until_ready()
                 await everything_works(second, process)
+
+
+@pytest.fixture(scope="module")
+async def runs(command):
+    """All versions at the same time: most of it is waiting until a client tries to connect again."""
+    tasks = {version: asyncio.ensure_future(works_and_comes_back(version, command)) for version in VERSIONS}
+    yield tasks
+    await asyncio.gather(*tasks.values(), return_exceptions=True)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_c89_a_published_client_works_and_comes_back_after_an_engine_restart(version, runs):
+    await runs[version]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
