@@ -1,25 +1,32 @@
 """Editing config.yaml as text: whatever the user wrote beside the one entry stays, byte by byte."""
 
-import os
-import stat
-import threading
-
-import pytest
-import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from linkly.errors import ConfigError
-from linkly_engine.config_edit.edit import add_entry, remove_entry, replace_entry, replace_value
-from linkly_engine.config_edit.file import change, open_layout
+from linkly_engine.config_edit.edit import add_entry, remove_entry, replace_entry
 from linkly_engine.config_edit.layout import read
 
 NEW = {"name": "added", "config": {"a": {"b": 1, "c": "x: y # z"}, "list": [1, {"d": None}]}}
 
 comments = st.sampled_from(["# plain", "#", "# - name: off", "# workers:", "# {a: [1, 2}, 'x", "# ünï ${NOT_SET:x}"])
 scalars = st.sampled_from(
-    ["1", "'quoted # not a comment'", '"d\\"q: {x}"', "plain text", "${PORT:3111}", "${HOST:127.0.0.1}", "[1, 2]"]
-    + ["{x: 1, 'y': [a, b]}", "~", "", "&here{n} 5", "2020-01-01", ".nan", "a\n{i}  continued", '"two\n{i}  lines"']
+    [
+        "1",
+        "'quoted # not a comment'",
+        '"d\\"q: {x}"',
+        "plain text",
+        "${PORT:3111}",
+        "${HOST:127.0.0.1}",
+        "[1, 2]",
+        "{x: 1, 'y': [a, b]}",
+        "~",
+        "",
+        "&here{n} 5",
+        "2020-01-01",
+        ".nan",
+        "a\n{i}  continued",
+        '"two\n{i}  lines"',
+    ]
 )
 texts = st.sampled_from(
     ["|\n{i}text\n\n{i}- name: no\n", ">-\n{i}folded\n{i}text\n", "|2-\n{i}  deeper\n", "|+\n{i}keep\n\n"]

@@ -83,7 +83,7 @@ def describe(function_id: str, detail: dict[str, Any]) -> str:
     required = schema.get("required", []) if isinstance(schema, dict) else []
     lines = [f"linkly trigger {function_id}", ""]
     if detail.get("description"):
-        lines += [_clean(str(detail["description"])), ""]
+        lines += [clean(str(detail["description"])), ""]
     lines += ["Usage:", f"  linkly trigger {function_id} [key=value ...] [--json '<obj>']", "", "Parameters:"]
     if schema is None:
         lines.append("  (no request schema published)")
@@ -94,11 +94,11 @@ def describe(function_id: str, detail: dict[str, Any]) -> str:
             [("name", "type", "required", "default", "description")]
             + [
                 (
-                    _clean(name),
+                    clean(name),
                     _kind(part, schema),
                     "yes" if name in required else "no",
                     dumps(part["default"]) if isinstance(part, dict) and "default" in part else "",
-                    _clean(str(part.get("description", ""))) if isinstance(part, dict) else "",
+                    clean(str(part.get("description", ""))) if isinstance(part, dict) else "",
                 )
                 for name, part in sorted(properties.items())
             ]
@@ -108,7 +108,7 @@ def describe(function_id: str, detail: dict[str, Any]) -> str:
     triggers = detail.get("registered_triggers") or []
     if triggers:
         lines += ["", "Runs also on:"]
-        lines += [f"  {_clean(str(row.get('trigger_type')))} {dumps(row.get('config'))}" for row in triggers]
+        lines += [f"  {clean(str(row.get('trigger_type')))} {dumps(row.get('config'))}" for row in triggers]
     return "\n".join([*lines, "", OPTIONS])
 
 
@@ -161,15 +161,15 @@ def _result(schema: Any) -> list[str]:
         return [_kind(schema, schema)]
     rows = [
         (
-            _clean(str(name)),
+            clean(str(name)),
             _kind(part, schema),
-            _clean(str(part.get("description", ""))) if isinstance(part, dict) else "",
+            clean(str(part.get("description", ""))) if isinstance(part, dict) else "",
         )
         for name, part in properties.items()
     ]
     return [line[2:] for line in _table(rows)]
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Strip control and bidirectional characters: the text comes from workers."""
     return "".join(letter for letter in text if unicodedata.category(letter) not in ("Cc", "Cf"))

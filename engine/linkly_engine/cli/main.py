@@ -2,6 +2,9 @@
 
 import sys
 
+COMMANDS = ("project", "worker", "functions", "workers", "check", "completion")
+"""Answered by `linkly_engine.cli.commands`; everything else but `trigger` runs the engine."""
+
 
 def main(arguments: "list[str] | None" = None) -> int:
     """Run the `linkly` command; return its exit code (0 fine, 1 failed, 2 wrong usage)."""
@@ -11,6 +14,14 @@ def main(arguments: "list[str] | None" = None) -> int:
             from linkly_engine.cli.trigger import trigger
 
             return trigger(words[1:])
+        if words and words[0] == "__complete":
+            from linkly_engine.cli.completion import complete
+
+            return complete(words[1:])
+        if _is_command(words):
+            from linkly_engine.cli.commands import run
+
+            return run(words)
         from linkly_engine.cli.serve import serve
 
         return serve(words)
@@ -18,3 +29,13 @@ def main(arguments: "list[str] | None" = None) -> int:
         return 130
     except BrokenPipeError:  # `linkly trigger ... | head`: the reader has had enough
         return 0
+
+
+def _is_command(words: "list[str]") -> bool:
+    """Tell whether the first word is a command; `-c FILE` may stand before it."""
+    rest = words
+    if rest and rest[0] in ("-c", "--config"):
+        rest = rest[2:]
+    elif rest and rest[0].startswith("--config="):
+        rest = rest[1:]
+    return bool(rest) and rest[0] in COMMANDS

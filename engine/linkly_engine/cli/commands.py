@@ -1,0 +1,54 @@
+"""Every command of `linkly` but `trigger` and the engine itself, put together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from linkly_engine.cli import command, worker_control, worker_entries
+from linkly_engine.cli.completion_scripts import completion
+from linkly_engine.cli.listings import check, functions, workers
+from linkly_engine.cli.project_init import init_project
+from linkly_engine.cli.worker_init import init_worker
+from linkly_engine.cli.worker_logs import logs
+
+
+@click.group(
+    cls=command.Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    example="linkly -c config.yaml worker list",
+)
+@click.option("-c", "--config", type=click.Path(path_type=Path), metavar="FILE", help="The project's file.")
+def linkly(config: Path | None) -> None:
+    """Linkly: a function bus. `linkly` alone runs the engine, `linkly trigger` calls a function."""
+
+
+@linkly.group(example="linkly project init shortener")
+def project() -> None:
+    """Make a project: a folder with a config.yaml."""
+
+
+@linkly.group(
+    example="""
+    linkly worker add http state
+    linkly worker init link --language typescript
+    linkly worker add ./link
+    """
+)
+def worker() -> None:
+    """Add, remove, make and watch the workers of config.yaml."""
+
+
+project.add_command(init_project)
+worker_entries.add_commands(worker)
+worker_control.add_commands(worker)
+worker.add_command(init_worker)
+worker.add_command(logs)
+for _each in (functions, workers, check, completion):
+    linkly.add_command(_each)
+
+
+def run(words: list[str]) -> int:
+    """Run a command line; return its exit code."""
+    return command.run_group(linkly, words)

@@ -1,0 +1,68 @@
+"""`linkly project init`: a folder with a config.yaml that `linkly` runs at once."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import click
+
+from linkly_engine.cli import command
+from linkly_engine.cli.command import Failure
+from linkly_engine.cli.scaffold import is_occupied, template_files, write_files
+from linkly_engine.cli.show import done, note
+from linkly_engine.config import DEFAULT_FILE
+
+TEMPLATES = {"bare": "config.yaml", "linkly": "shortener.yaml"}
+"""Name -> the file that becomes config.yaml; the second runs the link shortener."""
+
+
+@click.command(
+    "init",
+    cls=command.Command,
+    example="""
+    linkly project init shortener
+    linkly project init shortener --template linkly
+    linkly project init .
+    """,
+)
+@click.argument("name", required=False)
+@click.option("-d", "--directory", type=click.Path(path_type=Path), metavar="DIR", help="Where (default ./NAME).")
+@click.option(
+    "-t",
+    "--template",
+    type=click.Choice(list(TEMPLATES)),
+    default="bare",
+    show_default=True,
+    help="bare: add the workers you want; linkly: the link shortener, complete.",
+)
+@click.option("--allow-non-empty", is_flag=True, help="Also in a folder that has files.")
+def init_project(name: str | None, directory: Path | None, template: str, allow_non_empty: bool) -> int:
+    """Make a project in the folder NAME (default: this one).
+
+    Files that are there already are kept as they are: doing it again harms nothing.
+    """
+    folder = directory or Path(name or ".")
+    if name is not None and not re.fullmatch(r"[^\0\n]+", name):
+        raise Failure(f"`{name}` is no name of a folder")
+    if folder.exists() and not folder.is_dir():
+        raise Failure(f"{folder} is a file; give another name")
+    if is_occupied(folder) and not (folder / DEFAULT_FILE).exists() and not allow_non_empty:
+        raise Failure(f"{folder} has files in it; --allow-non-empty makes a project there, existing files are kept")
+    files = template_files("project", {})
+    config = files[TEMPLATES[template]]
+    files = {DEFAULT_FILE: config, ".gitignore": files[".gitignore"]}
+    written = write_files(folder, files)
+    shown = os.path.relpath(folder)
+    if not written:
+        note(f"{shown} is a project already; nothing was changed")
+        return 0
+    done(f"Project {folder.resolve().name} made in {folder.resolve()} ({', '.join(written)})")
+    steps = [] if shown == "." else [f"cd {shown}"]
+    steps += ["linkly worker add http state database"] if template == "bare" else []
+    steps += ["linkly worker init hello --language python", "linkly worker add ./hello"] if template == "bare" else []
+    note("Next:")
+    for step in [*steps, "linkly"]:
+        note(f"  {step}")
+    return 0

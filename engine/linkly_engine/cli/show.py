@@ -1,0 +1,65 @@
+"""What commands print: data on stdout, everything a person should know on stderr.
+
+On a terminal a table has colours and folds its last column; elsewhere it is aligned text that `awk` reads.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from linkly_engine.cli.function_help import clean
+from linkly_engine.cli.tinyjson import dumps
+
+COLOURS = {
+    "running": "green",
+    "connected": "green",
+    "available": "green",
+    "failed": "red",
+    "waiting": "yellow",
+    "installing": "yellow",
+    "starting": "yellow",
+    "stopped": "dim",
+}
+
+
+def note(text: str) -> None:
+    """Tell a person something."""
+    print(clean(text), file=sys.stderr, flush=True)
+
+
+def done(text: str) -> None:
+    """Tell a person that something was done."""
+    mark = "✓ " if (sys.stderr.encoding or "").lower().startswith("utf") else ""
+    note(mark + text)
+
+
+def data(value: Any) -> None:
+    """Print JSON."""
+    print(dumps(value, indent=2))
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print a table; what is empty shows as `-`."""
+    shown = [["-" if cell is None or cell == "" else clean(str(cell)) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        _rich_table(columns, shown)
+        return
+    lines = [[column.upper() for column in columns], *shown]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for index, column in enumerate(columns):
+        made.add_column(column.upper(), no_wrap=index < len(columns) - 1, overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in row))
+    Console(highlight=False).print(made)

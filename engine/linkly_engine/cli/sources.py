@@ -1,0 +1,166 @@
+"""A word behind `linkly worker add` -> the entry it means; an entry of config.yaml -> the name it goes by.
+
+Three kinds of words: the name of a worker that ships (older spellings are understood), the folder of a program with a
+manifest (begins with `.`, `/` or `~`), `package.module:Class` of a worker of one's own. Nothing is written here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from linkly.errors import ConfigError
+from linkly_engine.cli.command import Failure
+from linkly_engine.config import ALIASES, BUILT_IN, FOLDER_KEYS, LISTENER, NAME_OF_FOLDER
+from linkly_engine.config_edit.layout import Entry
+
+BLOCKS: dict[str, dict[str, Any]] = {
+    "database": {
+        "databases": {
+            "primary": {
+                "pool": {"acquire_timeout_ms": 5000, "idle_timeout_ms": 30000, "max": 10},
+                "url": "sqlite:./data/iii.db",
+            }
+        }
+    },
+    LISTENER: {"host": "127.0.0.1", "port": 49134},
+}
+"""Settings that `add` writes out; every other worker starts with its defaults."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a word means.
+
+    Attributes:
+        name: The worker's name.
+        value: Its entry; empty if it needs none.
+        notes: What a person should know.
+    """
+
+    name: str
+    value: dict[str, Any]
+    notes: list[str] = field(default_factory=list[str])
+
+
+def source_of(word: str, project: Path) -> Source:
+    """Understand a word.
+
+    Args:
+        word: As it was typed.
+        project: Folder of config.yaml.
+
+    Raises:
+        Failure: It names no worker.
+        ConfigError: The folder has no usable manifest.
+    """
+    if word.startswith((".", "/", "~")):
+        return _folder(word, project)
+    if re.fullmatch(r"[\w.]+:\w+", word):
+        return Source(word, {"module": word})
+    if "/" in word or ":" in word:
+        raise Failure(
+            f"`{word}`: linkly runs no container images; give the folder of a program (`./folder`), the name of a "
+            "worker that ships, or `package.module:Class`"
+        )
+    name, _, version = word.partition("@")
+    if not NAME_OF_FOLDER.fullmatch(name):
+        raise Failure(
+            f"`{word}` is no name of a worker: letters, digits and `-_.` are allowed, no leading dot, no `..`"
+        )
+    notes = [f"`{name}` comes with linkly; its version is linkly's, not {version}"] if version else []
+    if name in ALIASES:
+        notes.append(f"`{name}` is the old name of `{ALIASES[name]}`")
+        name = ALIASES[name]
+    if name in BUILT_IN:
+        return Source(name, {}, [*notes, f"`{name}` is part of linkly: it needs no entry in config.yaml"])
+    known = [*_shipped(), LISTENER]
+    if name not in known:
+        raise Failure(_unknown(name, known, project))
+    block = BLOCKS.get(name)
+    return Source(name, {"name": name} if block is None else {"name": name, "config": block}, notes)
+
+
+def name_of(entry: Entry, project: Path) -> str:
+    """Return the name an entry goes by: as written, else what its manifest or its module says."""
+    value = entry.value
+    folder = folder_of(entry, project)
+    name = value.get("name")
+    if isinstance(name, str):
+        return name if folder is not None else ALIASES.get(name, name)
+    if folder is not None:
+        from linkly_engine.process.manifest import read_manifest
+
+        try:
+            return read_manifest(folder).name
+        except ConfigError:  # `linkly check` says what is wrong with it
+            return folder.name
+    return str(value.get("module") or "")
+
+
+def names_of(entries: list[Entry], project: Path) -> list[str]:
+    """Return the names of all entries, numbered as the engine does where one stands more than once."""
+    plain = [name_of(entry, project) for entry in entries]
+    counts: dict[str, int] = {}
+    names: list[str] = []
+    for name in plain:
+        counts[name] = counts.get(name, 0) + 1
+        names.append(f"{name}#{counts[name]}" if plain.count(name) > 1 else name)
+    return names
+
+
+def folder_of(entry: Entry, project: Path) -> Path | None:
+    """Return where the program of an entry lies; `None`: it runs in the engine's process."""
+    key = folder_key(entry)
+    return None if key is None else (project / Path(str(entry.value[key])).expanduser()).resolve()
+
+
+def folder_key(entry: Entry) -> str | None:
+    """Return the key under which an entry names its folder."""
+    return next((key for key in FOLDER_KEYS if isinstance(entry.value.get(key), str)), None)
+
+
+def kind_of_entry(entry: Entry) -> str:
+    """Return `path`, `module` or `shipped`."""
+    if folder_key(entry) is not None:
+        return "path"
+    return "module" if entry.value.get("module") is not None else "shipped"
+
+
+def _folder(word: str, project: Path) -> Source:
+    from linkly_engine.process.manifest import read_manifest
+
+    try:
+        folder = Path(word).expanduser().resolve()
+    except RuntimeError as error:
+        raise Failure(f"`{word}`: {error}") from None
+    manifest = read_manifest(folder)
+    if word.startswith("~"):
+        written = word
+    elif folder.is_relative_to(project.resolve()) or not word.startswith("/"):
+        relative = Path(os.path.relpath(folder, project.resolve())).as_posix()
+        written = relative if relative.startswith("..") else f"./{relative}" if relative != "." else "."
+    else:
+        written = str(folder)
+    return Source(manifest.name, {"name": manifest.name, "path": written})
+
+
+def _shipped() -> list[str]:
+    from linkly_engine.loader import shipped_names
+
+    return shipped_names()
+
+
+def _unknown(name: str, known: list[str], project: Path) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean `{near[0]}`?" if near else "."
+    if Path(name).is_dir():
+        hint = f"; for the folder of that name write `./{name}`."
+    return (
+        f"there is no worker `{name}`{hint} Workers that ship: {', '.join(sorted(known))}. "
+        "A program of your own is added by its folder, `linkly worker add ./folder`"
+    )

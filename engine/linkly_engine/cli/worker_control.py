@@ -1,0 +1,212 @@
+"""`linkly worker list`, `status`, `start`, `stop`, `restart`: how the workers of config.yaml are.
+
+Without an engine the file says what there would be; what changes a running worker needs one.
+"""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from linkly_engine.cli import command
+from linkly_engine.cli.command import Failure
+from linkly_engine.cli.running_engine import CallFailed, RunningEngine, find_engine, wait_until_running
+from linkly_engine.cli.show import data, done, note, table
+from linkly_engine.cli.sources import folder_of, kind_of_entry, names_of
+from linkly_engine.config import ALIASES, BUILT_IN, LISTENER
+from linkly_engine.config_edit.file import open_layout
+
+CHANGE_MS = 60_000
+COLUMNS = ("name", "kind", "status", "pid", "functions", "restarts", "reason")
+
+
+def add_commands(worker: click.Group) -> None:
+    """Put the commands below `linkly worker`."""
+    for each in (list_workers, status, start, stop, restart):
+        worker.add_command(each)
+
+
+@click.command(
+    "list",
+    cls=command.Command,
+    example="""
+    linkly worker list
+    linkly worker list --json
+    """,
+)
+@command.json_option
+@command.config_option
+@command.engine_options
+def list_workers(as_json: bool, config: Path | None, address: str, port: int | None) -> int:
+    """List the workers of config.yaml and how they are."""
+    path = command.project_file(config)
+    rows, running = _rows(path, address, port)
+    _show_list(path, rows, running, as_json)
+    return 0
+
+
+@click.command(
+    cls=command.Command,
+    example="""
+    linkly worker status
+    linkly worker status link
+    """,
+)
+@click.argument("worker", required=False)
+@command.json_option
+@command.config_option
+@command.engine_options
+def status(worker: str | None, as_json: bool, config: Path | None, address: str, port: int | None) -> int:
+    """Say how the workers are, or all about one WORKER: process, functions, what it wrote last."""
+    path = command.project_file(config)
+    if worker is None:
+        rows, running = _rows(path, address, port)
+        _show_list(path, rows, running, as_json)
+        return 0
+    engine, why = find_engine(path, address, command.port_of(port))
+    if engine is None:
+        note(why)
+        wanted = ALIASES.get(worker, worker)
+        rows = configured(path)
+        row = next((row for row in rows if row["name"] in (worker, wanted)), None)
+        if row is None:
+            raise Failure(_no_worker(worker, path, rows))
+    else:
+        row = _named(engine, "worker::status", worker)
+    if as_json:
+        data(row)
+    else:
+        _show_status(row, running=engine is not None)
+    return 0
+
+
+@click.command(cls=command.Command, example="linkly worker start link")
+@click.argument("worker")
+@click.option("--no-wait", is_flag=True, help="Do not wait until it runs.")
+@command.config_option
+@command.engine_options
+def start(worker: str, no_wait: bool, config: Path | None, address: str, port: int | None) -> int:
+    """Start a worker that does not run; the engine has to."""
+    return _change("start", worker, no_wait, config, address, port)
+
+
+@click.command(cls=command.Command, example="linkly worker stop link")
+@click.argument("worker")
+@click.option("-y", "--yes", is_flag=True, help="Accepted; nothing is asked.")
+@command.config_option
+@command.engine_options
+def stop(worker: str, yes: bool, config: Path | None, address: str, port: int | None) -> int:
+    """Stop a worker until it is started by name or its entry changes; calls in flight finish."""
+    return _change("stop", worker, True, config, address, port)
+
+
+@click.command(cls=command.Command, example="linkly worker restart link")
+@click.argument("worker")
+@click.option("-y", "--yes", is_flag=True, help="Accepted; nothing is asked.")
+@click.option("--no-wait", is_flag=True, help="Do not wait until it runs.")
+@command.config_option
+@command.engine_options
+def restart(worker: str, yes: bool, no_wait: bool, config: Path | None, address: str, port: int | None) -> int:
+    """Make a worker anew, or start it; calls in flight finish, others wait."""
+    return _change("restart", worker, no_wait, config, address, port)
+
+
+def configured(path: Path) -> list[dict[str, Any]]:
+    """Return the rows that config.yaml alone can tell, in its order.
+
+    Raises:
+        ConfigError: It cannot be used.
+    """
+    layout, project = open_layout(path), path.resolve().parent
+    rows: list[dict[str, Any]] = []
+    for entry, name in zip(layout.entries, names_of(layout.entries, project), strict=True):
+        if name.partition("#")[0] == LISTENER or name in BUILT_IN:
+            continue
+        folder = folder_of(entry, project)
+        rows.append(
+            {
+                "name": name,
+                "kind": kind_of_entry(entry),
+                "running": False,
+                "status": "stopped",
+                "pid": None,
+                "functions": 0,
+                "restarts": 0,
+                **({} if folder is None else {"path": str(folder)}),
+            }
+        )
+    return rows
+
+
+def _rows(path: Path, address: str, port: int | None) -> tuple[list[dict[str, Any]], bool]:
+    engine, why = find_engine(path, address, command.port_of(port))
+    if engine is None:
+        rows = configured(path)
+        note(why)
+        return rows, False
+    listing = engine.listing()
+    if listing.get("config_error"):
+        note(f"warning: the engine keeps the earlier configuration: {listing['config_error']}")
+    return list(listing.get("workers") or []), True
+
+
+def _show_list(path: Path, rows: list[dict[str, Any]], running: bool, as_json: bool) -> None:
+    if as_json:
+        data({"config_path": str(path.absolute()), "engine": running, "workers": rows})
+    elif not rows:
+        note("No workers. Use `linkly worker add` to get started.")
+    else:
+        table(COLUMNS, [[row.get(column) for column in COLUMNS] for row in rows])
+
+
+def _show_status(row: dict[str, Any], *, running: bool) -> None:
+    started = row.get("started_at_ms")
+    when = None if started is None else datetime.datetime.fromtimestamp(started / 1000).strftime("%Y-%m-%d %H:%M:%S")
+    lines = [
+        ("status", row.get("status") if running else "engine not running"),
+        ("reason", row.get("reason")),
+        ("kind", row.get("kind")),
+        ("path", row.get("path")),
+        ("pid", row.get("pid")),
+        ("started", when),
+        ("restarts", row.get("restarts")),
+        ("functions", ", ".join(row.get("function_ids") or [])),
+        ("logs", row.get("logs_dir")),
+        ("next", row.get("hint")),
+    ]
+    table(("worker", str(row.get("name"))), [line for line in lines if line[1] not in (None, "")])
+    for stream in ("stdout", "stderr"):
+        written = row.get(f"{stream}_tail") or []
+        if written:
+            table((f"last lines of {stream}",), [[line] for line in written])
+
+
+def _change(verb: str, worker: str, no_wait: bool, config: Path | None, address: str, port: int | None) -> int:
+    path = command.project_file(config)
+    engine, why = find_engine(path, address, command.port_of(port))
+    if engine is None:
+        raise Failure(f"cannot {verb} `{worker}`: {why}")
+    row = _named(engine, f"worker::{verb}", worker)
+    name = str(row.get("name"))
+    if verb != "stop" and not no_wait and row.get("status") != "running":
+        code = wait_until_running(engine, [name])
+        if code:
+            return code
+        row = engine.call("worker::status", {"name": name})
+    pid = f" (pid {row['pid']})" if row.get("pid") else ""
+    done(f"Worker {name}: {row.get('status')}{pid}")
+    return 0
+
+
+def _named(engine: RunningEngine, function_id: str, worker: str) -> dict[str, Any]:
+    try:
+        return dict(engine.call(function_id, {"name": worker}, timeout_ms=CHANGE_MS))
+    except CallFailed as error:
+        raise Failure(str(error)) from None
+
+
+def _no_worker(worker: str, path: Path, rows: list[dict[str, Any]]) -> str:
+    return f"there is no worker `{worker}` in {path}; there: {', '.join(row['name'] for row in rows) or 'none'}"

@@ -1,0 +1,126 @@
+"""`linkly worker logs`: the last lines that a worker's program wrote, and the next ones as they come.
+
+The files are the engine's: `.linkly/logs/NAME/stdout.log` and `stderr.log` beside config.yaml, put away as `.1`, `.2`
+when they are full. They are read here directly, so that this works when the engine is gone.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from pathlib import Path
+from typing import BinaryIO, TextIO
+
+import click
+
+from linkly_engine.cli import command
+from linkly_engine.cli.command import Failure
+from linkly_engine.cli.function_help import clean
+from linkly_engine.cli.show import note
+from linkly_engine.cli.worker_control import configured
+from linkly_engine.config import ALIASES
+
+LOGS = (".linkly", "logs")
+POLL_S = 0.2
+_COLOURS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+
+
+@click.command(
+    cls=command.Command,
+    example="""
+    linkly worker logs link
+    linkly worker logs link -f -n 20
+    """,
+)
+@click.argument("worker")
+@click.option("-f", "--follow", is_flag=True, help="Go on as lines come, until Ctrl-C.")
+@click.option("-n", "--lines", type=click.IntRange(0, 100_000), default=100, metavar="N", help="Of each stream (100).")
+@command.config_option
+def logs(worker: str, follow: bool, lines: int, config: Path | None) -> int:
+    """Show what a worker's program wrote: its errors on stderr, its output on stdout."""
+    path = command.project_file(config)
+    rows = configured(path)
+    names = [row["name"] for row in rows]
+    name = worker if worker in names else ALIASES.get(worker, worker)
+    if name not in names:
+        raise Failure(f"there is no worker `{worker}` in {path}; there: {', '.join(names) or 'none'}")
+    folder = path.resolve().parent.joinpath(*LOGS, name)
+    if next(row["kind"] for row in rows if row["name"] == name) != "path":
+        note(f"`{name}` runs in the engine's process: its lines are in the engine's own output")
+        return 0
+    tails = [Tail(folder / "stderr.log", sys.stderr), Tail(folder / "stdout.log", sys.stdout)]
+    if not folder.is_dir():
+        note(f"No logs available for {name} yet")
+        if not follow:
+            return 0
+    for tail in tails:
+        tail.last(lines)
+    while follow:
+        time.sleep(POLL_S)
+        for tail in tails:
+            tail.more()
+    return 0
+
+
+class Tail:
+    """The end of one log file.
+
+    Args:
+        path: Need not be there yet.
+        output: Where its lines go.
+    """
+
+    def __init__(self, path: Path, output: TextIO) -> None:
+        self._path = path
+        self._output = output
+        self._read = 0
+        self._inode: int | None = None
+
+    def last(self, count: int) -> None:
+        """Print the last lines, of files that were put away too."""
+        from linkly_engine.process.log_file import LogFile
+
+        try:
+            found = self._path.stat()
+            self._read, self._inode = found.st_size, found.st_ino
+        except OSError:
+            pass
+        if count:
+            self._print(LogFile(self._path).tail(count))
+
+    def more(self) -> None:
+        """Print what was written since; whole lines only."""
+        try:
+            with self._path.open("rb") as file:
+                self._follow(file)
+        except FileNotFoundError:
+            return
+
+    def _follow(self, file: BinaryIO) -> None:
+        found = self._path.stat()
+        if found.st_ino != self._inode or found.st_size < self._read:
+            if self._inode is not None:
+                self._rest_of_previous()
+            self._inode, self._read = found.st_ino, 0
+        file.seek(self._read)
+        new, complete, _ = file.read().rpartition(b"\n")
+        if complete:
+            self._read += len(new) + 1
+            self._print(new.decode("utf-8", "replace").split("\n"))
+
+    def _rest_of_previous(self) -> None:
+        """Print what came into a file between the last look and its being put away."""
+        previous = self._path.with_name(self._path.name + ".1")
+        try:
+            if previous.stat().st_ino == self._inode:
+                with previous.open("rb") as file:
+                    file.seek(self._read)
+                    self._print(file.read().decode("utf-8", "replace").splitlines())
+        except OSError:
+            pass
+
+    def _print(self, lines: list[str]) -> None:
+        for line in lines:
+            shown = "\t".join(clean(part) for part in _COLOURS.sub("", line).split("\t"))
+            print(shown, file=self._output, flush=True)
