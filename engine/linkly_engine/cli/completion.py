@@ -233,7 +233,7 @@ def _workers(used: list[str]) -> list[str]:
     from linkly_engine.config_edit.layout import read
 
     file = DEFAULT_FILE
-    for word, following in zip(used, [*used[1:], ""], strict=True):
+    for word, following in zip(used, [*used[1:], ""], strict=False):
         if word in CONFIG:
             file = following
         elif word.startswith("--config="):
