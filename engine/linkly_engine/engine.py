@@ -38,6 +38,7 @@ from linkly_engine.telemetry import Telemetry
 from linkly_engine.telemetry.worker import TelemetryWorker
 
 if TYPE_CHECKING:
+    from linkly_engine.metadata import Arrival
     from linkly_engine.peer import Peer
 
 log = logging.getLogger("linkly.engine")
@@ -71,6 +72,7 @@ class Engine:
         workers: Workers, in process and remote.
         peers: Remote workers by worker id.
         channels: Byte streams between workers.
+        arrivals: Programs that are being started, to whom a new connection may belong.
         telemetry: What workers and the engine say about themselves.
     """
 
@@ -85,6 +87,7 @@ class Engine:
         self.peers: dict[str, Peer] = {}
         self.channels = ChannelStore(self.clock)
         self._hosted: list[_Hosted] = []
+        self.arrivals: list[Arrival] = []
         self._providers: dict[TypeRecord, Provider] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self.telemetry = Telemetry(self.clock, self.peers.__contains__)
@@ -322,6 +325,16 @@ class Engine:
     def drop_triggers(self, owner: WorkerRecord) -> None:
         """Take back every trigger that `owner` has bound, and every trigger type that it provides."""
         self._apply(self.triggers.drop_owner(owner))
+
+    def retire(self, record: WorkerRecord) -> None:
+        """A worker is being replaced: its triggers are dropped, its functions serve until then."""
+        record.retiring = True
+        self._apply(self.triggers.drop_bindings(record))
+
+    def withdraw(self, record: WorkerRecord) -> None:
+        """A worker is about to end: nothing new reaches it, what it is doing it may finish."""
+        self.retire(record)
+        self.registry.drop_owner(record)
 
     def workers_changed(self, event: str, worker_id: str) -> None:
         """Fire `engine::workers-available`."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import unicodedata
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -45,13 +47,33 @@ class WorkerMetadata(msgspec.Struct, kw_only=True):
     telemetry: dict[str, Any] | None = None
 
 
+class Arrival(Protocol):
+    """A program that is being started and whose connections are let in together (`Engine.arrivals`)."""
+
+    def takes(self, peer: Peer, metadata: WorkerMetadata) -> bool:
+        """Tell whether a connection is one of this program's."""
+        ...
+
+    def add(self, peer: Peer, admit: Callable[[], None]) -> None:
+        """Hold a connection; `admit` lets it in.
+
+        Raises:
+            WorkerConflict: From `admit`: its name is taken, it has to be told.
+        """
+        ...
+
+
 def apply_metadata(engine: Engine, peer: Peer, metadata: WorkerMetadata) -> None:
     """Note what a client said, give it its name and let its registrations in.
+
+    A program that the engine is starting has its connections held until it has said all it serves.
 
     Raises:
         WorkerConflict: Its name is taken by another program; nothing was changed but the description.
     """
     record = peer.record
+    if record.retiring:
+        return
     record.runtime = clean(metadata.runtime)
     record.version = clean(metadata.version)
     record.description = clean(metadata.description)
@@ -62,6 +84,16 @@ def apply_metadata(engine: Engine, peer: Peer, metadata: WorkerMetadata) -> None
     record.features = metadata.features or []
     if record.runtime == "python":
         peer.limit_frames(large_messages="large-messages.v1" in record.features)
+    arrival = next((arrival for arrival in engine.arrivals if arrival.takes(peer, metadata)), None)
+    if arrival is None or record.namespace is not None:
+        _admit(engine, peer, metadata)
+    else:
+        peer.hold()
+        arrival.add(peer, partial(_admit, engine, peer, metadata))
+
+
+def _admit(engine: Engine, peer: Peer, metadata: WorkerMetadata) -> None:
+    record = peer.record
     name = clean(metadata.name)
     if name:
         namespace = record.namespace or metadata.namespace or DEFAULT_NAMESPACE

@@ -114,6 +114,10 @@ class Peer:
         for call in calls:
             call()
 
+    def hold(self) -> None:
+        """Let registrations wait beyond the grace: somebody else says when they are let in."""
+        self._grace.cancel()
+
     def reject_name(self, error: LinklyError) -> None:
         """Tell the worker that its name is taken and let it go; none of its registrations is applied."""
         self._waiting.clear()
@@ -137,6 +141,11 @@ class Peer:
         return namespace == DEFAULT_NAMESPACE and any(
             isinstance(message, RegisterFunction) and message.id == function_id for message in self._waiting
         )
+
+    @property
+    def waiting_registrations(self) -> list[Message]:
+        """What it has registered and what waits for its namespace."""
+        return list(self._waiting)
 
     @property
     def waiting(self) -> int:
@@ -205,7 +214,9 @@ class Peer:
         elif isinstance(message, RegisterTrigger):
             self._register_trigger(message)
         elif isinstance(message, UnregisterTrigger):
-            engine.unbind(message.id)
+            binding = engine.triggers.find_binding(message.id)
+            if binding is None or binding.owner is self.record or not self.record.retiring:
+                engine.unbind(message.id)
 
     def _register_function(self, message: RegisterFunction) -> None:
         record = FunctionRecord(

@@ -1,7 +1,7 @@
 """The table of functions: (namespace, function id) -> who serves it and how to call it.
 
-First come, first served: an id belongs to one live worker. `on_change` is called at once for every change of the
-set of functions, which is how `functions-available` fires without polling.
+First come, first served: an id belongs to one live worker, until that worker retires. `on_change` is called at once
+for every change of the set of functions, which is how `functions-available` fires without polling.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Registry:
                 details={"owner_worker_id": "", "namespace": record.namespace, "function_id": record.id},
             )
         known = self._functions.get(key)
-        if known is not None and known.owner is not record.owner and known.owner.alive:
+        if known is not None and known.owner is not record.owner and known.owner.alive and not known.owner.retiring:
             raise FunctionConflict(
                 f"`{record.id}` is served in namespace `{record.namespace}` by worker "
                 f"{known.owner.name or known.owner.id}; choose another id or stop that worker",

@@ -161,15 +161,20 @@ class TriggerTable:
 
     def drop_owner(self, owner: WorkerRecord) -> list[Effect]:
         """A worker is gone: its bindings are unbound, its types removed, other workers' bindings fall back."""
+        effects = self.drop_bindings(owner)
+        for record in list(self._types.values()):
+            if record.owner is owner:
+                effects += self.remove_type(record.namespace, record.id, owner)
+        return effects
+
+    def drop_bindings(self, owner: WorkerRecord) -> list[Effect]:
+        """Drop every binding that a worker made."""
         effects: list[Effect] = []
         for binding in list(self._bindings.values()):
             if binding.owner is owner:
                 del self._bindings[binding.id]
                 if binding.provider is not None and binding.provider.owner is not owner:
                     effects.append(Effect(Change.UNBIND, binding.provider, binding))
-        for record in list(self._types.values()):
-            if record.owner is owner:
-                effects += self.remove_type(record.namespace, record.id, owner)
         return effects
 
     def _settle(self, binding: BindingRecord) -> list[Effect]:

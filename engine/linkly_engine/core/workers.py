@@ -26,6 +26,7 @@ class WorkerRecord(msgspec.Struct, kw_only=True, eq=False):
         in_process: Whether it lives in the engine's process.
         connected_at_ms: Since the epoch.
         alive: False from the moment its teardown begins.
+        retiring: Its program is being replaced: the next generation may take its ids and its name, it takes none.
     """
 
     id: str = msgspec.field(default_factory=lambda: str(uuid.uuid4()))
@@ -44,6 +45,7 @@ class WorkerRecord(msgspec.Struct, kw_only=True, eq=False):
     internal: bool = False
     connected_at_ms: int = 0
     alive: bool = True
+    retiring: bool = False
 
     @property
     def caller(self) -> Caller:
@@ -92,10 +94,11 @@ class WorkerTable:
                 collide, and a refusal would leave them connected and deaf (protocol.md 3.5).
 
         Raises:
-            WorkerConflict: Another live worker has it and `shared` is off; `details` name the owner.
+            WorkerConflict: Another live worker has it, is not about to retire, and `shared` is off; `details` name
+                the owner.
         """
         owner = self._by_name.get((namespace, name))
-        if owner is not None and owner is not worker and owner.alive:
+        if owner is not None and owner is not worker and owner.alive and not owner.retiring:
             if not shared:
                 raise WorkerConflict(
                     f"worker name `{name}` is taken in namespace `{namespace}` by worker {owner.id}; "

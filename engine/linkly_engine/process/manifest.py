@@ -1,0 +1,176 @@
+"""`linkly.worker.yaml` or `iii.worker.yaml`: how a worker in a folder of its own is installed and started.
+
+Keys and tolerance are iii's (workers-edge.md 3.6), so that its worker folders run unchanged: what only its registry,
+its virtual machines or its older versions read is accepted and has no effect. This module reads text; it starts
+nothing and knows no engine.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+
+from linkly.errors import ConfigError
+from linkly_engine.yaml_tree import Tree, kind
+
+FILES = ("linkly.worker.yaml", "iii.worker.yaml")
+"""Names of a manifest; where both stand in one folder, the first counts."""
+
+KEYS = ("name", "description", "runtime", "scripts", "env", "dependencies", "resources")
+WITHOUT_EFFECT = ("iii", "deploy", "manifest", "tags", "config", "language", "entry")
+RUNTIME_KEYS = ("base_image", "kind", "package_manager", "entry", "language")
+SCRIPT_KEYS = ("setup", "install", "start")
+RESOURCE_KEYS = ("cpus", "memory")
+
+_NAME = re.compile(r"(?!\.)(?!.*\.\.)[A-Za-z0-9._-]+")
+
+
+class Manifest(msgspec.Struct, kw_only=True, frozen=True):
+    """What a manifest says.
+
+    Attributes:
+        path: The file it was read from.
+        name: Of the worker.
+        start: Shell command that runs the worker and does not end.
+        setup: Shell command before `install`, for tools it needs.
+        install: Shell command that fetches dependencies.
+        description: For people.
+        base_image: Image of iii's virtual machines; without effect here.
+        env: Added to the environment of every script.
+        dependencies: Workers it needs, name -> range of versions; without effect here.
+        cpus: Of a virtual machine; without effect here.
+        memory: Likewise, MiB.
+    """
+
+    path: Path
+    name: str
+    start: str
+    setup: str | None = None
+    install: str | None = None
+    description: str | None = None
+    base_image: str | None = None
+    env: dict[str, str] = {}
+    dependencies: dict[str, str] = {}
+    cpus: int | float | None = None
+    memory: int | None = None
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of the worker in `folder`.
+
+    Raises:
+        ConfigError: There is none, or it cannot be read or used; names file, line and path in the file.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: there is no such folder; make a worker with `linkly worker init NAME`")
+    path = manifest_path(folder)
+    if path is None:
+        raise ConfigError(
+            f"{folder}: no manifest here ({' or '.join(FILES)}); `linkly worker init NAME` makes a worker with one"
+        )
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text: {error}") from error
+    return parse_manifest(text, path)
+
+
+def manifest_path(folder: Path) -> Path | None:
+    """Return the manifest in a folder, `None` if there is none."""
+    return next((folder / name for name in FILES if (folder / name).is_file()), None)
+
+
+def parse_manifest(text: str, path: Path) -> Manifest:
+    """Turn the text of a manifest into a `Manifest`.
+
+    Raises:
+        ConfigError: Names file, line, path, reason and what is allowed.
+    """
+    tree = Tree(text, str(path))
+    top = _mapping(tree, "$", tree.value, (*KEYS, *WITHOUT_EFFECT))
+    runtime = _mapping(tree, "$.runtime", top.get("runtime"), RUNTIME_KEYS)
+    scripts = _mapping(tree, "$.scripts", top.get("scripts"), SCRIPT_KEYS)
+    resources = _mapping(tree, "$.resources", top.get("resources"), RESOURCE_KEYS)
+    name = _text(tree, "$.name", top.get("name"))
+    if name is None:
+        raise tree.error("$", "needs `name:`, the worker's name")
+    if not _NAME.fullmatch(name):
+        raise tree.error("$.name", f"`{name}`: allowed are letters, digits, `-`, `_` and single dots inside")
+    start = _text(tree, "$.scripts.start", scripts.get("start"))
+    if start is None:
+        raise tree.error(
+            "$.scripts" if "scripts" in top else "$",
+            "needs `scripts: {start: COMMAND}`, the command that runs the worker, such as `npm run start`",
+        )
+    for key in RUNTIME_KEYS:
+        _text(tree, f"$.runtime.{key}", runtime.get(key))
+    return Manifest(
+        path=path,
+        name=name,
+        start=start,
+        setup=_text(tree, "$.scripts.setup", scripts.get("setup")),
+        install=_text(tree, "$.scripts.install", scripts.get("install")),
+        description=_text(tree, "$.description", top.get("description")),
+        base_image=runtime.get("base_image"),
+        env=_texts(tree, "$.env", top.get("env")),
+        dependencies=_texts(tree, "$.dependencies", top.get("dependencies")),
+        cpus=_number(tree, "$.resources.cpus", resources.get("cpus"), whole=False),
+        memory=_number(tree, "$.resources.memory", resources.get("memory"), whole=True),
+    )
+
+
+def _mapping(tree: Tree, path: str, value: Any, allowed: tuple[str, ...]) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise tree.error(path, f"expected a mapping, got {kind(value)}")
+    fields = cast("dict[str, Any]", value)
+    for key in fields:
+        if key not in allowed:
+            shown = [known for known in allowed if known not in WITHOUT_EFFECT]
+            raise tree.error(f"{path}.{key}", f"unknown key; allowed here: {', '.join(shown)}")
+    return fields
+
+
+def _text(tree: Tree, path: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise tree.error(path, f"expected text, got {kind(value)}")
+    if not value.strip():
+        raise tree.error(path, "expected text, got an empty one; leave the key out instead")
+    if "\0" in value:
+        raise tree.error(path, "expected text without NUL characters")
+    return value
+
+
+def _texts(tree: Tree, path: str, value: Any) -> dict[str, str]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise tree.error(path, f"expected a mapping, got {kind(value)}")
+    texts: dict[str, str] = {}
+    for key, item in value.items():
+        where = f"{path}.{key}"
+        if not isinstance(key, str) or not key or "=" in key or "\0" in key:
+            raise tree.error(where, f"expected a name, got {key!r}")
+        if isinstance(item, bool):
+            texts[key] = "true" if item else "false"
+        elif isinstance(item, str | int | float) and "\0" not in str(item):
+            texts[key] = str(item)
+        else:
+            raise tree.error(where, f"expected text or a number, got {kind(item)}")
+    return texts
+
+
+def _number(tree: Tree, path: str, value: Any, *, whole: bool) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not value > 0:
+        raise tree.error(path, f"expected a {'whole ' if whole else ''}number above 0, got {kind(value)}")
+    return value

@@ -1,0 +1,121 @@
+"""What a worker's scripts write: lines to log files and to `logging`, as `linkly.worker.NAME`.
+
+`Lines` is sans-IO. Lines are bounded and hold no control characters; colours stay in the files and are taken out
+everywhere else.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import deque
+from pathlib import Path
+
+from linkly_engine.process.log_file import LogFile
+
+LINE_BYTES = 64 * 1024
+RECENT = 20
+STREAMS = ("stdout", "stderr")
+
+_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
+_COLOUR = re.compile(r"\x1b\[[0-9;:]*m\Z")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1a\x1c-\x1f\x7f-\x9f\u2028\u2029]")
+_ALL_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+class Lines:
+    """Bytes in, lines out; a line that is too long is cut into several."""
+
+    def __init__(self, limit: int = LINE_BYTES) -> None:
+        self._limit = limit
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[str]:
+        """Take bytes as they came; return the lines that are complete, coloured as they were."""
+        parts = (self._rest + data).split(b"\n")
+        self._rest = parts.pop()
+        while len(self._rest) > self._limit:
+            parts.append(self._rest[: self._limit])
+            self._rest = self._rest[self._limit :]
+        return [line for part in parts for line in self._cut(part)]
+
+    def finish(self) -> list[str]:
+        """The stream has ended: return what came without a line end."""
+        rest, self._rest = self._rest, b""
+        return self._cut(rest) if rest else []
+
+    def _cut(self, part: bytes) -> list[str]:
+        pieces = [part[start : start + self._limit] for start in range(0, len(part) or 1, self._limit)]
+        return [_clean(piece.decode("utf-8", "replace")) for piece in pieces]
+
+
+def without_colours(line: str) -> str:
+    """Return a line without any escape sequence."""
+    return _ALL_CONTROL.sub("", _ESCAPE.sub("", line)) if "\x1b" in line else line
+
+
+def _clean(line: str) -> str:
+    if "\x1b" in line:
+        line = _ESCAPE.sub(lambda found: found[0] if _COLOUR.match(found[0]) else "", line)
+    return _CONTROL.sub("", line)
+
+
+class Output:
+    """Where everything goes that a worker writes, whichever generation of it.
+
+    Args:
+        name: Of the worker.
+        folder: Of its log files.
+    """
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.folder = folder
+        self._files = {stream: LogFile(folder / f"{stream}.log") for stream in STREAMS}
+        self._log = logging.getLogger(f"linkly.worker.{name}")
+
+    def write(self, stream: str, lines: list[str]) -> None:
+        """Keep and show lines of `stdout` or `stderr`."""
+        if not lines:
+            return
+        self._files[stream].write("".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
+        for line in lines:
+            self._log.info("%s", without_colours(line), extra={"stream": stream})
+
+    def tail(self, count: int) -> tuple[list[str], list[str]]:
+        """Return the last lines of stdout and of stderr."""
+        return self._files["stdout"].tail(count), self._files["stderr"].tail(count)
+
+    def close(self) -> None:
+        """Let go of the files."""
+        for file in self._files.values():
+            file.close()
+
+
+class Feed:
+    """The output of one process, on its way into an `Output`."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._lines = {stream: Lines() for stream in STREAMS}
+        self._recent = {stream: deque[str](maxlen=RECENT) for stream in STREAMS}
+
+    def feed(self, stream: str, data: bytes) -> None:
+        """Take bytes of `stdout` or `stderr`."""
+        self._put(stream, self._lines[stream].feed(data))
+
+    def finish(self) -> None:
+        """The process has ended and its pipes are empty."""
+        for stream in STREAMS:
+            self._put(stream, self._lines[stream].finish())
+
+    def recent(self) -> list[str]:
+        """Return the last lines that say most about why it ended: of stderr, else of stdout."""
+        for stream in reversed(STREAMS):
+            lines = [without_colours(line).strip() for line in self._recent[stream]]
+            if any(lines):
+                return [line for line in lines if line]
+        return []
+
+    def _put(self, stream: str, lines: list[str]) -> None:
+        self._recent[stream].extend(lines)
+        self._output.write(stream, lines)
