@@ -38,7 +38,7 @@ def removed(text, number):
         ("{workers: [{name: a}]}", "{workers: [{name: a}, {name: new}]}"),
         ("workers:\r\n  - name: a\r\n", "workers:\r\n  - name: a\r\n  - name: new\r\n"),
         ("workers:\n  - name: a\n\n  - name: b\n", "workers:\n  - name: a\n\n  - name: b\n\n  - name: new\n"),
-        ("workers:\n  - name: a\n    # config: {}\n\n# end\n", "workers:\n  - name: a\n    # config: {}\n  - name: new\n\n# end\n"),
+        ("workers:\n  - name: a\n    # x\n\n# end\n", "workers:\n  - name: a\n    # x\n  - name: new\n\n# end\n"),
     ],
 )  # fmt: skip
 def test_an_entry_is_written_in_the_style_of_the_file(before, after):
@@ -50,7 +50,7 @@ def test_an_entry_is_written_in_the_style_of_the_file(before, after):
     [
         ("workers:\n  - name: a\n", 0, "workers: []\n"),
         ("workers:   # mine\n  - name: a", 0, "workers: []   # mine"),
-        ("workers:\n  # about a\n  - name: a\n    # b: c\n  # about b\n  - name: b\n", 0, "workers:\n  # about b\n  - name: b\n"),
+        ("workers:\n  # a\n  - name: a\n    # b: c\n  # b\n  - name: b\n", 0, "workers:\n  # b\n  - name: b\n"),
         ("workers:\n  # all\n\n  # about a\n  - name: a\n\n  - name: b\n", 0, "workers:\n  # all\n\n  - name: b\n"),
         ("workers:\n  - name: a\n\n  - name: b\n", 0, "workers:\n  - name: b\n"),
         ("workers: [{name: a}, {name: b}]\n", 0, "workers: [{name: b}]\n"),

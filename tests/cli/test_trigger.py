@@ -119,8 +119,8 @@ async def test_a_large_payload_is_sent_whole():
         (["t", "f", "--json", "[1]", "a=b"], 1, "--json must be an object"),
     ],
 )
-def test_usage(words, code, text, capsys):
+def test_usage(words, code, text, capfd):
     assert main(words) == code
-    shown = capsys.readouterr()
+    shown = capfd.readouterr()
     assert text in (shown.out if code == 0 else shown.err)
     assert (shown.out == "") == (code != 0)

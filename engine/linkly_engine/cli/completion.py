@@ -100,17 +100,17 @@ def candidates(words: list[str]) -> Candidates:
     last = used[-1] if used else ""
     expected = options.get(last, "")
     if expected:
-        found = _values(expected, command, used, current)
+        found = _values(expected, before, used, current)
     elif current.startswith("-"):
         name, equals, _ = current.partition("=")
         if equals and options.get(name):
             return _fitting(
-                [(f"{name}={value}", text) for value, text in _values(options[name], command, used, "")], current
+                [(f"{name}={value}", text) for value, text in _values(options[name], before, used, "")], current
             )
         found = [(option, "") for option in options if option.startswith("--") or len(current) < 2]
     else:
         below = [name[len(command) :].strip() for name in SPECIFICATION if _is_below(name, command)]
-        found = [(name, "") for name in below] or _values(kind, command, used, current)
+        found = [(name, "") for name in below] or _values(kind, before, used, current)
     return _fitting(found, current)
 
 
@@ -152,26 +152,27 @@ def _is_below(name: str, command: str) -> bool:
 
 def _command(before: list[str]) -> tuple[str, list[str]]:
     """Return which command the words name, and the words behind it."""
-    command, used, skip = "", list[str](), False
+    command, used, skip, named = "", list[str](), False, False
     for word in before:
+        longer = f"{command} {'trigger' if word == 't' else word}".strip()
         if skip:
             skip = False
-        elif SPECIFICATION[command][0].get(word):
-            skip = True
-        elif not word.startswith("-") and (word := "trigger" if word == "t" else word):
-            longer = f"{command} {word}".strip()
-            if longer in SPECIFICATION and not any(not used_word.startswith("-") for used_word in used):
-                command, used = longer, []
-                continue
+        elif word.startswith("-"):
+            skip = bool(SPECIFICATION[command][0].get(word))
+        elif longer in SPECIFICATION and not named:
+            command, used = longer, []
+            continue
+        else:
+            named = True
         used.append(word)
     return command, used
 
 
-def _values(kind: str, command: str, used: list[str], current: str) -> Candidates:
+def _values(kind: str, before: list[str], used: list[str], current: str) -> Candidates:
     if kind == FILES:
         return [(FILES, "")]
     if kind == "worker":
-        return [(name, "") for name in _workers(used)]
+        return [(name, "") for name in _workers(before) if name not in used]
     if kind == "source":
         return [(FILES, "")] if current[:1] in (".", "/", "~") and current else [(name, "") for name in _shipped()]
     if kind == "function":
@@ -224,8 +225,8 @@ def _line(text: Any) -> str:
     return str(text or "").split("\n", 1)[0]
 
 
-def _workers(used: list[str]) -> list[str]:
-    """Return the workers of config.yaml that the words do not name yet."""
+def _workers(before: list[str]) -> list[str]:
+    """Return the workers of config.yaml, or of the file that the words name."""
     from pathlib import Path
 
     from linkly_engine.cli.sources import names_of
@@ -233,14 +234,14 @@ def _workers(used: list[str]) -> list[str]:
     from linkly_engine.config_edit.layout import read
 
     file = DEFAULT_FILE
-    for word, following in zip(used, [*used[1:], ""], strict=False):
+    for word, following in zip(before, [*before[1:], ""], strict=False):
         if word in CONFIG:
             file = following
         elif word.startswith("--config="):
             file = word.partition("=")[2]
     path = Path(file)
     layout = read(path.read_text("utf-8"), file)
-    return [name for name in names_of(layout.entries, path.resolve().parent) if name not in used]
+    return names_of(layout.entries, path.resolve().parent)
 
 
 def _shipped() -> list[str]:

@@ -88,7 +88,9 @@ class EngineLink:
 
     def _connect(self, address: str, port: int) -> _socket.socket:
         try:
-            found = _socket.getaddrinfo(address, port, 0, _socket.SOCK_STREAM)
+            # Text goes through the codec for international names, whose import costs as much as starting Python.
+            host = address.encode() if address.isascii() else address
+            found = _socket.getaddrinfo(host, port, 0, _socket.SOCK_STREAM)
         except OSError as error:
             raise EngineUnreachable(f"`{address}` is no known host: {error.args[-1]}") from None
         reason = "no address"

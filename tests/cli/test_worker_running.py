@@ -1,0 +1,115 @@
+"""`linkly worker` beside a running engine: it takes the change over, the command says what came of it."""
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+
+import pytest
+
+TIME_S = 30
+
+
+def test_adding_stopping_and_removing_is_followed_by_the_engine(engine, folder, linkly):
+    code, out, err = linkly("worker", "add", "database")
+    assert (code, out) == (0, "")
+    assert "database: running" in err
+    code, out, _ = linkly("worker", "list", "--json")
+    listed = json.loads(out)
+    assert (code, listed["engine"]) == (0, True)
+    assert [(row["name"], row["status"]) for row in listed["workers"]] == [
+        ("state", "running"),
+        ("database", "running"),
+    ]
+    assert linkly("trigger", "database::query", "db=primary", "sql=SELECT 1 AS one")[0] == 0
+
+    assert "Worker state: stopped" in linkly("worker", "stop", "state")[2]
+    code, out, _ = linkly("worker", "status", "state")
+    assert code == 0
+    assert re.search(r"^next +start it with `linkly worker start state`$", out, re.MULTILINE)
+    assert "Worker state: running" in linkly("worker", "start", "iii-state")[2]
+    assert "Worker state: running" in linkly("worker", "restart", "state")[2]
+
+    assert linkly("worker", "remove", "database", "-y")[0] == 0
+    code, out, _ = linkly("worker", "list")
+    assert [line.split()[0] for line in out.splitlines()] == ["NAME", "state"]
+    assert (folder / "config.yaml").read_text().endswith("  # values\n  - name: state\n")
+
+
+def test_an_unknown_worker_is_said_by_the_engine(engine, linkly):
+    for verb in ("status", "stop"):
+        code, out, err = linkly("worker", verb, "queue")
+        assert (code, out) == (1, "")
+        assert "there: `state`" in err
+
+
+def test_settings_that_the_engine_refuses_end_the_waiting(engine, folder, linkly):
+    (folder / "config.yaml").write_text((folder / "config.yaml").read_text() + "    config: {no_such_setting: 1}\n")
+    code, _, err = linkly("worker", "add", "database")
+    assert code == 1
+    assert "keeps the earlier configuration" in err
+    assert "no_such_setting" in err
+
+
+def test_an_engine_of_another_project_is_not_waited_for(engine, folder, linkly):
+    (folder / "other").mkdir()
+    (folder / "other/config.yaml").write_text("workers: []\n")
+    code, _, err = linkly("worker", "add", "state", "-c", "other/config.yaml")
+    assert code == 0
+    assert "runs another project" in err
+    code, out, _ = linkly("worker", "list", "-c", "other/config.yaml", "--json")
+    assert json.loads(out)["engine"] is False
+
+
+def test_functions_and_workers_are_listed(engine, linkly):
+    code, out, _ = linkly("functions", "state::set")
+    assert code == 0
+    assert out.splitlines()[0].split() == ["FUNCTION", "WORKER", "DESCRIPTION"]
+    assert out.splitlines()[1].startswith("state::set  state   Keep a value")
+    code, out, _ = linkly("functions", "--all", "--json")
+    assert "engine::functions::list" in {row["function_id"] for row in json.loads(out)["functions"]}
+    code, out, err = linkly("functions", "no such thing")
+    assert (code, out) == (0, "")
+    assert "No function matches" in err
+    code, out, _ = linkly("workers")
+    assert code == 0
+    assert out.splitlines()[1].split()[:2] == ["state", "available"]
+    assert [row["name"] for row in json.loads(linkly("workers", "--json")[1])["workers"]] == ["state"]
+
+
+@pytest.mark.parametrize("command", ["functions", "workers"])
+def test_without_an_engine_the_way_out_is_said(folder, linkly, command):
+    code, out, err = linkly(command)
+    assert (code, out) == (1, "")
+    assert "Start one with `linkly`" in err
+
+
+def test_on_a_terminal_the_table_has_colours(engine, folder):
+    ours, theirs = pty.openpty()
+    words = [sys.executable, "-m", "linkly_engine", "worker", "list"]
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
+    with subprocess.Popen(words, stdout=theirs, stderr=subprocess.PIPE, env=environment) as process:
+        os.close(theirs)
+        shown = b""
+        while b"state" not in shown:
+            shown += os.read(ours, 4096)
+        process.communicate(timeout=TIME_S)
+    os.close(ours)
+    assert b"\x1b[32mrunning" in shown
+
+
+def test_a_question_on_a_terminal_is_answered_there(folder):
+    (folder / "config.yaml").write_text("workers: [{name: state}]\n")
+    for answer, left in ((b"n\n", "workers: [{name: state}]\n"), (b"y\n", "workers: []\n")):
+        ours, theirs = pty.openpty()
+        words = [sys.executable, "-m", "linkly_engine", "worker", "remove", "state"]
+        with subprocess.Popen(words, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            os.write(ours, answer)
+            _, errors = process.communicate(timeout=TIME_S)
+        os.close(theirs)
+        os.close(ours)
+        assert b"Remove state from config.yaml? [y/N]" in errors
+        assert process.returncode == (1 if answer == b"n\n" else 0)
+        assert (folder / "config.yaml").read_text() == left
