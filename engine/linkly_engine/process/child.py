@@ -25,14 +25,14 @@ from typing import TYPE_CHECKING, Any
 from linkly.errors import ConfigError
 from linkly_engine.process.backoff import GIVE_UP_AFTER, Backoff
 from linkly_engine.process.environment import environment
-from linkly_engine.process.generation import Generation, first_of
+from linkly_engine.process.generation import Generation, NotReady, Superseded, first_of
 from linkly_engine.process.guard import Guard
 from linkly_engine.process.installer import Installer, InstallFailed
 from linkly_engine.process.manifest import Manifest, read_manifest
 from linkly_engine.process.output import Feed, Output
 from linkly_engine.process.program import KILL_AFTER_S, Program
 from linkly_engine.process.self_watching import watches_itself
-from linkly_engine.process.status import ChildStatus, State
+from linkly_engine.process.status import ChildStatus, State, StatusKeeper
 from linkly_engine.process.watch import Changes, Watch
 
 if TYPE_CHECKING:
@@ -46,20 +46,6 @@ CONNECT_S = 60.0
 
 STOP_DRAIN_S = 5.0
 ADDRESS_IN_USE = ("eaddrinuse", "address already in use", "address in use")
-
-
-class _NotReady(Exception):
-    """A generation did not come to serve; the argument is why. `lasting`: only a change can help."""
-
-    def __init__(self, reason: str, *, lasting: bool = False, uptime_s: float = 0.0) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.lasting = lasting
-        self.uptime_s = uptime_s
-
-
-class _Superseded(Exception):
-    """Something has changed while a generation was being started: begin anew."""
 
 
 class ChildWorker:
@@ -77,7 +63,6 @@ class ChildWorker:
         guard: Ends it if the engine is killed.
 
     Attributes:
-        status: How it is now.
         logs: Folder of its log files.
         config: May be set; the next generation sees it.
     """
@@ -98,7 +83,6 @@ class ChildWorker:
         self.folder = folder
         self.logs = logs
         self.config = config
-        self.status = ChildStatus()
         self._engine = engine
         self._url = url
         self._config_path = config_path
@@ -107,6 +91,7 @@ class ChildWorker:
         note = logs.parent.parent / "installed" / name
         self._installer = Installer(name, folder, note=note, output=self._output, guard=guard)
         self._backoff = Backoff()
+        self._keeper = StatusKeeper()
         self._current: Generation | None = None
         self._retiring: set[asyncio.Task[None]] = set()
         self._spawned = 0
@@ -115,14 +100,20 @@ class ChildWorker:
         self._watch: Watch | None = None
         self._change = asyncio.Event()
         self._settled = asyncio.Event()
+        self._tried = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     # --- from outside --------------------------------------------------------------------------------------
 
+    @property
+    def status(self) -> ChildStatus:
+        """How it is now."""
+        return self._keeper.status
+
     async def start(self) -> None:
         """Begin to look after it, in the background; nothing happens if that is so already."""
-        if self._task is None:
-            self._settled.clear()
+        if self._task is None or self._task.done():
+            self._begin_anew()
             self._set("starting")
             self._task = asyncio.get_running_loop().create_task(self._supervise(), name=f"worker {self.name}")
 
@@ -133,20 +124,25 @@ class ChildWorker:
             return
         task.cancel()
         await asyncio.wait([task])
+        self._change.clear()
         self._set("stopped")
-        self._settled.set()
+        self._outcome()
 
     async def restart(self) -> None:
-        """Replace it by a new generation, or try again what failed; return when that is done, one way or the other."""
-        if self._task is None:
+        """Replace it by a new generation, or try again what failed; return when that has been tried once."""
+        if self._task is None or self._task.done():
             await self.start()
         else:
             self._request()
-        await self.settled()
+        await self._tried.wait()
 
     async def settled(self) -> None:
         """Wait until it runs (connected and registered), has failed for good or is stopped."""
         await self._settled.wait()
+
+    async def reaches(self, *states: State) -> ChildStatus:
+        """Wait until it is in one of these states; unlike `settled`, also in one that does not last."""
+        return await self._keeper.reaches(*states)
 
     async def watching(self) -> None:
         """Wait until changes of its files are noticed."""
@@ -167,7 +163,8 @@ class ChildWorker:
         except Exception as error:
             log.exception("worker `%s`: its supervision failed", self.name)
             self._set("failed", reason=f"the engine could not look after it: {error}")
-            self._settled.set()
+            self._change.clear()
+            self._outcome()
         finally:
             await self._end_everything()
 
@@ -175,16 +172,16 @@ class ChildWorker:
         """Bring a generation into service, and wait until it ends or another one is wanted."""
         try:
             generation = await self._bring_up()
-        except _Superseded:
+        except Superseded:
             return
-        except _NotReady as failure:
+        except NotReady as failure:
             await self._not_ready(failure)
             return
         await first_of(generation.program.exited.wait(), self._change.wait())
         if generation.program.exited.is_set():
             await self._ended(generation)
 
-    async def _not_ready(self, failure: _NotReady) -> None:
+    async def _not_ready(self, failure: NotReady) -> None:
         current = self._current
         if current is None:
             await self._try_again(failure.reason, None if failure.lasting else failure.uptime_s)
@@ -202,6 +199,7 @@ class ChildWorker:
     async def _ended(self, generation: Generation) -> None:
         """A program has ended by itself: start it again, later."""
         self._current = None
+        self._settled.clear()
         uptime_s = generation.uptime_s
         await generation.end()
         await self._try_again(generation.why_it_ended(), uptime_s)
@@ -212,6 +210,7 @@ class ChildWorker:
         if wait_s is not None:
             log.warning("worker `%s` %s; it is started again in %g s", self.name, reason, wait_s)
             self._set("waiting", reason=reason)
+            self._outcome(lasting=False)
             await first_of(self._engine.clock.sleep(wait_s), self._change.wait())
         else:
             if uptime_s is not None:
@@ -221,11 +220,8 @@ class ChildWorker:
             )
             log.error("worker `%s` %s", self.name, reason)
             self._set("failed", reason=reason)
-            self._settled.set()
+            self._outcome()
             await self._change.wait()
-        if self._change.is_set():
-            self._backoff.reset()
-            self._settled.clear()
 
     # --- bringing a generation up --------------------------------------------------------------------------
 
@@ -233,14 +229,14 @@ class ChildWorker:
         """Install, start and wait until it serves.
 
         Raises:
-            _NotReady: It does not come to serve.
-            _Superseded: A change came in between.
+            NotReady: It does not come to serve.
+            Superseded: A change came in between.
         """
         self._change.clear()
         try:
             manifest = read_manifest(self.folder)
         except ConfigError as error:
-            raise _NotReady(f"cannot start: {error.message}", lasting=True) from error
+            raise NotReady(f"cannot start: {error.message}", lasting=True) from error
         variables = environment(
             manifest, name=self.name, url=self._url(), config=self.config, config_path=self._config_path
         )
@@ -272,7 +268,7 @@ class ChildWorker:
         try:
             await self._installer.run(manifest, variables)
         except InstallFailed as error:
-            raise _NotReady(f"cannot be installed: {error.message}", lasting=True) from error
+            raise NotReady(f"cannot be installed: {error.message}", lasting=True) from error
 
     async def _spawn(self, manifest: Manifest, variables: dict[str, str]) -> Generation:
         self._watches_itself = watches_itself(manifest.start, self.folder)
@@ -287,11 +283,11 @@ class ChildWorker:
                 guard=self._guard,
             )
         except OSError as error:
-            raise _NotReady(f"cannot be started: {error}") from error
-        self.status.restarts = self._spawned
+            raise NotReady(f"cannot be started: {error}") from error
+        self._keeper.change(restarts=self._spawned)
         self._spawned += 1
         if self._current is None:
-            self.status.pid = program.pid
+            self._keeper.change(pid=program.pid)
         log.info("worker `%s`: started as process %d: %s", self.name, program.pid, manifest.start)
         return Generation(self._engine, self.name, program)
 
@@ -304,7 +300,7 @@ class ChildWorker:
         ):
             return
         if before is not None:
-            raise _NotReady(f"has not connected within {limit_s:g} s")
+            raise NotReady(f"has not connected within {limit_s:g} s")
 
     async def _happens(self, waiting: Awaitable[object], generation: Generation, limit_s: float) -> bool:
         """Wait for something while a generation is being started; return false when the time is over."""
@@ -313,9 +309,9 @@ class ChildWorker:
         done = await first_of(waiting, exited.wait(), self._change.wait(), sleep)
         if exited.is_set():
             await generation.end()
-            raise _NotReady(generation.why_it_ended(), uptime_s=generation.uptime_s)
+            raise NotReady(generation.why_it_ended(), uptime_s=generation.uptime_s)
         if self._change.is_set():
-            raise _Superseded
+            raise Superseded
         return 0 in done
 
     # --- ending --------------------------------------------------------------------------------------------
@@ -371,20 +367,25 @@ class ChildWorker:
 
     def _request(self) -> None:
         self._backoff.reset()
-        self._settled.clear()
+        self._begin_anew()
         self._change.set()
 
-    def _serves(self, generation: Generation, *, reason: str | None) -> None:
-        self.status.state = "running"
-        self.status.pid = generation.program.pid
-        self.status.started_at_ms = generation.started_at_ms
-        self.status.reason = reason
+    def _begin_anew(self) -> None:
+        self._settled.clear()
+        self._tried.clear()
+
+    def _outcome(self, *, lasting: bool = True) -> None:
+        """Something has come of what was tried; who waits is told, unless something else is wanted by now."""
         if not self._change.is_set():
-            self._settled.set()
+            self._tried.set()
+            if lasting:
+                self._settled.set()
+
+    def _serves(self, generation: Generation, *, reason: str | None) -> None:
+        pid, started_at_ms = generation.program.pid, generation.started_at_ms
+        self._keeper.change(state="running", pid=pid, started_at_ms=started_at_ms, reason=reason)
+        self._outcome()
 
     def _set(self, state: State, *, reason: str | None = None) -> None:
         """It serves nobody now."""
-        self.status.state = state
-        self.status.pid = None
-        self.status.started_at_ms = None
-        self.status.reason = reason
+        self._keeper.change(state=state, pid=None, started_at_ms=None, reason=reason)

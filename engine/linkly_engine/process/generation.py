@@ -22,6 +22,20 @@ STEP_S = 0.01
 SHOWN_LINES = 5
 
 
+class NotReady(Exception):
+    """A generation did not come to serve; the argument is why. `lasting`: only a change can help."""
+
+    def __init__(self, reason: str, *, lasting: bool = False, uptime_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.lasting = lasting
+        self.uptime_s = uptime_s
+
+
+class Superseded(Exception):
+    """Something has changed while a generation was being started: begin anew."""
+
+
 class Generation:
     """A program in its session, and the connections that come from there.
 

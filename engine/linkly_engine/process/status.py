@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+import asyncio
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -26,3 +27,24 @@ class ChildStatus(msgspec.Struct, kw_only=True):
     restarts: int = 0
     started_at_ms: int | None = None
     reason: str | None = None
+
+
+class StatusKeeper:
+    """Keeps a status and wakes those who wait for a state."""
+
+    def __init__(self) -> None:
+        self.status = ChildStatus()
+        self._changed = asyncio.Event()
+
+    def change(self, **fields: Any) -> None:
+        """Set fields of the status."""
+        for name, value in fields.items():
+            setattr(self.status, name, value)
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def reaches(self, *states: State) -> ChildStatus:
+        """Wait until the state is one of these."""
+        while self.status.state not in states:
+            await self._changed.wait()
+        return self.status
