@@ -36,7 +36,8 @@ def linkly(capsys):
 @pytest.fixture
 def engine(folder, monkeypatch):
     """An engine that runs config.yaml of the folder; commands find it by LINKLY_PORT."""
-    (folder / "config.yaml").write_text(CONFIG)
+    if not (folder / "config.yaml").exists():
+        (folder / "config.yaml").write_text(CONFIG)
     process = subprocess.Popen(
         [sys.executable, "-m", "linkly_engine"], stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -44,6 +45,8 @@ def engine(folder, monkeypatch):
         for line in process.stderr:
             if "ws://" in line:
                 monkeypatch.setenv("LINKLY_PORT", line.split("ws://", 1)[1].split()[0].rstrip("/").rpartition(":")[2])
+            if "http at" in line:
+                process.http_url = line.split()[-1]
             if "stop: Ctrl-C" in line:
                 break
         else:

@@ -13,8 +13,9 @@ import click
 
 from linkly_engine.cli import command
 from linkly_engine.cli.command import Failure
+from linkly_engine.cli.function_help import clean
 from linkly_engine.cli.running_engine import CallFailed, RunningEngine, find_engine, wait_until_running
-from linkly_engine.cli.show import data, done, note, table
+from linkly_engine.cli.show import data, done, note, pairs, table
 from linkly_engine.cli.sources import folder_of, kind_of_entry, names_of
 from linkly_engine.config import ALIASES, BUILT_IN, LISTENER
 from linkly_engine.config_edit.file import open_layout
@@ -166,6 +167,7 @@ def _show_status(row: dict[str, Any], *, running: bool) -> None:
     started = row.get("started_at_ms")
     when = None if started is None else datetime.datetime.fromtimestamp(started / 1000).strftime("%Y-%m-%d %H:%M:%S")
     lines = [
+        ("worker", row.get("name")),
         ("status", row.get("status") if running else "engine not running"),
         ("reason", row.get("reason")),
         ("kind", row.get("kind")),
@@ -177,11 +179,13 @@ def _show_status(row: dict[str, Any], *, running: bool) -> None:
         ("logs", row.get("logs_dir")),
         ("next", row.get("hint")),
     ]
-    table(("worker", str(row.get("name"))), [line for line in lines if line[1] not in (None, "")])
+    pairs([line for line in lines if line[1] not in (None, "")])
     for stream in ("stdout", "stderr"):
         written = row.get(f"{stream}_tail") or []
         if written:
-            table((f"last lines of {stream}",), [[line] for line in written])
+            print(f"last lines of {stream}")
+        for line in written:
+            print("  " + clean(line))
 
 
 def _change(verb: str, worker: str, no_wait: bool, config: Path | None, address: str, port: int | None) -> int:

@@ -1,0 +1,105 @@
+"""`linkly worker init`: what it writes runs as it is, in every language."""
+
+import json
+import subprocess
+import sys
+
+import httpx
+import pytest
+
+from linkly_engine.process.manifest import read_manifest
+
+CONFIG = "workers:\n  - name: iii-worker-manager\n    config: {port: 0}\n  - name: http\n    config: {port: 0}\n"
+FILES = {
+    "python": {"src/main.py", "requirements.txt"},
+    "typescript": {"src/index.ts", "package.json", "tsconfig.json"},
+    "javascript": {"src/index.js", "package.json"},
+}
+
+
+@pytest.fixture
+def gateway(folder):
+    """The project has a gateway; used before `engine`."""
+    (folder / "config.yaml").write_text(CONFIG)
+
+
+def runs(linkly, engine, name):
+    code, out, err = linkly("worker", "add", f"./{name}")
+    assert (code, out) == (0, ""), err
+    assert f"{name}: running" in err
+    assert json.loads(linkly("trigger", f"{name}::hello", "name=Ann")[1]) == {"message": "hello Ann"}
+    answer = httpx.get(f"{engine.http_url}/{name}/hello?name=Bob", timeout=20)
+    assert (answer.status_code, answer.json()) == (200, {"message": "hello Bob"})
+    assert linkly("worker", "remove", name, "-y")[0] == 0
+    return linkly("worker", "logs", name)
+
+
+def test_a_python_worker_runs_as_it_is(gateway, engine, folder, linkly):
+    assert linkly("worker", "init", "hello-1.x", "--language", "python")[0] == 0
+    assert (folder / "config.yaml").read_text() == CONFIG
+    code, _, _ = runs(linkly, engine, "hello-1.x")
+    assert code == 1  # it is no longer in config.yaml
+    written = (folder / ".linkly/logs/hello-1.x/stderr.log").read_text()
+    assert "said hello to Ann" in written
+    assert "hello-1.x worker ready" in written
+
+
+@pytest.mark.compat
+@pytest.mark.parametrize("language", ["typescript", "javascript"])
+def test_a_node_worker_runs_as_it_is(gateway, engine, folder, linkly, language):
+    assert linkly("worker", "init", "greeter", "-l", language)[0] == 0
+    runs(linkly, engine, "greeter")
+    logs = json.loads(linkly("trigger", "engine::logs::list", "limit=100")[1])["logs"]
+    said = [row for row in logs if row["body"] == "said hello"]
+    assert sorted(row["attributes"]["log.data"]["name"] for row in said) == ["Ann", "Bob"]
+    if language == "typescript":
+        subprocess.run(["npm", "run", "check"], cwd=folder / "greeter", check=True, capture_output=True, timeout=120)
+
+
+@pytest.mark.parametrize("language", FILES)
+def test_the_files_of_a_new_worker(folder, linkly, language):
+    code, out, err = linkly("worker", "init", "Link_2", "--language", language, "-d", "made")
+    assert (code, out) == (0, "")
+    assert "linkly worker add ./made" in err
+    assert not (folder / "config.yaml").exists()
+    written = {path.relative_to(folder / "made").as_posix() for path in (folder / "made").rglob("*") if path.is_file()}
+    assert written == {".gitignore", "iii.worker.yaml", *FILES[language]}
+    manifest = read_manifest(folder / "made")
+    assert manifest.name == "Link_2"
+    assert manifest.base_image == f"docker.io/iiidev/{'python' if language == 'python' else 'node'}:latest"
+    assert not any("@NAME@" in (folder / "made" / name).read_text() for name in written)
+    if language != "python":
+        assert (manifest.install, manifest.start) == ("npm install", "npm run start")
+        assert json.loads((folder / "made/package.json").read_text())["name"] == "link_2"
+
+
+def test_the_python_scaffold_is_clean(folder, linkly):
+    assert linkly("worker", "init", "3-things", "-l", "py")[0] == 0
+    for words in (["ruff", "check", "--isolated"], ["ruff", "format", "--isolated", "--check", "--line-length", "120"]):
+        subprocess.run([sys.executable, "-m", *words, "3-things/src/main.py"], check=True, capture_output=True)
+
+
+def test_a_second_time_keeps_what_is_there(folder, linkly):
+    assert linkly("worker", "init", "hello", "-l", "py")[0] == 0
+    (folder / "hello/src/main.py").write_text("mine\n")
+    (folder / "hello/requirements.txt").unlink()
+    assert linkly("worker", "init", "hello", "-l", "py")[0] == 0
+    assert (folder / "hello/src/main.py").read_text() == "mine\n"
+    assert (folder / "hello/requirements.txt").exists()
+
+
+@pytest.mark.parametrize("name", [".hidden", "a..b", "a/b", "ä", "a b", "x" * 65])
+def test_a_name_that_cannot_be_one_is_refused(folder, linkly, name):
+    code, _, err = linkly("worker", "init", name, "--language", "python")
+    assert code == 1
+    assert "is no name of a worker" in err
+    assert list(folder.iterdir()) == []
+
+
+def test_a_folder_with_files_is_left_alone(folder, linkly):
+    (folder / "hello").mkdir()
+    (folder / "hello/precious.txt").write_text("x")
+    code, _, err = linkly("worker", "init", "hello", "-l", "py")
+    assert code == 1
+    assert "--allow-non-empty" in err
+    assert linkly("worker", "init", "hello", "-l", "py", "--allow-non-empty")[0] == 0
