@@ -15,7 +15,7 @@ from linkly_engine.member import Member
 
 if TYPE_CHECKING:
     from linkly_engine.engine import Engine
-    from linkly_engine.process import Guard
+    from linkly_engine.process import ChildWorker, Guard
 
 LOGS = (".linkly", "logs")
 """Where log files lie, below the folder of config.yaml."""
@@ -57,24 +57,39 @@ class Programs:
         await child.start()
 
     async def change(self, member: Member, entry: WorkerEntry, config: Config) -> None:
-        """Run a program by another entry, or run one that failed."""
-        await self.end([member])
+        """Run a program by another entry, or try one that failed again.
+
+        In the same folder the next generation takes over from the one that runs, or does not come up and leaves it.
+        """
+        child = member.child
+        if child is not None and child.status.state != "stopped" and member.entry.folder == entry.folder:
+            member.entry = entry
+            child.config = entry.config
+            await self._renew(child)
+            return
+        if child is not None:
+            member.restarts += child.status.restarts + 1
+            await self.end([member])
         member.entry = entry
         await self.start(member, config)
 
     async def restart(self, member: Member, config: Config) -> None:
-        """Start a program anew; one that runs is replaced without a gap."""
+        """Start a program anew; one that runs is replaced without a gap, in the background."""
         if member.child is None:
             await self.start(member, config)
-        elif member.child.status.state == "stopped":
-            await member.child.start()
         else:
-            await member.child.restart()
+            await self._renew(member.child)
 
     async def move(self, members: list[Member]) -> None:
         """The worker port has moved: programs reach channels and the engine through the new one from now on."""
-        moving = [member.child for member in members if member.child is not None and member.runs]
-        await asyncio.gather(*(child.restart() for child in moving))
+        for member in members:
+            if member.child is not None and member.runs:
+                await self._renew(member.child)
+
+    async def _renew(self, child: ChildWorker) -> None:
+        # A program may take a minute to come up: no other change of the project waits for that.
+        self._engine.spawn(child.restart(), name=f"restart of {child.name}")
+        await asyncio.sleep(0)  # in its first step it is asked for, so that `settled` is about the next generation
 
     async def end(self, members: Iterable[Member]) -> None:
         """End programs at the same time; nothing of them is left."""

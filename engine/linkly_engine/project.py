@@ -223,7 +223,7 @@ class Project:
         affected = [each.member for each in entering] + [member for member, _ in programs]
         changed = [member for member in members if member in affected and member.reason is None]
         for member in running.intersection(changed):
-            member.restarts += 1
+            member.restarts += member.child is None  # programs count for themselves
         return Applied(
             started=[member.name for member in changed if member not in running],
             stopped=stopped,
@@ -314,7 +314,7 @@ class Project:
             self.engine.arrange(each.worker for each in self.members if each.worker is not None)
             if switch.problems:
                 raise ConfigError(switch.problems[0])
-        member.restarts += ran
+        member.restarts += ran and member.child is None
         log.info("worker `%s` %s", member.name, "made anew" if ran else "started")
         return member
 

@@ -243,11 +243,11 @@ class ProjectWorker(Worker):
             return [] if record is None else [record]
         if member.child is None or member.stopped:
             return []
-        group = member.child.status.pid
+        session = member.child.status.pid
         return [
             record
             for record in engine.workers
-            if not record.in_process and (record.name == member.name or _is_in_group(record.pid, group))
+            if not record.in_process and (record.name == member.name or _is_in_session(record.pid, session))
         ]
 
     async def _tail(self, member: Member, count: int) -> tuple[list[str], list[str]]:
@@ -259,11 +259,11 @@ class ProjectWorker(Worker):
         return None if member.child is None else str(member.child.logs)
 
 
-def _is_in_group(pid: int | None, group: int | None) -> bool:
-    if pid is None or group is None:
+def _is_in_session(pid: int | None, session: int | None) -> bool:
+    if pid is None or session is None:
         return False
     try:
-        return os.getpgid(pid) == group
+        return os.getsid(pid) == session
     except (OSError, OverflowError):  # it runs on another machine, or ended
         return False
 

@@ -18,6 +18,9 @@ from linkly import Client, Function
 
 settings = json.loads(os.environ.get("LINKLY_WORKER_CONFIG", "null")) or {}
 
+if settings.get("fail"):
+    raise SystemExit("no such greeting")
+
 async def hello(payload):
     return settings.get("greeting", "hello")
 
@@ -87,6 +90,40 @@ async def test_a_program_is_added_changed_and_removed(live, greeter):
         assert run.worker("state") is state
         with pytest.raises(ProcessLookupError):
             os.kill(first, 0)
+
+
+async def test_no_call_fails_while_a_program_takes_another_config(live, greeter):
+    async with live(ENTRY) as run:
+        await settled(run)
+        answers: list[str] = []
+        done = asyncio.Event()
+
+        async def ask():
+            while not done.is_set():
+                answers.append(await run.bus.trigger("greeter::hello"))
+
+        asking = asyncio.create_task(ask())
+        await run.change(ENTRY + "    config: {greeting: hi}\n")
+        row = await settled(run)
+        assert (row["restarts"], row["status"]) == (1, "running")
+        assert await run.bus.trigger("greeter::hello") == "hi"
+        done.set()
+        await asking
+        assert set(answers) <= {"hello", "hi"}
+        assert answers[0] == "hello"
+
+
+async def test_a_config_a_program_cannot_run_by_leaves_its_earlier_generation_in_service(live, greeter):
+    async with live(ENTRY) as run:
+        await settled(run)
+        await run.change(ENTRY + "    config: {greeting: hi, fail: true}\n")
+        row = await settled(run)
+        assert row["status"] == "running"
+        assert "no such greeting" in row["reason"]
+        assert await run.bus.trigger("greeter::hello") == "hello"
+        await run.change(ENTRY + "    config: {greeting: hi}\n")
+        assert "reason" not in await settled(run)
+        assert await run.bus.trigger("greeter::hello") == "hi"
 
 
 async def test_a_program_that_did_not_change_is_the_same_process(live, greeter):
