@@ -132,6 +132,7 @@ async def test_a_reader_gets_from_an_empty_folder_to_counted_clicks(tmp_path, ne
     await persist(linkly)
     row = json.loads(await linkly.trigger("worker::status", "name=link"))
     assert (row["status"], row["kind"], row["running"]) == ("running", "path", True)
+    assert row["restarts"] == 1  # for what was saved, and for nothing that npm wrote
     engine, linkly.engine = linkly.engine, None
     assert await engine.end() == 0
     assert processes_in(linkly.folder) == []
