@@ -77,7 +77,7 @@ def test_live_function_ids_and_their_parameters(command, engine):
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
 def test_zsh_takes_the_script(command, engine):
     program = (
-        "compdef() { :; }\ncompadd() { shift 3; print -l -- $@; }\n_describe() { print -l -- ${(P)2}; }\n"
+        "compdef() { :; }\ncompadd() { shift 3; print -rl -- $@; }\n_describe() { print -rl -- ${(P)2}; }\n"
         "source <(linkly completion zsh)\n"
         "words=(linkly trigger state::se) CURRENT=3 PREFIX=state::se; _linkly\n"
         "words=(linkly trigger state::set sc) CURRENT=4 PREFIX=sc; _linkly\n"

@@ -32,7 +32,7 @@ _linkly() {
             "") ;;
             :files) _files; return ;;
             *=) keys+=("$value") ;;
-            *) described+=("${value//:/\\:}:$description") ;;
+            *) described+=(${value//:/\\:}":$description") ;;
         esac
     done < <("${words[1]}" __complete zsh "${(@)words[2,CURRENT-1]}" "$PREFIX" 2>/dev/null)
     (( ${#keys} )) && compadd -S '' -- "${keys[@]}"
