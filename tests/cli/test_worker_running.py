@@ -53,6 +53,16 @@ def test_settings_that_the_engine_refuses_end_the_waiting(engine, folder, linkly
     assert "no_such_setting" in err
 
 
+def test_a_class_of_ones_own_is_waited_for_by_the_name_it_has(engine, folder, linkly):
+    (folder / "greeting.py").write_text("from linkly import Worker\nclass Greeting(Worker):\n    name = 'greets'\n")
+    code, _, err = linkly("worker", "add", "greeting:Greeting")
+    assert code == 0
+    assert "greets: running" in err
+    code, _, err = linkly("worker", "add", "no_such_package:Worker")
+    assert code == 1
+    assert "cannot import `no_such_package`" in err
+
+
 def test_an_engine_of_another_project_is_not_waited_for(engine, folder, linkly):
     (folder / "other").mkdir()
     (folder / "other/config.yaml").write_text("workers: []\n")

@@ -229,7 +229,7 @@ def _workers(before: list[str]) -> list[str]:
     """Return the workers of config.yaml, or of the file that the words name."""
     from pathlib import Path
 
-    from linkly_engine.cli.sources import names_of
+    from linkly_engine.cli.entries import names_of
     from linkly_engine.config import DEFAULT_FILE
     from linkly_engine.config_edit.layout import read
 

@@ -1,4 +1,4 @@
-"""A word behind `linkly worker add` -> the entry it means; an entry of config.yaml -> the name it goes by.
+"""A word behind `linkly worker add` -> the entry it means.
 
 Three kinds of words: the name of a worker that ships (older spellings are understood), the folder of a program with a
 manifest (begins with `.`, `/` or `~`), `package.module:Class` of a worker of one's own. Nothing is written here.
@@ -13,10 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from linkly.errors import ConfigError
 from linkly_engine.cli.command import Failure
-from linkly_engine.config import ALIASES, BUILT_IN, FOLDER_KEYS, LISTENER, NAME_OF_FOLDER
-from linkly_engine.config_edit.layout import Entry
+from linkly_engine.config import ALIASES, BUILT_IN, LISTENER, NAME_OF_FOLDER
 
 BLOCKS: dict[str, dict[str, Any]] = {
     "database": {
@@ -83,52 +81,6 @@ def source_of(word: str, project: Path) -> Source:
         raise Failure(_unknown(name, known, project))
     block = BLOCKS.get(name)
     return Source(name, {"name": name} if block is None else {"name": name, "config": block}, notes)
-
-
-def name_of(entry: Entry, project: Path) -> str:
-    """Return the name an entry goes by: as written, else what its manifest or its module says."""
-    value = entry.value
-    folder = folder_of(entry, project)
-    name = value.get("name")
-    if isinstance(name, str):
-        return name if folder is not None else ALIASES.get(name, name)
-    if folder is not None:
-        from linkly_engine.process.manifest import read_manifest
-
-        try:
-            return read_manifest(folder).name
-        except ConfigError:  # `linkly check` says what is wrong with it
-            return folder.name
-    return str(value.get("module") or "")
-
-
-def names_of(entries: list[Entry], project: Path) -> list[str]:
-    """Return the names of all entries, numbered as the engine does where one stands more than once."""
-    plain = [name_of(entry, project) for entry in entries]
-    counts: dict[str, int] = {}
-    names: list[str] = []
-    for name in plain:
-        counts[name] = counts.get(name, 0) + 1
-        names.append(f"{name}#{counts[name]}" if plain.count(name) > 1 else name)
-    return names
-
-
-def folder_of(entry: Entry, project: Path) -> Path | None:
-    """Return where the program of an entry lies; `None`: it runs in the engine's process."""
-    key = folder_key(entry)
-    return None if key is None else (project / Path(str(entry.value[key])).expanduser()).resolve()
-
-
-def folder_key(entry: Entry) -> str | None:
-    """Return the key under which an entry names its folder."""
-    return next((key for key in FOLDER_KEYS if isinstance(entry.value.get(key), str)), None)
-
-
-def kind_of_entry(entry: Entry) -> str:
-    """Return `path`, `module` or `shipped`."""
-    if folder_key(entry) is not None:
-        return "path"
-    return "module" if entry.value.get("module") is not None else "shipped"
 
 
 def _folder(word: str, project: Path) -> Source:

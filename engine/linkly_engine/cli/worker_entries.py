@@ -12,9 +12,10 @@ import click
 
 from linkly_engine.cli import command
 from linkly_engine.cli.command import Failure
+from linkly_engine.cli.entries import folder_key, folder_of, names_of
 from linkly_engine.cli.running_engine import RunningEngine, find_engine, wait_until_gone, wait_until_running
 from linkly_engine.cli.show import done, note
-from linkly_engine.cli.sources import Source, folder_key, folder_of, names_of, source_of
+from linkly_engine.cli.sources import Source, source_of
 from linkly_engine.config import ALIASES, LISTENER
 from linkly_engine.config_edit.edit import add_entry, remove_entry, replace_entry, replace_value
 from linkly_engine.config_edit.file import change
@@ -85,7 +86,7 @@ def add(
         _warn(path)
         note(why)
         return 0
-    names = [source.name for source in wanted if source.name != LISTENER and "module" not in source.value]
+    names = _names_in_engine(path, wanted)
     return 0 if no_wait else _follow(engine, names, [name for name in names if name in before])
 
 
@@ -190,6 +191,21 @@ def _ask(question: str) -> None:
         raise Failure("remove is destructive; say that you mean it with -y")
     if not click.confirm(question, default=False, err=True):
         raise Failure("Aborted, nothing was changed")
+
+
+def _names_in_engine(path: Path, wanted: list[Source]) -> list[str]:
+    """Return under which names the engine lists workers: a class is named by itself.
+
+    Raises:
+        ConfigError: A class cannot be loaded; the engine refuses the file as well.
+    """
+    modules = [source.value["module"] for source in wanted if "module" in source.value]
+    names = [source.name for source in wanted if source.name != LISTENER and "module" not in source.value]
+    if modules:
+        from linkly_engine.project import check
+
+        names += [entry.name for entry in check(path).workers if entry.module in modules]
+    return names
 
 
 def _follow(engine: RunningEngine, names: list[str], again: list[str]) -> int:

@@ -1,0 +1,55 @@
+"""An entry of config.yaml -> the name it goes by and where its program lies, as the engine sees it. Starts nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from linkly.errors import ConfigError
+from linkly_engine.config import ALIASES, FOLDER_KEYS
+from linkly_engine.config_edit.layout import Entry
+
+
+def name_of(entry: Entry, project: Path) -> str:
+    """Return the name an entry goes by: as written, else what its manifest or its module says."""
+    value = entry.value
+    folder = folder_of(entry, project)
+    name = value.get("name")
+    if isinstance(name, str):
+        return name if folder is not None else ALIASES.get(name, name)
+    if folder is not None:
+        from linkly_engine.process.manifest import read_manifest
+
+        try:
+            return read_manifest(folder).name
+        except ConfigError:  # `linkly check` says what is wrong with it
+            return folder.name
+    return str(value.get("module") or "")
+
+
+def names_of(entries: list[Entry], project: Path) -> list[str]:
+    """Return the names of all entries, numbered as the engine does where one stands more than once."""
+    plain = [name_of(entry, project) for entry in entries]
+    counts: dict[str, int] = {}
+    names: list[str] = []
+    for name in plain:
+        counts[name] = counts.get(name, 0) + 1
+        names.append(f"{name}#{counts[name]}" if plain.count(name) > 1 else name)
+    return names
+
+
+def folder_of(entry: Entry, project: Path) -> Path | None:
+    """Return where the program of an entry lies; `None`: it runs in the engine's process."""
+    key = folder_key(entry)
+    return None if key is None else (project / Path(str(entry.value[key])).expanduser()).resolve()
+
+
+def folder_key(entry: Entry) -> str | None:
+    """Return the key under which an entry names its folder."""
+    return next((key for key in FOLDER_KEYS if isinstance(entry.value.get(key), str)), None)
+
+
+def kind_of_entry(entry: Entry) -> str:
+    """Return `path`, `module` or `shipped`."""
+    if folder_key(entry) is not None:
+        return "path"
+    return "module" if entry.value.get("module") is not None else "shipped"
