@@ -123,3 +123,15 @@ def test_a_question_on_a_terminal_is_answered_there(folder):
         assert b"Remove state from config.yaml? [y/N]" in errors
         assert process.returncode == (1 if answer == b"n\n" else 0)
         assert (folder / "config.yaml").read_text() == left
+
+
+def test_a_program_that_does_not_get_ready_in_time_exits_with_2(engine, folder, linkly, monkeypatch):
+    monkeypatch.setattr("linkly_engine.cli.running_engine.READY_S", 1.0)
+    (folder / "broken").mkdir()
+    (folder / "broken/linkly.worker.yaml").write_text("name: broken\nscripts: {start: 'echo no luck >&2; exit 3'}\n")
+    code, _, err = linkly("worker", "add", "./broken")
+    assert code == 2
+    assert "broken: waiting (" in err
+    assert "not ready after 1 s: broken" in err
+    assert linkly("worker", "logs", "broken")[2].splitlines()[0] == "no luck"
+    assert linkly("worker", "remove", "broken", "-y")[0] == 0
