@@ -247,7 +247,7 @@ class ChildWorker:
             await self._retire(before)
             before = None
         self._change.clear()  # whatever has changed so far is in what is started now
-        generation = await self._spawn(manifest, variables)
+        generation = self._spawn(manifest, variables)
         try:
             await self._until_ready(generation, before)
             problem = generation.enter(before)
@@ -270,12 +270,12 @@ class ChildWorker:
         except InstallFailed as error:
             raise NotReady(f"cannot be installed: {error.message}", lasting=True) from error
 
-    async def _spawn(self, manifest: Manifest, variables: dict[str, str]) -> Generation:
+    def _spawn(self, manifest: Manifest, variables: dict[str, str]) -> Generation:
         self._watches_itself = watches_itself(manifest.start, self.folder)
         if self._current is None:
             self._set("starting")
         try:
-            program = await Program.start(
+            program = Program.start(
                 manifest.start,
                 folder=self.folder,
                 environment=variables,

@@ -67,7 +67,7 @@ class Installer:
 
     async def _script(self, step: str, command: str, environment: dict[str, str]) -> None:
         try:
-            program = await Program.start(
+            program = Program.start(
                 command,
                 folder=self._folder,
                 environment=environment,

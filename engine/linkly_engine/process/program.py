@@ -7,23 +7,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
-from asyncio import subprocess
+import subprocess
 from pathlib import Path
-from typing import cast
+from typing import IO
 
 from linkly_engine.process import sessions
 from linkly_engine.process.guard import Guard
-from linkly_engine.process.output import Feed
+from linkly_engine.process.output import STREAMS, Feed
+from linkly_engine.process.spawn import Process
 
 KILL_AFTER_S = 5.0
 GONE_S = 2.0
 LAST_OUTPUT_S = 1.0
 STEP_S = 0.02
 
+READ_BYTES = 64 * 1024
 BURST_BYTES = 256 * 1024
 PAUSE_S = 0.05
 """A program that writes more than `BURST_BYTES` in `PAUSE_S` is read more slowly: lines cost the loop's time."""
+
+
+GATE = 'read -r go && exec /bin/sh -c "$0" </dev/null'
+"""What starts a script: it waits until the guard knows it, so that an engine killed in between leaves nothing."""
 
 
 class Program:
@@ -32,49 +39,52 @@ class Program:
     Attributes:
         pid: Of its shell; also the number of its session and its process group.
         exited: Set when the shell has ended.
-        recent: The last lines it wrote, for the reason of its end.
     """
 
-    def __init__(self, transport: asyncio.SubprocessTransport, protocol: _Protocol, guard: Guard) -> None:
-        self.pid = transport.get_pid()
-        self.exited = protocol.exited
-        self._transport = transport
-        self._protocol = protocol
+    def __init__(self, process: Process, feed: Feed, guard: Guard) -> None:
+        self.pid = process.pid
+        self.exited = process.exited
+        self._process = process
+        self._feed = feed
         self._guard = guard
         guard.add(self.pid)
+        outputs = (process.popen.stdout, process.popen.stderr)
+        self._pipes = [
+            _Pipe(feed, stream, file) for stream, file in zip(STREAMS, outputs, strict=True) if file is not None
+        ]
+        self._open_gate()
 
     @classmethod
-    async def start(
-        cls, command: str, *, folder: Path, environment: dict[str, str], feed: Feed, guard: Guard
-    ) -> Program:
+    def start(cls, command: str, *, folder: Path, environment: dict[str, str], feed: Feed, guard: Guard) -> Program:
         """Run a shell command.
 
         Raises:
             OSError: It cannot be started.
         """
-        await guard.ready()
-        transport, protocol = await asyncio.get_running_loop().subprocess_exec(
-            lambda: _Protocol(feed),
-            "/bin/sh",
-            "-c",
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=folder,
-            env=environment,
-            start_new_session=True,
+        guard.ready()
+        process = Process(
+            ["/bin/sh", "-c", GATE, command],
+            stdin=subprocess.PIPE,
+            output=subprocess.PIPE,
+            folder=folder,
+            environment=environment,
         )
-        return cls(transport, protocol, guard)
+        return cls(process, feed, guard)
+
+    def _open_gate(self) -> None:
+        gate = self._process.popen.stdin
+        if gate is not None:
+            with contextlib.suppress(BrokenPipeError), gate:
+                gate.write(b"go\n")
 
     @property
     def returncode(self) -> int | None:
         """Its exit code, negative for a signal, `None` while it runs."""
-        return self._transport.get_returncode()
+        return self._process.returncode
 
     def recent(self) -> list[str]:
         """Return the last lines it wrote."""
-        return self._protocol.feed.recent()
+        return self._feed.recent()
 
     async def end(self, kill_after_s: float = KILL_AFTER_S) -> None:
         """End everything in its session, the hard way after `kill_after_s`; nothing of it is left.
@@ -113,58 +123,57 @@ class Program:
     async def _finish(self) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_OUTPUT_S):
-                await self._protocol.closed.wait()
-        self._protocol.finish()
-        self._transport.close()
+                for pipe in self._pipes:
+                    await pipe.closed.wait()
+        for pipe in self._pipes:
+            pipe.close()
+        self._feed.finish()
         self._guard.remove(self.pid)
 
 
-class _Protocol(asyncio.SubprocessProtocol):
-    def __init__(self, feed: Feed) -> None:
-        self.feed = feed
-        self.exited = asyncio.Event()
+class _Pipe:
+    """One output of a process."""
+
+    def __init__(self, feed: Feed, stream: str, file: IO[bytes]) -> None:
         self.closed = asyncio.Event()
-        self._transport: asyncio.SubprocessTransport | None = None
-        self._open = 2
+        self._feed = feed
+        self._stream = stream
+        self._file = file
+        self._loop = asyncio.get_running_loop()
         self._read = 0
         self._window: asyncio.TimerHandle | None = None
-        self._paused: set[int] = set()
+        os.set_blocking(file.fileno(), False)
+        self._loop.add_reader(file.fileno(), self._readable)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.SubprocessTransport", transport)
-
-    def pipe_data_received(self, fd: int, data: bytes | str) -> None:
-        self.feed.feed("stderr" if fd == 2 else "stdout", cast("bytes", data))
-        self._read += len(data)
-        if self._window is None:
-            self._window = asyncio.get_running_loop().call_later(PAUSE_S, self._next_window)
-        if self._read > BURST_BYTES and fd not in self._paused:
-            self._paused.add(fd)
-            self._pipe(fd).pause_reading()
-
-    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
-        self._paused.discard(fd)
-        self._open -= 1
-        if self._open == 0:
-            self.closed.set()
-
-    def process_exited(self) -> None:
-        self.exited.set()
-
-    def finish(self) -> None:
-        """Nothing more will be read."""
+    def close(self) -> None:
+        """Read no more; harmless the second time."""
         if self._window is not None:
             self._window.cancel()
             self._window = None
-        self.feed.finish()
+        if not self._file.closed:
+            self._loop.remove_reader(self._file.fileno())
+            self._file.close()
+        self.closed.set()
+
+    def _readable(self) -> None:
+        try:
+            data = os.read(self._file.fileno(), READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.close()
+            return
+        self._feed.feed(self._stream, data)
+        self._read += len(data)
+        if self._window is None:
+            self._window = self._loop.call_later(PAUSE_S, self._next_window)
+        if self._read > BURST_BYTES:
+            self._loop.remove_reader(self._file.fileno())
 
     def _next_window(self) -> None:
         self._window = None
+        if self._read > BURST_BYTES:
+            self._loop.add_reader(self._file.fileno(), self._readable)
         self._read = 0
-        paused, self._paused = self._paused, set()
-        for fd in paused:
-            self._pipe(fd).resume_reading()
-
-    def _pipe(self, fd: int) -> asyncio.ReadTransport:
-        transport = cast("asyncio.SubprocessTransport", self._transport)
-        return cast("asyncio.ReadTransport", transport.get_pipe_transport(fd))

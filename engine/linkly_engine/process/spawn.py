@@ -1,0 +1,75 @@
+"""A process in a session of its own, and its end as an event.
+
+`subprocess.Popen` and not the loop's own: uvloop hands every inheritable descriptor down, and copies of the engine's
+own output with it, so that whoever reads that would wait for the workers' end too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import threading
+from pathlib import Path
+
+
+class Process:
+    """A process that was started.
+
+    Attributes:
+        pid: Its number, also of its session and its process group.
+        popen: For its pipes.
+        exited: Set when it has ended and was reaped.
+    """
+
+    def __init__(
+        self, arguments: list[str], *, stdin: int, output: int, folder: Path, environment: dict[str, str] | None = None
+    ) -> None:
+        """Start it.
+
+        Args:
+            arguments: Program and arguments.
+            stdin: Descriptor, or a constant of `subprocess`.
+            output: `subprocess.PIPE` or `subprocess.DEVNULL`, for stdout and stderr.
+            folder: Where it runs.
+            environment: Default: this process's.
+
+        Raises:
+            OSError: It cannot be started.
+        """
+        self.exited = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self.popen = subprocess.Popen(
+            arguments,
+            stdin=stdin,
+            stdout=output,
+            stderr=output,
+            cwd=folder,
+            env=environment,
+            start_new_session=True,
+        )
+        self.pid = self.popen.pid
+        try:
+            descriptor = os.pidfd_open(self.pid)
+        except (AttributeError, OSError):  # not Linux, or an old one: a thread waits
+            threading.Thread(target=self._wait, name=f"wait for {self.pid}", daemon=True).start()
+        else:
+            self._loop.add_reader(descriptor, self._readable, descriptor)
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code, negative for a signal, `None` while it runs."""
+        return self.popen.returncode
+
+    def _readable(self, descriptor: int) -> None:
+        if self.popen.poll() is not None:
+            self._loop.remove_reader(descriptor)
+            os.close(descriptor)
+            self.exited.set()
+
+    def _wait(self) -> None:
+        self.popen.wait()
+        try:
+            self._loop.call_soon_threadsafe(self.exited.set)
+        except RuntimeError:  # the loop has been closed
+            return
