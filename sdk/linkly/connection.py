@@ -112,6 +112,8 @@ class Connection:
             return
         if message is not None:
             self._on_message(message)
+        elif self._draining is not None:
+            self._draining.set()  # it may have cancelled the last call that `drain` waits for
 
     def stream_closed(self, reason: str) -> None:
         """End the conversation: every call on it ends now."""

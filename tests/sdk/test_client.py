@@ -198,6 +198,26 @@ async def test_leaving_finishes_what_is_being_served():
         await leaving
 
 
+async def test_leaving_does_not_wait_for_a_call_that_its_caller_has_given_up():
+    async with running_engine() as bus, asyncio.timeout(3):  # less than a leaving client waits at most
+        started = asyncio.Event()
+
+        async def endless(payload):
+            started.set()
+            await asyncio.Event().wait()
+
+        client_context = wired(bus._engine, name="w")
+        client = await client_context.__aenter__()
+        client.register_function(Function("w::endless", endless))
+        await settle()
+        call = asyncio.create_task(bus.trigger("w::endless"))
+        await started.wait()
+        leaving = asyncio.create_task(client_context.__aexit__(None, None, None))
+        await settle()
+        call.cancel()
+        await leaving
+
+
 @pytest.mark.parametrize("native", [True, False], ids=["native", "json"])
 async def test_a_thousand_calls_at_once_all_end(native):
     class Echo(Worker):
