@@ -357,14 +357,17 @@ class ChildWorker:
 
     def _files_changed(self, changes: Changes) -> None:
         paths = [*changes.dependencies, *changes.sources]
+        shown = ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
         # A worker that does not run is tried again whatever has changed; one that is just being installed or started is
         # not: what is reported then is often the lock file that its own installation has written.
         idle = self.status.state in ("waiting", "failed")
         if idle or (changes.dependencies and self._installer.needed()):
             pass
-        elif not changes.sources or self._watches_itself:
+        elif not changes.sources:
             return
-        shown = ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+        elif self._watches_itself:
+            log.debug("worker `%s`: %s changed: left to its start command", self.name, shown)
+            return
         log.info("worker `%s`: %s changed", self.name, shown)
         self._request()
 

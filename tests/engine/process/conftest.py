@@ -132,7 +132,7 @@ class Said(logging.Handler):
 
     def __enter__(self) -> "Said":
         self._logger.addHandler(self)
-        self._logger.setLevel(logging.INFO)
+        self._logger.setLevel(logging.DEBUG)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
