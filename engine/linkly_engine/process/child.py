@@ -206,6 +206,8 @@ class ChildWorker:
 
     async def _try_again(self, reason: str, uptime_s: float | None) -> None:
         """Wait until it is time to try again: a while, or for a change if that is all that can help."""
+        if self._watch is not None:
+            await asyncio.to_thread(self._watch.remember)
         wait_s = self._backoff.ended(uptime_s) if uptime_s is not None else None
         if wait_s is not None:
             log.warning("worker `%s` %s; it is started again in %g s", self.name, reason, wait_s)
@@ -268,6 +270,8 @@ class ChildWorker:
         try:
             await self._installer.run(manifest, variables)
         except InstallFailed as error:
+            if not error.outdated:
+                self._change.clear()  # what was reported meanwhile is what the scripts wrote
             raise NotReady(f"cannot be installed: {error.message}", lasting=True) from error
 
     def _spawn(self, manifest: Manifest, variables: dict[str, str]) -> Generation:
@@ -329,18 +333,11 @@ class ChildWorker:
             await generation.end()
             log.info("worker `%s`: process %d has been replaced", self.name, generation.program.pid)
 
-    async def _leave(self, generation: Generation) -> None:
-        try:
-            generation.withdraw()
-            await generation.drain(STOP_DRAIN_S)
-        finally:
-            await generation.end()
-
     async def _end_everything(self) -> None:
         ending = set(self._retiring)
         current, self._current = self._current, None
         if current is not None:
-            ending.add(asyncio.get_running_loop().create_task(self._leave(current)))
+            ending.add(asyncio.get_running_loop().create_task(current.leave(STOP_DRAIN_S)))
         if ending:
             try:
                 await asyncio.wait(ending, timeout=STOP_DRAIN_S + KILL_AFTER_S)
@@ -356,19 +353,21 @@ class ChildWorker:
     # --- what is wanted, how it is -------------------------------------------------------------------------
 
     def _files_changed(self, changes: Changes) -> None:
-        paths = [*changes.dependencies, *changes.sources]
-        shown = ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
-        # A worker that does not run is tried again whatever has changed; one that is just being installed or started is
-        # not: what is reported then is often the lock file that its own installation has written.
+        # A worker that does not run is tried again whatever has changed, but for what it wrote itself before it ended:
+        # an installation that leaves a file behind and fails would be tried for ever.
         idle = self.status.state in ("waiting", "failed")
+        if idle and self._watch is not None and not (changes := self._watch.news(changes)):
+            log.debug("worker `%s`: nothing has changed since it ended", self.name)
+            return
+        # While one is installed or started, what is reported is often the lock file that its own installation wrote.
         if idle or (changes.dependencies and self._installer.needed()):
             pass
         elif not changes.sources:
             return
         elif self._watches_itself:
-            log.debug("worker `%s`: %s changed: left to its start command", self.name, shown)
+            log.debug("worker `%s`: %s changed: left to its start command", self.name, changes)
             return
-        log.info("worker `%s`: %s changed", self.name, shown)
+        log.info("worker `%s`: %s changed", self.name, changes)
         self._request()
 
     def _request(self) -> None:

@@ -105,6 +105,14 @@ class Generation:
             left = sum(len(peer.connection.session.calls) for peer in peers)
             log.warning("worker `%s`: %d calls have not finished in %g s and end now", self._name, left, within_s)
 
+    async def leave(self, within_s: float) -> None:
+        """Serve no new calls, finish the others and end; nothing takes over."""
+        try:
+            self.withdraw()
+            await self.drain(within_s)
+        finally:
+            await self.end()
+
     async def end(self) -> None:
         """End its processes, all of them."""
         self.arrival.close()

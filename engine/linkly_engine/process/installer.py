@@ -20,9 +20,14 @@ LIMIT_S = 1800.0
 
 
 class InstallFailed(LinklyError):
-    """A `setup` or `install` script failed; it is run again when a file of the worker changes."""
+    """A `setup` or `install` script failed; it is run again when a file of the worker changes.
+
+    Attributes:
+        outdated: What it depends on has changed while it ran.
+    """
 
     code = "install_failed"
+    outdated = False
 
 
 class Installer:
@@ -59,7 +64,11 @@ class Installer:
             command: str | None = getattr(manifest, step)
             if command is not None:
                 log.info("worker `%s`: %s: %s", self._name, step, command)
-                await self._script(step, command, environment)
+                try:
+                    await self._script(step, command, environment)
+                except InstallFailed as error:
+                    error.outdated = self._installed.digests() != before
+                    raise
         try:
             self._installed.remember(before)
         except OSError as error:

@@ -78,8 +78,9 @@ class Output:
         if not lines:
             return
         self._files[stream].write("".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
-        for line in lines:
-            self._log.info("%s", without_colours(line), extra={"stream": stream})
+        for line in map(without_colours, lines):
+            if line.strip():  # blank lines are for the eye of who reads nothing else
+                self._log.info("%s", line, extra={"stream": stream})
 
     def tail(self, count: int) -> tuple[list[str], list[str]]:
         """Return the last lines of stdout and of stderr."""

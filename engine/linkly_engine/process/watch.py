@@ -8,6 +8,7 @@ of its own, so that many workers take no thread from the engine's pool.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -29,6 +30,7 @@ IGNORED = frozenset(_FOLDERS.split())
 IGNORED_ENDINGS = tuple(_ENDINGS.split())
 """Left by editors, compilers and programs at work: a worker that keeps its data in its folder is no reload loop."""
 
+_ABSENT = (0, 0, 0)
 DIRECTORIES_LIMIT = 5_000
 QUIET_S, LONGEST_S = 0.3, 1.5
 STEP_MS = 100
@@ -44,6 +46,13 @@ class Changes(msgspec.Struct):
 
     sources: list[str] = []
     dependencies: list[str] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.sources or self.dependencies)
+
+    def __str__(self) -> str:
+        paths = [*self.dependencies, *self.sources]
+        return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
 
 
 class Watch:
@@ -65,12 +74,36 @@ class Watch:
         self._changes = Changes()
         self._timer: asyncio.TimerHandle | None = None
         self._first_at = 0.0
+        self._remembered: dict[str, tuple[int, int, int]] = {}
         self._thread = threading.Thread(target=self._run, name=f"watch {folder.name}", daemon=True)
         self._thread.start()
 
     async def armed(self) -> None:
         """Wait until the kernel watches: what changes from now on is reported."""
         await self._armed.wait()
+
+    def remember(self) -> None:
+        """Note how all files are now; a thread's work, for it reads every directory."""
+        found: dict[str, tuple[int, int, int]] = {}
+        for directory in self._directories():
+            found[directory] = _ABSENT
+            with contextlib.suppress(OSError), os.scandir(directory) as entries:
+                found.update((entry.path, _stamp(entry.path)) for entry in entries if entry.is_file())
+        self._remembered = found
+
+    def news(self, changes: Changes) -> Changes:
+        """Return what of `changes` is not as it was when `remember` looked."""
+
+        def is_new(relative: str) -> bool:
+            path = os.path.join(self._folder, relative)
+            if os.path.isdir(path):  # only a new one means that something may have come with it
+                return path not in self._remembered
+            return _stamp(path) != self._remembered.get(path, _ABSENT)
+
+        return Changes(
+            sources=[path for path in changes.sources if is_new(path)],
+            dependencies=[path for path in changes.dependencies if is_new(path)],
+        )
 
     async def stop(self) -> None:
         """Report nothing any more."""
@@ -150,7 +183,7 @@ class Watch:
             into = self._changes.dependencies if relative in DEPENDENCY_FILES else self._changes.sources
             if relative not in into:
                 into.append(relative)
-        if not self._changes.sources and not self._changes.dependencies:
+        if not self._changes:
             return
         now = self._loop.time()
         if self._timer is None:
@@ -164,3 +197,12 @@ class Watch:
         changes, self._changes = self._changes, Changes()
         if not self._stopped.is_set():
             self._report(changes)
+
+
+def _stamp(path: str) -> tuple[int, int, int]:
+    """Return what changes when a file does; zeros where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return _ABSENT
+    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -1,6 +1,8 @@
 """`setup` and `install` run once, and again when what they depend on has changed."""
 
+import asyncio
 import json
+import os
 
 
 def runs(children, name="installs"):
@@ -70,6 +72,29 @@ async def test_an_install_that_fails_says_why_and_is_tried_again_when_a_file_cha
         await child.reaches("running")
         assert child.status.reason is None
         assert await run.bus.trigger("w::version") == "one"
+        assert runs(run) == ["install", "install"]
+
+
+async def test_what_a_failing_install_leaves_behind_is_no_reason_to_try_again(children, program, said):
+    async with children() as run:
+        os.mkfifo(run.folder / "gate")
+        run.manifest(
+            "exec python main.py",
+            install="echo install >> ../installs; date +%N > early; cat ../gate; date +%N > late; grep six *.txt",
+        )
+        run.write("main.py", program())
+        run.write("requirements.txt", "")
+        with said("linkly.process") as lines:
+            child = run.child()
+            await child.start()
+            await lines.line_with("early changed")
+            await asyncio.to_thread((run.folder / "gate").write_text, "go")
+            await child.reaches("failed")
+            await lines.line_with("nothing has changed since it ended")
+        (run.folder / "gate").unlink()
+        (run.folder / "gate").touch()
+        run.write("requirements.txt", "six\n")
+        await child.reaches("running")
         assert runs(run) == ["install", "install"]
 
 
