@@ -147,7 +147,9 @@ class ProjectWorker(Worker):
             WorkerStatus,
             member,
             started_at_ms=started if member.runs else None,
-            function_ids=sorted(record.id for record in self._project.engine.registry if record.owner in records),
+            function_ids=sorted(
+                record.id for record in self._project.engine.registry if record.owner in records and not record.alias
+            ),
             logs_dir=self._logs_dir(member),
             stdout_tail=stdout,
             stderr_tail=stderr,

@@ -43,6 +43,11 @@ class FunctionRecord(msgspec.Struct, kw_only=True, eq=False):
     metadata: Any = None
 
     @property
+    def alias(self) -> bool:
+        """Whether it is an older id of another function."""
+        return isinstance(self.metadata, dict) and "alias_of" in self.metadata
+
+    @property
     def internal(self) -> bool:
         """Whether listings hide it by default."""
         if isinstance(self.metadata, dict) and self.metadata.get("internal") is True:
@@ -121,5 +126,5 @@ class Registry:
             self._on_change()
 
     def count(self, owner: WorkerRecord) -> int:
-        """Count the functions of a worker."""
-        return sum(1 for record in self._functions.values() if record.owner is owner)
+        """Count the functions of a worker, older ids of one not twice."""
+        return sum(1 for record in self._functions.values() if record.owner is owner and not record.alias)
