@@ -18,15 +18,11 @@ from linkly.errors import CallTimeout
 
 
 class Deadline(msgspec.Struct, eq=False):
-    """One armed wait."""
+    """One armed wait; taking it out of `queue` disarms it."""
 
     queue: dict[Deadline, float]
     callback: Callable[[], object]
     expired: bool = False
-
-    def disarm(self) -> None:
-        """Forget the wait; harmless when it has expired."""
-        self.queue.pop(self, None)
 
 
 class Deadlines:
@@ -42,7 +38,7 @@ class Deadlines:
         return sum(len(queue) for queue in self._classes.values())
 
     def arm(self, timeout_s: float, callback: Callable[[], object], expiry: float | None = None) -> Deadline:
-        """Call `callback` in `timeout_s` seconds unless disarmed before.
+        """Call `callback` in `timeout_s` seconds unless it is taken out of its queue before.
 
         Args:
             timeout_s: The class of the wait.
