@@ -110,11 +110,7 @@ class LocalBus:
                 invocation.deadline = deadline
                 call: Any = endpoint(invocation)
                 result = await bounded(call, engine.deadlines, timeout_s, function_id, deadline)
-                return (
-                    _decode_any(result)
-                    if result_type is Any and type(result) is Json
-                    else read_result(result, result_type, function_id)
-                )
+                return read_result(result, result_type, function_id)
         return read_result(await endpoint(invocation), result_type, function_id)
 
     async def _act(self, action: Action, invocation: Invocation) -> Receipt | None:

@@ -27,14 +27,13 @@ import msgspec
 from linkly.bus import Invocation, Json
 from linkly.context import current_invocation
 from linkly.errors import HandlerFailed, InvalidResult, LinklyError
-from linkly.schema import Codec, docstring_summary, json_schema
+from linkly.schema import Codec, docstring_summary, encode, json_schema
 from linkly.trigger import TriggerDeclaration
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _SCALARS = (str, int, float, bool, bytes)
 _PLAIN_RESULTS = frozenset((str, int, Json))
-_encode = msgspec.json.Encoder().encode
 
 
 class FunctionDeclaration(msgspec.Struct, kw_only=True):
@@ -186,9 +185,9 @@ class Function:
         if result is None or result is True or result is False or type(result) in _PLAIN_RESULTS:
             return result
         try:
-            return Json(_encode(result))
-        except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
-            raise InvalidResult(f"the result of {self._what}: the value has no JSON form: {error}") from error
+            return Json(encode(result))
+        except InvalidResult as error:
+            raise InvalidResult(f"the result of {self._what}: {error.message}") from error
 
     def _arguments(self, invocation: Invocation) -> dict[str, Any]:
         """Return the handler's arguments by name."""

@@ -75,7 +75,6 @@ class GroupCommitWriter:
         self._closing = False
         self._idle: asyncio.Future[None] | None = None
         self._current: Operation[Any] | None = None
-        self._started_at = 0.0
         self._slow = SlowOperations(LOOP_STATEMENT_S)
         self._saving = 0
         self._checkpointer: Checkpointer | None = None
@@ -297,11 +296,7 @@ class GroupCommitWriter:
         self.batches += 1
         self.operations += len(batch)
         for operation in batch:
-            future = operation.future
-            if operation.error is None and operation.on_commit is None and not operation.took_s and not future.done():
-                future.set_result(operation.result)
-            else:
-                self._answer(operation)
+            self._answer(operation)
         if self._checkpointer is not None:
             self._checkpointer.committed(len(batch))
         self._go_on()
