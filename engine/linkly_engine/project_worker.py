@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
@@ -239,18 +238,11 @@ class ProjectWorker(Worker):
 
     def _records(self, member: Member) -> list[WorkerRecord]:
         """Return the lifetimes that a worker has now: one in process, any number of connections of a program."""
-        engine = self._project.engine
         if member.worker is not None:
-            record = engine.record_of(member.worker)
+            record = self._project.engine.record_of(member.worker)
             return [] if record is None else [record]
-        if member.child is None or member.stopped:
-            return []
-        session = member.child.status.pid
-        return [
-            record
-            for record in engine.workers
-            if not record.in_process and (record.name == member.name or _is_in_session(record.pid, session))
-        ]
+        generation = None if member.child is None else member.child.generation
+        return [] if generation is None else [peer.record for peer in generation.peers]
 
     async def _tail(self, member: Member, count: int) -> tuple[list[str], list[str]]:
         if member.child is None:
@@ -259,15 +251,6 @@ class ProjectWorker(Worker):
 
     def _logs_dir(self, member: Member) -> str | None:
         return None if member.child is None else str(member.child.logs)
-
-
-def _is_in_session(pid: int | None, session: int | None) -> bool:
-    if pid is None or session is None:
-        return False
-    try:
-        return os.getsid(pid) == session
-    except (OSError, OverflowError):  # it runs on another machine, or ended
-        return False
 
 
 def _hint(member: Member, connected: bool) -> str | None:

@@ -110,6 +110,11 @@ class ChildWorker:
         """How it is now."""
         return self._keeper.status
 
+    @property
+    def generation(self) -> Generation | None:
+        """What serves now."""
+        return self._current
+
     async def start(self) -> None:
         """Begin to look after it, in the background; nothing happens if that is so already."""
         if self._task is None or self._task.done():
@@ -217,9 +222,8 @@ class ChildWorker:
         else:
             if uptime_s is not None:
                 reason = f"{reason}; that was the {GIVE_UP_AFTER}th time in a row"
-            reason = f"{reason}; it is tried again when a file in {self.folder} changes, or with " + (
-                f"`linkly worker restart {self.name}`"
-            )
+            again = f"when a file in {self.folder} changes, or with `linkly worker restart {self.name}`"
+            reason = f"{reason}; it is tried again {again}"
             log.error("worker `%s` %s", self.name, reason)
             self._set("failed", reason=reason)
             self._outcome()
