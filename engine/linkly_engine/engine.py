@@ -354,5 +354,5 @@ async def _flushed(streams: list[FrameStream]) -> None:
     """Let the sockets take what is queued; one that does not read is not waited for."""
     waited_s = 0.0
     while waited_s < FLUSH_S and any(stream.buffered_bytes() for stream in streams):
-        await asyncio.sleep(FLUSH_STEP_S)
+        await asyncio.sleep(FLUSH_STEP_S)  # a stream tells nobody that it is empty, and this is the end of everything
         waited_s += FLUSH_STEP_S

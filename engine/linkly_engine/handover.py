@@ -70,9 +70,8 @@ class Handover:
         async def call(invocation: Invocation) -> Any:
             caller = invocation.caller
             if caller is not None and caller.worker_id == self._old_id:
-                return await endpoint(
-                    invocation
-                )  # part of a call in flight: waiting for the next one would be a circle
+                # Part of a call in flight: waiting for the next generation would be a circle.
+                return await endpoint(invocation)
             if not self._waiting:
                 raise self._engine.router.not_found(invocation.namespace, invocation.function_id)
             await self._released.wait()

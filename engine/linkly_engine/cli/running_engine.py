@@ -134,5 +134,5 @@ def _poll(engine: RunningEngine, settled: Callable[[dict[str, Row]], bool]) -> b
         refused = listing.get("config_error")
         if refused and passed > REFUSED_AFTER_S:
             raise Failure(f"the engine keeps the earlier configuration: {refused}")
-        time.sleep(POLL_S)
+        time.sleep(POLL_S)  # another process's state: there is nothing to wait for but time
     return False

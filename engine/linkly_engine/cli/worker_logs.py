@@ -57,7 +57,7 @@ def logs(worker: str, follow: bool, lines: int, config: Path | None) -> int:
     for tail in tails:
         tail.last(lines)
     while follow:
-        time.sleep(POLL_S)
+        time.sleep(POLL_S)  # as `tail -f` does; the files are rotated under it
         for tail in tails:
             tail.more()
     return 0

@@ -116,7 +116,7 @@ class Program:
                 while True:
                     if not sessions.members(self.pid):
                         return True
-                    await asyncio.sleep(STEP_S)
+                    await asyncio.sleep(STEP_S)  # the kernel tells a grandchild's end to its parent only
         except TimeoutError:
             return False
 

@@ -70,7 +70,7 @@ def end_all(sessions: dict[int, str | None], grace_s: float = GUARD_GRACE_S) -> 
             for session in ours:
                 send(session, signal.SIGKILL)
             return
-        time.sleep(STEP_S)
+        time.sleep(STEP_S)  # they are nobody's children here: the kernel does not tell when they end
 
 
 def guard() -> None:
