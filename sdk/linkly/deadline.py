@@ -48,10 +48,9 @@ class Deadlines:
         queue = self._classes.get(timeout_s)
         if queue is None:
             queue = self._classes[timeout_s] = {}
+            self._timers[timeout_s] = self._clock.call_later(timeout_s, lambda: self._sweep(timeout_s))
         deadline = Deadline(queue, callback)
         queue[deadline] = self._clock.monotonic() + timeout_s if expiry is None else expiry
-        if timeout_s not in self._timers:
-            self._timers[timeout_s] = self._clock.call_later(timeout_s, lambda: self._sweep(timeout_s))
         return deadline
 
     def close(self) -> None:
@@ -111,21 +110,24 @@ def bounded(
     try:
         while True:
             try:
-                value = yield awaited
+                yield awaited
             except BaseException as error:
                 awaited = coroutine.throw(error)
             else:
-                awaited = coroutine.send(value)
+                break
+        # A task resumes with `None` and nothing else: the interpreter does the rest, for less than a loop here would.
+        result = yield from coroutine
     except StopIteration as stop:
-        if deadline.expired:
-            task.uncancel()  # the handler answered although it was cancelled: believe it
-        return stop.value
+        result = stop.value
     except asyncio.CancelledError as error:
         if deadline.expired and task.uncancel() <= cancelling:
             raise _timed_out(function_id, timeout_s) from error
         raise
     finally:
         deadline.queue.pop(deadline, None)
+    if deadline.expired:
+        task.uncancel()  # the handler answered although it was cancelled: believe it
+    return result
 
 
 def _timed_out(function_id: str, timeout_s: float) -> CallTimeout:

@@ -3,9 +3,10 @@
 An answer comes after the commit, never before. What that means is the durability: `power` (synchronous=FULL, the
 write survives a power cut) or `process` (NORMAL, it survives kill -9).
 
-Statements run on the loop's thread, because a hop to another one costs more than they do; only the commit, which waits
-for the disk, runs on the writing thread, and meanwhile the next batch gathers. What turns out to be long or to need
-patience (a large statement, another process's lock, VACUUM) is undone and run on the writing thread, and remembered.
+Statements run on the loop's thread, because a hop to another one costs more than they do; the commit, which waits for
+the disk, runs there too when that is a small part of a large batch (see `disk`), else on the writing thread, and
+meanwhile the next batch gathers. What turns out to be long or to need patience (a large statement, another process's
+lock, VACUUM) is undone and run on the writing thread, and remembered.
 
 A failing operation fails its own caller alone, see `batch`. Whoever needs to write over several calls asks for a
 `turn`: it comes in order, and the writes behind it wait, neither failing nor becoming part of it.
@@ -28,6 +29,7 @@ from linkly.errors import Overloaded
 from linkly_workers._sqlite.batch import Asking, Operation, Undone, asking, expire, failed_unsaved, run_and_commit
 from linkly_workers._sqlite.checkpoint import CHECKPOINT, Checkpointer
 from linkly_workers._sqlite.connection import Budget, Durability, StatementResult, connect, execute, runs_alone
+from linkly_workers._sqlite.disk import Disk
 from linkly_workers._sqlite.slow import SlowOperations
 from linkly_workers._sqlite.turn import Turn
 
@@ -66,7 +68,8 @@ class GroupCommitWriter:
     def __init__(self, path: str, *, durability: Durability = "power") -> None:
         self.path = path
         self._durability: Durability = durability
-        self._commits_here = path == ":memory:" or durability == "process"
+        self._waits_for_disk = path != ":memory:" and durability == "power"
+        self._disk = Disk()
         self._queue: deque[Operation[Any]] = deque()
         self._jobs: SimpleQueue[tuple[Callable[[], Any], Callable[[Any], None]] | None] = SimpleQueue()
         self._working = False
@@ -266,12 +269,13 @@ class GroupCommitWriter:
             else:
                 self._go_on()
             return
-        if not self._commits_here:
+        if self._waits_for_disk and not self._disk.is_quick_for(len(batch)):
             self._working = True
-            self._jobs.put((lambda: self._commit(batch), self._done))
-            return
-        self._commit(batch)
-        self._done(batch)
+            self._jobs.put((lambda: self._commit_there(batch), self._done))
+        elif self._commit():
+            self._done(batch)
+        else:
+            self._hand_over(batch)
 
     def _threaded(self) -> list[Operation[Any]]:
         """Take a batch for the writing thread: something slow by itself, or what needs savepoints or patience."""
@@ -300,6 +304,21 @@ class GroupCommitWriter:
         if self._checkpointer is not None:
             self._checkpointer.committed(len(batch))
         self._go_on()
+
+    def _commit(self) -> bool:
+        """Commit, on either thread; `False` if nothing is committed: a deferred constraint of somebody, or the disk.
+
+        Who it was is found out by running the batch again, one by one.
+        """
+        began = perf_counter()
+        try:
+            self._connection.execute("COMMIT")
+        except sqlite3.Error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            return False
+        self._disk.committed(perf_counter() - began)
+        return True
 
     def _go_on(self) -> None:
         if self._queue or self._idle is not None:
@@ -355,15 +374,8 @@ class GroupCommitWriter:
             run, done = job
             self._loop.call_soon_threadsafe(done, run())
 
-    def _commit(self, batch: list[Operation[Any]]) -> list[Operation[Any]]:
-        try:
-            self._connection.execute("COMMIT")
-        except sqlite3.Error:
-            # Somebody's deferred constraint, or the disk: found out one by one.
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            return self._run_there(batch)
-        return batch
+    def _commit_there(self, batch: list[Operation[Any]]) -> list[Operation[Any]]:
+        return batch if self._commit() else self._run_there(batch)
 
     def _run_there(self, batch: list[Operation[Any]]) -> list[Operation[Any]]:
         connection = self._connection
