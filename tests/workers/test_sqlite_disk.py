@@ -9,28 +9,31 @@ from linkly_workers._sqlite.disk import COMMITS_AFTER_STALL, STALL_S, WAIT_PER_W
 QUICK_S = 10 * WAIT_PER_WRITE_S
 
 
+def quick_disk():
+    disk = Disk()
+    disk.committed(QUICK_S)
+    return disk
+
+
 def test_before_the_first_commit_nothing_is_known():
     assert not Disk().is_quick_for(1_000_000)
 
 
 def test_the_loop_waits_only_for_as_long_as_the_writes_themselves_cost():
-    disk = Disk()
-    disk.committed(QUICK_S)
+    disk = quick_disk()
     assert disk.is_quick_for(11)
     assert not disk.is_quick_for(9)
 
 
 def test_a_disk_that_becomes_slow_is_left_to_the_thread():
-    disk = Disk()
-    disk.committed(QUICK_S)
+    disk = quick_disk()
     for _ in range(100):
         disk.committed(STALL_S)
     assert not disk.is_quick_for(11)
 
 
 def test_after_a_stall_the_thread_waits_for_a_while():
-    disk = Disk()
-    disk.committed(QUICK_S)
+    disk = quick_disk()
     disk.committed(STALL_S * 2)
     for _ in range(COMMITS_AFTER_STALL):
         assert not disk.is_quick_for(11)
@@ -49,18 +52,18 @@ async def test_many_writers_commit_on_the_loop_and_a_single_one_leaves_it_free(t
                 threads.append(threading.current_thread())
 
         writer._connection.set_trace_callback(trace)
-        writer._disk.committed(QUICK_S)
-        writer._disk.commit_s = QUICK_S
+        writer._disk = quick_disk()  # whatever making the file has just taken
         await asyncio.gather(*(writer.execute("INSERT INTO t VALUES (?)", (number,)) for number in range(100)))
         await writer.execute("INSERT INTO t VALUES (100)")
-        assert [thread is threading.main_thread() for thread in threads] == [True, False]
+        assert threads[0] is threading.main_thread()
+        assert threads[-1] is not threading.main_thread()
 
 
 async def test_who_breaks_a_commit_on_the_loop_fails_alone(tmp_path):
     async with GroupCommitWriter(str(tmp_path / "a.db")) as writer:
         await writer.execute("CREATE TABLE t (a PRIMARY KEY)")
         await writer.execute("CREATE TABLE child (a REFERENCES t (a) DEFERRABLE INITIALLY DEFERRED)")
-        writer._disk.commit_s = QUICK_S
+        writer._disk = quick_disk()
         calls = [writer.execute("INSERT INTO t VALUES (?)", (number,)) for number in range(100)]
         calls.insert(50, writer.execute("INSERT INTO child VALUES ('nobody')"))
         results = await asyncio.gather(*calls, return_exceptions=True)
