@@ -41,18 +41,23 @@ def test_after_a_stall_the_thread_waits_for_a_while():
     assert disk.is_quick_for(11)
 
 
+def commits_of(writer):
+    """Give the writer a quick disk, whatever making the file has taken, and list the thread of each COMMIT."""
+    threads = []
+
+    def trace(sql):
+        if sql == "COMMIT":
+            threads.append(threading.current_thread())
+
+    writer._connection.set_trace_callback(trace)
+    writer._disk = quick_disk()
+    return threads
+
+
 async def test_many_writers_commit_on_the_loop_and_a_single_one_leaves_it_free(tmp_path):
-    """Seen by SQLite itself: the thread that runs each COMMIT."""
     async with GroupCommitWriter(str(tmp_path / "a.db")) as writer:
         await writer.execute("CREATE TABLE t (a)")
-        threads = []
-
-        def trace(sql):
-            if sql == "COMMIT":
-                threads.append(threading.current_thread())
-
-        writer._connection.set_trace_callback(trace)
-        writer._disk = quick_disk()  # whatever making the file has just taken
+        threads = commits_of(writer)
         await asyncio.gather(*(writer.execute("INSERT INTO t VALUES (?)", (number,)) for number in range(100)))
         await writer.execute("INSERT INTO t VALUES (100)")
         assert threads[0] is threading.main_thread()
@@ -63,10 +68,11 @@ async def test_who_breaks_a_commit_on_the_loop_fails_alone(tmp_path):
     async with GroupCommitWriter(str(tmp_path / "a.db")) as writer:
         await writer.execute("CREATE TABLE t (a PRIMARY KEY)")
         await writer.execute("CREATE TABLE child (a REFERENCES t (a) DEFERRABLE INITIALLY DEFERRED)")
-        writer._disk = quick_disk()
+        threads = commits_of(writer)
         calls = [writer.execute("INSERT INTO t VALUES (?)", (number,)) for number in range(100)]
-        calls.insert(50, writer.execute("INSERT INTO child VALUES ('nobody')"))
+        calls.insert(5, writer.execute("INSERT INTO child VALUES ('nobody')"))
         results = await asyncio.gather(*calls, return_exceptions=True)
-        assert [index for index, result in enumerate(results) if isinstance(result, Exception)] == [50]
+        assert [index for index, result in enumerate(results) if isinstance(result, Exception)] == [5]
+        assert threads[0] is threading.main_thread()
         rows = await writer.run(lambda connection: connection.execute("SELECT COUNT(*) FROM t").fetchone()[0])
         assert rows == 100

@@ -1,12 +1,14 @@
 """Where a batch waits for the disk: on the loop's thread, or on the writing thread.
 
-Handing a commit to another thread and hearing of its end costs two wake-ups, a quarter of the throughput of 64 callers;
+Handing a commit to another thread and hearing of its end costs two wake-ups (13 to 33 % of the throughput of 64 callers);
 waiting for the disk on the loop's thread holds up everybody else. So the loop waits only while that is a small part of
 what the batch has cost it anyway: for many writes at once, on a disk that has been quick. A single writer's commit, and
 any commit on a disk that has stalled lately, leaves the loop free.
 """
 
 from __future__ import annotations
+
+from math import inf
 
 WAIT_PER_WRITE_S = 15e-6
 """The loop waits this long for each write of a batch, less than what the call itself has cost."""
@@ -21,26 +23,24 @@ _WEIGHT = 1 / 16
 
 
 class Disk:
-    """How long the commits to one file take, learnt from the last ones. No clock and no file in here.
-
-    Attributes:
-        commit_s: What a commit takes, a moving average of about 16; infinite before the first.
-    """
+    """How long the commits to one file take, learnt from the last ones. No clock and no file in here."""
 
     def __init__(self) -> None:
-        self.commit_s = float("inf")
+        self._commit_s = inf  # a moving average; before the first commit nothing is known
         self._left_to_thread = 0
 
     def is_quick_for(self, writes: int) -> bool:
         """Tell whether the loop may wait for the commit of a batch of so many writes."""
-        return self._left_to_thread <= 0 and self.commit_s <= writes * WAIT_PER_WRITE_S
+        return not self._left_to_thread and self._commit_s <= writes * WAIT_PER_WRITE_S
 
     def committed(self, took_s: float) -> None:
-        """Learn from a commit, wherever it ran."""
+        """Learn from a commit, wherever it ran.
+
+        On the thread its time includes waiting for the interpreter's lock, so a loop that is busy with other things
+        seems to have a slow disk, and keeps its time for them.
+        """
         if took_s > STALL_S:
             self._left_to_thread = COMMITS_AFTER_STALL
             return  # one stall says nothing about the next ordinary commit
-        self._left_to_thread -= 1
-        if self.commit_s > STALL_S:
-            self.commit_s = took_s
-        self.commit_s += (took_s - self.commit_s) * _WEIGHT
+        self._left_to_thread = max(0, self._left_to_thread - 1)
+        self._commit_s = took_s if self._commit_s == inf else self._commit_s + (took_s - self._commit_s) * _WEIGHT
