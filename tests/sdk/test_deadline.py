@@ -97,6 +97,28 @@ async def test_a_handler_that_answers_although_it_was_cancelled_is_believed(cloc
     assert await task == "anyway"
 
 
+async def test_a_handler_may_wait_again_after_its_cancellation_and_hears_of_the_next(clock, deadlines):
+    heard = []
+
+    async def stubborn():
+        for _ in range(2):
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                heard.append("cancelled")
+        await asyncio.sleep(0)
+        return "anyway"
+
+    task = asyncio.create_task(bounded_in_task(stubborn(), deadlines))
+    await settle()
+    await clock.advance(2)
+    assert heard == ["cancelled"]
+    task.cancel()
+    assert await task == "anyway"
+    assert heard == ["cancelled", "cancelled"]
+    assert len(deadlines) == 0
+
+
 async def test_waits_of_many_lengths_expire_in_their_order(clock, deadlines):
     expired = []
     for timeout in (3.0, 1.0, 2.0, 1.0):
