@@ -1,7 +1,7 @@
 """Where a batch waits for the disk: on the loop's thread, or on the writing thread.
 
-Handing a commit to another thread and hearing of its end costs two wake-ups (13 to 33 % of the throughput of 64 callers);
-waiting for the disk on the loop's thread holds up everybody else. So the loop waits only while that is a small part of
+Handing a commit to another thread and hearing of its end costs two wake-ups: 13 to 33 % of the throughput of 64
+callers. Waiting for the disk on the loop's thread holds up everybody else, so the loop waits only while that is part of
 what the batch has cost it anyway: for many writes at once, on a disk that has been quick. A single writer's commit, and
 any commit on a disk that has stalled lately, leaves the loop free.
 """
