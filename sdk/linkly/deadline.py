@@ -123,6 +123,10 @@ def bounded(
         if deadline.expired and task.uncancel() <= cancelling:
             raise _timed_out(function_id, timeout_s) from error
         raise
+    except BaseException:
+        if deadline.expired:
+            task.uncancel()  # the handler made its cancellation an error of its own: that is its answer
+        raise
     finally:
         deadline.queue.pop(deadline, None)
     if deadline.expired:

@@ -97,6 +97,25 @@ async def test_a_handler_that_answers_although_it_was_cancelled_is_believed(cloc
     assert await task == "anyway"
 
 
+async def test_a_handler_that_makes_its_cancellation_an_error_leaves_the_task_uncancelled(clock, deadlines):
+    async def stubborn():
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise RuntimeError("out of time") from None
+
+    async def caller():
+        with pytest.raises(RuntimeError, match="out of time"):
+            await bounded(stubborn(), deadlines, 1.0, "service::function")
+        return asyncio.current_task().cancelling()
+
+    task = asyncio.create_task(caller())
+    await settle()
+    await clock.advance(2)
+    assert await task == 0
+    assert len(deadlines) == 0
+
+
 async def test_a_handler_may_wait_again_after_its_cancellation_and_hears_of_the_next(clock, deadlines):
     heard = []
 
