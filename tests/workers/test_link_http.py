@@ -141,6 +141,31 @@ async def test_a_repeated_click_counts_once_and_redirects_again_also_when_it_was
         assert "256 characters" in too_long.json()["error"]
 
 
+@pytest.mark.parametrize("settings", [{}, {"store": "memory"}, {"count": "in_background"}])
+async def test_a_repeated_click_passes_no_limit_of_its_link(shortener, settings):
+    clock = ManualClock(1_700_000_000)
+    key = {"Idempotency-Key": "click 1"}
+    async with shortener(settings, clock=clock) as (client, bus):
+        await make(client, "once", max_clicks=1)
+        await make(client, "twice", max_clicks=2)
+        await make(client, "short", expires_at="2023-11-14T22:13:50Z")
+        for code in ("once", "twice", "short"):
+            assert (await client.get(f"/s/{code}", headers=key)).status_code == 302
+        await clock.advance(30)
+        assert (await client.get("/s/once", headers=key)).status_code == 302
+        gone = await client.get("/s/short", headers=key)
+        assert (gone.status_code, gone.json()) == (410, {"error": "link expired"})
+        await clock.advance(31)
+        gone = await client.get("/s/once", headers=key)
+        assert (gone.status_code, gone.json()) == (410, {"error": "link has no clicks left"})
+        late = await client.get("/s/twice", headers=key)
+        assert late.status_code == 410
+        assert "counted before" in late.json()["error"]
+        assert (await client.get("/s/twice")).status_code == 302
+        # Whoever only counts is told what he asks: it is counted.
+        assert await bus.trigger("link::record_click", {"code": "once", "click_id": "click 1"}) == {"recorded": True}
+
+
 async def test_a_repeated_create_makes_one_link(shortener):
     async with shortener() as (client, _):
         key = {"Idempotency-Key": "create 1"}
@@ -265,6 +290,15 @@ async def test_a_click_in_the_background_is_counted_too(shortener):
             while (await client.get("/links/a")).json()["clicks"] != 1:
                 pass
         assert (await bus.trigger("link::verify"))["ok"] is True
+
+
+async def test_in_the_background_a_limit_is_kept_too_under_racing_clients(shortener):
+    async with shortener({"count": "in_background"}) as (client, bus):
+        await make(client, max_clicks=10)
+        assert await bus.trigger("link::resolve", {"code": "a"}) == {"url": "https://a.example", "max_clicks": 10}
+        statuses = [each.status_code for each in await asyncio.gather(*(client.get("/s/a") for _ in range(64)))]
+        assert (statuses.count(302), statuses.count(410)) == (10, 54)
+        assert (await client.get("/links/a")).json()["clicks"] == 10
 
 
 async def test_links_in_memory_need_no_database(shortener):

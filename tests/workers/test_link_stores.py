@@ -129,8 +129,25 @@ async def test_an_expired_link_counts_nothing_but_remembers_what_was_counted(sto
     await store.insert(link(expires_at=NOW))
     assert await store.count(click("1"), EARLIER) is Outcome.COUNTED
     assert await store.count(click("2"), NOW) is Outcome.EXPIRED
-    assert await store.count(click("1"), LATER) is Outcome.REPEATED
+    late = await store.count(click("1"), NOW)
+    assert late is Outcome.REPEATED_LATE
+    assert (late.is_counted, late.may_redirect) == (True, False)
     assert (await store.find("a")).clicks == 1
+
+
+@pytest.mark.parametrize("max_clicks", [1, 2])
+async def test_a_click_of_a_limited_link_is_repeated_for_a_minute_only(store, max_clicks):
+    await store.insert(link(max_clicks=max_clicks))
+    assert await store.count(click("1"), NOW) is Outcome.COUNTED
+    assert await store.count(click("1"), "2026-01-02T00:01:00.000Z") is Outcome.REPEATED
+    assert await store.count(click("1"), "2026-01-02T00:01:00.001Z") is Outcome.REPEATED_LATE
+    assert (await store.find("a")).clicks == 1
+
+
+async def test_a_click_of_a_link_without_limits_is_repeated_at_any_time(store):
+    await store.insert(link(expires_at="2027-01-01T00:00:00.000Z"))
+    assert await store.count(click("1"), NOW) is Outcome.COUNTED
+    assert await store.count(click("1"), "2026-12-31T00:00:00.000Z") is Outcome.REPEATED
 
 
 async def test_concurrent_clicks_never_pass_the_limit(store):

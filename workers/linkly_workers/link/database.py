@@ -27,6 +27,7 @@ from linkly_workers.link.store import (
     Position,
     code_taken,
     is_expired,
+    judge_repetition,
     key_reused,
 )
 
@@ -70,7 +71,7 @@ INSERT_CLICK = (
 COUNT_CLICK = "UPDATE links SET clicks = clicks + 1 WHERE code = ? AND changes() = 1"
 
 WHY_NOT_COUNTED = (
-    "SELECT expires_at, EXISTS (SELECT 1 FROM clicks WHERE code = ?1 AND click_id = ?2) AS counted "
+    "SELECT expires_at, max_clicks, (SELECT clicked_at FROM clicks WHERE code = ?1 AND click_id = ?2) AS counted_at "
     "FROM links WHERE code = ?1"
 )
 
@@ -206,9 +207,10 @@ class DatabaseStore:
         rows = await self._query(WHY_NOT_COUNTED, [click.code, click.click_id])
         if not rows:
             return Outcome.NOT_FOUND
-        if rows[0]["counted"]:
-            return Outcome.REPEATED
-        return Outcome.EXPIRED if is_expired(rows[0]["expires_at"], now) else Outcome.EXHAUSTED
+        link = rows[0]
+        if link["counted_at"] is not None:
+            return judge_repetition(link["counted_at"], link["expires_at"], link["max_clicks"], now)
+        return Outcome.EXPIRED if is_expired(link["expires_at"], now) else Outcome.EXHAUSTED
 
     async def stats(self, code: str, since_day: str) -> Stats | None:  # noqa: D102
         rows = await self._query(STATS, [code, since_day])

@@ -28,6 +28,7 @@ from linkly_workers.link.shapes import (
     LinkPage,
     ListRequest,
     RecordClick,
+    Resolved,
     Stats,
     Update,
 )
@@ -112,13 +113,15 @@ class Links:
         await self._cache.fill(made.code, lambda: self._store.find(made.code))
         return Link(made.code, made.url, made.expires_at, made.max_clicks)
 
-    async def resolve(self, code: str) -> str | None:
-        """Return where a code leads, `None` if nowhere: unknown, expired, or no clicks left."""
+    async def resolve(self, code: str) -> Resolved:
+        """Return where a code leads; nowhere if it is unknown, expired, or has no clicks left."""
         cached = await self._cache.get(code)
         if cached is not None:
-            return None if cached.expires_at is not None and is_expired(cached.expires_at, self.now()) else cached.url
+            return Resolved(None if is_expired(cached.expires_at, self.now()) else cached.url)
         link = await self._cache.fill(code, lambda: self._store.find(code))
-        return None if link is None or self.why_not(link) is not None else link.url
+        if link is None or self.why_not(link) is not None:
+            return Resolved(None)
+        return Resolved(link.url, link.max_clicks)
 
     async def find(self, code: str) -> LinkDetails:
         """Return a link, from the store.

@@ -20,6 +20,7 @@ from linkly_workers.link.store import (
     Position,
     code_taken,
     is_expired,
+    judge_repetition,
     key_reused,
 )
 
@@ -84,7 +85,7 @@ class MemoryStore:
             return Outcome.NOT_FOUND
         rows = self._clicks.setdefault(click.code, {})
         if click.click_id in rows:
-            return Outcome.REPEATED
+            return judge_repetition(rows[click.click_id].clicked_at, link.expires_at, link.max_clicks, now)
         if is_expired(link.expires_at, now):
             return Outcome.EXPIRED
         if link.max_clicks is not None and link.clicks >= link.max_clicks:

@@ -43,6 +43,7 @@ T = TypeVar("T")
 
 NO_STORE = "private, no-store"
 NOT_FOUND = Refusal("link not found")
+COUNTED_BEFORE = Refusal("this click was counted before; a new click needs another Idempotency-Key, or none")
 GONE = {Outcome.EXPIRED: Refusal("link expired"), Outcome.EXHAUSTED: Refusal("link has no clicks left")}
 
 STATUS: dict[type[LinklyError], int] = {
@@ -108,7 +109,8 @@ class LinkPages(Worker):
     async def redirect(self, request: HttpRequest) -> HttpResponse:
         """Redirect to the link's target, its click counted: 404 for an unknown code, 410 when the link is over.
 
-        A repeated request with the same `Idempotency-Key` header counts once.
+        A repeated request with the same `Idempotency-Key` header counts once. It redirects again while the link lives;
+        if the link has `max_clicks`, for a minute.
         """
         code = request.path_params["code"]
         try:
@@ -120,9 +122,11 @@ class LinkPages(Worker):
         if found.url is None:
             return await self._leads_nowhere(code, None if key is None else click)
         if click is not None:
-            if self.count_first:
-                if not (await self.links.count(click)).is_counted:
-                    return await self._leads_nowhere(code)
+            # Only the count itself knows whether a click is left.
+            if self.count_first or found.max_clicks is not None:
+                outcome = await self.links.count(click)
+                if not outcome.may_redirect:
+                    return await self._leads_nowhere(code, outcome=outcome)
             else:
                 await self.bus.trigger("link::record_click", click, action=Void())
         return _redirect(found.url)
@@ -217,15 +221,22 @@ class LinkPages(Worker):
         svg = await anyio.to_thread.run_sync(_qr_code, f"{base_url.rstrip('/')}/s/{link.code}")
         return HttpResponse(headers={"Content-Type": "image/svg+xml", "Cache-Control": "no-cache"}, body=svg)
 
-    async def _leads_nowhere(self, code: str, perhaps_counted: RecordClick | None = None) -> HttpResponse:
+    async def _leads_nowhere(
+        self, code: str, perhaps_counted: RecordClick | None = None, outcome: Outcome | None = None
+    ) -> HttpResponse:
         try:
             link = await self.links.find(code)
         except NotFound:
             return _answer(404, NOT_FOUND)
         # Perhaps this very click was the last one, and its answer got lost.
-        if perhaps_counted is not None and (await self.links.count(perhaps_counted)).is_counted:
-            return _redirect(link.url)
-        return _answer(410, GONE[self.links.why_not(link) or Outcome.EXHAUSTED])
+        if perhaps_counted is not None:
+            outcome = await self.links.count(perhaps_counted)
+            if outcome.may_redirect:
+                return _redirect(link.url)
+        why_not = self.links.why_not(link)
+        if why_not is None and outcome is Outcome.REPEATED_LATE:
+            return _answer(410, COUNTED_BEFORE)
+        return _answer(410, GONE[why_not or Outcome.EXHAUSTED])
 
     def _click(self, code: str, key: str | None, request: HttpRequest) -> RecordClick:
         headers = request.headers

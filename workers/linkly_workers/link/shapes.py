@@ -73,10 +73,16 @@ class LinkDetails(msgspec.Struct):
     max_clicks: int | None
 
 
-class Resolved(msgspec.Struct):
-    """Where a code leads, null if it leads nowhere."""
+class Resolved(msgspec.Struct, omit_defaults=True):
+    """Where a code leads.
+
+    Attributes:
+        url: The address; null if it leads nowhere.
+        max_clicks: How many times it redirects, if there is a limit: then a click has to be counted first.
+    """
 
     url: str | None
+    max_clicks: int | None = None
 
 
 class Update(msgspec.Struct, kw_only=True):

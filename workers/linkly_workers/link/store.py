@@ -6,7 +6,7 @@ are RFC 3339 text in UTC with milliseconds, so that they compare as text.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Protocol
 
@@ -17,6 +17,13 @@ from linkly_workers.link.shapes import LinkDetails, Stats, Verification
 
 MISMATCH_LIMIT = 100
 REFERRER_LIMIT = 20
+
+REPEAT_WINDOW = timedelta(seconds=60)
+"""How long a click that used up a part of `max_clicks` may be asked for again under its id.
+
+A client whose answer got lost asks again within seconds. For longer, one id would redirect as often as anybody likes
+and `max_clicks` would limit nothing.
+"""
 
 Position = tuple[str, str]
 """`(created_at, code)` of a link: where it stands in a listing."""
@@ -77,10 +84,15 @@ class Click(msgspec.Struct, frozen=True):
 
 
 class Outcome(Enum):
-    """What became of a click."""
+    """What became of a click.
+
+    `REPEATED` and `REPEATED_LATE` are clicks that an earlier request counted. The late one redirects no more: its link
+    has expired since, or has a limit and the click is older than `REPEAT_WINDOW`.
+    """
 
     COUNTED = "counted"
     REPEATED = "repeated"
+    REPEATED_LATE = "repeated_late"
     NOT_FOUND = "not_found"
     EXPIRED = "expired"
     EXHAUSTED = "exhausted"
@@ -88,6 +100,11 @@ class Outcome(Enum):
     @property
     def is_counted(self) -> bool:
         """Whether the click is counted, now or by an earlier request."""
+        return self in (Outcome.COUNTED, Outcome.REPEATED, Outcome.REPEATED_LATE)
+
+    @property
+    def may_redirect(self) -> bool:
+        """Whether the request that brought the click is redirected."""
         return self in (Outcome.COUNTED, Outcome.REPEATED)
 
 
@@ -158,6 +175,16 @@ class LinkStore(Protocol):
 def is_expired(expires_at: str | None, now: str) -> bool:
     """Tell whether a link's time is over."""
     return expires_at is not None and expires_at <= now
+
+
+def judge_repetition(clicked_at: str, expires_at: str | None, max_clicks: int | None, now: str) -> Outcome:
+    """Return what becomes of a click that is counted already."""
+    if is_expired(expires_at, now):
+        return Outcome.REPEATED_LATE
+    if max_clicks is None:
+        return Outcome.REPEATED
+    oldest = time_text(datetime.fromisoformat(now) - REPEAT_WINDOW)
+    return Outcome.REPEATED if clicked_at >= oldest else Outcome.REPEATED_LATE
 
 
 def time_text(moment: datetime | float) -> str:

@@ -46,7 +46,8 @@ class LinkSettings(Settings):
     Attributes:
         store: Where links and clicks are kept: in a database of the `database` worker, or in memory only.
         db: Which database.
-        count: When a redirect's click is counted: before the redirect is answered, or at the same time.
+        count: When a redirect's click is counted: before the redirect is answered, or at the same time. Of a link
+            with `max_clicks` always before.
         code_length: Characters of a generated code; it grows by itself when short codes run out.
         base_url: Where this shortener is reached, for QR codes; a link that leads there is refused.
         own_hosts: Further host names of this shortener; a link that leads there is refused.
@@ -125,7 +126,7 @@ class LinkWorker(LinkPages):
         Args:
             code: The short code.
         """
-        return Resolved(await self.links.resolve(code))
+        return await self.links.resolve(code)
 
     @function("link::update")
     async def update(self, request: Update) -> Link:
