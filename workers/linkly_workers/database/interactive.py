@@ -6,6 +6,9 @@ they neither fail with SQLITE_BUSY nor become part of it. The deadline bounds th
 somebody else wrote, and then writes itself, is refused with SQLITE_BUSY_SNAPSHOT: what it has read is no longer true.
 `isolation: serializable` takes the turn at the start and cannot meet that. `:memory:` has one connection only, so there
 every interactive transaction holds the turn.
+
+SQLite rolls the whole transaction back when a write is interrupted. Whether it is still open is therefore asked on its
+own thread before every statement: without it a statement would be committed by itself.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from linkly_workers._sqlite import Durability, GroupCommitWriter, StatementResult, Turn, connect, execute
 from linkly_workers._sqlite.connection import THREAD_CHECK_STEPS
@@ -45,10 +48,11 @@ class InteractiveTransaction:
         self._thread: ThreadPoolExecutor | None = None
         self._connection: sqlite3.Connection | None = None
         self._turn: Turn | None = None
+        self._may_write = False
         self._asking: asyncio.Task[Turn] | None = None
         self._inside: asyncio.Task[Any] | None = None
         self._lock = asyncio.Lock()
-        self._stopped = False
+        self._stopped: str | None = None
 
     async def begin(self, *, serializable: bool) -> None:
         """Start it.
@@ -72,32 +76,34 @@ class InteractiveTransaction:
         """Run a statement inside it.
 
         Raises:
-            TransactionNotFound: It has ended meanwhile.
+            TransactionNotFound: It has ended meanwhile, or ends now: a cancelled write has taken it along.
             sqlite3.Error: The statement failed; the transaction goes on without it.
         """
 
-        def operation(connection: sqlite3.Connection) -> tuple[StatementResult, Target | None, bool]:
+        def operation(connection: sqlite3.Connection) -> tuple[StatementResult, Target | None]:
+            _check_open(connection)
             result = execute(connection, sql, parameters)
-            target = target_of(connection, sql) if classify and result.affected_rows else None
-            return result, target, connection.in_transaction
+            return result, target_of(connection, sql) if classify and result.affected_rows else None
 
         async with self._lock:
             self._check()
             try:
-                if self._turn is None:
-                    try:
-                        result, target, _ = await self._run(operation)
-                    except sqlite3.OperationalError as error:
-                        if not is_write(error):
-                            raise
-                        await self._take_turn()
-                        await self._run(lambda connection: connection.execute("PRAGMA query_only = OFF").close())
-                        result, target, _ = await self._run(operation)
-                else:
-                    result, target, _ = await self._run(operation)
-            except sqlite3.Error:
+                try:
+                    result, target = await self._run(operation)
+                except sqlite3.OperationalError as error:
+                    if self._turn is not None or not is_write(error):
+                        raise
+                    await self._take_turn()
+                    result, target = await self._run(operation)
+            except _RolledBack as error:
+                await asyncio.shield(self._close())
+                raise self._rolled_back() from error
+            except sqlite3.Error as error:
                 if not await self._run(lambda connection: connection.in_transaction):
-                    await self._close()  # ON CONFLICT ROLLBACK or a full disk: SQLite has ended it
+                    # An interrupted write, ON CONFLICT ROLLBACK or a full disk: SQLite has ended it.
+                    await asyncio.shield(self._close())
+                if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
+                    self._check()  # it is not the statement that was wrong
                 raise
             if target is not None:
                 self.changes.append((target, result))
@@ -105,23 +111,29 @@ class InteractiveTransaction:
             return result
 
     async def commit(self, committed: Callable[[], None]) -> None:
-        """Write it; `committed` is called before anybody else's writes go on.
+        """Write it; `committed` is called before anybody else's writes go on. Must not be cancelled.
 
         Raises:
-            TransactionNotFound: It has ended meanwhile.
+            TransactionNotFound: It has ended meanwhile, or a cancelled write has taken it along.
             sqlite3.Error: It could not be committed and has been rolled back.
         """
         async with self._lock:
             self._check()
             try:
-                await self._run(lambda connection: connection.execute("COMMIT").close())
+                await self._run(_commit, stoppable=False)
                 committed()
+            except _RolledBack as error:
+                raise self._rolled_back() from error
             finally:
-                await asyncio.shield(self._close())
+                await self._close()
 
-    async def roll_back(self) -> None:
-        """End it without a trace, after stopping the statement that runs; harmless when it has ended."""
-        self._stopped = True
+    async def roll_back(self, why: str) -> None:
+        """End it without a trace, after stopping the statement that runs; harmless when it has ended.
+
+        Args:
+            why: How the sentence "transaction `...` was rolled back ..." goes on for who still uses it.
+        """
+        self._stopped = why
         if self._inside is not None:
             self._inside.cancel()
         if self._asking is not None:
@@ -130,10 +142,18 @@ class InteractiveTransaction:
             await asyncio.shield(self._close())
 
     def _check(self) -> None:
-        if self.ended or self._stopped:
-            raise TransactionNotFound(
-                f"transaction `{self.id}` is unknown or has ended", details={"transaction_id": self.id}
-            )
+        if self._stopped is not None:
+            raise self._not_found(f"was rolled back {self._stopped}")
+        if self.ended:
+            raise self._not_found("is unknown or has ended")
+
+    def _rolled_back(self) -> TransactionNotFound:
+        return self._not_found(
+            "has ended: its statement was cancelled, and SQLite has rolled back all of it. Begin another one"
+        )
+
+    def _not_found(self, reason: str) -> TransactionNotFound:
+        return TransactionNotFound(f"transaction `{self.id}` {reason}", details={"transaction_id": self.id})
 
     async def _take_turn(self) -> None:
         self._asking = asyncio.get_running_loop().create_task(self._writer.turn())
@@ -150,11 +170,11 @@ class InteractiveTransaction:
         self._turn = self._asking.result()
         self._asking = None
 
-    async def _run(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+    async def _run(self, operation: Callable[[sqlite3.Connection], T], *, stoppable: bool = True) -> T:
         if self._thread is None:
             if self._turn is None:
-                raise TransactionNotFound(f"transaction `{self.id}` has ended", details={"transaction_id": self.id})
-            return await self._run_in_turn(self._turn, operation)
+                raise self._not_found("has ended")
+            return await self._run_in_turn(self._turn, operation, stoppable)
         running = asyncio.get_running_loop().run_in_executor(self._thread, self._run_there, operation)
         try:
             return await running
@@ -162,29 +182,45 @@ class InteractiveTransaction:
             self._cancelled = True
             raise
 
-    async def _run_in_turn(self, turn: Turn, operation: Callable[[sqlite3.Connection], T]) -> T:
-        self._inside = inside = asyncio.get_running_loop().create_task(turn.run(operation))
+    async def _run_in_turn(self, turn: Turn, operation: Callable[[sqlite3.Connection], T], stoppable: bool) -> T:
+        def kept(connection: sqlite3.Connection) -> tuple[T | None, BaseException | None]:
+            # The writer rolls back when something raises; this transaction goes on.
+            try:
+                return operation(connection), None
+            except BaseException as error:
+                return None, error
+
+        inside = asyncio.get_running_loop().create_task(turn.run(kept))
+        if stoppable:
+            self._inside = inside
+        task = asyncio.current_task()
+        asked = 0 if task is None else task.cancelling()
         try:
-            return await inside
+            result, error = await inside
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and not task.cancelling():
+            if task is not None and task.cancelling() == asked:
                 self._check()  # the deadline has stopped it, not its caller
             raise
         finally:
             self._inside = None
+        if error is not None:
+            raise error
+        return cast("T", result)
 
     def _open(self) -> None:
         connection = connect(self._writer.path, durability=self._durability)
         connection.execute("PRAGMA wal_autocheckpoint = 0")
         connection.execute("PRAGMA query_only = ON")
         self._cancelled = False
-        connection.set_progress_handler(lambda: self._stopped or self._cancelled, THREAD_CHECK_STEPS)
+        connection.set_progress_handler(lambda: self._stopped is not None or self._cancelled, THREAD_CHECK_STEPS)
         self._connection = connection
 
     def _run_there(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         self._cancelled = False  # a statement whose caller has gone; not the one that comes after it
         assert self._connection is not None
+        if self._turn is not None and not self._may_write:
+            self._connection.execute("PRAGMA query_only = OFF")
+            self._may_write = True
         return operation(self._connection)
 
     async def _close(self) -> None:
@@ -207,6 +243,20 @@ class InteractiveTransaction:
             self._connection.set_progress_handler(None, 0)
             _roll_back(self._connection)
             self._connection.close()
+
+
+class _RolledBack(Exception):
+    """There is no transaction any more: what runs now would be written at once, for good."""
+
+
+def _check_open(connection: sqlite3.Connection) -> None:
+    if not connection.in_transaction:
+        raise _RolledBack
+
+
+def _commit(connection: sqlite3.Connection) -> None:
+    _check_open(connection)
+    connection.execute("COMMIT").close()
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:

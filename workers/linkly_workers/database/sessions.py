@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -44,9 +44,12 @@ class _Prepared(msgspec.Struct):
 
 
 class _Open(msgspec.Struct):
+    """A transaction that somebody may still use; `ending`: its end has begun, by whatever."""
+
     transaction: InteractiveTransaction
     database: SqliteDatabase
     timer: TimerHandle
+    ending: bool = False
 
 
 class SessionFunctions(DatabaseBase):
@@ -60,14 +63,12 @@ class SessionFunctions(DatabaseBase):
         """Roll back what is open at the end."""
         self._statements = {}
         self._open = {}
-        self._sweeps: set[asyncio.Task[None]] = set()
+        self._endings: set[asyncio.Task[None]] = set()
         async with super().lifespan():
             try:
                 yield
             finally:
-                for transaction_id in list(self._open):
-                    self._sweep(transaction_id)
-                await asyncio.gather(*self._sweeps)
+                await self._sweep_all()
 
     @function("database::prepareStatement", aliases=["iii-database::prepareStatement"])
     async def prepare_statement(self, request: Prepare) -> dict[str, Any]:
@@ -126,7 +127,8 @@ class SessionFunctions(DatabaseBase):
         database = self._find(request.db)
         timeout_s = min(request.timeout_ms, LONGEST_TRANSACTION_MS) / 1000
         transaction = await database.begin(str(uuid.uuid4()), serializable=request.isolation == "serializable")
-        timer = self.bus.clock.call_later(timeout_s, lambda: self._sweep(transaction.id))
+        why = f"at its deadline of {timeout_s * 1000:.0f} ms"
+        timer = self.bus.clock.call_later(timeout_s, lambda: self._sweep(transaction.id, why))
         self._open[transaction.id] = _Open(transaction, database, timer)
         return {"transaction": {"id": transaction.id, "expires_at": self._time(timeout_s)}}
 
@@ -159,6 +161,8 @@ class SessionFunctions(DatabaseBase):
     async def commit_transaction(self, transaction_id: str) -> dict[str, bool]:
         """End a transaction; answered when it is on disk.
 
+        A caller that goes away meanwhile does not stop it.
+
         Args:
             transaction_id: The id that beginTransaction answered.
 
@@ -166,7 +170,7 @@ class SessionFunctions(DatabaseBase):
             TransactionNotFound: It is unknown or has ended.
             DriverError: It could not be committed and has been rolled back.
         """
-        opened = self._take(transaction_id)
+        opened = self._opened(transaction_id)
         changed = self._changed(opened.database)
 
         def committed() -> None:
@@ -176,11 +180,9 @@ class SessionFunctions(DatabaseBase):
                 changed(target, result)  # type: ignore[misc]
 
         try:
-            await opened.transaction.commit(committed)
+            await self._finish(opened, opened.transaction.commit(committed))
         except sqlite3.Error as error:
             raise driver_error(error) from error
-        finally:
-            opened.database.release()
         return {"committed": True}
 
     @function("database::rollbackTransaction", aliases=["iii-database::rollbackTransaction"])
@@ -193,11 +195,8 @@ class SessionFunctions(DatabaseBase):
         Raises:
             TransactionNotFound: It is unknown or has ended.
         """
-        opened = self._take(transaction_id)
-        try:
-            await opened.transaction.roll_back()
-        finally:
-            opened.database.release()
+        opened = self._opened(transaction_id)
+        await self._finish(opened, opened.transaction.roll_back("by rollbackTransaction"))
         return {"rolled_back": True}
 
     async def _run_inside(self, request: TransactionStatement) -> StatementResult:
@@ -209,9 +208,8 @@ class SessionFunctions(DatabaseBase):
         except (sqlite3.Error, sqlite3.Warning, OverflowError) as error:
             raise driver_error(error) from error
         finally:
-            if opened.transaction.ended and self._open.pop(request.transaction_id, None) is not None:
-                opened.timer.cancel()
-                opened.database.release()
+            if opened.transaction.ended:
+                self._forget(opened)
 
     def _opened_types(self, request: TransactionStatement, count: int) -> list[str]:
         opened = self._open.get(request.transaction_id)
@@ -219,31 +217,50 @@ class SessionFunctions(DatabaseBase):
 
     def _opened(self, transaction_id: str) -> _Open:
         opened = self._open.get(transaction_id)
-        if opened is None:
+        if opened is None or opened.ending:
             raise TransactionNotFound(
                 f"transaction `{transaction_id}` is unknown or has ended", details={"transaction_id": transaction_id}
             )
         return opened
 
-    def _take(self, transaction_id: str) -> _Open:
-        opened = self._opened(transaction_id)
-        del self._open[transaction_id]
-        opened.timer.cancel()
-        return opened
+    async def _finish(self, opened: _Open, how: Coroutine[Any, Any, None]) -> None:
+        """End a transaction for a caller; it ends also when the caller goes away, because others wait for its turn.
 
-    def _sweep(self, transaction_id: str) -> None:
-        opened = self._open.pop(transaction_id, None)
-        if opened is not None:
-            opened.timer.cancel()
-            task = asyncio.get_running_loop().create_task(self._swept(opened))
-            self._sweeps.add(task)
-            task.add_done_callback(self._sweeps.discard)
+        Until then its deadline stands, in case a statement before the end never comes to one.
+        """
+        task = self._end(opened, how)
+        task.add_done_callback(_failure)  # nobody else asks for it when the caller has gone
+        await asyncio.shield(task)
 
-    async def _swept(self, opened: _Open) -> None:
+    def _end(self, opened: _Open, how: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        opened.ending = True
+        task = asyncio.get_running_loop().create_task(self._ended(opened, how), name="end of a transaction")
+        self._endings.add(task)
+        task.add_done_callback(self._endings.discard)
+        return task
+
+    async def _ended(self, opened: _Open, how: Coroutine[Any, Any, None]) -> None:
         try:
-            await opened.transaction.roll_back()
+            await how
         finally:
+            self._forget(opened)
+
+    def _forget(self, opened: _Open) -> None:
+        """It has ended; several may say so, its connection is given back once."""
+        if self._open.pop(opened.transaction.id, None) is not None:
+            opened.timer.cancel()
             opened.database.release()
+
+    def _sweep(self, transaction_id: str, why: str) -> None:
+        opened = self._open.get(transaction_id)
+        if opened is not None:
+            self._end(opened, opened.transaction.roll_back(why))
+
+    async def _sweep_all(self) -> None:
+        for transaction_id in list(self._open):
+            self._sweep(transaction_id, "because the database worker stops")
+        while self._endings:
+            await asyncio.wait(self._endings)
 
     def _time(self, seconds_from_now: float) -> str:
         moment = datetime.fromtimestamp(self.bus.clock.time() + seconds_from_now, UTC)
@@ -254,3 +271,7 @@ def _as_query(result: StatementResult, blobs: Blobs, types: list[str]) -> QueryR
     rows = as_rows(result.columns, result.rows, blobs)
     columns = [Column(name, kind) for name, kind in zip(result.columns, types, strict=True)]
     return QueryResult(rows, len(rows), columns)
+
+
+def _failure(task: asyncio.Task[None]) -> BaseException | None:
+    return None if task.cancelled() else task.exception()

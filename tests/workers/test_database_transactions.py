@@ -1,0 +1,187 @@
+"""What an interactive transaction is after somebody has gone away in the middle of it."""
+
+import asyncio
+
+import pytest
+
+from linkly import LinklyError, Worker, function, trigger
+from linkly.schema import read_settings
+from linkly.testing import ManualClock, settle
+from linkly_workers.database import DatabaseSettings, DatabaseWorker
+
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n"
+WAIT_S = 30
+
+
+@pytest.fixture(params=["file", "memory"])
+def database(request, tmp_path):
+    """Make a database worker."""
+    url = f"sqlite:{tmp_path}/a.db" if request.param == "file" else "sqlite::memory:"
+    return DatabaseWorker(read_settings(DatabaseSettings, {"databases": {"primary": {"url": url}}}, "$"))
+
+
+async def call(bus, name, **payload):
+    async with asyncio.timeout(WAIT_S):
+        return await bus.trigger(f"database::{name}", payload)
+
+
+async def refused(bus, name, **payload):
+    with pytest.raises(LinklyError) as failure:
+        await call(bus, name, **payload)
+    return failure.value
+
+
+async def begin(bus, **payload):
+    return (await call(bus, "beginTransaction", **payload))["transaction"]["id"]
+
+
+async def values(bus):
+    return [row["a"] for row in (await call(bus, "query", sql="SELECT a FROM t ORDER BY a"))["rows"]]
+
+
+async def cancelled_after(turns, awaitable):
+    """Run something and cancel it after some turns of the loop; it may have come to its end by then."""
+    task = asyncio.ensure_future(awaitable)
+    await settle(turns)
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def cancel_a_running_write(bus, transaction_id):
+    """Have the time of a call end while its statement writes."""
+    payload = {"transaction_id": transaction_id, "sql": f"INSERT INTO t {ENDLESS}"}
+    with pytest.raises(LinklyError) as failure:
+        await bus.trigger("database::transactionExecute", payload, timeout_s=0.5)
+    assert failure.value.code == "TIMEOUT"
+
+
+@pytest.mark.parametrize("name", ["transactionExecute", "transactionQuery", "commitTransaction"])
+async def test_a_cancelled_write_takes_its_transaction_along_and_nothing_after_it_is_written(run, database, name):
+    if run.framing == "json":
+        pytest.skip("a JSON client cannot cancel")
+    async with run(database) as bus:
+        await call(bus, "execute", sql="CREATE TABLE t (a)")
+        opened = await begin(bus)
+        await call(bus, "transactionExecute", transaction_id=opened, sql="INSERT INTO t VALUES ('first')")
+        await cancel_a_running_write(bus, opened)
+        sql = {} if name == "commitTransaction" else {"sql": "INSERT INTO t VALUES ('second')"}
+        error = await refused(bus, name, transaction_id=opened, **sql)
+        assert error.code == "TRANSACTION_NOT_FOUND"
+        assert "cancelled" in error.message
+        assert (await refused(bus, "commitTransaction", transaction_id=opened)).code == "TRANSACTION_NOT_FOUND"
+        assert await values(bus) == []
+        await call(bus, "execute", sql="INSERT INTO t VALUES ('other')")
+        assert await values(bus) == ["other"]
+
+
+async def test_a_transaction_rolled_back_after_a_cancelled_write_leaves_nothing(run, database):
+    if run.framing == "json":
+        pytest.skip("a JSON client cannot cancel")
+    async with run(database) as bus:
+        await call(bus, "execute", sql="CREATE TABLE t (a)")
+        opened = await begin(bus)
+        await call(bus, "transactionExecute", transaction_id=opened, sql="INSERT INTO t VALUES ('first')")
+        await cancel_a_running_write(bus, opened)
+        assert await call(bus, "rollbackTransaction", transaction_id=opened) == {"rolled_back": True}
+        assert await values(bus) == []
+
+
+async def test_a_failing_statement_fails_alone_and_the_rest_of_its_transaction_is_committed(run, database):
+    async with run(database) as bus:
+        await call(bus, "execute", sql="CREATE TABLE t (a UNIQUE)")
+        opened = await begin(bus)
+        await call(bus, "transactionExecute", transaction_id=opened, sql="INSERT INTO t VALUES (1)")
+        for sql in ("INSERT INTO t VALUES (1)", "INSERT INTO missing VALUES (1)"):
+            assert (await refused(bus, "transactionExecute", transaction_id=opened, sql=sql)).code == "DRIVER_ERROR"
+        await call(bus, "transactionExecute", transaction_id=opened, sql="INSERT INTO t VALUES (2)")
+        await call(bus, "commitTransaction", transaction_id=opened)
+        assert await values(bus) == [1, 2]
+
+
+async def test_a_serializable_transaction_writes(run, database):
+    async with run(database) as bus:
+        await call(bus, "execute", sql="CREATE TABLE t (a)")
+        opened = await begin(bus, isolation="serializable")
+        await call(bus, "transactionExecute", transaction_id=opened, sql="INSERT INTO t VALUES (1)")
+        await call(bus, "commitTransaction", transaction_id=opened)
+        assert await values(bus) == [1]
+
+
+async def test_a_commit_cancelled_behind_an_endless_statement_ends_at_the_deadline(run, database):
+    clock = ManualClock()
+    async with run(database, clock=clock) as bus:
+        await call(bus, "execute", sql="CREATE TABLE t (a)")
+        opened = await begin(bus, timeout_ms=5000)
+        await call(bus, "transactionExecute", transaction_id=opened, sql="INSERT INTO t VALUES ('first')")
+        endless = asyncio.create_task(refused(bus, "transactionQuery", transaction_id=opened, sql=ENDLESS))
+        await settle()
+        await cancelled_after(20, bus.trigger("database::commitTransaction", {"transaction_id": opened}))
+        other = asyncio.create_task(call(bus, "execute", sql="INSERT INTO t VALUES ('other')"))
+        await settle()
+        assert not other.done()
+        await clock.advance(5.1)
+        await other
+        await endless
+        assert await values(bus) == ["other"]
+
+
+@pytest.mark.parametrize("end", ["commitTransaction", "rollbackTransaction"])
+async def test_an_end_whose_caller_has_gone_lets_the_writes_of_others_go_on(run, database, end):
+    clock = ManualClock()
+    async with run(database, clock=clock) as bus:
+        await call(bus, "execute", sql="CREATE TABLE t (a)")
+        for turns in range(1, 9):
+            opened = await begin(bus)
+            await call(bus, "transactionExecute", transaction_id=opened, sql="INSERT INTO t VALUES ('first')")
+            await cancelled_after(turns, bus.trigger(f"database::{end}", {"transaction_id": opened}))
+            if (await values(bus)).count("first") == 0:
+                # It was cancelled before it began, or has rolled back: then it has ended, or this ends it.
+                await asyncio.gather(call(bus, "rollbackTransaction", transaction_id=opened), return_exceptions=True)
+            await call(bus, "execute", sql="DELETE FROM t")
+
+
+async def test_every_commit_is_told_even_if_its_caller_has_gone(run, database):
+    heard = []
+    done = asyncio.Event()
+
+    class Ear(Worker):
+        name = "ear"
+
+        @function("ear::hear", triggers=[trigger("database::row-changed", {"db": "primary"})])
+        async def hear(self, event: dict) -> None:
+            heard.append(event["table"])
+            if event["table"] == "done":
+                done.set()
+
+    async with run(database, Ear()) as bus:
+        await call(bus, "execute", sql="CREATE TABLE t (a)")
+        await call(bus, "execute", sql="CREATE TABLE done (a)")
+        for number in range(40):
+            opened = await begin(bus)
+            await call(bus, "transactionExecute", transaction_id=opened, sql="INSERT INTO t VALUES (1)")
+            end = bus.trigger("database::commitTransaction", {"transaction_id": opened})
+            await cancelled_after(1 + number % 10, end)
+            # Where the cancellation came before the commit began there is still something to end.
+            await asyncio.gather(call(bus, "rollbackTransaction", transaction_id=opened), return_exceptions=True)
+        await call(bus, "execute", sql="INSERT INTO done VALUES (1)")
+        async with asyncio.timeout(WAIT_S):
+            await done.wait()
+        rows = len(await values(bus))
+        assert rows > 0
+        assert heard == ["t"] * rows + ["done"]
+
+
+@pytest.mark.parametrize("sql", [ENDLESS, f"INSERT INTO t {ENDLESS}"])
+async def test_what_runs_at_the_deadline_is_told_that_this_was_its_deadline(run, database, sql):
+    clock = ManualClock()
+    async with run(database, clock=clock) as bus:
+        await call(bus, "execute", sql="CREATE TABLE t (a)")
+        opened = await begin(bus, timeout_ms=300)
+        await call(bus, "transactionExecute", transaction_id=opened, sql="INSERT INTO t VALUES (1)")
+        endless = asyncio.create_task(refused(bus, "transactionQuery", transaction_id=opened, sql=sql))
+        await settle()
+        await clock.advance(0.4)
+        error = await endless
+        assert error.code == "TRANSACTION_NOT_FOUND"
+        assert "was rolled back at its deadline of 300 ms" in error.message
+        assert await values(bus) == []
