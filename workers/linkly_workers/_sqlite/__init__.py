@@ -1,7 +1,14 @@
 """SQLite as several workers use it: shared by them, no worker itself."""
 
-from linkly_workers._sqlite.connection import Budget, Durability, StatementResult, connect, execute
+from linkly_workers._sqlite.connection import (
+    Budget,
+    Connection,
+    Durability,
+    StatementResult,
+    connect,
+    execute,
+)
 from linkly_workers._sqlite.turn import Turn
 from linkly_workers._sqlite.writer import GroupCommitWriter
 
-__all__ = ["Budget", "Durability", "GroupCommitWriter", "StatementResult", "Turn", "connect", "execute"]
+__all__ = ["Budget", "Connection", "Durability", "GroupCommitWriter", "StatementResult", "Turn", "connect", "execute"]

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from linkly_workers._sqlite.connection import is_final
+from linkly_workers._sqlite.connection import Connection, is_final
 from linkly_workers._sqlite.turn import Turn
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ class Operation(msgspec.Struct, Generic[T], eq=False):
         took_s: Seconds it ran on the writing thread, commit not included.
     """
 
-    run: Callable[[sqlite3.Connection], T]
+    run: Callable[[Connection], T]
     future: asyncio.Future[T]
     several: bool = False
     alone: bool = False
@@ -61,7 +61,21 @@ class Undone(Exception):
         self.guilty = guilty
 
 
-def failed_unsaved(connection: sqlite3.Connection, operation: Operation[Any], error: BaseException) -> None:
+class LostTransaction(sqlite3.ProgrammingError):
+    """A statement that succeeded has ended the transaction. The guard refuses such statements; if one ever gets past
+    it, part of the batch may be on disk, so the batch is never run again."""
+
+    def __init__(self) -> None:
+        super().__init__("the transaction was ended by a statement inside it; it is unknown what has been written")
+
+
+def lose(batch: Sequence[Operation[Any]]) -> None:
+    """The transaction has been ended by a statement inside it: answer that to everybody, and do not run them again."""
+    for operation in batch:
+        operation.error = operation.error or LostTransaction()
+
+
+def failed_unsaved(connection: Connection, operation: Operation[Any], error: BaseException) -> None:
     """An operation has failed inside the open transaction, without a savepoint: the loop's thread.
 
     Raises:
@@ -74,7 +88,7 @@ def failed_unsaved(connection: sqlite3.Connection, operation: Operation[Any], er
         raise Undone(operation) from error
 
 
-def run_saved(connection: sqlite3.Connection, operation: Operation[Any]) -> None:
+def run_saved(connection: Connection, operation: Operation[Any]) -> None:
     """Run an operation inside the open transaction; when it fails nothing of it is left."""
     if operation.unwanted:
         operation.error = asyncio.CancelledError()
@@ -84,7 +98,13 @@ def run_saved(connection: sqlite3.Connection, operation: Operation[Any]) -> None
     try:
         if operation.several:
             connection.execute("SAVEPOINT operation")
-        operation.result = operation.run(connection)
+        connection.guard.on = True
+        try:
+            operation.result = operation.run(connection)
+        finally:
+            connection.guard.on = False
+        if not connection.in_transaction:
+            raise LostTransaction()
         if operation.several:
             connection.execute("RELEASE operation")
     except BaseException as error:
@@ -97,7 +117,7 @@ def run_saved(connection: sqlite3.Connection, operation: Operation[Any]) -> None
 
 
 def run_and_commit(
-    connection: sqlite3.Connection, batch: Sequence[Operation[Any]], started: Callable[[Operation[Any] | None], None]
+    connection: Connection, batch: Sequence[Operation[Any]], started: Callable[[Operation[Any] | None], None]
 ) -> None:
     """Run a batch and commit it: every operation ends with a result that is on disk, or with an error.
 
@@ -118,12 +138,16 @@ def run_and_commit(
                 run_saved(connection, operation)
                 started(None)
                 if not connection.in_transaction:
+                    if isinstance(operation.error, LostTransaction):
+                        raise operation.error
                     # A full disk, an interrupt or ON CONFLICT ROLLBACK has undone everybody's work.
                     raise Undone(operation)
             connection.execute("COMMIT")
         except Undone as undone:
             left.remove(undone.guilty)
             continue
+        except LostTransaction:
+            lose(left)
         except sqlite3.Error as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
@@ -137,7 +161,7 @@ def run_and_commit(
 
 
 def _run_alone(
-    connection: sqlite3.Connection, operation: Operation[Any], started: Callable[[Operation[Any] | None], None]
+    connection: Connection, operation: Operation[Any], started: Callable[[Operation[Any] | None], None]
 ) -> None:
     started(operation)
     try:
@@ -159,7 +183,7 @@ def asking(future: asyncio.Future[Turn]) -> Asking:
     return Asking(_no_operation, future, alone=True)
 
 
-def _no_operation(_: sqlite3.Connection) -> Turn:
+def _no_operation(_: Connection) -> Turn:
     raise AssertionError("asking for a turn is not run")
 
 

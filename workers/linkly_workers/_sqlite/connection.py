@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from math import inf
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
 
 import msgspec
+
+from linkly_workers._sqlite.guard import Guard
+from linkly_workers._sqlite.text import first_word, remembered, runs_alone
 
 Durability = Literal["power", "process"]
 
@@ -42,9 +44,21 @@ class StatementResult(msgspec.Struct):
     last_insert_id: int | None
 
 
+class Connection(sqlite3.Connection):
+    """A connection with the guard that callers' statements pass.
+
+    Attributes:
+        guard: Off until somebody lets callers' SQL in.
+    """
+
+    __slots__ = ("guard",)
+
+    guard: Guard
+
+
 def connect(
     path: str, *, durability: Durability = "power", read_only: bool = False, busy_timeout_ms: int = 5000
-) -> sqlite3.Connection:
+) -> Connection:
     """Open a connection: WAL, foreign keys, no implicit transactions.
 
     Args:
@@ -67,8 +81,11 @@ def connect(
         check_same_thread=False,
         timeout=5,
         cached_statements=256,
+        factory=Connection,
     )
     try:
+        connection.guard = Guard()
+        connection.guard.attach(connection)
         if not read_only:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
@@ -80,12 +97,38 @@ def connect(
     return connection
 
 
+def guard_of(connection: sqlite3.Connection) -> Guard:
+    """Return the guard of a connection that `connect` has made."""
+    assert isinstance(connection, Connection)
+    return connection.guard
+
+
 def execute(
     connection: sqlite3.Connection, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()
 ) -> StatementResult:
-    """Run one statement on a connection and read all of its result."""
+    """Run one statement of a caller on a connection and read all of its result.
+
+    Raises:
+        sqlite3.Error: It failed, or it would do what the guard refuses.
+    """
+    assert isinstance(connection, Connection)
+    guard = connection.guard
+    before = guard.on
+    guard.on = first_word(sql) != "VACUUM" if runs_alone(sql) else True  # VACUUM itself attaches a second file
+    try:
+        return run_statement(connection, sql, parameters)
+    finally:
+        guard.on = before
+
+
+def run_statement(connection: Connection, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> StatementResult:
+    """Run one statement while the guard is on, or one of our own."""
     before = connection.total_changes
-    cursor = connection.execute(sql, parameters)
+    try:
+        cursor = connection.execute(sql, parameters)
+    except sqlite3.Error as error:
+        connection.guard.explain(error)
+        raise
     description = cursor.description
     if description is None:
         columns: list[str] = []
@@ -105,16 +148,10 @@ def execute(
     return StatementResult(columns, rows, affected, None)
 
 
-@lru_cache(1024)
+@remembered
 def inserts(sql: str) -> bool:
     """Tell whether a statement that changed rows is an INSERT (or REPLACE), by its first word."""
-    return sql.lstrip()[:6].upper() in ("INSERT", "REPLAC")
-
-
-@lru_cache(1024)
-def runs_alone(sql: str) -> bool:
-    """Tell whether a statement cannot run inside a transaction."""
-    return sql.lstrip()[:6].upper() in ("VACUUM", "PRAGMA")
+    return first_word(sql) in ("INSERT", "REPLACE")
 
 
 class Budget:
@@ -171,5 +208,5 @@ def is_final(error: BaseException) -> bool:
     """
     if not isinstance(error, sqlite3.OperationalError | sqlite3.DataError):
         return True
-    # SQLITE_ERROR: the statement is wrong. One kind of it depends on a limit.
-    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
+    # SQLITE_ERROR: the statement is wrong. SQLITE_AUTH: the guard.
+    return getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_AUTH)

@@ -26,11 +26,12 @@ from time import perf_counter
 from typing import Any, TypeVar
 
 from linkly.errors import Overloaded
-from linkly_workers._sqlite.batch import Asking, Operation, Undone, asking, expire, failed_unsaved, run_and_commit
+from linkly_workers._sqlite.batch import Asking, Operation, Undone, asking, expire, failed_unsaved, lose, run_and_commit
 from linkly_workers._sqlite.checkpoint import CHECKPOINT, Checkpointer
-from linkly_workers._sqlite.connection import Budget, Durability, StatementResult, connect, execute, runs_alone
+from linkly_workers._sqlite.connection import Budget, Durability, StatementResult, connect, execute, run_statement
 from linkly_workers._sqlite.disk import Disk
 from linkly_workers._sqlite.slow import SlowOperations
+from linkly_workers._sqlite.text import runs_alone
 from linkly_workers._sqlite.turn import Turn
 
 T = TypeVar("T")
@@ -164,9 +165,9 @@ class GroupCommitWriter:
             sqlite3.Error: The statement failed.
         """
         future: asyncio.Future[StatementResult] = self._loop.create_future()
-        operation = Operation(
-            lambda connection: execute(connection, sql, parameters), future, False, runs_alone(sql), sql, on_commit
-        )
+        alone = runs_alone(sql)
+        run = execute if alone else run_statement  # what shares a transaction is guarded as a whole
+        operation = Operation(lambda connection: run(connection, sql, parameters), future, False, alone, sql, on_commit)
         return self._submit(operation, timeout_s)
 
     async def turn(self) -> Turn:
@@ -234,6 +235,7 @@ class GroupCommitWriter:
             return
         now = perf_counter()
         end = now + LOOP_BATCH_S
+        connection.guard.on = True
         try:
             # Every write of the process passes here: no call that an attribute can save.
             while queue and now < end and len(batch) < BATCH_LIMIT:
@@ -252,8 +254,10 @@ class GroupCommitWriter:
                     failed_unsaved(connection, operation, error)
                 now = perf_counter()
             budget.lift()
+            connection.guard.on = False
         except Undone as undone:
             budget.lift()
+            connection.guard.on = False
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             guilty = undone.guilty
@@ -269,7 +273,10 @@ class GroupCommitWriter:
             else:
                 self._go_on()
             return
-        if self._waits_for_disk and not self._disk.is_quick_for(len(batch)):
+        if not connection.in_transaction:
+            lose(batch)
+            self._done(batch)
+        elif self._waits_for_disk and not self._disk.is_quick_for(len(batch)):
             self._working = True
             self._jobs.put((lambda: self._commit_there(batch), self._done))
         elif self._commit():

@@ -70,6 +70,9 @@ def driver_error(error: Exception) -> LinklyError:
     name = getattr(error, "sqlite_errorname", None)
     inner = str(name) if name is not None else None
     text = str(error)
+    if inner == "SQLITE_AUTH":  # the guard's words, see `_sqlite.guard`
+        reason = "transaction control" if "transaction control" in text else "changes a shared connection"
+        return InvalidParam(text, details={"index": 0, "reason": reason})
     if isinstance(error, (sqlite3.Warning, sqlite3.ProgrammingError)) and "one statement" in text:
         inner, text = "MULTI_STATEMENT", "one statement at a time: use database::transaction for several"
     return DriverError(text, details={"driver": "sqlite", "inner_code": inner})

@@ -9,7 +9,9 @@ from typing import Any
 import aiosqlite
 
 from linkly_workers._sqlite import Budget, StatementResult, connect
-from linkly_workers._sqlite.connection import THREAD_CHECK_STEPS, is_final
+from linkly_workers._sqlite.connection import THREAD_CHECK_STEPS, guard_of, is_final
+from linkly_workers._sqlite.guard import Guard
+from linkly_workers._sqlite.text import first_word
 
 LOOP_READ_S = 0.002
 """What takes longer on the loop's thread is stopped there and read again on a thread."""
@@ -29,6 +31,7 @@ class LoopReader:
 
     def __init__(self, path: str) -> None:
         self._connection = connect(path, read_only=True, busy_timeout_ms=0)
+        self._connection.guard.on = True
         self._budget = Budget(self._connection)
         self._slow: dict[str, int] = {}
 
@@ -41,6 +44,7 @@ class LoopReader:
         if self._slow and self._is_slow(sql):
             return None
         self._budget.allow(LOOP_READ_S)
+        cursor: sqlite3.Cursor | None = None
         try:
             cursor = self._connection.execute(sql, parameters)
             rows: list[tuple[Any, ...]] = []
@@ -54,6 +58,9 @@ class LoopReader:
                     return None
             return StatementResult([column[0] for column in cursor.description or ()], rows, 0, None)
         except sqlite3.Error as error:
+            if cursor is not None:
+                cursor.close()  # the error keeps it alive, and with it a snapshot that the log could not be folded past
+            self._connection.guard.explain(error)
             if is_final(error) or is_write(error):
                 raise
             self._remember(sql)
@@ -99,6 +106,7 @@ class Reader:
         self._path = path
         self._stopped = False
         self.idle_since = 0.0
+        self._guard: Guard | None = None
         self._connection = aiosqlite.Connection(self._connect, iter_chunk_size=64)
 
     async def open(self) -> None:
@@ -117,6 +125,7 @@ class Reader:
         Raises:
             sqlite3.Error: It failed, for example because it writes.
         """
+        cursor: aiosqlite.Cursor | None = None
         try:
             cursor = await self._connection.execute(sql, parameters)
             columns = [column[0] for column in cursor.description or ()]
@@ -126,6 +135,12 @@ class Reader:
         except asyncio.CancelledError:
             self._stopped = True
             raise
+        except sqlite3.Error as error:
+            if cursor is not None:
+                await cursor.close()
+            if self._guard is not None:
+                self._guard.explain(error)
+            raise
 
     async def close(self) -> None:
         """Disconnect, after the statement that runs."""
@@ -133,6 +148,8 @@ class Reader:
 
     def _connect(self) -> sqlite3.Connection:
         connection = connect(self._path, read_only=True)
+        self._guard = connection.guard
+        self._guard.on = True
         # `interrupt()` would miss a statement that is just about to start; the flag does not.
         connection.set_progress_handler(lambda: self._stopped, THREAD_CHECK_STEPS)
         return connection
@@ -150,7 +167,9 @@ def compile_only(connection: sqlite3.Connection, sql: str) -> None:
         sqlite3.Error: It cannot be compiled, or is more than one.
     """
     try:
-        connection.execute("EXPLAIN " + sql).close()
-    except sqlite3.ProgrammingError as error:
-        if "bindings" not in str(error):  # missing values are found out after it has been compiled
+        connection.execute(sql if first_word(sql) == "EXPLAIN" else "EXPLAIN " + sql).close()
+    except sqlite3.Error as error:
+        # Missing values are found out after it has been compiled.
+        if not isinstance(error, sqlite3.ProgrammingError) or "bindings" not in str(error):
+            guard_of(connection).explain(error)
             raise

@@ -3,78 +3,58 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import Any
 
 import msgspec
 
+from linkly_workers._sqlite.guard import CONTROL, HARMLESS_PRAGMAS, SHARED
+from linkly_workers._sqlite.text import first_word, remembered, skip
 from linkly_workers.database.errors import DriverError, InvalidParam
 from linkly_workers.database.shapes import Blobs, Parameters, Statement
 
-_SKIPPED = re.compile(r"(?:\s|;|--[^\n]*(?:\n|$)|/\*.*?(?:\*/|$))*", re.DOTALL)
 _CONTROL = re.compile(
     r"(?:BEGIN|COMMIT|ROLLBACK|END|SAVEPOINT|RELEASE|START\s+TRANSACTION|SET\s+TRANSACTION)\b", re.IGNORECASE
 )
-_SHARED = re.compile(r"(?:ATTACH|DETACH)\b", re.IGNORECASE)
-_PRAGMA = re.compile(r"PRAGMA\s+(?:\w+\s*\.\s*)?(\w+)\s*([=(])?", re.IGNORECASE)
-_HARMLESS_PRAGMAS = frozenset(
-    [
-        "user_version",
-        "application_id",
-        "wal_checkpoint",
-        "optimize",
-        "incremental_vacuum",
-        "integrity_check",
-        "quick_check",
-        "foreign_key_check",
-        "foreign_key_list",
-        "index_info",
-        "index_list",
-        "index_xinfo",
-        "table_info",
-        "table_list",
-        "table_xinfo",
-    ]
-)
+_ATTACHING = re.compile(r"(?:ATTACH|DETACH)\b", re.IGNORECASE)
+_PRAGMA = re.compile(r"(?:\w+\s*\.\s*)?(\w+)\s*([=(]|;|\Z|--|/\*)")
 _PLAIN = frozenset((str, int, float, bool, type(None)))
 
 
-@lru_cache(1024)
+@remembered
 def check_sql(sql: str) -> str:
     """Return the statement.
+
+    The guard of the connection refuses the same, whatever the text looks like; here it is said before anything runs.
 
     Raises:
         DriverError: There is none.
         InvalidParam: It is transaction control, or would change the connection that all callers share.
     """
-    rest = sql[_skipped(sql) :]
+    start = skip(sql)
+    rest = sql[start : start + 200]
     if not rest.strip():
         raise DriverError("empty SQL", details={"driver": "sqlite", "inner_code": None})
     if _CONTROL.match(rest):
+        raise InvalidParam(f"`{rest.split()[0]}` {CONTROL}", details={"index": 0, "reason": "transaction control"})
+    if _ATTACHING.match(rest) or (first_word(sql) == "PRAGMA" and not _is_harmless_pragma(sql, start)):
         raise InvalidParam(
-            f"`{rest.split()[0]}` is transaction control; database::transaction runs statements that belong together, "
-            "database::beginTransaction opens a transaction over several calls",
-            details={"index": 0, "reason": "transaction control"},
-        )
-    pragma = _PRAGMA.match(rest)
-    if _SHARED.match(rest) or (pragma and pragma[2] and pragma[1].lower() not in _HARMLESS_PRAGMAS):
-        raise InvalidParam(
-            f"`{' '.join(rest.split()[:2])}` would change the connection that all callers share, and what an answered "
-            "write survives; configure it instead",
-            details={"index": 0, "reason": "changes a shared connection"},
+            f"`{' '.join(rest.split()[:2])}` {SHARED}", details={"index": 0, "reason": "changes a shared connection"}
         )
     return sql
 
 
-def _skipped(sql: str) -> int:
-    found = _SKIPPED.match(sql)
-    return found.end() if found is not None else 0
+def _is_harmless_pragma(sql: str, start: int) -> bool:
+    pragma = _PRAGMA.match(sql, skip(sql, start + len("PRAGMA")))
+    if pragma is None:
+        return False  # written so that only SQLite can read it
+    # A comment may be followed by a value.
+    return pragma[2] in ("", ";") or pragma[1].lower() in HARMLESS_PRAGMAS
 
 
-@lru_cache(1024)
+@remembered
 def changes_schema(sql: str) -> bool:
     """Tell whether a statement may change what tables there are."""
-    return sql[_skipped(sql) :][:6].upper().startswith(("CREATE", "ALTER", "DROP", "PRAGMA", "VACUUM"))
+    return first_word(sql) in ("CREATE", "ALTER", "DROP", "PRAGMA", "VACUUM")
 
 
 def check_parameters(given: Parameters) -> list[Any]:

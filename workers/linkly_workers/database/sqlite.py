@@ -10,6 +10,7 @@ from typing import Any
 
 from linkly.clock import Clock, TimerHandle
 from linkly_workers._sqlite import Durability, GroupCommitWriter, StatementResult, execute
+from linkly_workers._sqlite.connection import guard_of
 from linkly_workers.database.errors import DriverError, PoolTimeout, QueryTimeout, driver_error
 from linkly_workers.database.interactive import InteractiveTransaction
 from linkly_workers.database.reader import LoopReader, Reader, compile_only, is_write
@@ -342,8 +343,17 @@ class SqliteDatabase:
 
 
 def _without_writing(connection: sqlite3.Connection, sql: str, parameters: list[Any]) -> StatementResult:
-    connection.execute("PRAGMA query_only = ON")
+    _query_only(connection, "ON")
     try:
         return execute(connection, sql, parameters)
     finally:
-        connection.execute("PRAGMA query_only = OFF")
+        _query_only(connection, "OFF")
+
+
+def _query_only(connection: sqlite3.Connection, switch: str) -> None:
+    guard = guard_of(connection)
+    before, guard.on = guard.on, False
+    try:
+        connection.execute(f"PRAGMA query_only = {switch}")
+    finally:
+        guard.on = before

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Literal
 
+from linkly_workers._sqlite.connection import guard_of
 from linkly_workers.database.reader import compile_only
 
 Op = Literal["insert", "update", "delete", "other"]
@@ -37,5 +38,5 @@ def target_of(connection: sqlite3.Connection, sql: str) -> Target:
     except sqlite3.Error:
         pass  # what has just run but cannot be compiled again has no table any more
     finally:
-        connection.set_authorizer(None)
+        guard_of(connection).attach(connection)
     return found[0] if found else ("other", None)

@@ -1,0 +1,153 @@
+"""What callers' SQL must not do to the connections that everybody shares, however it is written."""
+
+import asyncio
+import sqlite3
+
+import pytest
+
+from linkly import LinklyError
+from linkly.schema import read_settings
+from linkly.testing import running_engine
+from linkly_workers._sqlite import GroupCommitWriter, execute
+from linkly_workers._sqlite.batch import LostTransaction
+from linkly_workers.database import DatabaseSettings, DatabaseWorker
+
+CONTROL = ["BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT a", "RELEASE a", "BEGIN IMMEDIATE"]
+SHARED = [
+    "ATTACH ':memory:' AS other",
+    "DETACH other",
+    'PRAGMA "synchronous" = OFF',
+    "PRAGMA/**/synchronous=OFF",
+    "PRAGMA -- x\n locking_mode = EXCLUSIVE",
+    "PRAGMA [foreign_keys] = OFF",
+    "PRAGMA 'journal_mode' = DELETE",
+    "PRAGMA main./**/synchronous/**/(0)",
+    "PRAGMA synchronous/**/=OFF",
+]
+TEMPORARY = [
+    "CREATE TEMP TABLE t (a)",
+    "CREATE TABLE temp.t (a)",
+    "CREATE TEMPORARY VIEW t AS SELECT 9 AS a",
+    "CREATE TEMP TRIGGER g AFTER INSERT ON main.t BEGIN SELECT 1; END",
+    "CREATE VIRTUAL TABLE temp.t USING fts5 (a)",
+    "CREATE TEMP TABLE t AS SELECT 1 AS a",
+]
+BEFORE = ["", "\ufeff", " \ufeff/* x */\ufeff;"]
+
+
+@pytest.fixture(params=["file", "memory"])
+def database(request, tmp_path):
+    """Make a worker with one database."""
+    url = f"sqlite:{tmp_path}/a.db" if request.param == "file" else "sqlite::memory:"
+    return DatabaseWorker(read_settings(DatabaseSettings, {"databases": {"primary": {"url": url}}}, "$"))
+
+
+async def call(bus, name, **payload):
+    return await bus.trigger(f"database::{name}", payload)
+
+
+async def refused(bus, name, **payload):
+    with pytest.raises(LinklyError) as failure:
+        await call(bus, name, **payload)
+    return failure.value
+
+
+async def values(bus):
+    return [row["a"] for row in (await call(bus, "query", sql="SELECT a FROM t ORDER BY a"))["rows"]]
+
+
+async def refuse_everywhere(bus, sql, reason):
+    """Send it through every door, beside somebody else's write, which happens once."""
+    await call(bus, "execute", sql="CREATE TABLE t (a)")
+    for number, (name, payload) in enumerate(
+        [
+            ("query", {"sql": sql}),
+            ("execute", {"sql": sql}),
+            ("prepareStatement", {"sql": sql}),
+            ("transaction", {"statements": ["INSERT INTO t VALUES ('half')", sql]}),
+        ]
+    ):
+        error, done = await asyncio.gather(
+            refused(bus, name, **payload), call(bus, "execute", sql="INSERT INTO t VALUES (?)", params=[number])
+        )
+        assert (error.code, error.details["reason"]) == ("INVALID_PARAM", reason), name
+        assert done["affected_rows"] == 1
+    assert await values(bus) == [0, 1, 2, 3]
+    begun = await call(bus, "beginTransaction")
+    held = begun["transaction"]["id"]
+    await call(bus, "transactionExecute", transaction_id=held, sql="INSERT INTO t VALUES ('half')")
+    error = await refused(bus, "transactionExecute", transaction_id=held, sql=sql)
+    assert (error.code, error.details["reason"]) == ("INVALID_PARAM", reason)
+    await call(bus, "rollbackTransaction", transaction_id=held)
+    assert await values(bus) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("before", BEFORE, ids=["plain", "bom", "bom and comment"])
+@pytest.mark.parametrize("sql", CONTROL)
+async def test_transaction_control_is_refused_and_takes_no_neighbour_with_it(database, sql, before):
+    async with running_engine(database) as bus:
+        await refuse_everywhere(bus, before + sql, "transaction control")
+
+
+@pytest.mark.parametrize("before", BEFORE, ids=["plain", "bom", "bom and comment"])
+@pytest.mark.parametrize("sql", SHARED)
+async def test_what_changes_a_shared_connection_is_refused_however_it_is_written(database, sql, before):
+    async with running_engine(database) as bus:
+        await refuse_everywhere(bus, before + sql, "changes a shared connection")
+
+
+@pytest.mark.parametrize("sql", TEMPORARY)
+async def test_what_is_temporary_is_refused_because_everybody_would_have_it(database, sql):
+    async with running_engine(database) as bus:
+        await refuse_everywhere(bus, sql, "changes a shared connection")
+        assert "ordinary table" in (await refused(bus, "execute", sql=sql)).message
+
+
+@pytest.mark.parametrize(
+    "sql", ["PRAGMA synchronous", "/* x */ PRAGMA/**/ user_version = 3", "PRAGMA table_info(t)", "/*c*/ VACUUM"]
+)
+async def test_what_harms_nobody_is_still_run(database, sql):
+    async with running_engine(database) as bus:
+        await call(bus, "execute", sql="CREATE TABLE t (a)")
+        await call(bus, "execute", sql=sql)
+        assert await values(bus) == []
+
+
+# --- the writer itself, which checks no text ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 30], ids=["alone", "among neighbours"])
+@pytest.mark.parametrize(
+    "sql", ["commit", "rollback", "savepoint x", "attach ':memory:' as x", "create temp table t (a)"]
+)
+async def test_the_writers_connection_refuses_what_no_text_check_has_seen(tmp_path, sql, size):
+    async with GroupCommitWriter(str(tmp_path / "a.db")) as writer:
+        await writer.execute("CREATE TABLE t (a)")
+        calls = [writer.execute("INSERT INTO t VALUES (?)", [number]) for number in range(size)]
+        calls.insert(size // 2, writer.execute(sql))
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        refusal = results.pop(size // 2)
+        assert isinstance(refusal, sqlite3.DatabaseError)
+        assert refusal.sqlite_errorcode == sqlite3.SQLITE_AUTH
+        assert [result.affected_rows for result in results] == [1] * size
+        assert (await writer.execute("SELECT a FROM t ORDER BY a")).rows == [(number,) for number in range(size)]
+
+
+@pytest.mark.parametrize("several_before", [False, True], ids=["on the loop", "on the writing thread"])
+async def test_what_a_lost_transaction_has_written_is_not_written_again(tmp_path, several_before):
+    def lose(connection):
+        connection.guard.on = False
+        connection.execute("COMMIT")
+
+    def fail(connection):
+        raise ValueError
+
+    async with GroupCommitWriter(str(tmp_path / "a.db")) as writer:
+        await writer.execute("CREATE TABLE t (a)")
+        if several_before:  # from now on operations of several statements run on the writing thread
+            assert isinstance((await asyncio.gather(writer.run(fail), return_exceptions=True))[0], ValueError)
+        calls = [writer.run(lambda connection: execute(connection, "INSERT INTO t VALUES ('once')")), writer.run(lose)]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert [type(result) for result in results] == [LostTransaction, LostTransaction]
+        assert (await writer.execute("SELECT a FROM t")).rows == [("once",)]
+        await writer.execute("INSERT INTO t VALUES ('later')")
