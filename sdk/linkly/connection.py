@@ -250,6 +250,11 @@ class Connection:
             error = error_body(failure)
         except Exception as failure:
             error = error_body(HandlerFailed.wrap(failure))
+        except asyncio.CancelledError:
+            if invocation_id is None or invocation_id not in self.session.serving:
+                raise  # its caller has cancelled it, or the stream has ended
+            told = f"`{invocation.function_id}` ended by a cancellation that its caller did not ask for"
+            error = error_body(HandlerFailed(told))
         if invocation_id is not None:
             self.answer(
                 invocation_id,

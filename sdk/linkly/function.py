@@ -14,6 +14,7 @@ How a handler may look:
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import types
@@ -161,7 +162,8 @@ class Function:
 
         Raises:
             InvalidPayload: The payload does not fit; the handler was not called.
-            HandlerFailed: The handler raised something that is not a `LinklyError`.
+            HandlerFailed: The handler raised something that is not a `LinklyError`, or `CancelledError` although nobody
+                cancelled it.
             LinklyError: The handler raised this.
         """
         token = current_invocation.set(invocation)
@@ -179,6 +181,15 @@ class Function:
             raise
         except Exception as error:
             raise HandlerFailed.wrap(error) from error
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Let out, it would end a caller that nobody wants to end: a worker's loop, the task that has to answer.
+            raise HandlerFailed(
+                f"the handler of {self._what} raised CancelledError although nobody cancelled the call",
+                stacktrace=HandlerFailed.wrap(error).stacktrace,
+            ) from error
         finally:
             self.active -= 1
             current_invocation.reset(token)

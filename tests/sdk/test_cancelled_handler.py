@@ -1,0 +1,104 @@
+"""A handler that ends with CancelledError: every call ends, and nobody else is cancelled by it."""
+
+import asyncio
+
+import pytest
+
+from linkly import LinklyError, Worker, function
+from linkly.errors import CallTimeout, HandlerFailed
+from linkly.testing import ManualClock, running_engine, settle
+
+WAIT_S = 30
+
+
+class Quitter(Worker):
+    """Raises CancelledError in several ways."""
+
+    name = "quitter"
+
+    @function("quitter::raise")
+    async def raises(self) -> None:
+        """Raise it, as it is."""
+        raise asyncio.CancelledError
+
+    @function("quitter::wait")
+    async def waits(self) -> None:
+        """Wait for something that somebody else cancels."""
+        task = asyncio.ensure_future(asyncio.Event().wait())
+        asyncio.get_running_loop().call_soon(task.cancel)
+        await task
+
+    @function("quitter::nested")
+    async def nested(self) -> None:
+        """Call a function that raises it."""
+        await self.bus.trigger("quitter::raise")
+
+    @function("quitter::thread")
+    def in_thread(self) -> None:
+        """Raise it in a thread."""
+        raise asyncio.CancelledError
+
+    @function("quitter::itself")
+    async def itself(self) -> None:
+        """Cancel the task it runs in."""
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+
+    @function("quitter::endless")
+    async def endless(self) -> None:
+        """Wait for ever."""
+        await asyncio.Event().wait()
+
+
+@pytest.fixture(params=["in process", "native wire", "json wire"])
+def options(request):
+    """How the worker is reached."""
+    return {"wire": request.param != "in process", "native": request.param != "json wire"}
+
+
+@pytest.mark.parametrize("name", ["raise", "wait", "nested", "thread"])
+async def test_a_handler_that_raises_cancelled_error_unasked_has_failed(options, name):
+    async with running_engine(Quitter(), **options) as bus:
+        with pytest.raises(HandlerFailed, match="CancelledError although nobody cancelled the call"):
+            async with asyncio.timeout(WAIT_S):
+                await bus.trigger(f"quitter::{name}")
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+
+
+@pytest.mark.parametrize("native", [True, False])
+async def test_a_handler_that_cancels_its_own_task_is_answered_over_the_wire(native):
+    async with running_engine(Quitter(), wire=True, native=native) as bus:
+        with pytest.raises(LinklyError, match="a cancellation that its caller did not ask for"):
+            async with asyncio.timeout(WAIT_S):
+                await bus.trigger("quitter::itself")
+
+
+async def test_a_cancelled_caller_is_cancelled(options):
+    async with running_engine(Quitter(), **options) as bus:
+        call = asyncio.ensure_future(bus.trigger("quitter::endless"))
+        await settle()
+        call.cancel()
+        await asyncio.wait([call], timeout=WAIT_S)
+        assert call.cancelled()
+
+
+async def test_a_call_that_takes_too_long_is_a_time_out_and_no_failure_of_its_handler(options):
+    clock = ManualClock()
+    async with running_engine(Quitter(), clock=clock, **options) as bus:
+        call = asyncio.ensure_future(bus.trigger("quitter::endless", timeout_s=5))
+        await settle()
+        await clock.advance(5.1)
+        with pytest.raises(CallTimeout):
+            async with asyncio.timeout(WAIT_S):
+                await call
+
+
+async def test_a_callers_own_time_limit_is_its_own(options):
+    async with running_engine(Quitter(), **options) as bus:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await bus.trigger("quitter::endless")
