@@ -73,22 +73,26 @@ class DatabaseBase(Worker):
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Open every database; the file and its folder are made on first use."""
+        """Open every database, the file and its folder are made on first use; at the end deliver what waits."""
         self._events.bus = self.bus
-        async with AsyncExitStack() as stack:
-            for name, database in self._databases.items():
-                try:
-                    await stack.enter_async_context(database.opened(self.bus.clock))
-                except (sqlite3.Error, OSError) as error:
-                    raise ConfigError(f"database `{name}` ({database.path}) cannot be opened: {error}") from error
-            try:
+        try:
+            async with AsyncExitStack() as stack:
+                for name, database in self._databases.items():
+                    try:
+                        await stack.enter_async_context(database.opened(self.bus.clock))
+                    except (sqlite3.Error, OSError) as error:
+                        raise ConfigError(f"database `{name}` ({database.path}) cannot be opened: {error}") from error
                 yield
-            finally:
-                await self._events.stop()
+        finally:
+            await self._events.stop()  # closing a database ends the writes that wait, which have to be told as well
 
     def trigger_types(self) -> list[TriggerType]:
         """Provide `database::row-changed`."""
         return [self._events.trigger_type()]
+
+    async def drain(self) -> None:
+        """Deliver the row-changed events that wait."""
+        await self._events.drain()
 
     def _find(self, name: str | None) -> SqliteDatabase:
         database = self._by_request.get(name)

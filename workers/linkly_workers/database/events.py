@@ -3,11 +3,16 @@
 Told of committed statements only, in commit order, each binding in its own queue: a slow function delays neither the
 writer nor other bindings. What triggers and foreign keys do besides is not reported. While nobody listens nothing is
 classified or kept.
+
+An event is told once: a function that fails is logged and not run again. A binding that is registered again under its
+id takes over what waits for it; one that is taken back gets nothing more. When the engine stops, or the worker is made
+anew, what waits is delivered first (`drain`); kill -9 loses it, never the write itself.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -24,6 +29,7 @@ from linkly_workers.database.target import Op
 log = logging.getLogger("linkly.database")
 
 WAITING_LIMIT = 100_000
+STOP_GRACE_S = 5.0
 
 
 class RowChangedTrigger(msgspec.Struct, forbid_unknown_fields=True):
@@ -52,6 +58,8 @@ class RowChanged(msgspec.Struct, omit_defaults=True):
 
 
 class _Listener:
+    """A binding and its queue; registered again under the same id the binding is replaced in here."""
+
     def __init__(self, binding: Binding) -> None:
         self.binding = binding
         self.queue: deque[RowChanged] = deque()
@@ -74,6 +82,9 @@ class RowChangedEvents:
         self._knows = knows
         self.listeners: dict[str, _Listener] = {}
         self.waiting = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     def trigger_type(self) -> TriggerType:
         """Return the trigger type."""
@@ -101,19 +112,28 @@ class RowChangedEvents:
     def committed(self, event: RowChanged) -> None:
         """Note a committed change; its functions run later, in order."""
         for listener in self.listeners.values():
-            config: RowChangedTrigger = listener.binding.config
-            if config.db != event.db or (config.ops is not None and event.op not in config.ops):
-                continue
-            if config.table is not None and _plain(config.table) != _plain(event.table):
-                continue
-            listener.queue.append(event)
-            self.waiting += 1
-            if listener.task is None:
-                listener.task = asyncio.get_running_loop().create_task(self._deliver(listener), name="row-changed")
+            if _wants(listener.binding.config, event):
+                listener.queue.append(event)
+                self.waiting += 1
+                if listener.task is None:
+                    self._start(listener)
+
+    async def drain(self) -> None:
+        """Wait until every event has been delivered."""
+        await self._idle.wait()
 
     async def stop(self) -> None:
-        """Deliver nothing any more."""
-        tasks = [each.task for each in self.listeners.values() if each.task is not None]
+        """Deliver what waits, for at most `STOP_GRACE_S`; what is left then is dropped and logged."""
+        if self._tasks and self.bus is not None:
+            timer = self.bus.clock.call_later(STOP_GRACE_S, self._idle.set)
+            await self._idle.wait()
+            timer.cancel()
+        undelivered = self.waiting + len(self._tasks)
+        if undelivered:
+            log.warning("%d row-changed events were not delivered: their functions took too long", undelivered)
+        for listener in list(self.listeners.values()):
+            await self._unbind(listener.binding)
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         if tasks:
@@ -123,8 +143,11 @@ class RowChangedEvents:
         config: RowChangedTrigger = binding.config
         if not self._knows(config.db):
             raise DatabaseConfigError(f"trigger `database::row-changed`: there is no database `{config.db}`")
-        await self._unbind(binding)
-        self.listeners[binding.id] = _Listener(binding)
+        listener = self.listeners.get(binding.id)
+        if listener is None:
+            self.listeners[binding.id] = _Listener(binding)
+        else:
+            listener.binding = binding
 
     async def _unbind(self, binding: Binding) -> None:
         listener = self.listeners.pop(binding.id, None)
@@ -132,15 +155,46 @@ class RowChangedEvents:
             self.waiting -= len(listener.queue)
             listener.queue.clear()
 
+    # --- delivery --------------------------------------------------------------------------------------------
+
+    def _start(self, listener: _Listener) -> None:
+        self._idle.clear()
+        # An empty context: the writer's deadline must not end what its write has set off.
+        task = asyncio.get_running_loop().create_task(
+            self._deliver(listener), name="row-changed", context=contextvars.Context()
+        )
+        listener.task = task
+        self._tasks.add(task)
+        task.add_done_callback(lambda _: self._delivered(listener, task))
+
     async def _deliver(self, listener: _Listener) -> None:
         while listener.queue and self.bus is not None:
             event = listener.queue.popleft()
             self.waiting -= 1
+            if not _wants(listener.binding.config, event):  # registered again meanwhile, for something else
+                continue
             try:
                 await fire(self.bus, listener.binding, event)
             except LinklyError as error:
                 log.warning("`%s`, run by a change of %s, failed: %s", listener.binding.function_id, event.db, error)
+
+    def _delivered(self, listener: _Listener, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
         listener.task = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("telling `%s` of a change failed", listener.binding.function_id, exc_info=error)
+        if listener.queue:  # its function has ended the task it ran in; the events behind it are not lost by that
+            self._start(listener)
+        elif not self._tasks:
+            self._idle.set()
+
+
+def _wants(config: RowChangedTrigger, event: RowChanged) -> bool:
+    return (
+        config.db == event.db
+        and (config.ops is None or event.op in config.ops)
+        and (config.table is None or _plain(config.table) == _plain(event.table))
+    )
 
 
 def _plain(table: str | None) -> str | None:

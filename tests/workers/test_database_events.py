@@ -1,0 +1,204 @@
+"""Row-changed events that wait for their functions: when bindings change, functions misbehave or the worker stops."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+from linkly import Function, Worker, function, trigger
+from linkly.schema import read_settings
+from linkly.testing import ManualClock, running_engine, settle
+from linkly.trigger import Binding
+from linkly_workers.database import DatabaseSettings, DatabaseWorker
+from linkly_workers.database.events import RowChanged, RowChangedEvents, RowChangedTrigger
+
+WAIT_S = 30
+
+
+def binding(function_id="test::old", **config):
+    config = RowChangedTrigger(db="primary", **config)
+    return Binding(id="1", trigger_type="database::row-changed", function_id=function_id, config=config)
+
+
+class Waiting:
+    """Four events of two tables, the first of them handed to a function that does not return before it may."""
+
+    def __init__(self, bus):
+        self.bus = bus
+        self.told = RowChangedEvents({"primary"}.__contains__)
+        self.told.bus = bus
+        self.calls = []
+        self.may_finish = asyncio.Event()
+        for function_id in ("test::old", "test::new"):
+            bus.register_function(Function(function_id, self.noting(function_id)))
+
+    def noting(self, function_id):
+        async def note(event):
+            self.calls.append((function_id, event["table"], event["affected_rows"]))
+            await self.may_finish.wait()
+
+        return note
+
+    async def write(self):
+        await self.told._bind(binding())
+        for number in range(4):
+            self.told.committed(RowChanged("primary", f"t{number % 2}", "insert", number, 0))
+        await settle()
+        assert self.calls == [("test::old", "t0", 0)]
+
+
+@asynccontextmanager
+async def waiting_events():
+    async with running_engine(clock=ManualClock()) as bus:
+        waiting = Waiting(bus)
+        await waiting.write()
+        yield waiting
+
+
+async def test_a_binding_registered_again_takes_over_what_waits_if_it_wants_it():
+    async with waiting_events() as waiting:
+        await waiting.told._bind(binding("test::new", table="t1"))
+        waiting.may_finish.set()
+        await waiting.told.drain()
+        assert waiting.calls[1:] == [("test::new", "t1", 1), ("test::new", "t1", 3)]
+        assert waiting.told.waiting == 0
+
+
+async def test_a_binding_taken_back_and_made_anew_gets_nothing_of_what_waited_for_the_old_one():
+    async with waiting_events() as waiting:
+        await waiting.told._unbind(binding())
+        await waiting.told._bind(binding("test::new"))
+        waiting.may_finish.set()
+        await waiting.told.drain()
+        assert len(waiting.calls) == 1
+        assert waiting.told.waiting == 0
+
+
+async def test_stopping_delivers_what_waits_in_order():
+    async with waiting_events() as waiting:
+        stopping = asyncio.ensure_future(waiting.told.stop())
+        await settle()
+        assert not stopping.done()
+        waiting.may_finish.set()
+        await stopping
+        assert [rows for _, _, rows in waiting.calls] == [0, 1, 2, 3]
+
+
+async def test_stopping_gives_functions_five_seconds_and_says_how_much_was_dropped(caplog):
+    async with waiting_events() as waiting:
+        clock = waiting.bus.clock
+        stopping = asyncio.ensure_future(waiting.told.stop())
+        await settle()
+        await clock.advance(4.9)
+        assert not stopping.done()
+        await clock.advance(0.2)
+        await stopping
+    assert "4 row-changed events were not delivered" in caplog.text
+    assert len(waiting.calls) == 1
+
+
+async def test_a_function_that_ends_the_task_it_runs_in_loses_no_event_behind_it():
+    async with running_engine(clock=ManualClock()) as bus:
+        told = RowChangedEvents({"primary"}.__contains__)
+        told.bus = bus
+        heard = []
+
+        async def quit_first(event):
+            heard.append(event["affected_rows"])
+            if len(heard) == 1:
+                asyncio.current_task().cancel()
+                await asyncio.sleep(0)
+
+        bus.register_function(Function("test::old", quit_first))
+        await told._bind(binding())
+        for number in range(3):
+            told.committed(RowChanged("primary", "t", "insert", number, 0))
+        async with asyncio.timeout(WAIT_S):
+            await told.drain()
+        told.committed(RowChanged("primary", "t", "insert", 3, 0))
+        async with asyncio.timeout(WAIT_S):
+            await told.drain()
+        assert heard == [0, 1, 2, 3]
+
+
+class Ear(Worker):
+    """Hears of changes, and may make them wait."""
+
+    name = "ear"
+
+    def __init__(self):
+        super().__init__()
+        self.heard = []
+        self.may_go_on = asyncio.Event()
+        self.may_go_on.set()
+        self.failure = None
+
+    @function("ear::hear", triggers=[trigger("database::row-changed", {"db": "primary"})])
+    async def hear(self, event: dict) -> None:
+        """Note it."""
+        self.heard.append(event["affected_rows"])
+        await self.may_go_on.wait()
+        if self.failure is not None:
+            raise self.failure
+
+
+@asynccontextmanager
+async def database_with_ear(run, tmp_path):
+    """Run both; the ear starts first, so it ends last."""
+    databases = {"primary": {"url": f"sqlite:{tmp_path}/a.db"}}
+    database = DatabaseWorker(read_settings(DatabaseSettings, {"databases": databases}, "$"))
+    ear = Ear()
+    async with run(ear, database) as bus:
+        await bus.trigger("database::execute", {"sql": "CREATE TABLE t (a)"})
+        yield bus, database, ear
+
+
+async def insert(bus, count=1):
+    for _ in range(count):
+        await bus.trigger("database::execute", {"sql": "INSERT INTO t VALUES (1)"})
+
+
+async def test_a_worker_that_ends_delivers_what_waits(run, tmp_path):
+    async with database_with_ear(run, tmp_path) as (bus, _, ear):
+        ear.may_go_on.clear()
+        await insert(bus, 20)
+        await settle()
+        assert len(ear.heard) == 1
+        asyncio.get_running_loop().call_soon(ear.may_go_on.set)
+    assert len(ear.heard) == 20
+
+
+async def test_draining_waits_until_what_waits_is_delivered(run, tmp_path):
+    async with database_with_ear(run, tmp_path) as (bus, database, ear):
+        ear.may_go_on.clear()
+        await insert(bus, 3)
+        draining = asyncio.ensure_future(database.drain())
+        await settle()
+        assert not draining.done()
+        ear.may_go_on.set()
+        async with asyncio.timeout(WAIT_S):
+            await draining
+        assert len(ear.heard) == 3
+
+
+async def test_a_function_that_raises_cancelled_error_hears_of_the_next_change(run, tmp_path):
+    async with database_with_ear(run, tmp_path) as (bus, database, ear):
+        ear.failure = asyncio.CancelledError()
+        await insert(bus, 2)
+        async with asyncio.timeout(WAIT_S):
+            await database.drain()
+        ear.failure = None
+        await insert(bus)
+        async with asyncio.timeout(WAIT_S):
+            await database.drain()
+        assert len(ear.heard) == 3
+
+
+async def test_a_function_has_its_own_time_and_not_what_is_left_of_the_writers(run, tmp_path):
+    async with database_with_ear(lambda *workers: run(*workers, clock=ManualClock()), tmp_path) as (bus, database, ear):
+        ear.may_go_on.clear()
+        await bus.trigger("database::execute", {"sql": "INSERT INTO t VALUES (1)"}, timeout_s=1)
+        await settle()
+        await bus.clock.advance(2)
+        ear.may_go_on.set()
+        async with asyncio.timeout(WAIT_S):
+            await database.drain()
+        assert ear.heard == [1]
