@@ -1,7 +1,8 @@
 """The connection: what a client may take, in bytes and in time, before a request exists (RFC 9112).
 
 uvicorn's protocol parses and writes; this adds limits for the request's head, and time-outs that one sweeper looks
-after, because a timer for each request costs more than the request line. It also says when the client has gone.
+after, because a timer for each request costs more than the request line. It also says when the client has gone, reads
+the body of a request whose Upgrade is ignored, and leaves a chunked body's trailers out: they are no headers.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from linkly.clock import Clock, TimerHandle
+from linkly_workers.http.head import Refused, check_codings, check_hosts, check_version, local_target
 from linkly_workers.http.response import JSON_TYPE, Reply, error_reply
 
 SWEEP_S = 1.0
 _SEPARATORS = 4  # `: ` and the line's end
+_FRAMING = (b"content-length", b"transfer-encoding")
 
 for _status in range(600, 1000):  # uvicorn knows the registered classes only; a function may answer any
     STATUS_LINE.setdefault(_status, b"HTTP/1.1 %d \r\n" % _status)
@@ -40,14 +43,6 @@ class ConnectionLimits(msgspec.Struct, frozen=True):
     head_s: float
     body_s: float
     idle_s: float
-
-
-class _Refused(Exception):
-    """The head that is being parsed is refused."""
-
-    def __init__(self, answer: Reply) -> None:
-        super().__init__(answer.status)
-        self.answer = answer
 
 
 class Connections:
@@ -92,8 +87,16 @@ class GatewayProtocol(HttpToolsProtocol):
         self._limits = connections.limits
         self._monotonic = connections.clock.monotonic
         self.on_lost: Callable[[], object] | None = None
-        self._head_bytes = 0
+        self._head_bytes = 0  # what came since the head began; at most one packet less if it began inside of one
+        self._shared = False  # a request ended in the packet that the head begins in
+        self._beyond_body = 0  # what came after the last byte of the body so far: chunk sizes, trailers
         self._in_head = False
+        self._in_body = False
+        self._upgrade = False  # the parser takes what follows the head for another protocol
+        self._resuming = False  # the head that is being parsed is made up
+        self._hosts: list[bytes] = []
+        self._codings: list[bytes] = []
+        self._good_hosts: list[bytes] | None = None
         self._refused = False
         self._since = self._monotonic()
         self._allowed_s: float | None = connections.limits.head_s
@@ -123,57 +126,123 @@ class GatewayProtocol(HttpToolsProtocol):
             return
         if self._in_head:
             self._head_bytes += len(data)
+        elif self._in_body:
+            self._beyond_body += len(data)
         else:
             self._head_bytes = len(data)
+            self._shared = False
         try:
-            cast("Any", self.parser).feed_data(data)
-        except httptools.HttpParserUpgrade:
-            pass  # served as what it also is: a request
+            self._parse(data)
         except httptools.HttpParserError as error:
             cause = error.__cause__ or error.__context__
-            if isinstance(cause, _Refused):
+            if isinstance(cause, Refused):
                 self._refuse(cause.answer)
             else:
-                self._refuse(error_reply(400, "BAD_REQUEST", f"this is no HTTP request: {error}"))
+                self._refuse(error_reply(400, "BAD_REQUEST", f"this is no HTTP request: {cause or error}"))
         else:
-            if self._in_head and self._head_bytes > self._limits.head_bytes:
+            if (self._in_head and self._head_bytes > self._limits.head_bytes) or (
+                self._in_body and self._beyond_body > self._limits.head_bytes
+            ):
                 self._refuse(self._too_large())
+
+    def _parse(self, data: bytes) -> None:
+        while True:
+            try:
+                cast("Any", self.parser).feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = data[upgrade.args[0] :]
+                self._ignore_upgrade()
+            else:
+                return
+
+    def _ignore_upgrade(self) -> None:
+        """Go on as if nobody had asked for another protocol (RFC 9110 7.8).
+
+        The parser takes a body for that protocol's data: taken for a request instead, it would be one that a proxy in
+        front never saw. So another parser, told how the body is framed, reads on.
+        """
+        framing = [b"%s: %s\r\n" % header for header in self.headers if header[0] in _FRAMING]
+        self.parser = httptools.HttpRequestParser(self)
+        cast("Any", self.parser).set_dangerous_leniencies(lenient_data_after_close=True)
+        self._upgrade, self._resuming = False, True
+        cast("Any", self.parser).feed_data(b"".join([b"POST / HTTP/1.1\r\n", *framing, b"\r\n"]))
+        self._resuming = False
 
     def on_message_begin(self) -> None:
         """A head begins."""
+        if self._resuming:
+            return
         super().on_message_begin()
         self.scope["linkly.connection"] = self  # type: ignore[typeddict-unknown-key]
         self._in_head = True
+        self._hosts, self._codings = [], []
+        if self._shared:
+            self._head_bytes = 0
         if self._allowed_s != self._limits.head_s:  # the first head's time runs since the connection was made
             self._since, self._allowed_s = self._monotonic(), self._limits.head_s
 
     def on_url(self, url: bytes) -> None:
         """A part of the request target has arrived."""
+        if self._resuming:
+            return
         self.url += url
         if len(self.url) > self._limits.target_bytes:
             text = f"the request target may have {self._limits.target_bytes} bytes"
-            raise _Refused(error_reply(414, "URI_TOO_LONG", text))
+            raise Refused(error_reply(414, "URI_TOO_LONG", text))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header has arrived; a trailer is dropped, it must not pass for one (RFC 9110 6.5.1)."""
+        if not self._in_head:
+            self._beyond_body += len(name) + len(value) + _SEPARATORS
+            if self._beyond_body > self._limits.head_bytes:
+                raise Refused(self._too_large())
+            return
+        name = name.lower()
+        self.headers.append((name, value))
+        if name == b"host":
+            self._hosts.append(value)
+        elif name == b"transfer-encoding":
+            self._codings.append(value)
+        elif name == b"expect":
+            self.expect_100_continue = value.lower() == b"100-continue"
 
     def on_headers_complete(self) -> None:
         """The head is complete: check it and start the request."""
+        if self._resuming:
+            return
         self._in_head = False
         self._since, self._allowed_s = self._monotonic(), self._limits.body_s
-        if self._head_bytes > self._limits.head_bytes:  # of all that came, body included: count the head alone
+        if self._shared or self._head_bytes > self._limits.head_bytes:  # not all that came is the head: count it alone
             size = len(self.url) + sum(len(name) + len(value) + _SEPARATORS for name, value in self.headers)
             if size > self._limits.head_bytes:
-                raise _Refused(self._too_large())
-        hosts = sum(name == b"host" for name, _ in self.headers)
-        if hosts != 1 and (hosts > 1 or cast("Any", self.parser).get_http_version() == "1.1"):
-            raise _Refused(error_reply(400, "BAD_REQUEST", "there must be one Host header (RFC 9112 3.2)"))
+                raise Refused(self._too_large())
+        parser = cast("Any", self.parser)
+        version = parser.get_http_version()
+        if version != "1.1":
+            check_version(version)
+            self.expect_100_continue = False  # from HTTP/1.0 it is to be ignored (RFC 9110 10.1.1)
+        if self._hosts != self._good_hosts:  # on most connections every request names the same
+            check_hosts(self._hosts, version)
+            self._good_hosts = self._hosts if self._hosts else None
+        if self._codings:
+            check_codings(self._codings)
+        if self.url[:1] != b"/":
+            self.url = local_target(parser.get_method(), self.url)
+        self._upgrade = parser.should_upgrade()
+        self._in_body, self._beyond_body = True, 0
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """A part of the body has arrived."""
         self._since = self._monotonic()
+        self._beyond_body = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request is complete: from now on it is the function's time that counts."""
+        if self._upgrade:
+            return
+        self._in_body, self._shared = False, True
         finished = self.cycle.response_complete  # answered before its body had come
         self._since, self._allowed_s = self._monotonic(), self._limits.idle_s if finished else None
         super().on_message_complete()
@@ -225,6 +294,9 @@ class GatewayProtocol(HttpToolsProtocol):
                 self.transport.close()
                 return
             cycle.disconnected = True
+        elif cycle is not None and self._in_body:  # its request has been answered: nothing is left to say
+            self.transport.close()
+            return
         head = [STATUS_LINE[answer.status], b"%s: %s\r\n" % JSON_TYPE, b"connection: close\r\n"]
         self.transport.write(b"".join([*head, b"content-length: %d\r\n\r\n" % len(answer.body), answer.body]))
         self.transport.close()

@@ -21,7 +21,12 @@ JSON_TYPE = (b"content-type", b"application/json")
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 WITHOUT_BODY = (204, 205, 304)
-_MANAGED = (b"content-length", b"transfer-encoding", b"connection")
+_HOP_BY_HOP = (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade")
+"""They are the connection's (RFC 9110 7.6.1), of which a function knows nothing."""
+_MANAGED = frozenset((b"content-length", b"date", *_HOP_BY_HOP))
+"""What the gateway says itself: twice would be wrong."""
+_UNREMARKABLE = (501, 505)
+"""Statuses of the server that are the client's doing."""
 
 
 class Reply(msgspec.Struct):
@@ -111,7 +116,7 @@ def read_headers(given: Any) -> Headers:
 def error_reply(status: int, code: str, message: str, *, headers: Headers | None = None, **extra: Any) -> Reply:
     """Return the error envelope; the ones that are logged carry an `error_id` to find the log line by."""
     body: dict[str, Any] = {"error": {"code": code, "message": message}}
-    if status >= 500:
+    if status >= 500 and status not in _UNREMARKABLE:
         error_id = secrets.token_hex(6)
         body["error"]["error_id"] = error_id
         log.error("%d %s %s: %s", status, error_id, code, message)
