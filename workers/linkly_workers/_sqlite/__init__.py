@@ -1,13 +1,7 @@
 """SQLite as several workers use it: shared by them, no worker itself."""
 
-from linkly_workers._sqlite.connection import (
-    Budget,
-    Connection,
-    Durability,
-    StatementResult,
-    connect,
-    execute,
-)
+from linkly_workers._sqlite.connection import Budget, Connection, Durability, connect
+from linkly_workers._sqlite.statement import StatementResult, execute
 from linkly_workers._sqlite.turn import Turn
 from linkly_workers._sqlite.writer import GroupCommitWriter
 

@@ -1,8 +1,10 @@
 """What runs inside one commit: operations of callers, each of which must fail alone.
 
-A single statement needs no savepoint: SQLite undoes a failing one by itself. An operation of several statements needs
-one only when it fails half-way, so on the loop's thread it runs without (30-40 % of an insert's cost), and when one has
-failed the batch is undone and run again on the writing thread, where each has a savepoint.
+A single statement needs no savepoint: SQLite undoes a failing one by itself. (Nearly always: what it had changed before
+its result could not be read stays, and so does what INSERT OR FAIL did; then the batch is undone and run again without
+it.) An operation of several statements needs one only when it fails half-way, so on the loop's thread it runs without
+(30-40 % of an insert's cost), and when one has failed the batch is undone and run again on the writing thread, where
+each has a savepoint.
 """
 
 from __future__ import annotations
@@ -84,7 +86,7 @@ def failed_unsaved(connection: Connection, operation: Operation[Any], error: Bas
     final = is_final(error)
     if final:
         operation.error = error
-    if not (final and connection.in_transaction and not operation.several):
+    if not (final and connection.in_transaction and not operation.several and not connection.left_rows):
         raise Undone(operation) from error
 
 
@@ -142,8 +144,12 @@ def run_and_commit(
                         raise operation.error
                     # A full disk, an interrupt or ON CONFLICT ROLLBACK has undone everybody's work.
                     raise Undone(operation)
+                if operation.error is not None and not operation.several and connection.left_rows:
+                    raise Undone(operation)
             connection.execute("COMMIT")
         except Undone as undone:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
             left.remove(undone.guilty)
             continue
         except LostTransaction:
@@ -163,12 +169,13 @@ def run_and_commit(
 def _run_alone(
     connection: Connection, operation: Operation[Any], started: Callable[[Operation[Any] | None], None]
 ) -> None:
+    its_own = connection.in_transaction  # a turn's holder has begun it, and ends it himself
     started(operation)
     try:
         operation.result = operation.run(connection)
     except BaseException as error:
         operation.error = error
-        if connection.in_transaction:
+        if connection.in_transaction and not its_own:
             connection.execute("ROLLBACK")
     finally:
         started(None)

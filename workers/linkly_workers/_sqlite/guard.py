@@ -68,6 +68,9 @@ _MADE = frozenset(
 )
 """Temporary, too, when they are made in the schema `temp`."""
 
+NO_ROWID, ROWID, SOMETIMES_ROWID = 1, 2, 3
+"""What a statement does to `last_insert_rowid()` when it changes rows; upserts only sometimes insert."""
+
 _TABLES = frozenset((sqlite3.SQLITE_CREATE_TABLE, sqlite3.SQLITE_DROP_TABLE, sqlite3.SQLITE_ALTER_TABLE))
 
 
@@ -77,15 +80,15 @@ class Guard:
     Attributes:
         on: What is compiled now is a caller's.
         inserted: The table that the last compiled INSERT names; whoever wants to know sets it to `None` before.
-        tables_changed: A statement that makes, drops or alters a table has been compiled; reset by who looks at it.
+        kinds: What statements do to `last_insert_rowid()`, by text; forgotten when tables change.
     """
 
-    __slots__ = ("_refused", "inserted", "on", "tables_changed")
+    __slots__ = ("_refused", "inserted", "kinds", "on")
 
     def __init__(self) -> None:
         self.on = False
         self.inserted: str | None = None
-        self.tables_changed = False
+        self.kinds: dict[str, int] = {}
         self._refused = ""
 
     def attach(self, connection: sqlite3.Connection) -> None:
@@ -111,7 +114,7 @@ class Guard:
         elif action in _TEMPORARY or (schema == "temp" and action in _MADE):
             return self._refuse(f"`{first}`: the statement {TEMPORARY}")
         elif action in _TABLES:
-            self.tables_changed = True
+            self.kinds.clear()
         elif action in _CONTROL:
             return self._refuse(f"`{first}` {CONTROL}")
         elif action == sqlite3.SQLITE_PRAGMA:

@@ -28,9 +28,10 @@ from typing import Any, TypeVar
 from linkly.errors import Overloaded
 from linkly_workers._sqlite.batch import Asking, Operation, Undone, asking, expire, failed_unsaved, lose, run_and_commit
 from linkly_workers._sqlite.checkpoint import CHECKPOINT, Checkpointer
-from linkly_workers._sqlite.connection import Budget, Durability, StatementResult, connect, execute, run_statement
+from linkly_workers._sqlite.connection import Budget, Durability, connect
 from linkly_workers._sqlite.disk import Disk
 from linkly_workers._sqlite.slow import SlowOperations
+from linkly_workers._sqlite.statement import StatementResult, execute, run_statement
 from linkly_workers._sqlite.text import runs_alone
 from linkly_workers._sqlite.turn import Turn
 

@@ -1,0 +1,171 @@
+"""One statement on the writer: what stays of one that fails, which rowid an INSERT made, and what is remembered."""
+
+import asyncio
+import sqlite3
+import sys
+
+import pytest
+
+from linkly_workers._sqlite import GroupCommitWriter, connect, execute
+from linkly_workers._sqlite.statement import LONG_TEXTS
+from linkly_workers._sqlite.text import TEXT_LIMIT
+from linkly_workers.database.reader import LoopReader, Reader
+
+UNREADABLE = "CAST(x'ff' AS TEXT)"
+HALF_DONE = [
+    f"INSERT INTO t VALUES ('bad') RETURNING {UNREADABLE}",
+    f"INSERT INTO t VALUES ('bad'), ('worse') RETURNING iif(a = 'worse', {UNREADABLE}, a)",
+    "INSERT OR FAIL INTO t SELECT 'bad' UNION ALL SELECT 'first'",
+]
+
+
+@pytest.fixture
+async def writer(tmp_path):
+    """A writer with a table."""
+    async with GroupCommitWriter(str(tmp_path / "a.db")) as writer:
+        await writer.execute("CREATE TABLE t (a UNIQUE)")
+        await writer.execute("INSERT INTO t VALUES ('first')")
+        yield writer
+
+
+class Failing(Exception):
+    """What an operation raises itself."""
+
+
+def failing(connection):
+    raise Failing
+
+
+async def on_the_writing_thread(writer):
+    """Let operations of several statements run there from now on, and with them what shares their batch."""
+    with pytest.raises(Failing):
+        await writer.run(failing)
+
+
+@pytest.mark.parametrize("thread", [False, True], ids=["on the loop", "on the writing thread"])
+@pytest.mark.parametrize("sql", HALF_DONE)
+async def test_what_fails_after_it_has_changed_rows_leaves_none_and_harms_no_neighbour(writer, sql, thread):
+    if thread:
+        await on_the_writing_thread(writer)
+    several = writer.run(lambda connection: execute(connection, "INSERT INTO t VALUES (0)").affected_rows)
+    calls = [writer.execute("INSERT INTO t VALUES (?)", [number]) for number in range(1, 9)]
+    calls.insert(4, writer.execute(sql))
+    # The errors are kept: their tracebacks would keep unfinished statements.
+    results = await asyncio.gather(several, *calls, return_exceptions=True)
+    assert isinstance(results.pop(5), sqlite3.Error)
+    assert results.pop(0) == 1
+    assert [result.affected_rows for result in results] == [1] * 8
+    assert (await writer.execute("SELECT a FROM t ORDER BY a")).rows == [*((n,) for n in range(9)), ("first",)]
+
+
+@pytest.mark.parametrize("kind", ["loop", "thread"])
+async def test_a_reader_lets_go_of_the_snapshot_of_a_result_that_it_cannot_read(writer, kind):
+    reader = LoopReader(writer.path) if kind == "loop" else Reader(writer.path)
+    if kind == "thread":
+        await reader.open()
+    errors = []
+    for sql in (f"SELECT a FROM t UNION ALL SELECT {UNREADABLE}", f"SELECT {UNREADABLE} FROM t"):
+        try:
+            found = reader.read(sql, [])
+            if kind == "thread":
+                await found
+        except sqlite3.OperationalError as error:
+            errors.append(error)
+    assert len(errors) == 2
+    await writer.execute("INSERT INTO t VALUES ('later')")
+    beside = connect(writer.path)
+    busy, pages, folded = beside.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    beside.close()
+    closed = reader.close()
+    if kind == "thread":
+        await closed
+    assert (busy, pages, folded) == (0, 0, 0), "a snapshot is still held"
+
+
+# --- the last rowid -----------------------------------------------------------------------------------------
+
+
+async def test_the_rowid_of_an_insert_is_its_own_and_never_a_neighbours(writer):
+    for sql in (
+        "CREATE TABLE other (id INTEGER PRIMARY KEY)",
+        "CREATE TABLE upserted (k PRIMARY KEY, v)",
+        "CREATE TABLE without (k PRIMARY KEY) WITHOUT ROWID",
+        "CREATE VIEW seen AS SELECT * FROM other",
+        "CREATE TRIGGER g INSTEAD OF INSERT ON seen BEGIN INSERT INTO other VALUES (new.id); END",
+    ):
+        await writer.execute(sql)
+    upsert = "INSERT INTO upserted VALUES (?, 1) ON CONFLICT (k) DO UPDATE SET v = v + 1"
+    expected = [
+        ("INSERT INTO other VALUES (777)", [], 777),
+        (upsert, ["a"], 1),
+        ("INSERT INTO other VALUES (778)", [], 778),
+        (upsert, ["a"], None),
+        ("INSERT INTO without VALUES (?)", ["a"], None),
+        ("INSERT INTO seen VALUES (5)", [], None),
+        ("/* c */ INSERT INTO other DEFAULT VALUES", [], 779),
+        ("-- c\n REPLACE INTO other VALUES (3)", [], 3),
+        ("INSERT OR IGNORE INTO other VALUES (3)", [], None),
+        ("UPDATE other SET id = 4 WHERE id = 3", [], None),
+        (f"INSERT INTO other VALUES (10) -- {'long' * TEXT_LIMIT}", [], 10),
+        (f"INSERT INTO without VALUES (?) -- {'long' * TEXT_LIMIT}", ["b"], None),
+    ]
+    results = await asyncio.gather(*(writer.execute(sql, values) for sql, values, _ in expected))
+    assert [result.last_insert_id for result in results] == [last for *_, last in expected]
+    # What is known by now about the same texts holds.
+    assert (await writer.execute(upsert, ["a"])).last_insert_id is None
+    assert (await writer.execute("INSERT INTO without VALUES (?)", ["c"])).last_insert_id is None
+    assert (await writer.execute("/* c */ INSERT INTO other DEFAULT VALUES")).last_insert_id == 780
+
+
+async def test_what_is_known_of_a_table_is_forgotten_with_it(writer):
+    insert = "INSERT INTO again VALUES (1)"
+    for schema, last in (("(a)", 1), ("(a PRIMARY KEY) WITHOUT ROWID", None), ("(a)", 1)):
+        await writer.execute(f"CREATE TABLE again {schema}")
+        assert (await writer.execute(insert)).last_insert_id == last
+        await writer.execute("DROP TABLE again")
+
+
+async def test_what_sqlite_says_about_changes_survives_the_first_look_at_a_statement(writer):
+    def operation(connection):
+        execute(connection, "UPDATE t SET a = a")
+        execute(connection, "INSERT INTO t SELECT 'of ' || changes()")
+        return execute(connection, "SELECT changes(), max(a) FROM t").rows
+
+    assert await writer.run(operation) == [(1, "of 1")]
+
+
+# --- turns --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [":memory:", "file"])
+async def test_a_statement_that_fails_inside_a_turn_leaves_its_holders_transaction_open(tmp_path, path):
+    async with GroupCommitWriter(path if path == ":memory:" else str(tmp_path / "a.db")) as writer:
+        await writer.execute("CREATE TABLE t (a UNIQUE)")
+        turn = await writer.turn()
+        await turn.run(lambda connection: connection.execute("BEGIN").close())
+        await turn.run(lambda connection: execute(connection, "INSERT INTO t VALUES (1)"))
+        with pytest.raises(sqlite3.IntegrityError):
+            await turn.run(lambda connection: execute(connection, "INSERT INTO t VALUES (1)"))
+        await turn.run(lambda connection: execute(connection, "INSERT INTO t VALUES (2)"))
+        await turn.run(lambda connection: connection.execute("COMMIT").close())
+        turn.end()
+        assert (await writer.execute("SELECT a FROM t")).rows == [(1,), (2,)]
+
+
+# --- memory -------------------------------------------------------------------------------------------------
+
+
+def kept(texts):
+    """Count the characters of the texts that somebody else than the list holds."""
+    nobody = sys.getrefcount([f"{'z' * 10}"][0])
+    return sum(len(texts[index]) for index in range(len(texts)) if sys.getrefcount(texts[index]) > nobody)
+
+
+async def test_long_statements_are_not_all_kept(tmp_path):
+    texts = [f"SELECT length('{number:04}{'z' * 400_000}')" for number in range(60)]
+    assert sum(map(len, texts)) > 2 * LONG_TEXTS
+    assert kept(texts) == 0
+    async with GroupCommitWriter(str(tmp_path / "a.db")) as writer:
+        for index in range(len(texts)):
+            assert (await writer.execute(texts[index])).rows == [(400_004,)]
+        assert 0 < kept(texts) <= LONG_TEXTS + len(texts[0])

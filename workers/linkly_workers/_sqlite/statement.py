@@ -1,0 +1,147 @@
+"""One statement: run, read to its end, and told what it did."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from linkly_workers._sqlite.connection import CACHED_STATEMENTS, Connection
+from linkly_workers._sqlite.guard import NO_ROWID, ROWID, SOMETIMES_ROWID
+from linkly_workers._sqlite.text import TEXT_LIMIT, TEXTS, first_word, runs_alone
+
+LONG_TEXTS = 8_000_000
+"""Characters of long statements that the statement cache may hold: it counts statements and not their size."""
+
+
+class StatementResult(msgspec.Struct):
+    """What one statement did.
+
+    Attributes:
+        columns: Names of the result's columns, empty for a statement without a result.
+        rows: Its rows.
+        affected_rows: Rows inserted, updated or deleted by the statement itself, not by triggers or foreign keys.
+        last_insert_id: Rowid of the last row an INSERT made, `None` for other statements and when there is no such row.
+            An upsert (and an INSERT of more than 4096 characters) is told from one that inserted nothing by a rowid
+            that differs from the one before; if they happen to be equal it is `None`, too.
+    """
+
+    columns: list[str]
+    rows: list[tuple[Any, ...]]
+    affected_rows: int
+    last_insert_id: int | None
+
+
+def execute(
+    connection: sqlite3.Connection, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()
+) -> StatementResult:
+    """Run one statement of a caller on a connection and read all of its result.
+
+    Raises:
+        sqlite3.Error: It failed, or it would do what the guard refuses.
+    """
+    assert isinstance(connection, Connection)
+    guard = connection.guard
+    before = guard.on
+    guard.on = first_word(sql) != "VACUUM" if runs_alone(sql) else True  # VACUUM itself attaches a second file
+    try:
+        return run_statement(connection, sql, parameters)
+    finally:
+        guard.on = before
+
+
+def run_statement(
+    connection: Connection, sql: str, parameters: Sequence[Any] | dict[str, Any] = (), kind: int = 0
+) -> StatementResult:
+    """Run one statement while the guard is on.
+
+    Raises:
+        sqlite3.Error: It failed; `connection.left_rows` tells whether rows stay changed although it has.
+    """
+    if not kind:
+        kind = connection.guard.kinds.get(sql, 0)
+        if not kind or kind == SOMETIMES_ROWID:
+            return _run_comparing(connection, sql, parameters, kind)
+    before = connection.total_changes
+    cursor = connection.statements
+    try:
+        cursor.execute(sql, parameters)
+        description = cursor.description
+        if description is None:
+            columns: list[str] = []
+            rows: list[tuple[Any, ...]] = []
+        else:
+            columns = [column[0] for column in description]
+            rows = cursor.fetchall()
+    except BaseException as error:
+        # An unfinished statement would keep the transaction from being committed, for everybody.
+        cursor.close()
+        connection.statements = connection.cursor()
+        connection.left_rows = connection.total_changes != before
+        connection.guard.explain(error)
+        raise
+    affected = cursor.rowcount
+    if affected < 0:
+        # sqlite3 counts only statements that start with INSERT, UPDATE, DELETE or REPLACE, not `WITH ... INSERT`.
+        # total_changes alone would count what triggers and foreign keys did as well.
+        affected = 0
+        if connection.total_changes != before:
+            affected = connection.execute("SELECT changes()").fetchone()[0]
+    if affected and kind == ROWID:
+        return StatementResult(columns, rows, affected, cursor.lastrowid)
+    return StatementResult(columns, rows, affected, None)
+
+
+def _run_comparing(
+    connection: Connection, sql: str, parameters: Sequence[Any] | dict[str, Any], kind: int
+) -> StatementResult:
+    """Run a statement of which it is not known whether it makes rowids, and learn that."""
+    guard = connection.guard
+    if not kind:
+        kind = _kind_by_text(sql)
+        if len(sql) > TEXT_LIMIT:
+            _note_long_text(connection, sql)
+    if kind == NO_ROWID:
+        result = run_statement(connection, sql, parameters, NO_ROWID)
+    else:
+        previous = connection.execute("SELECT last_insert_rowid()").fetchone()[0]
+        guard.inserted = None
+        result = run_statement(connection, sql, parameters, ROWID)
+        if kind == ROWID and guard.inserted is None:
+            kind = 0  # compiled before: which table it is can be found out when it is compiled again
+        elif kind == ROWID and not _has_rowid(connection, guard.inserted):
+            kind = NO_ROWID
+        if kind == NO_ROWID or (kind != ROWID and result.last_insert_id == previous):
+            result.last_insert_id = None
+    if kind and len(sql) <= TEXT_LIMIT:
+        if len(guard.kinds) >= TEXTS:
+            guard.kinds.clear()
+        guard.kinds[sql] = kind
+    return result
+
+
+def _kind_by_text(sql: str) -> int:
+    if first_word(sql) not in ("INSERT", "REPLACE"):
+        return NO_ROWID
+    return SOMETIMES_ROWID if len(sql) > TEXT_LIMIT or "CONFLICT" in sql.upper() else ROWID
+
+
+def _has_rowid(connection: Connection, table: str | None) -> bool:
+    """Tell whether inserting into a table makes a rowid: not if it is WITHOUT ROWID, or a view."""
+    found = connection.execute(
+        "SELECT type IN ('table', 'virtual', 'shadow') AND NOT wr FROM pragma_table_list "
+        "WHERE schema = 'main' AND name = ?",
+        (table,),
+    ).fetchone()
+    return found is not None and bool(found[0])
+
+
+def _note_long_text(connection: Connection, sql: str) -> None:
+    """Push long statements out of the statement cache once they are many megabytes together."""
+    connection.long_texts += len(sql)
+    if connection.long_texts > LONG_TEXTS:
+        connection.long_texts = len(sql)
+        for number in range(CACHED_STATEMENTS):
+            connection.execute(f"SELECT {number}").close()
