@@ -193,12 +193,21 @@ async def test_a_function_that_raises_cancelled_error_hears_of_the_next_change(r
 
 
 async def test_a_function_has_its_own_time_and_not_what_is_left_of_the_writers(run, tmp_path):
-    async with database_with_ear(lambda *workers: run(*workers, clock=ManualClock()), tmp_path) as (bus, database, ear):
+    clock = ManualClock()
+    async with database_with_ear(lambda *workers: run(*workers, clock=clock), tmp_path) as (bus, database, ear):
         ear.may_go_on.clear()
-        await bus.trigger("database::execute", {"sql": "INSERT INTO t VALUES (1)"}, timeout_s=1)
+        name = (await bus.trigger("database::beginTransaction", {}))["transaction"]["id"]
+        payload = {"transaction_id": name, "sql": "INSERT INTO t VALUES (1)"}
+        await bus.trigger("database::transactionExecute", payload)
+        await bus.trigger("database::commitTransaction", {"transaction_id": name}, timeout_s=1)
+        await insert(bus)
+        draining = asyncio.ensure_future(database.drain())
         await settle()
-        await bus.clock.advance(2)
+        await clock.advance(29)
+        before = len(ear.heard)
+        await clock.advance(2)
+        after = len(ear.heard)
         ear.may_go_on.set()
         async with asyncio.timeout(WAIT_S):
-            await database.drain()
-        assert ear.heard == [1]
+            await draining
+        assert (before, after) == (1, 2)
