@@ -10,6 +10,7 @@ each has a savepoint.
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import Callable, Sequence
 from time import perf_counter
@@ -17,10 +18,12 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from linkly_workers._sqlite.connection import Connection, is_final
+from linkly_workers._sqlite.connection import Connection, is_final, is_locked
 from linkly_workers._sqlite.turn import Turn
 
 T = TypeVar("T")
+
+log = logging.getLogger("linkly.sqlite")
 
 
 class Operation(msgspec.Struct, Generic[T], eq=False):
@@ -56,11 +59,22 @@ class Operation(msgspec.Struct, Generic[T], eq=False):
         return self.expired or self.future.cancelled()
 
 
+Done = tuple[list[Operation[Any]], Sequence[Operation[Any]]]
+"""Who is finished, and who is not because another program holds the lock."""
+
+
 class Undone(Exception):
     """The transaction has been rolled back, all of the batch with it; `guilty` is why."""
 
     def __init__(self, guilty: Operation[Any]) -> None:
         self.guilty = guilty
+
+
+class Locked(Exception):
+    """Another program holds the write lock: `left` have not run, everybody else is finished."""
+
+    def __init__(self, left: Sequence[Operation[Any]]) -> None:
+        self.left = left
 
 
 class LostTransaction(sqlite3.ProgrammingError):
@@ -127,6 +141,9 @@ def run_and_commit(
         connection: Not in a transaction.
         batch: One operation that is `alone`, or any number of others.
         started: Told what runs, so that it can be stopped.
+
+    Raises:
+        Locked: Another program writes, for longer than the connection's busy timeout.
     """
     if batch[0].alone:
         _run_alone(connection, batch[0], started)
@@ -135,6 +152,15 @@ def run_and_commit(
     while left:
         try:
             connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            if is_locked(error):
+                raise Locked(left) from error
+            for operation in left:
+                operation.error = error
+            return
+        try:
             for operation in left:
                 started(operation)
                 run_saved(connection, operation)
@@ -159,8 +185,11 @@ def run_and_commit(
                 connection.execute("ROLLBACK")
             if len(left) > 1:
                 # Somebody's deferred constraint, or the disk: who can commit by himself does.
-                for operation in left:
-                    run_and_commit(connection, [operation], started)
+                for index, operation in enumerate(left):
+                    try:
+                        run_and_commit(connection, [operation], started)
+                    except Locked as locked:
+                        raise Locked(left[index:]) from locked
             else:
                 left[0].error = left[0].error or error
         return
@@ -177,8 +206,14 @@ def _run_alone(
         operation.error = error
         if connection.in_transaction and not its_own:
             connection.execute("ROLLBACK")
+        if is_locked(error) and not isinstance(operation, Inside):
+            raise Locked([operation]) from error
     finally:
         started(None)
+
+
+class Inside(Operation[Any]):
+    """Runs in a turn: what it meets is its holder's affair."""
 
 
 class Asking(Operation[Turn]):
@@ -199,3 +234,21 @@ def expire(operation: Operation[Any]) -> None:
     operation.expired = True
     if not operation.taken and not operation.future.done():
         operation.future.set_exception(TimeoutError())
+
+
+def answer(operation: Operation[Any], path: str) -> None:
+    """Tell the caller, and who wants to hear of a commit to `path`, how it has ended."""
+    error = operation.error
+    if error is None and operation.on_commit is not None:
+        try:
+            operation.on_commit(operation.result)
+        except Exception:
+            log.exception("what follows a commit to %s failed", path)
+    if operation.future.done():
+        return
+    if error is None:
+        operation.future.set_result(operation.result)
+    elif operation.expired:
+        operation.future.set_exception(TimeoutError())
+    else:
+        operation.future.set_exception(error)

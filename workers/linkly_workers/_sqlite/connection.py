@@ -157,3 +157,8 @@ def is_final(error: BaseException) -> bool:
         return True
     # SQLITE_ERROR: the statement is wrong. SQLITE_AUTH: the guard. None: Python could not decode a text.
     return getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_AUTH, None)
+
+
+def is_locked(error: BaseException) -> bool:
+    """Tell whether a statement failed because another program holds a lock."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY

@@ -15,29 +15,39 @@ A failing operation fails its own caller alone, see `batch`. Whoever needs to wr
 from __future__ import annotations
 
 import asyncio
-import logging
 import sqlite3
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from queue import SimpleQueue
 from time import perf_counter
 from typing import Any, TypeVar
 
 from linkly.errors import Overloaded
-from linkly_workers._sqlite.batch import Asking, Operation, Undone, asking, expire, failed_unsaved, lose, run_and_commit
+from linkly_workers._sqlite.batch import (
+    Asking,
+    Done,
+    Inside,
+    Locked,
+    Operation,
+    Undone,
+    answer,
+    asking,
+    expire,
+    failed_unsaved,
+    lose,
+    run_and_commit,
+)
 from linkly_workers._sqlite.checkpoint import CHECKPOINT, Checkpointer
 from linkly_workers._sqlite.connection import Budget, Durability, connect
 from linkly_workers._sqlite.disk import Disk
+from linkly_workers._sqlite.lock import HOLDERS_PATIENCE_MS, LOCK_SLICE_MS, Lock
 from linkly_workers._sqlite.slow import SlowOperations
 from linkly_workers._sqlite.statement import StatementResult, execute, run_statement
 from linkly_workers._sqlite.text import runs_alone
+from linkly_workers._sqlite.thread import WritingThread
 from linkly_workers._sqlite.turn import Turn
 
 T = TypeVar("T")
-
-log = logging.getLogger("linkly.sqlite")
 
 QUEUE_LIMIT = 100_000
 """Operations that may wait; more are refused with `Overloaded`."""
@@ -61,19 +71,20 @@ class GroupCommitWriter:
     Args:
         path: File, made with its folder on first use; `:memory:` for tests.
         durability: What an answered write survives.
+        lock_patience_s: How long writes wait for another program that has locked the file.
 
     Attributes:
         batches: Commits so far.
         operations: Operations so far; divided by `batches`, how much is shared.
     """
 
-    def __init__(self, path: str, *, durability: Durability = "power") -> None:
+    def __init__(self, path: str, *, durability: Durability = "power", lock_patience_s: float = 5) -> None:
         self.path = path
+        self._lock = Lock(path, lock_patience_s)
         self._durability: Durability = durability
         self._waits_for_disk = path != ":memory:" and durability == "power"
         self._disk = Disk()
         self._queue: deque[Operation[Any]] = deque()
-        self._jobs: SimpleQueue[tuple[Callable[[], Any], Callable[[Any], None]] | None] = SimpleQueue()
         self._working = False
         self._scheduled = False
         self._turn: Turn | None = None
@@ -100,8 +111,7 @@ class GroupCommitWriter:
             except BaseException:
                 self._connection.close()
                 raise
-        self._thread = threading.Thread(target=self._work, name=f"writer of {self.path}", daemon=True)
-        self._thread.start()
+        self._thread = WritingThread(f"writer of {self.path}")
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -113,8 +123,7 @@ class GroupCommitWriter:
             await self._idle
         if self._checkpointer is not None:
             await self._checkpointer.close()
-        self._jobs.put(None)
-        await self._loop.run_in_executor(None, self._thread.join)
+        await self._thread.stop()
         self._connection.close()
 
     @property
@@ -163,7 +172,7 @@ class GroupCommitWriter:
         Raises:
             Overloaded: Too many operations wait.
             TimeoutError: It took longer than `timeout_s`; nothing was written.
-            sqlite3.Error: The statement failed.
+            sqlite3.Error: The statement failed, or another program has locked the file for `lock_patience_s`.
         """
         future: asyncio.Future[StatementResult] = self._loop.create_future()
         alone = runs_alone(sql)
@@ -234,6 +243,7 @@ class GroupCommitWriter:
         except sqlite3.Error:
             self._hand_over(self._threaded())
             return
+        self._lock.since = None
         now = perf_counter()
         end = now + LOOP_BATCH_S
         connection.guard.on = True
@@ -269,17 +279,14 @@ class GroupCommitWriter:
                 self._saving = SAVED_AFTER_FAILURE
             else:
                 self._slow.stopped(guilty)
-            if batch:
-                self._hand_over(batch)
-            else:
-                self._go_on()
+            (self._hand_over if batch else self._done)(batch)
             return
         if not connection.in_transaction:
             lose(batch)
             self._done(batch)
         elif self._waits_for_disk and not self._disk.is_quick_for(len(batch)):
             self._working = True
-            self._jobs.put((lambda: self._commit_there(batch), self._done))
+            self._thread.put(lambda: self._commit_there(batch), self._done_there)
         elif self._commit():
             self._done(batch)
         else:
@@ -301,11 +308,17 @@ class GroupCommitWriter:
         for operation in batch:
             operation.taken = True
         self._working = True
-        self._jobs.put((lambda: self._run_there(batch), self._done))
+        self._thread.put(lambda: self._run_there(batch), self._done_there)
+
+    def _done_there(self, done: Done) -> None:
+        finished, locked_out = done
+        for operation in self._lock.met(self._queue, locked_out, self._loop.time()):
+            self._answer(operation)
+        self._done(finished)
 
     def _done(self, batch: list[Operation[Any]]) -> None:
         self._working = False
-        self.batches += 1
+        self.batches += bool(batch)
         self.operations += len(batch)
         for operation in batch:
             self._answer(operation)
@@ -335,20 +348,7 @@ class GroupCommitWriter:
     def _answer(self, operation: Operation[Any]) -> None:
         if operation.took_s:
             self._slow.ran(operation)
-        error = operation.error
-        if error is None and operation.on_commit is not None:
-            try:
-                operation.on_commit(operation.result)
-            except Exception:
-                log.exception("what follows a commit to %s failed", self.path)
-        if operation.future.done():
-            return
-        if error is None:
-            operation.future.set_result(operation.result)
-        elif operation.expired:
-            operation.future.set_exception(TimeoutError())
-        else:
-            operation.future.set_exception(error)
+        answer(operation, self.path)
 
     def _give_turn(self, asking: Operation[Any]) -> None:
         asking.taken = True
@@ -357,8 +357,8 @@ class GroupCommitWriter:
 
     async def _run_in_turn(self, operation: Callable[[sqlite3.Connection], Any]) -> Any:
         future: asyncio.Future[Any] = self._loop.create_future()
-        inside = Operation(operation, future, alone=True)
-        self._jobs.put((lambda: self._run_there([inside]), lambda _: self._answer(inside)))
+        inside = Inside(operation, future, alone=True)
+        self._thread.put(lambda: self._run_there([inside], HOLDERS_PATIENCE_MS), lambda _: self._answer(inside))
         return await future
 
     def _end_turn(self, turn: Turn) -> None:
@@ -377,27 +377,24 @@ class GroupCommitWriter:
 
     # --- the writing thread --------------------------------------------------------------------------------
 
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            run, done = job
-            self._loop.call_soon_threadsafe(done, run())
+    def _commit_there(self, batch: list[Operation[Any]]) -> Done:
+        return (batch, ()) if self._commit() else self._run_there(batch)
 
-    def _commit_there(self, batch: list[Operation[Any]]) -> list[Operation[Any]]:
-        return batch if self._commit() else self._run_there(batch)
-
-    def _run_there(self, batch: list[Operation[Any]]) -> list[Operation[Any]]:
+    def _run_there(self, batch: list[Operation[Any]], patience_ms: int = LOCK_SLICE_MS) -> Done:
         connection = self._connection
         self._budget.on_thread(self._is_unwanted)
         try:
-            connection.execute("PRAGMA busy_timeout = 5000")
+            connection.execute(f"PRAGMA busy_timeout = {patience_ms}")
             run_and_commit(connection, batch, partial(setattr, self, "_current"))
+        except Locked as locked:
+            return [operation for operation in batch if operation not in locked.left], locked.left
         except BaseException as error:
             for operation in batch:
                 operation.error = operation.error or error
         finally:
             connection.execute("PRAGMA busy_timeout = 0")
             self._budget.on_loop()
-        return batch
+        return batch, ()
 
     def _is_unwanted(self) -> bool:
         return self._current is not None and self._current.unwanted
