@@ -29,6 +29,7 @@ class HttpRequest(msgspec.Struct, kw_only=True):
         method: Upper case.
         path: The registered pattern, for example ``/s/:code``.
         url_path: The path that was really asked for, percent-decoded.
+        scheme: ``http`` or ``https``; behind a proxy that the gateway trusts, what the proxy says it is.
         path_params: Values of the pattern's parameters, percent-decoded.
         query_params: Last value of each name.
         headers: Lower-case names, last value of each.
@@ -42,6 +43,7 @@ class HttpRequest(msgspec.Struct, kw_only=True):
     method: str = "GET"
     path: str = "/"
     url_path: str = "/"
+    scheme: str = "http"
     path_params: dict[str, str] = {}
     query_params: dict[str, str] = {}
     headers: dict[str, str] = {}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from linkly.bus import DEFAULT_TIMEOUT_S
 from linkly.errors import TriggerRegistrationFailed
 from linkly.http import documentation
 from linkly.schema import json_schema
@@ -185,7 +186,14 @@ class TriggerType:
             await self._unbind(binding)
 
 
-async def condition_met(bus: Bus, condition_function_id: str | None, payload: object, namespace: str) -> bool:
+async def condition_met(
+    bus: Bus,
+    condition_function_id: str | None,
+    payload: object,
+    namespace: str,
+    *,
+    timeout_s: float | None = DEFAULT_TIMEOUT_S,
+) -> bool:
     """Evaluate a binding's condition: only a literal `false` blocks.
 
     Args:
@@ -193,13 +201,15 @@ async def condition_met(bus: Bus, condition_function_id: str | None, payload: ob
         condition_function_id: `None`: no condition, met.
         payload: Exactly what the function would get.
         namespace: The target's namespace.
+        timeout_s: How long it may take.
 
     Raises:
+        CallTimeout: It took longer.
         LinklyError: The condition failed; the function must not run.
     """
     if condition_function_id is None:
         return True
-    answer = await bus.trigger(condition_function_id, payload, namespace=namespace)
+    answer = await bus.trigger(condition_function_id, payload, namespace=namespace, timeout_s=timeout_s)
     return answer is not False
 
 

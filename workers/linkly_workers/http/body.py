@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
@@ -15,6 +14,10 @@ class BodyTooLarge(LinklyError):
     """The body is larger than the gateway takes."""
 
     code = "PAYLOAD_TOO_LARGE"
+
+
+class ClientGone(Exception):
+    """The connection ended before the body did: nobody waits for an answer."""
 
 
 class Body:
@@ -50,7 +53,7 @@ class Body:
         while more:
             message = await self._receive()
             if message["type"] == "http.disconnect":
-                raise asyncio.CancelledError
+                raise ClientGone
             part = message.get("body", b"")
             size += len(part)
             if size > self._limit_bytes:
@@ -64,5 +67,6 @@ class Body:
 
         Raises:
             BodyTooLarge: It is larger than the limit.
+            ClientGone: The connection ended before.
         """
         return b"".join([part async for part in self]) if self.present else b""

@@ -7,30 +7,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
-from typing import Any, TypeAlias
+from collections.abc import Coroutine, MutableMapping
+from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
 from linkly import Bus, HttpRequest, Invocation, Json
 from linkly.context import current_invocation
-from linkly.errors import CallTimeout, LinklyError
+from linkly.errors import CallTimeout, LinklyError, Shutdown
 from linkly.http import HttpTriggerInfo
 from linkly.trigger import condition_met
-from linkly_workers.http.body import Body, BodyTooLarge, Receive
+from linkly_workers.http.body import Body, BodyTooLarge, ClientGone, Receive
 from linkly_workers.http.cors import Cors
+from linkly_workers.http.exchange import Exchange, Scope, Send, send_reply
 from linkly_workers.http.openapi import OpenApi
 from linkly_workers.http.pages import pages
-from linkly_workers.http.response import WITHOUT_BODY, Headers, Reply, error_reply, failure_reply, reply
-from linkly_workers.http.routes import Match, RouteTable
+from linkly_workers.http.response import Headers, Reply, error_reply, failure_reply, reply
+from linkly_workers.http.routes import METHODS, RouteTable
 from linkly_workers.http.streaming import Conversation, CutOff
 from linkly_workers.http.trigger import HttpTrigger
 
 log = logging.getLogger("linkly.http")
-
-Scope: TypeAlias = MutableMapping[str, Any]
-Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class Gateway:
@@ -76,32 +74,36 @@ class Gateway:
         method, path = scope["method"], _raw_path(scope)
         cors = self._cors.headers_for(headers)
         if self._cors.is_preflight(method, headers):
-            await _send(send, self._cors.preflight(headers), cors)
+            await send_reply(send, self._cors.preflight(headers), cors)
             return
         found = self._routes.find(method, path)
-        if found is None:
+        if found is None and path == "*":  # of the server as a whole, which only OPTIONS can ask for (RFC 9110 9.3.7)
+            await send_reply(send, Reply(204, [(b"allow", ", ".join(METHODS).encode())], b""), cors)
+        elif found is None:
             await self._pages(scope, receive, _adding(send, cors))
         elif isinstance(found, list):
-            await _send(send, _not_allowed(method, found), cors)
+            await send_reply(send, _not_allowed(method, found), cors)
         elif self.active >= self._concurrency:
             text = f"{self.active} requests are being served"
-            await _send(send, error_reply(503, "overloaded", text, headers=[(b"retry-after", b"1")]), cors)
+            await send_reply(send, error_reply(503, "overloaded", text, headers=[(b"retry-after", b"1")]), cors)
         else:
-            await self._serve(_Exchange(scope, receive, send, headers, cors, found))
+            exchange = Exchange(
+                scope,
+                receive,
+                send,
+                headers=headers,
+                cors=cors,
+                match=found,
+                clock=self._bus.clock,
+                timeout_s=self._timeout_s,
+            )
+            await self._serve(exchange)
 
-    async def _serve(self, exchange: _Exchange) -> None:
-        """Answer, and cancel the call when the client hangs up."""
+    async def _serve(self, exchange: Exchange) -> None:
+        """Answer; the connection cancels the call when the client hangs up, or when the gateway stops."""
         task = asyncio.current_task()
-        connection = exchange.scope["linkly.connection"]
-        gone = False
-
-        def hung_up() -> None:
-            nonlocal gone
-            gone = True
-            if task is not None:
-                task.cancel()
-
-        connection.on_lost = hung_up
+        connection = exchange.connection
+        connection.serving = task
         headers = exchange.headers
         # Nested calls inherit the trace of the request.
         trace = Invocation(function_id="http", traceparent=headers.get("traceparent"), baggage=headers.get("baggage"))
@@ -109,21 +111,25 @@ class Gateway:
         self.active += 1
         try:
             answer = await self._answer(exchange)
-            connection.on_lost = None
+        except ClientGone:
+            return
         except asyncio.CancelledError:
-            if not gone:
-                raise
             if task is not None:
                 task.uncancel()
-            return
+            if connection.lost:
+                return
+            if exchange.started:
+                exchange.cut_off()
+                return
+            answer = _stopped()
         finally:
-            connection.on_lost = None
+            connection.serving = None
             self.active -= 1
             current_invocation.reset(token)
         if answer is not None:
-            await _send(exchange.send, answer, exchange.cors, head=exchange.scope["method"] == "HEAD")
+            await exchange.answer(answer)
 
-    async def _answer(self, exchange: _Exchange) -> Reply | None:
+    async def _answer(self, exchange: Exchange) -> Reply | None:
         try:
             return await self._call(exchange)
         except BodyTooLarge as error:
@@ -134,7 +140,7 @@ class Gateway:
         except LinklyError as error:
             return failure_reply(error)
 
-    async def _call(self, exchange: _Exchange) -> Reply | None:
+    async def _call(self, exchange: Exchange) -> Reply | None:
         """Middleware, body, condition, the route's middleware, function: in this order (1.6)."""
         route, headers, scope = exchange.match.route, exchange.headers, exchange.scope
         binding = route.binding
@@ -143,6 +149,7 @@ class Gateway:
             method=scope["method"],
             path=route.pattern,
             url_path=unquote(_raw_path(scope)),
+            scheme=scope["scheme"],
             path_params=exchange.match.path_params,
             query_params=_query(scope["query_string"]),
             headers=headers,
@@ -150,20 +157,25 @@ class Gateway:
             trigger=HttpTriggerInfo(path=route.pattern, method=route.method),
         )
         if self._middleware:
-            stopped = await self._run_middleware(self._middleware, request, binding.namespace)
+            stopped = await self._run_middleware(self._middleware, request, exchange)
             if stopped is not None:
                 return stopped
         body = Body(headers, exchange.receive, self._body_limit_bytes)
         body.check()
         data: bytes | None = b""
         if body.present:
-            is_json = "application/json" in headers.get("content-type", "")
-            data = await body.read() if is_json else None
+            is_json = _is_json(headers.get("content-type", ""))
+            if is_json and not config.stream and headers.get("content-encoding", "identity").lower() != "identity":
+                return _packed(headers["content-encoding"])
+            data = await self._read(body, exchange) if is_json else None
             request.body = _json_body(data) if data else None
-        if not await condition_met(self._bus, config.condition_function_id, request, binding.namespace):
+        condition = config.condition_function_id
+        if condition is not None and not await condition_met(
+            self._bus, condition, request, binding.namespace, timeout_s=exchange.left_s()
+        ):
             return error_reply(422, "CONDITION_NOT_MET", "Request condition not met", skipped=True)
         if config.middleware_function_ids:
-            stopped = await self._run_middleware(config.middleware_function_ids, request, binding.namespace)
+            stopped = await self._run_middleware(config.middleware_function_ids, request, exchange)
             if stopped is not None:
                 return stopped
 
@@ -178,9 +190,9 @@ class Gateway:
             )
 
         if data is not None and not config.stream:
-            return reply(await call(self._timeout_s))
+            return reply(await call(exchange.left_s()))
         # The time-out of a streamed response ends with its headers, so the conversation looks after it.
-        conversation = Conversation(self._bus, self._timeout_s, exchange.start, exchange.send_part)
+        conversation = Conversation(self._bus, exchange.left_s(), exchange.start, exchange.send_part)
         try:
             answer = await conversation.run(
                 request, body if data is None else data, lambda: call(None), streams=config.stream
@@ -192,7 +204,15 @@ class Gateway:
             await exchange.end()
         return answer
 
-    async def _run_middleware(self, function_ids: list[str], request: HttpRequest, namespace: str) -> Reply | None:
+    async def _read(self, body: Body, exchange: Exchange) -> bytes:
+        """Read all of a body; the connection answers 408 when the time of the request ends before."""
+        exchange.connection.body_until = exchange.ends_at
+        try:
+            return await body.read()
+        finally:
+            exchange.connection.body_until = None
+
+    async def _run_middleware(self, function_ids: list[str], request: HttpRequest, exchange: Exchange) -> Reply | None:
         for function_id in function_ids:
             try:
                 answer = await self._bus.trigger(
@@ -207,8 +227,8 @@ class Gateway:
                         },
                         "context": {},
                     },
-                    namespace=namespace,
-                    timeout_s=self._timeout_s,
+                    namespace=exchange.match.route.binding.namespace,
+                    timeout_s=exchange.left_s(),
                 )
             except CallTimeout:
                 return error_reply(504, "MIDDLEWARE_TIMEOUT", "Middleware timeout")
@@ -219,47 +239,6 @@ class Gateway:
             if action != "continue":
                 log.warning("middleware `%s` answered neither `continue` nor `respond`: going on", function_id)
         return None
-
-
-class _Exchange:
-    """One request and the way back to its client."""
-
-    def __init__(
-        self, scope: Scope, receive: Receive, send: Send, headers: dict[str, str], cors: Headers, match: Match
-    ) -> None:
-        self.scope = scope
-        self.receive = receive
-        self.send = send
-        self.headers = headers
-        self.cors = cors
-        self.match = match
-        self._bodiless = scope["method"] == "HEAD"
-
-    async def start(self, status: int, headers: Headers) -> None:
-        """Begin a streamed response."""
-        self._bodiless = self._bodiless or status in WITHOUT_BODY
-        if status == 205:
-            headers = [*headers, (b"content-length", b"0")]
-        elif not self._bodiless:
-            self.scope["linkly.connection"].begin_unsized()
-        await self.send({"type": "http.response.start", "status": status, "headers": [*headers, *self.cors]})
-
-    async def send_part(self, data: bytes) -> bool:
-        """Send a part of it; answers whether more is wanted."""
-        if self._bodiless:
-            return False
-        if data:
-            self.scope["linkly.connection"].expect_part(len(data))
-            await self.send({"type": "http.response.body", "body": data, "more_body": True})
-        return True
-
-    async def end(self) -> None:
-        """End it."""
-        await self.send({"type": "http.response.body", "body": b""})
-
-    def cut_off(self) -> None:
-        """Close the connection without an end, so that the client does not take a part for the whole."""
-        self.scope["linkly.connection"].cut_off()
 
 
 def _query(raw: bytes) -> dict[str, str]:
@@ -273,6 +252,23 @@ def _json_body(body: bytes) -> Any:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError):
         return None
+
+
+def _is_json(content_type: str) -> bool:
+    """Tell by a Content-Type (RFC 9110 8.3.1; `+json`: RFC 6839 3.1)."""
+    media_type = content_type.partition(";")[0].strip().lower()
+    return media_type == "application/json" or media_type.endswith("+json")
+
+
+def _packed(coding: str) -> Reply:
+    text = f"a JSON body with `Content-Encoding: {coding}` is not unpacked here; send it as it is"
+    return error_reply(415, "UNSUPPORTED_MEDIA_TYPE", text, headers=[(b"accept-encoding", b"identity")])
+
+
+def _stopped() -> Reply:
+    """Return the answer to a request that was cancelled from here."""
+    text = "the gateway is being stopped or made anew, and the function had no more time: ask again"
+    return error_reply(503, Shutdown.code, text, headers=[(b"retry-after", b"1"), (b"connection", b"close")])
 
 
 def _header_map(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
@@ -306,11 +302,3 @@ def _adding(send: Send, headers: Headers) -> Send:
         await send(message)
 
     return sending
-
-
-async def _send(send: Send, answer: Reply, cors: Headers, *, head: bool = False) -> None:
-    headers = [*answer.headers, *cors]
-    if answer.status not in (204, 304):
-        headers.append((b"content-length", str(len(answer.body)).encode()))
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if head else answer.body})

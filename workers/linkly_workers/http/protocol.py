@@ -8,7 +8,6 @@ the body of a request whose Upgrade is ignored, and leaves a chunked body's trai
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any, cast
 
 import httptools
@@ -78,7 +77,9 @@ class GatewayProtocol(HttpToolsProtocol):
     """One connection.
 
     Attributes:
-        on_lost: Called when the client has gone; the request that is being served sets it.
+        serving: The task that serves a request now; it is cancelled when the client has gone.
+        lost: The client has gone.
+        body_until: The clock's time until which a body that is being waited for has to be complete.
     """
 
     def __init__(self, connections: Connections, **uvicorn: Any) -> None:
@@ -86,7 +87,9 @@ class GatewayProtocol(HttpToolsProtocol):
         self._connections = connections
         self._limits = connections.limits
         self._monotonic = connections.clock.monotonic
-        self.on_lost: Callable[[], object] | None = None
+        self.serving: asyncio.Task[Any] | None = None
+        self.lost = False
+        self.body_until: float | None = None
         self._head_bytes = 0  # what came since the head began; at most one packet less if it began inside of one
         self._shared = False  # a request ended in the packet that the head begins in
         self._beyond_body = 0  # what came after the last byte of the body so far: chunk sizes, trailers
@@ -117,8 +120,9 @@ class GatewayProtocol(HttpToolsProtocol):
         """The client has gone, or the connection was closed from here."""
         self._connections.open.discard(self)
         super().connection_lost(exc)
-        if self.on_lost is not None:
-            self.on_lost()
+        self.lost = True
+        if self.serving is not None:
+            self.serving.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Parse, and refuse what is too large or no HTTP."""
@@ -265,13 +269,15 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def check_time(self, now: float) -> None:
         """Close the connection if its client has taken too long."""
-        if self._allowed_s is None or self.flow.read_paused:
+        if self.body_until is not None and now >= self.body_until:
+            self._refuse(_late())
+        elif self._allowed_s is None or self.flow.read_paused:
             self._since = now
         elif now - self._since >= self._allowed_s and not self.transport.is_closing():
             cycle = self._cycle
             waits_for_body = cycle is not None and cycle.more_body and not cycle.response_complete
             if self._in_head or waits_for_body:
-                self._refuse(error_reply(408, "REQUEST_TIMEOUT", "the request did not arrive in time"))
+                self._refuse(_late())
             elif cycle is None or cycle.response_complete:
                 self.transport.close()
 
@@ -319,3 +325,7 @@ class GatewayProtocol(HttpToolsProtocol):
         """One more part of such a response comes."""
         if not self.cycle.chunked_encoding:
             self.cycle.expected_content_length = size
+
+
+def _late() -> Reply:
+    return error_reply(408, "REQUEST_TIMEOUT", "the request did not arrive in time")

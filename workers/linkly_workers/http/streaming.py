@@ -110,6 +110,7 @@ class Conversation:
 
         Raises:
             BodyTooLarge: The body passed its limit before the response began.
+            ClientGone: The connection ended before the body did.
             LinklyError: The function failed before the response began.
             CutOff: It failed afterwards.
         """
