@@ -106,6 +106,34 @@ async def test_a_large_payload_is_sent_whole():
 
 
 @pytest.mark.parametrize(
+    "word, half",
+    [(r'--json={"text":"a\ud800b"}', r"'\ud800'"), ("text=\udcff", r"'\udcff'")],
+)
+async def test_text_that_has_no_utf_8_is_refused_and_not_sent_as_a_question_mark(word, half):
+    received = []
+
+    async def noting(socket):
+        received.extend([message async for message in socket])
+
+    code, output, errors = await against(noting, "f::x", word)
+    assert (code, output, received) == (1, "", [])
+    assert f"the payload holds {half}" in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("text", ["nonsense", '{"result": 1e999}', '{"result": NaN}'])
+async def test_an_answer_that_is_no_json_is_said(text):
+    async def foreign(socket):
+        await socket.send(text)
+        await socket.wait_closed()
+
+    code, output, errors = await against(foreign, "f::x")
+    assert (code, output) == (1, "")
+    assert "sent what is no JSON" in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
     "words, code, text",
     [
         (["trigger"], 2, "missing FUNCTION_PATH"),
@@ -117,6 +145,8 @@ async def test_a_large_payload_is_sent_whole():
         (["-c", "no/such/file.yaml"], 1, "cannot be read"),
         (["trigger", "f", "x"], 1, "expected key=value, got `x`"),
         (["t", "f", "--json", "[1]", "a=b"], 1, "--json must be an object"),
+        (["t", "f", "--json", '{"a":1e999}'], 1, "1e999 is too large for a number"),
+        (["t", "f", "--json", "[-1e400]"], 1, "-1e400 is too large for a number"),
     ],
 )
 def test_usage(words, code, text, capfd):

@@ -55,7 +55,12 @@ class EngineLink:
         return self.receive(call_id)
 
     def send(self, function_id: str, payload: Any, namespace: str | None = None) -> str:
-        """Send a call; return its id."""
+        """Send a call; return its id.
+
+        Raises:
+            UsageError: The payload holds text that has no UTF-8.
+            EngineUnreachable: The connection ended, or the time is up.
+        """
         digits = urandom(16).hex()
         call_id = f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
         message: dict[str, Any] = {
@@ -66,13 +71,30 @@ class EngineLink:
         }
         if namespace is not None:
             message["namespace"] = namespace
-        self._send_frame(0x81, dumps(message).encode("utf-8", "replace"))
+        try:
+            data = dumps(message).encode()
+        except UnicodeEncodeError as error:
+            from linkly_engine.cli.arguments import UsageError
+
+            raise UsageError(
+                f"the payload holds {error.object[error.start]!a}, one half of a surrogate pair or a byte that is "
+                "no UTF-8: no text can hold it. Write the character itself, or both halves",
+                1,
+            ) from None
+        self._send_frame(0x81, data)
         return call_id
 
     def receive(self, call_id: str) -> dict[str, Any]:
-        """Return the answer to a call."""
+        """Return the answer to a call.
+
+        Raises:
+            EngineUnreachable: The connection ended, the time is up, or what came is no JSON.
+        """
         while True:
-            message = loads(self._receive_message().decode("utf-8", "replace"))
+            try:
+                message = loads(self._receive_message().decode("utf-8", "replace"))
+            except ValueError as error:
+                raise EngineUnreachable(f"the engine at {self._where} sent what is no JSON: {error}") from None
             if message.get("type") == "invocationresult" and message.get("invocation_id") == call_id:
                 return dict(message)
             if message.get("type") == "error":

@@ -14,11 +14,18 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+def _finite(text: str) -> float:
+    value = float(text)
+    if value - value:  # only infinity is not 0: other parsers refuse such a number, or the whole message with it
+        raise ValueError(f"{text} is too large for a number")
+    return value
+
+
 class _Context:
     strict = True
     object_hook = None
     object_pairs_hook = None
-    parse_float = float
+    parse_float = staticmethod(_finite)
     parse_int = int
     memo: dict[str, str] = {}
 
