@@ -186,3 +186,48 @@ async def test_what_runs_at_the_deadline_is_told_that_this_was_its_deadline(run,
         assert error.code == "TRANSACTION_NOT_FOUND"
         assert "was rolled back at its deadline of 300 ms" in error.message
         assert await values(bus) == []
+
+
+async def test_draining_gives_an_open_transaction_a_second_and_lets_the_writes_behind_it_finish(run, database):
+    clock = ManualClock()
+    async with run(database, clock=clock) as bus:
+        await call(bus, "execute", sql="CREATE TABLE t (a)")
+        opened = await begin(bus, timeout_ms=60_000)
+        await call(bus, "transactionExecute", transaction_id=opened, sql="INSERT INTO t VALUES ('first')")
+        other = asyncio.create_task(call(bus, "execute", sql="INSERT INTO t VALUES ('other')"))
+        await settle()
+        draining = asyncio.ensure_future(database.drain())
+        await settle()
+        await clock.advance(0.9)
+        assert (draining.done(), other.done()) == (False, False)
+        await clock.advance(0.2)
+        async with asyncio.timeout(WAIT_S):
+            await draining
+        await other
+        assert (await refused(bus, "commitTransaction", transaction_id=opened)).code == "TRANSACTION_NOT_FOUND"
+        assert await values(bus) == ["other"]
+
+
+async def test_draining_waits_for_no_clock_when_the_last_transaction_ends(run, database):
+    clock = ManualClock()
+    async with run(database, clock=clock) as bus:
+        await call(bus, "execute", sql="CREATE TABLE t (a)")
+        opened = await begin(bus)
+        await call(bus, "transactionExecute", transaction_id=opened, sql="INSERT INTO t VALUES (1)")
+        draining = asyncio.ensure_future(database.drain())
+        await settle()
+        assert not draining.done()
+        await call(bus, "commitTransaction", transaction_id=opened)
+        async with asyncio.timeout(WAIT_S):
+            await draining
+        assert await values(bus) == [1]
+
+
+async def test_a_transaction_begun_while_the_worker_drains_has_a_second(run, database):
+    clock = ManualClock()
+    async with run(database, clock=clock) as bus:
+        await database.drain()
+        opened = await begin(bus, timeout_ms=60_000)
+        await call(bus, "transactionQuery", transaction_id=opened, sql="SELECT 1")
+        await clock.advance(1.1)
+        assert (await refused(bus, "commitTransaction", transaction_id=opened)).code == "TRANSACTION_NOT_FOUND"

@@ -35,6 +35,8 @@ from linkly_workers.database.sqlite import SqliteDatabase
 LONGEST_TTL_S = 86_400
 LONGEST_TRANSACTION_MS = 300_000
 STATEMENTS_LIMIT = 10_000
+STOP_GRACE_S = 1.0
+"""How long a transaction has to come to its end when the worker is about to stop; writes wait behind it."""
 
 
 class _Prepared(msgspec.Struct):
@@ -64,11 +66,22 @@ class SessionFunctions(DatabaseBase):
         self._statements = {}
         self._open = {}
         self._endings: set[asyncio.Task[None]] = set()
+        self._none_open: asyncio.Event | None = None
         async with super().lifespan():
             try:
                 yield
             finally:
                 await self._sweep_all()
+
+    async def drain(self) -> None:
+        """Give open transactions `STOP_GRACE_S` and roll them back then; deliver the row-changed events that wait."""
+        self._none_open = asyncio.Event()
+        if self._open:
+            timer = self.bus.clock.call_later(STOP_GRACE_S, self._none_open.set)
+            await self._none_open.wait()
+            timer.cancel()
+        await self._sweep_all()
+        await super().drain()
 
     @function("database::prepareStatement", aliases=["iii-database::prepareStatement"])
     async def prepare_statement(self, request: Prepare) -> dict[str, Any]:
@@ -125,7 +138,8 @@ class SessionFunctions(DatabaseBase):
         """
         check_isolation(request.isolation)
         database = self._find(request.db)
-        timeout_s = min(request.timeout_ms, LONGEST_TRANSACTION_MS) / 1000
+        longest_s = LONGEST_TRANSACTION_MS / 1000 if self._none_open is None else STOP_GRACE_S
+        timeout_s = min(request.timeout_ms / 1000, longest_s)
         transaction = await database.begin(str(uuid.uuid4()), serializable=request.isolation == "serializable")
         why = f"at its deadline of {timeout_s * 1000:.0f} ms"
         timer = self.bus.clock.call_later(timeout_s, lambda: self._sweep(transaction.id, why))
@@ -250,6 +264,8 @@ class SessionFunctions(DatabaseBase):
         if self._open.pop(opened.transaction.id, None) is not None:
             opened.timer.cancel()
             opened.database.release()
+            if self._none_open is not None and not self._open:
+                self._none_open.set()
 
     def _sweep(self, transaction_id: str, why: str) -> None:
         opened = self._open.get(transaction_id)
