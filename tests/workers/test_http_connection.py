@@ -6,6 +6,7 @@ import contextlib
 import pytest
 
 from linkly import HttpRequest, HttpResponse, Worker, function, http
+from linkly.http import StreamedResponse
 from linkly.schema import read_settings
 from linkly.testing import ManualClock, running_engine, settle
 from linkly_workers.http import HttpSettings, HttpWorker
@@ -18,18 +19,32 @@ class Pages(Worker):
         super().__init__()
         self.may_end = asyncio.Event()
         self.started = asyncio.Event()
+        self.cancelled = asyncio.Event()
 
     @function("pages::echo", triggers=[http("POST", "/echo"), http("GET", "/echo")])
     async def echo(self, request: HttpRequest) -> HttpResponse:
         """Answer the body."""
         return HttpResponse(body=request.body)
 
-    @function("pages::slow", triggers=[http("GET", "/slow")])
+    @function("pages::slow", triggers=[http("GET", "/slow"), http("POST", "/slow")])
     async def slow(self, request: HttpRequest) -> HttpResponse:
         """Answer when it may."""
         self.started.set()
-        await self.may_end.wait()
+        try:
+            await self.may_end.wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
         return HttpResponse(body="slow")
+
+    @function("pages::parts", triggers=[http("GET", "/parts", stream=True)])
+    async def parts(self, request: HttpRequest) -> None:
+        """Answer in two parts, the second when it may."""
+        async with StreamedResponse(self.bus, request) as out:
+            await out.write("one")
+            self.started.set()
+            await self.may_end.wait()
+            await out.write("two")
 
 
 @pytest.fixture
@@ -198,4 +213,49 @@ async def test_http_1_0_closes_after_its_answer(gateway):
         reader, _ = await connect(b"GET /echo HTTP/1.0\r\n\r\n")
         answer = await everything(reader)
         assert answer.startswith(b"HTTP/1.1 200 ")
+        assert answer.endswith(b"null")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n" + GET + b"\r\n",
+        b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n" + GET,
+        b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n",
+    ],
+)
+async def test_a_client_that_hangs_up_is_noticed_whatever_else_it_has_sent(gateway, sent, caplog):
+    async with gateway() as (connect, pages):
+        _, writer = await connect(sent)
+        await asyncio.wait_for(pages.started.wait(), 10)
+        writer.close()
+        await asyncio.wait_for(pages.cancelled.wait(), 10)
+        await settle()
+        assert "ASGI" not in caplog.text
+
+
+async def test_requests_that_arrive_while_others_wait_are_answered_in_order(gateway):
+    async with gateway() as (connect, pages):
+        reader, writer = await connect(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n" + GET + b"\r\n")
+        await asyncio.wait_for(pages.started.wait(), 10)
+        last = b"POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        writer.write((GET + b"\r\n") * 3000 + last + b"Content-Length: 6\r\n\r\n")
+        for _ in range(20):
+            await settle()
+        writer.write(b'"last"')
+        pages.may_end.set()
+        answer = await everything(reader)
+        assert answer.count(b"HTTP/1.1 200 OK") == 3003
+        assert answer.index(b'"slow"') < answer.index(b"null")
+        assert answer.endswith(b'"last"')
+
+
+async def test_requests_that_wait_for_a_streamed_response_are_answered_after_it(gateway):
+    async with gateway() as (connect, pages):
+        parts = b"GET /parts HTTP/1.1\r\nHost: x\r\n\r\n"
+        reader, _ = await connect(parts + parts + GET + b"Connection: close\r\n\r\n")
+        await asyncio.wait_for(pages.started.wait(), 10)
+        pages.may_end.set()
+        answer = await everything(reader)
+        assert answer.count(b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n") == 2
         assert answer.endswith(b"null")

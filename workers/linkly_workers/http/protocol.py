@@ -15,6 +15,7 @@ import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from linkly.clock import Clock, TimerHandle
+from linkly_workers.http.flow import ReadAhead
 from linkly_workers.http.head import Refused, check_codings, check_hosts, check_version, local_target
 from linkly_workers.http.response import JSON_TYPE, Reply, error_reply
 
@@ -101,6 +102,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._codings: list[bytes] = []
         self._good_hosts: list[bytes] | None = None
         self._refused = False
+        self._active: RequestResponseCycle | None = None  # being served; `cycle` is the newest, which may wait for it
         self._since = self._monotonic()
         self._allowed_s: float | None = connections.limits.head_s
 
@@ -114,6 +116,7 @@ class GatewayProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected."""
         super().connection_made(transport)
+        self.flow = self._ahead = ReadAhead(transport, self.data_received)
         self._connections.open.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -121,12 +124,17 @@ class GatewayProtocol(HttpToolsProtocol):
         self._connections.open.discard(self)
         super().connection_lost(exc)
         self.lost = True
+        if self._active is not None:
+            self._active.disconnected = True
         if self.serving is not None:
             self.serving.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Parse, and refuse what is too large or no HTTP."""
         if self._refused:
+            return
+        if self._ahead.read_paused:
+            self._ahead.hold(data)
             return
         if self._in_head:
             self._head_bytes += len(data)
@@ -259,11 +267,16 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._refused:  # what came after this request
             self.transport.close()
             return
-        self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
         elif not self._in_head:
             self._since, self._allowed_s = self._monotonic(), self._limits.idle_s
+        if not self.pipeline:  # a client that never waits for an answer does not fill it without limit
+            self.flow.resume_reading()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._active = cycle
+        super()._start_asgi_task(cycle, app)
 
     # --- time --------------------------------------------------------------------------------------------------
 
@@ -311,20 +324,19 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def begin_unsized(self) -> None:
         """The response's end is the connection's: HTTP/1.0 knows no chunks (RFC 9112 6.3)."""
-        if self.cycle.scope["http_version"] == "1.0":
-            self.cycle.chunked_encoding = False
+        if self._active is not None and self._active.scope["http_version"] == "1.0":
+            self._active.chunked_encoding = False
 
     def cut_off(self) -> None:
         """Close in the middle of a response."""
-        cycle = self._cycle
-        if cycle is not None:
-            cycle.disconnected = True  # uvicorn need not report it: it is meant
+        if self._active is not None:
+            self._active.disconnected = True  # uvicorn need not report it: it is meant
         self.transport.close()
 
     def expect_part(self, size: int) -> None:
         """One more part of such a response comes."""
-        if not self.cycle.chunked_encoding:
-            self.cycle.expected_content_length = size
+        if self._active is not None and not self._active.chunked_encoding:
+            self._active.expected_content_length = size
 
 
 def _late() -> Reply:
