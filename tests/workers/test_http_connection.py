@@ -253,8 +253,9 @@ async def test_requests_that_arrive_while_others_wait_are_answered_in_order(gate
 async def test_requests_that_wait_for_a_streamed_response_are_answered_after_it(gateway):
     async with gateway() as (connect, pages):
         parts = b"GET /parts HTTP/1.1\r\nHost: x\r\n\r\n"
-        reader, _ = await connect(parts + parts + GET + b"Connection: close\r\n\r\n")
+        reader, writer = await connect(parts + parts)
         await asyncio.wait_for(pages.started.wait(), 10)
+        writer.write(GET + b"Connection: close\r\n\r\n")
         pages.may_end.set()
         answer = await everything(reader)
         assert answer.count(b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n") == 2
