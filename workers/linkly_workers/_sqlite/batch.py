@@ -13,7 +13,7 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import Callable, Sequence
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -22,6 +22,9 @@ from linkly_workers._sqlite.connection import Connection, is_final, is_locked
 from linkly_workers._sqlite.turn import Turn
 
 T = TypeVar("T")
+
+INTERPRETER_S = 0.010
+"""So long a quick operation may wait on the writing thread for the interpreter that a busy loop holds: two turns."""
 
 log = logging.getLogger("linkly.sqlite")
 
@@ -38,7 +41,7 @@ class Operation(msgspec.Struct, Generic[T], eq=False):
         on_commit: Told the result, in the order of the commits.
         expired: Its time is over.
         taken: It is in a batch; from here on it is answered with what really happened.
-        took_s: Seconds it ran on the writing thread, commit not included.
+        took_s: Seconds it ran on the writing thread, commit and waiting for the interpreter not included.
     """
 
     run: Callable[[Connection], T]
@@ -110,7 +113,7 @@ def run_saved(connection: Connection, operation: Operation[Any]) -> None:
         operation.error = asyncio.CancelledError()
         return
     operation.error = None
-    began = perf_counter()
+    began, began_cpu = perf_counter(), thread_time()
     try:
         if operation.several:
             connection.execute("SAVEPOINT operation")
@@ -129,7 +132,7 @@ def run_saved(connection: Connection, operation: Operation[Any]) -> None:
             connection.execute("ROLLBACK TO operation")
             connection.execute("RELEASE operation")
     finally:
-        operation.took_s = perf_counter() - began
+        operation.took_s = max(thread_time() - began_cpu, perf_counter() - began - INTERPRETER_S)
 
 
 def run_and_commit(

@@ -20,26 +20,27 @@ class SlowOperations:
         limit_s: What an operation may take on the loop's thread.
 
     Attributes:
-        keys: Of slow operations, the oldest first; nearly always empty.
+        keys: Hashes of the keys of slow operations, the oldest first; nearly always empty. The keys themselves may be
+            SQL of megabytes.
     """
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
-        self.keys: dict[object, None] = {}
+        self.keys: dict[int, None] = {}
 
     def has(self, operation: Operation[Any]) -> bool:
         """Tell whether an operation belongs on the writing thread."""
-        return operation.alone or (bool(self.keys) and operation.key in self.keys)
+        return operation.alone or (bool(self.keys) and hash(operation.key) in self.keys)
 
     def stopped(self, operation: Operation[Any]) -> None:
-        """An operation took too long on the loop's thread."""
+        """An operation took too long on the loop's thread, whether it could be stopped or was one long step."""
         if operation.key is None:
             return
         if len(self.keys) >= KEYS:
             del self.keys[next(iter(self.keys))]
-        self.keys[operation.key] = None
+        self.keys[hash(operation.key)] = None
 
     def ran(self, operation: Operation[Any]) -> None:
         """An operation has run on the writing thread."""
         if self.keys and operation.error is None and operation.took_s < self._limit_s / 2:
-            self.keys.pop(operation.key, None)
+            self.keys.pop(hash(operation.key), None)

@@ -102,7 +102,7 @@ def _run_comparing(
     if not kind:
         kind = _kind_by_text(sql)
         if len(sql) > TEXT_LIMIT:
-            _note_long_text(connection, sql)
+            note_long_text(connection, sql)
     if kind == NO_ROWID:
         result = run_statement(connection, sql, parameters, NO_ROWID)
     else:
@@ -138,8 +138,9 @@ def _has_rowid(connection: Connection, table: str | None) -> bool:
     return found is not None and bool(found[0])
 
 
-def _note_long_text(connection: Connection, sql: str) -> None:
+def note_long_text(connection: sqlite3.Connection, sql: str) -> None:
     """Push long statements out of the statement cache once they are many megabytes together."""
+    assert isinstance(connection, Connection)
     connection.long_texts += len(sql)
     if connection.long_texts > LONG_TEXTS:
         connection.long_texts = len(sql)

@@ -228,7 +228,8 @@ class GroupCommitWriter:
                 self._idle.set_result(None)
             return
         if isinstance(queue[0], Asking):
-            self._give_turn(queue.popleft())
+            self._turn = Turn(self._run_in_turn, self._end_turn)
+            queue.popleft().future.set_result(self._turn)
         elif self._slow.has(queue[0]) or (queue[0].several and self._saving):
             self._hand_over(self._threaded())
         else:
@@ -238,6 +239,7 @@ class GroupCommitWriter:
         queue, connection, budget = self._queue, self._connection, self._budget
         slow = self._slow.keys
         batch: list[Operation[Any]] = []
+        guilty: Operation[Any] | None = None
         try:
             connection.execute("BEGIN IMMEDIATE")
         except sqlite3.Error:
@@ -251,7 +253,7 @@ class GroupCommitWriter:
             # Every write of the process passes here: no call that an attribute can save.
             while queue and now < end and len(batch) < BATCH_LIMIT:
                 operation = queue[0]
-                if operation.alone or (slow and operation.key in slow):
+                if operation.alone or (slow and hash(operation.key) in slow):
                     break
                 queue.popleft()
                 if operation.expired or operation.future.cancelled():
@@ -264,24 +266,15 @@ class GroupCommitWriter:
                 except BaseException as error:
                     failed_unsaved(connection, operation, error)
                 now = perf_counter()
-            budget.lift()
-            connection.guard.on = False
+            if now > budget.limit:  # one long step, which nothing could stop; only the last can have been it
+                self._slow.stopped(batch[-1])
         except Undone as undone:
-            budget.lift()
-            connection.guard.on = False
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
             guilty = undone.guilty
-            if guilty.error is not None and not guilty.several:
-                batch.remove(guilty)
-                self._answer(guilty)
-            elif guilty.error is not None:
-                self._saving = SAVED_AFTER_FAILURE
-            else:
-                self._slow.stopped(guilty)
-            (self._hand_over if batch else self._done)(batch)
-            return
-        if not connection.in_transaction:
+        budget.lift()
+        connection.guard.on = False
+        if guilty is not None:
+            self._undo(batch, guilty)
+        elif not connection.in_transaction:
             lose(batch)
             self._done(batch)
         elif self._waits_for_disk and not self._disk.is_quick_for(len(batch)):
@@ -291,6 +284,18 @@ class GroupCommitWriter:
             self._done(batch)
         else:
             self._hand_over(batch)
+
+    def _undo(self, batch: list[Operation[Any]], guilty: Operation[Any]) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+        if guilty.error is None:
+            self._slow.stopped(guilty)
+        elif guilty.several:
+            self._saving = SAVED_AFTER_FAILURE
+        else:
+            batch.remove(guilty)
+            self._answer(guilty)
+        (self._hand_over if batch else self._done)(batch)
 
     def _threaded(self) -> list[Operation[Any]]:
         """Take a batch for the writing thread: something slow by itself, or what needs savepoints or patience."""
@@ -349,11 +354,6 @@ class GroupCommitWriter:
         if operation.took_s:
             self._slow.ran(operation)
         answer(operation, self.path)
-
-    def _give_turn(self, asking: Operation[Any]) -> None:
-        asking.taken = True
-        self._turn = Turn(self._run_in_turn, self._end_turn)
-        asking.future.set_result(self._turn)
 
     async def _run_in_turn(self, operation: Callable[[sqlite3.Connection], Any]) -> Any:
         future: asyncio.Future[Any] = self._loop.create_future()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
+from typing import Any
 
 from linkly.errors import LinklyError
 
@@ -61,11 +63,22 @@ class DatabaseConfigError(LinklyError):
     code = "CONFIG_ERROR"
 
 
-def driver_error(error: Exception) -> LinklyError:
-    """Translate what sqlite3 raised."""
+def driver_error(error: Exception, parameters: Sequence[Any] = ()) -> LinklyError:
+    """Translate what sqlite3 raised.
+
+    Args:
+        error: What it was.
+        parameters: Of the statement that failed.
+    """
     if isinstance(error, LinklyError):
         return error
     if isinstance(error, OverflowError):
+        for index, value in enumerate(parameters):
+            if isinstance(value, int) and not -(2**63) <= value < 2**63:
+                return InvalidParam(
+                    f"params[{index}]: {value} does not fit 64 bits; send it as text",
+                    details={"index": index, "reason": "does not fit 64 bits"},
+                )
         return InvalidParam(f"a parameter does not fit 64 bits: {error}", details={"reason": str(error)})
     name = getattr(error, "sqlite_errorname", None)
     inner = str(name) if name is not None else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from time import perf_counter
 from typing import Any
 
 import aiosqlite
@@ -11,7 +12,8 @@ import aiosqlite
 from linkly_workers._sqlite import Budget, StatementResult, connect
 from linkly_workers._sqlite.connection import THREAD_CHECK_STEPS, guard_of, is_final
 from linkly_workers._sqlite.guard import Guard
-from linkly_workers._sqlite.text import first_word
+from linkly_workers._sqlite.statement import note_long_text
+from linkly_workers._sqlite.text import TEXT_LIMIT, first_word
 
 LOOP_READ_S = 0.002
 """What takes longer on the loop's thread is stopped there and read again on a thread."""
@@ -20,6 +22,14 @@ ROWS_AT_ONCE = 64
 SLOW_LIMIT = 512
 SLOW_RUNS = 100
 """So often a statement that was slow goes straight to a thread, before it is tried on the loop's again."""
+
+FREEZE_S = 0.010
+"""A statement that took so long although it can be stopped after 2 ms did it in one step."""
+
+FREEZE_RUNS = 10 * SLOW_RUNS
+
+LOOP_TEXT_LIMIT = 4 * TEXT_LIMIT
+"""Longer statements go to a thread, whose connection keeps no compiled ones."""
 
 
 class LoopReader:
@@ -33,7 +43,7 @@ class LoopReader:
         self._connection = connect(path, read_only=True, busy_timeout_ms=0)
         self._connection.guard.on = True
         self._budget = Budget(self._connection)
-        self._slow: dict[str, int] = {}
+        self._slow: dict[int, int] = {}  # by hash: a text may be megabytes
 
     def read(self, sql: str, parameters: list[Any]) -> StatementResult | None:
         """Run a statement for its rows; `None`: it has to be done on a thread.
@@ -41,7 +51,7 @@ class LoopReader:
         Raises:
             sqlite3.Error: It failed and would anywhere, or it writes.
         """
-        if self._slow and self._is_slow(sql):
+        if (self._slow and self._is_slow(sql)) or len(sql) > LOOP_TEXT_LIMIT:
             return None
         self._budget.allow(LOOP_READ_S)
         cursor: sqlite3.Cursor | None = None
@@ -56,6 +66,8 @@ class LoopReader:
                     cursor.close()
                     self._remember(sql)
                     return None
+            if perf_counter() > self._budget.limit + FREEZE_S:
+                self._remember(sql, FREEZE_RUNS)
             return StatementResult([column[0] for column in cursor.description or ()], rows, 0, None)
         except sqlite3.Error as error:
             if cursor is not None:
@@ -80,19 +92,20 @@ class LoopReader:
         self._connection.close()
 
     def _is_slow(self, sql: str) -> bool:
-        runs = self._slow.get(sql)
+        key = hash(sql)
+        runs = self._slow.get(key)
         if runs is None:
             return False
         if runs <= 0:
-            del self._slow[sql]
+            del self._slow[key]
             return False
-        self._slow[sql] = runs - 1
+        self._slow[key] = runs - 1
         return True
 
-    def _remember(self, sql: str) -> None:
+    def _remember(self, sql: str, runs: int = SLOW_RUNS) -> None:
         if len(self._slow) >= SLOW_LIMIT:
             del self._slow[next(iter(self._slow))]
-        self._slow[sql] = SLOW_RUNS
+        self._slow[hash(sql)] = runs
 
 
 class Reader:
@@ -147,7 +160,7 @@ class Reader:
         await self._connection.close()
 
     def _connect(self) -> sqlite3.Connection:
-        connection = connect(self._path, read_only=True)
+        connection = connect(self._path, read_only=True, cached_statements=0)
         self._guard = connection.guard
         self._guard.on = True
         # `interrupt()` would miss a statement that is just about to start; the flag does not.
@@ -166,6 +179,8 @@ def compile_only(connection: sqlite3.Connection, sql: str) -> None:
     Raises:
         sqlite3.Error: It cannot be compiled, or is more than one.
     """
+    if len(sql) > TEXT_LIMIT:
+        note_long_text(connection, sql)
     try:
         connection.execute(sql if first_word(sql) == "EXPLAIN" else "EXPLAIN " + sql).close()
     except sqlite3.Error as error:

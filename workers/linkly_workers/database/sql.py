@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from linkly.errors import LinklyError
 from linkly_workers._sqlite.guard import CONTROL, HARMLESS_PRAGMAS, SHARED
 from linkly_workers._sqlite.text import first_word, remembered, skip
 from linkly_workers.database.errors import DriverError, InvalidParam
@@ -80,7 +81,8 @@ def check_statements(given: list[Statement | str] | str) -> list[tuple[str, list
     """Return the statements of a transaction.
 
     Raises:
-        InvalidParam: They are JSON text of something else, or one cannot be used.
+        InvalidParam: They are JSON text of something else, or one cannot be used; `details.failed_index` says which.
+        DriverError: One is empty.
     """
     if isinstance(given, str):
         try:
@@ -89,14 +91,21 @@ def check_statements(given: list[Statement | str] | str) -> list[tuple[str, list
             raise InvalidParam(f"statements: expected a list of statements: {error}") from error
     statements: list[tuple[str, list[Any]]] = []
     for index, each in enumerate(given):
+        sql, parameters = (each, []) if isinstance(each, str) else (each.sql, each.params)
         try:
-            if isinstance(each, str):
-                statements.append((check_sql(each), []))
-            else:
-                statements.append((check_sql(each.sql), check_parameters(each.params)))
+            check_sql(sql)
+        except (DriverError, InvalidParam) as error:
+            raise _in_statement(index, error, {"index": index}) from error
+        try:
+            statements.append((sql, check_parameters(parameters)))
         except InvalidParam as error:
-            raise InvalidParam(f"statements[{index}]: {error.message}", details=error.details) from error
+            raise _in_statement(index, error, {}) from error
     return statements
+
+
+def _in_statement(index: int, error: LinklyError, more: dict[str, Any]) -> LinklyError:
+    details = {**error.details, **more, "failed_index": index}
+    return type(error)(f"statements[{index}]: {error.message}", details=details)
 
 
 def check_isolation(isolation: str | None) -> None:

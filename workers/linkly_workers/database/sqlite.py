@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 from linkly.clock import Clock, TimerHandle
+from linkly.errors import Overloaded
 from linkly_workers._sqlite import Durability, GroupCommitWriter, StatementResult, execute
-from linkly_workers._sqlite.connection import guard_of
+from linkly_workers._sqlite.connection import unguarded
+from linkly_workers._sqlite.text import TEXT_LIMIT
 from linkly_workers.database.errors import DriverError, PoolTimeout, QueryTimeout, driver_error
 from linkly_workers.database.interactive import InteractiveTransaction
 from linkly_workers.database.reader import LoopReader, Reader, compile_only, is_write
@@ -53,7 +55,7 @@ class SqliteDatabase:
         self._durability: Durability = durability
         self._writer = GroupCommitWriter(path, durability=durability)
         self._here: LoopReader | None = None
-        self._types: ColumnTypes | None = None
+        self._types = ColumnTypes(":memory:")
         self._limit = readers
         self._idle_timeout_s = idle_timeout_ms / 1000
         self._acquire_timeout_ms = acquire_timeout_ms
@@ -63,7 +65,7 @@ class SqliteDatabase:
         self._retiring: set[asyncio.Task[None]] = set()
         self._targets: dict[str, Target] = {}
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def opened(self, clock: Clock) -> AsyncIterator[SqliteDatabase]:
         """Keep the database open."""
         self._clock = clock
@@ -81,8 +83,7 @@ class SqliteDatabase:
                 await asyncio.gather(*self._retiring)
                 if self._here is not None:
                     self._here.close()
-                if self._types is not None:
-                    self._types.close()
+                self._types.close()
 
     @property
     def waiting_writes(self) -> int:
@@ -105,18 +106,23 @@ class SqliteDatabase:
             DriverError: SQLite refused it.
         """
         if self._here is None:
-            return await self.execute(sql, parameters, timeout_ms, changed)
+            result = await self.execute(sql, parameters, timeout_ms, changed)
+            if result.columns and self._types.can_learn(sql):
+                count = len(result.columns)
+                with contextlib.suppress(TimeoutError, Overloaded, sqlite3.Error):  # then they are not told
+                    await self._writer.run(lambda connection: self._types.learn(connection, sql, count), timeout_s=1)
+            return result
         try:
-            result = self._here.read(sql, parameters)
-            if result is not None:
-                return result
+            found = self._here.read(sql, parameters)
+            if found is not None:
+                return found
             async with asyncio.timeout(timeout_ms / 1000):
                 return await self._read(sql, parameters)
         except TimeoutError as error:
             raise self._timeout(timeout_ms) from error
         except _FAILURES as error:
             if not is_write(error):
-                raise driver_error(error) from error
+                raise driver_error(error, parameters) from error
         return await self.execute(sql, parameters, timeout_ms, changed)
 
     async def read_only(self, sql: str, parameters: list[Any], timeout_ms: int) -> StatementResult:
@@ -128,22 +134,26 @@ class SqliteDatabase:
         """
         try:
             if self._here is None:
-                return await self._writer.run(lambda connection: _without_writing(connection, sql, parameters))
+                return await self._writer.run(
+                    lambda connection: _without_writing(connection, sql, parameters), timeout_s=timeout_ms / 1000
+                )
             async with asyncio.timeout(timeout_ms / 1000):
                 return await self._read(sql, parameters)
         except TimeoutError as error:
             raise self._timeout(timeout_ms) from error
         except _FAILURES as error:
-            raise driver_error(error) from error
+            raise driver_error(error, parameters) from error
 
     def column_types(self, sql: str, count: int) -> list[str]:
-        """Return the declared types of a query's columns, `""` where there is none (in `:memory:` always)."""
-        return [""] * count if self._types is None else self._types.of(sql, count)
+        """Return the declared types of a query's columns, `""` where there is none.
+
+        In `:memory:` they are known once the statement has run outside an interactive transaction.
+        """
+        return self._types.of(sql, count)
 
     def forget_types(self, _: object = None) -> None:
         """The schema has changed, and is on disk: asked for before that, a column's old type would be remembered."""
-        if self._types is not None:
-            self._types.forget()
+        self._types.forget()
 
     async def execute(
         self, sql: str, parameters: list[Any], timeout_ms: int | None = None, changed: Changed | None = None
@@ -170,7 +180,7 @@ class SqliteDatabase:
         except TimeoutError as error:
             raise self._timeout(timeout_ms) from error
         except _FAILURES as error:
-            raise driver_error(error) from error
+            raise driver_error(error, parameters) from error
 
     async def transaction(
         self, statements: list[tuple[str, list[Any]]], timeout_ms: int | None = None, changed: Changed | None = None
@@ -261,7 +271,7 @@ class SqliteDatabase:
             )
         except _FAILURES as error:
             index = getattr(error, "failed_index", None)
-            failure = driver_error(error)
+            failure = driver_error(error, () if index is None else statements[index][1])
             if index is not None:
                 failure.details["failed_index"] = index
             raise failure from error
@@ -273,7 +283,9 @@ class SqliteDatabase:
         if found is None:
             if len(self._targets) >= TARGETS_LIMIT:
                 self._targets.clear()
-            found = self._targets[sql] = target_of(connection, sql)
+            found = target_of(connection, sql)
+            if len(sql) <= TEXT_LIMIT:
+                self._targets[sql] = found
         return found
 
     def _timeout(self, timeout_ms: int | None) -> QueryTimeout:
@@ -343,17 +355,9 @@ class SqliteDatabase:
 
 
 def _without_writing(connection: sqlite3.Connection, sql: str, parameters: list[Any]) -> StatementResult:
-    _query_only(connection, "ON")
-    try:
-        return execute(connection, sql, parameters)
-    finally:
-        _query_only(connection, "OFF")
-
-
-def _query_only(connection: sqlite3.Connection, switch: str) -> None:
-    guard = guard_of(connection)
-    before, guard.on = guard.on, False
-    try:
-        connection.execute(f"PRAGMA query_only = {switch}")
-    finally:
-        guard.on = before
+    with unguarded(connection):
+        connection.execute("PRAGMA query_only = ON")
+        try:
+            return execute(connection, sql, parameters)
+        finally:
+            connection.execute("PRAGMA query_only = OFF")

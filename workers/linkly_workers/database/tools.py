@@ -93,6 +93,9 @@ class ToolFunctions(DatabaseBase):
             )
             key["columns"].append(column)
             key["references"].append(their_column)
+        primary_key = [row[0] for row in sorted(columns, key=lambda row: row[4]) if row[4]]
+        # Only an INTEGER that is the whole key is the rowid, which is never NULL; SQLite lets any other key be NULL.
+        rowid = primary_key[0] if len(primary_key) == 1 else None
         return {
             "name": name,
             "type": kind,
@@ -100,7 +103,7 @@ class ToolFunctions(DatabaseBase):
                 {
                     "name": column,
                     "type": declared,
-                    "nullable": not not_null and not (primary and declared.upper() == "INTEGER"),
+                    "nullable": not not_null and not (column == rowid and declared.upper() == "INTEGER"),
                     "default": default,
                     "primary_key": bool(primary),
                     "generated": hidden in (2, 3),
@@ -108,7 +111,7 @@ class ToolFunctions(DatabaseBase):
                 for column, declared, not_null, default, primary, hidden in columns
                 if hidden != 1
             ],
-            "primary_key": [row[0] for row in sorted(columns, key=lambda row: row[4]) if row[4]],
+            "primary_key": primary_key,
             "indexes": indexes,
             "foreign_keys": list(keys.values()),
         }

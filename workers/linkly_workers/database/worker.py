@@ -3,7 +3,8 @@
 Differences from iii's worker, all on purpose: a write is answered when it is on disk; `timeout_ms` works on SQLite, and
 for execute and transaction too; a cancelled caller stops its statement; an error is an error body with a code and
 `details`, not JSON text inside a message; an integer beyond 64 bits is refused instead of losing digits; a statement is
-checked when it is prepared; ATTACH and PRAGMAs that would change the connections all callers share are refused.
+checked when it is prepared; ATTACH, TEMP objects and PRAGMAs that would change the connections all callers share are
+refused.
 
 Writes of callers that wait at the same time share a commit. `changes()` and `last_insert_rowid()` mean what they say
 between the statements of one transaction; before its first statement they may be a neighbour's.

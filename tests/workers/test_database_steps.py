@@ -1,0 +1,108 @@
+"""What cannot be stopped on the loop's thread is not let in there, or only once; and long texts are not kept."""
+
+import sys
+import threading
+
+import pytest
+
+from linkly import LinklyError
+from linkly.schema import read_settings
+from linkly.testing import running_engine
+from linkly_workers._sqlite import GroupCommitWriter
+from linkly_workers._sqlite.connection import LOOP_PATTERN_BYTES, LOOP_VALUE_BYTES
+from linkly_workers._sqlite.statement import LONG_TEXTS, execute
+from linkly_workers._sqlite.writer import LOOP_STATEMENT_S
+from linkly_workers.database import DatabaseSettings, DatabaseWorker
+from linkly_workers.database.reader import FREEZE_S, LoopReader
+
+
+@pytest.fixture(params=["file", "memory"])
+def database(request, tmp_path):
+    """Make a worker with one database."""
+    url = f"sqlite:{tmp_path}/a.db" if request.param == "file" else "sqlite::memory:"
+    return DatabaseWorker(read_settings(DatabaseSettings, {"databases": {"primary": {"url": url}}}, "$"))
+
+
+async def call(bus, name, **payload):
+    return await bus.trigger(f"database::{name}", payload)
+
+
+class Traced:
+    """An operation that notes on which thread it runs."""
+
+    def __init__(self, sql):
+        self.sql = sql
+        self.threads = []
+
+    def __call__(self, connection):
+        self.threads.append(threading.current_thread())
+        return execute(connection, self.sql).rows
+
+
+def slept(seconds):
+    """Make an SQL function that takes one step of so long."""
+
+    def step():
+        event = threading.Event()
+        event.wait(seconds)
+        return 1
+
+    return step
+
+
+async def test_a_write_of_one_long_step_runs_on_the_loop_only_once(tmp_path):
+    async with GroupCommitWriter(str(tmp_path / "a.db")) as writer:
+        await writer.execute("CREATE TABLE t (a)")
+        await writer.run(
+            lambda connection: connection.create_function("long_step", 0, slept(3 * LOOP_STATEMENT_S)), key="function"
+        )
+        here = threading.current_thread()
+        operation = Traced("INSERT INTO t SELECT long_step()")
+        for _ in range(3):
+            await writer.run(operation, key="long")
+        assert [thread is here for thread in operation.threads] == [True, False, False]
+        assert (await writer.execute("SELECT count(*) FROM t")).rows == [(3,)]
+
+
+async def test_a_read_of_one_long_step_runs_on_the_loop_only_once(tmp_path):
+    async with GroupCommitWriter(str(tmp_path / "a.db")):
+        reader = LoopReader(str(tmp_path / "a.db"))
+        reader._connection.create_function("long_step", 0, slept(2 * FREEZE_S))
+        assert reader.read("SELECT long_step()", []).rows == [(1,)]
+        assert [reader.read("SELECT long_step()", []) for _ in range(150)] == [None] * 150
+        assert reader.read("SELECT 1", []).rows == [(1,)]
+        reader.close()
+
+
+@pytest.mark.parametrize(
+    "sql, params, value",
+    [
+        ("SELECT ? LIKE ? AS v", ["a" * 5000, "%a" * LOOP_PATTERN_BYTES + "%"], 1),
+        ("SELECT ? GLOB ? AS v", ["a" * 5000, "a*" * LOOP_PATTERN_BYTES], 1),
+        ("SELECT length(?) AS v", ["a" * (LOOP_VALUE_BYTES + 1)], LOOP_VALUE_BYTES + 1),
+        (f"SELECT length('{'a' * (LOOP_VALUE_BYTES + 1)}') AS v", [], LOOP_VALUE_BYTES + 1),
+    ],
+    ids=["like", "glob", "parameter", "text"],
+)
+async def test_what_is_too_large_for_the_loop_is_answered_all_the_same(database, sql, params, value):
+    async with running_engine(database) as bus:
+        for _ in range(2):
+            assert (await call(bus, "query", sql=sql, params=params))["rows"] == [{"v": value}]
+
+
+async def test_a_pattern_too_long_for_sqlite_is_a_driver_error(database):
+    async with running_engine(database) as bus:
+        with pytest.raises(LinklyError, match="pattern too complex") as failure:
+            await call(bus, "query", sql="SELECT 'a' LIKE ?", params=["%" * 50_001])
+        assert failure.value.code == "DRIVER_ERROR"
+
+
+async def test_long_texts_are_kept_by_nobody_for_long(database):
+    texts = [f"SELECT length('{number:04}{'z' * 400_000}') AS n" for number in range(60)]
+    baseline = sys.getrefcount([f"{'z' * 10}"][0])
+    async with running_engine(database) as bus:
+        for index in range(len(texts)):
+            assert (await call(bus, "query", sql=texts[index]))["rows"] == [{"n": 400_004}]
+            await call(bus, "execute", sql=texts[index])
+        held = {index for index in range(len(texts)) if sys.getrefcount(texts[index]) > baseline}
+        assert len(held) * 400_000 <= LONG_TEXTS
