@@ -19,6 +19,7 @@ from linkly.errors import CallTimeout, LinklyError, Shutdown
 from linkly.http import HttpTriggerInfo
 from linkly.trigger import condition_met
 from linkly_workers.http.body import Body, BodyTooLarge, ClientGone, Receive
+from linkly_workers.http.closing import asking
 from linkly_workers.http.cors import Cors
 from linkly_workers.http.exchange import Exchange, Scope, Send, send_reply
 from linkly_workers.http.openapi import OpenApi
@@ -104,6 +105,7 @@ class Gateway:
         task = asyncio.current_task()
         connection = exchange.connection
         connection.serving = task
+        asking.set(connection)
         headers = exchange.headers
         # Nested calls inherit the trace of the request.
         trace = Invocation(function_id="http", traceparent=headers.get("traceparent"), baggage=headers.get("baggage"))

@@ -111,6 +111,17 @@ class GatewayProtocol(HttpToolsProtocol):
         """The newest request; none before the first, which uvicorn's types do not say."""
         return self.cycle
 
+    @property
+    def request(self) -> RequestResponseCycle | None:
+        """What is being answered."""
+        active = self._active
+        return None if self.lost or active is None or active.response_complete else active
+
+    @property
+    def streaming(self) -> bool:
+        """Whether a response has begun whose function still runs."""
+        return self.serving is not None and self._active is not None and self._active.response_started
+
     # --- bytes -------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

@@ -19,6 +19,7 @@ import uvicorn
 
 from linkly import Binding, HttpRequest, Settings, TriggerType, Worker
 from linkly.errors import ConfigError
+from linkly_workers.http.closing import Closing
 from linkly_workers.http.cors import Cors, CorsSettings
 from linkly_workers.http.gateway import Gateway
 from linkly_workers.http.protocol import ConnectionLimits, Connections
@@ -66,10 +67,15 @@ class HttpWorker(Worker):
         super().__init__(settings)
         self._routes = RouteTable()
         self._socket: socket.socket | None = None
+        self._server: uvicorn.Server | None = None
+        self._closing: Closing | None = None
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Listen from the start to the end; requests that are being served are finished."""
+        """Listen from the start to the end; requests that are being served are finished.
+
+        Connections are accepted from `ready` on, and wait until then: before, the routes are not known.
+        """
         settings = self.settings
         proxies = _networks(settings.trusted_proxies)
         gateway = Gateway(
@@ -103,23 +109,35 @@ class HttpWorker(Worker):
                 server_header=False,
                 proxy_headers=bool(proxies),
                 forwarded_allow_ips=proxies,
-                timeout_graceful_shutdown=CLOSE_S,
             )
         )
         server.config.load()
         server.lifespan = server.config.lifespan_class(server.config)
-        await server.startup(sockets=[self._socket])
+        server.servers = []
+        self._server, self._closing = server, Closing(connections, CLOSE_S)
         connections.start()
         ticking = asyncio.get_running_loop().create_task(server.main_loop(), name="http clock")
         try:
             yield
         finally:
+            for listener in server.servers:
+                listener.close()
+            self._socket.close()
+            await self._closing.end()
             connections.stop()
             ticking.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await ticking
-            await server.shutdown(sockets=[self._socket])
-            self._socket.close()
+
+    async def ready(self) -> None:
+        """Accept connections."""
+        if self._server is not None:
+            await self._server.startup(sockets=[self._socket] if self._socket is not None else [])
+
+    async def drain(self) -> None:
+        """Finish requests and end streams while the listener still accepts: a next gateway can follow at once."""
+        if self._closing is not None:
+            await self._closing.drain()
 
     @property
     def url(self) -> str:

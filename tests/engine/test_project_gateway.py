@@ -1,0 +1,116 @@
+"""The gateway is made anew, or stopped, while requests are in flight: what they and their clients see of it."""
+
+import asyncio
+import contextlib
+import importlib
+
+import httpx
+import pytest
+
+from linkly.testing import settle
+
+GATES = '''
+import asyncio
+from linkly import HttpRequest, Worker, function, http
+from linkly.http import StreamedResponse
+
+started, gate = asyncio.Event(), asyncio.Event()
+
+class Gates(Worker):
+    """Functions that take their time."""
+    name = "gates"
+
+    @function("gates::restart", triggers=[http("POST", "/restart")])
+    async def restart(self) -> dict:
+        """Make the gateway anew that this came through."""
+        row = await self.bus.trigger("worker::restart", {"name": "http"})
+        return {"status_code": 201, "body": row["status"]}
+
+    @function("gates::wait", triggers=[http("GET", "/wait")])
+    async def wait(self) -> dict:
+        """Answer when it may."""
+        started.set()
+        await gate.wait()
+        return {"body": "waited"}
+
+    @function("gates::stream", triggers=[http("GET", "/stream", stream=True)])
+    async def stream(self, request: HttpRequest) -> None:
+        """Never end."""
+        async with StreamedResponse(self.bus, request) as out:
+            await out.write("begun")
+            await asyncio.Event().wait()
+
+    @function("gates::hello", triggers=[http("GET", "/hello")])
+    async def hello(self) -> dict:
+        """Greet."""
+        return {"body": "hello"}
+'''
+
+
+@pytest.fixture
+def gateway(live, tmp_path, free_port):
+    """Run a gateway on a fixed port beside the gates; yields the project, the gates, a client and the file's text."""
+    (tmp_path / "live_gates.py").write_text(GATES)
+    port = free_port()
+
+    def text(timeout_ms=30_000):
+        block = f"{{port: {port}, default_timeout: {timeout_ms}}}"
+        return f"  - name: http\n    config: {block}\n  - module: live_gates:Gates\n"
+
+    @contextlib.asynccontextmanager
+    async def run():
+        async with live(text()) as project, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            gates = importlib.import_module("live_gates")
+            gates.started, gates.gate = asyncio.Event(), asyncio.Event()
+            yield project, gates, client, text
+            gates.gate.set()
+
+    return run
+
+
+async def test_a_function_that_makes_its_own_gateway_anew_is_answered_at_once(gateway):
+    async with gateway() as (_, _, client, _), asyncio.timeout(4):
+        answer = await client.post("/restart")
+        assert (answer.status_code, answer.json()) == (201, "running")
+        assert answer.headers["connection"] == "close"
+        assert (await client.get("/hello")).json() == "hello"
+
+
+async def test_an_endless_stream_keeps_no_change_waiting_and_does_not_look_complete(gateway):
+    async with gateway() as (project, _, client, text), asyncio.timeout(4):
+        async with client.stream("GET", "/stream") as answer:
+            parts = answer.aiter_text()
+            assert await anext(parts) == "begun"
+            assert (await project.change(text(20_000))).changed == ["http"]
+            with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
+                await anext(parts)
+        assert (await client.get("/hello")).json() == "hello"
+
+
+async def test_requests_are_finished_while_others_are_still_taken(gateway):
+    async with gateway() as (project, gates, client, text), asyncio.timeout(4):
+        waiting = asyncio.create_task(client.get("/wait"))
+        await gates.started.wait()
+        changing = asyncio.create_task(project.change(text(20_000)))
+        for _ in range(5):
+            await settle()
+            assert (await client.get("/hello")).json() == "hello"
+        assert not changing.done()
+        gates.gate.set()
+        assert (await waiting).json() == "waited"
+        assert (await changing).changed == ["http"]
+        assert (await client.get("/hello")).json() == "hello"
+
+
+async def test_a_request_that_does_not_end_is_told_so(gateway, monkeypatch, caplog):
+    monkeypatch.setattr("linkly_workers.http.worker.CLOSE_S", 0.05)
+    async with gateway() as (project, gates, client, text), asyncio.timeout(4):
+        waiting = asyncio.create_task(client.get("/wait"))
+        await gates.started.wait()
+        await project.change(text(20_000))
+        answer = await waiting
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "SHUTDOWN")
+        assert "ask again" in answer.json()["error"]["message"]
+        assert (answer.headers["retry-after"], answer.headers["connection"]) == ("1", "close")
+        assert "ASGI" not in caplog.text
+        assert (await client.get("/hello")).json() == "hello"
