@@ -4,6 +4,10 @@ A change is never served stale, also when changes and look-ups of one code run a
 between two steps. For that, everything that writes a code's entry takes its turn: a change takes the entry away, then
 writes the store, then puts the new entry in; a look-up that missed reads the store and fills the entry under the same
 lock. Hits take no lock. A change is not interrupted half-way by its caller's time-out: it goes on to its end.
+
+State may outlive the store, or the other way round: a memory store is empty after a restart, `database.url` may name
+another file. So state also says whose entries these are, under key `store` of scope `link`. Nothing is read before that
+name is the store's; if it is another one's, all entries are taken away first.
 """
 
 from __future__ import annotations
@@ -24,6 +28,9 @@ from linkly_workers.link.shapes import LinkDetails
 log = logging.getLogger("linkly.link")
 
 SCOPE = "links"
+OWNER = {"scope": "link", "key": "store"}
+CLEAR_AT_ONCE = 500
+"""Entries that are taken away at the same time: enough to share a commit, few enough to let others in between."""
 
 T = TypeVar("T")
 
@@ -47,6 +54,24 @@ class LinkCache:
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
         self._changing: set[asyncio.Task[Any]] = set()
         self._uncertain: set[str] = set()
+        self._store_id: str | None = None
+        self._is_ours = False
+        self._claiming = asyncio.Lock()
+        self._owners = 0  # how often the store was named: what was read before the last time is not kept
+
+    async def belong_to(self, store_id: str) -> None:
+        """Name the store whose links are cached from now on; entries of another one are taken away.
+
+        If the state worker cannot do that yet, nothing is cached until it can.
+        """
+        self._store_id, self._is_ours = store_id, False
+        self._owners += 1
+        async with self._claiming:  # a claim for the store before would go on under the new name
+            pass
+        try:
+            await self._claim()
+        except LinklyError as error:
+            log.warning("links cannot be cached yet, look-ups ask the store: %s", error)
 
     async def close(self) -> None:
         """Let changes that are on their way come to their end."""
@@ -56,6 +81,8 @@ class LinkCache:
     async def get(self, code: str) -> Cached | None:
         """Return an entry; `None` if there is none, or if the state worker cannot be asked."""
         try:
+            if not self._is_ours and not await self._claim():
+                return None
             found = await self._bus.trigger("state::get", {"scope": SCOPE, "key": code})
             return None if found is None else msgspec.convert(found, Cached)
         except (LinklyError, msgspec.ValidationError) as error:
@@ -65,8 +92,9 @@ class LinkCache:
     async def fill(self, code: str, load: Callable[[], Awaitable[LinkDetails | None]]) -> LinkDetails | None:
         """Read the store after a miss and keep what it says."""
         async with self._turn(code):
+            owners = self._owners
             link = await load()
-            if link is not None and code not in self._uncertain:
+            if link is not None and code not in self._uncertain and owners == self._owners:
                 await self._put(link)
             return link
 
@@ -87,6 +115,7 @@ class LinkCache:
             current_invocation.set(msgspec.structs.replace(invocation, deadline=None))
         async with self._turn(code):
             await self._bus.trigger("state::delete", {"scope": SCOPE, "key": code})
+            owners = self._owners
             try:
                 result = await write()
             except BaseException:
@@ -94,7 +123,7 @@ class LinkCache:
                 self._uncertain.add(code)
                 raise
             self._uncertain.discard(code)
-            if isinstance(result, LinkDetails):
+            if isinstance(result, LinkDetails) and owners == self._owners:
                 await self._put(result)
             return result
 
@@ -102,10 +131,35 @@ class LinkCache:
         if link.max_clicks is not None:
             return  # whether it leads anywhere is known to its counter only
         try:
+            if not self._is_ours and not await self._claim():
+                return
             entry = Cached(link.url, link.expires_at)
             await self._bus.trigger("state::set", {"scope": SCOPE, "key": link.code, "value": entry})
         except LinklyError as error:
             log.warning("`%s` cannot be cached, look-ups ask the store: %s", link.code, error)
+
+    async def _claim(self) -> bool:
+        """Make the entries ours, answer whether they are; while another task does it they are not."""
+        if self._claiming.locked():
+            return False
+        async with self._claiming:
+            store_id, owners = self._store_id, self._owners
+            if store_id is None:
+                return False
+            owner = await self._bus.trigger("state::get", OWNER)
+            if owner != store_id:
+                # Entries without an owner are of the tutorial's workers, or of an older version: of this store.
+                if owner is not None:
+                    await self._clear()
+                await self._bus.trigger("state::set", {**OWNER, "value": store_id})
+            self._is_ours = owners == self._owners
+            return self._is_ours
+
+    async def _clear(self) -> None:
+        keys = (await self._bus.trigger("state::list_keys", {"scope": SCOPE}))["keys"]
+        for start in range(0, len(keys), CLEAR_AT_ONCE):
+            part = keys[start : start + CLEAR_AT_ONCE]
+            await asyncio.gather(*(self._bus.trigger("state::delete", {"scope": SCOPE, "key": key}) for key in part))
 
     @asynccontextmanager
     async def _turn(self, code: str) -> AsyncIterator[None]:

@@ -80,6 +80,8 @@ class Links:
         """Make what is needed, or give what an older version made what it lacks."""
         await self._store.open()
         self.visitor_secret = await self._store.secret()
+        # The secret is made once for each store, so a digest of it names the store.
+        await self._cache.belong_to(hashlib.blake2b(self.visitor_secret, digest_size=8, key=b"store").hexdigest())
 
     async def close(self) -> None:
         """Let changes that are on their way come to their end."""

@@ -103,8 +103,8 @@ class LinkWorker(LinkPages):
         await self.links.open()
 
     async def others_changed(self, names: frozenset[str]) -> None:
-        """Make the tables in a database that may be another one now."""
-        if "database" in names and self.settings.store != "memory":
+        """Make the tables in a database that may be another one now, with links of its own to be cached."""
+        if "state" in names or ("database" in names and self.settings.store != "memory"):
             await self.links.open()
 
     @function("link::create")
