@@ -138,8 +138,11 @@ class Engine:
 
     async def drain(self) -> None:
         """Wait until every call that a remote worker has made has been answered, and every worker has drained."""
-        await asyncio.gather(*(peer.connection.drain() for peer in self.peers.values()))
-        await asyncio.gather(*(worker.drain() for worker in self.running))
+        # Beside one another: a call may wait for what only a worker's drain ends, a transaction that somebody left open.
+        await asyncio.gather(
+            *(peer.connection.drain() for peer in self.peers.values()), *(_drain(worker) for worker in self.running)
+        )
+        await asyncio.gather(*(_drain(worker) for worker in self.running))  # what those calls have set off since
 
     async def settled(self) -> None:
         """Wait until every in-process provider has dealt with every binding it was told of."""
@@ -203,11 +206,12 @@ class Engine:
         hosted = next(each for each in self._hosted if each.worker is worker)
         handover = Handover(self, hosted.record, waiting=waiting)
         with suppress(TimeoutError):
-            async with asyncio.timeout(drain_s):
+            async with asyncio.timeout(drain_s), asyncio.TaskGroup() as beside:
+                beside.create_task(_drain(worker))  # a call may wait for what only this ends, as in `drain`
                 # Asked now and then: an event would cost something on the way of every call.
                 while handover.in_flight:  # noqa: ASYNC110
                     await asyncio.sleep(FLUSH_STEP_S)
-                await worker.drain()
+                await _drain(worker)
         if handover.in_flight:
             log.warning("worker `%s` ends with %d calls unfinished", worker.name, handover.in_flight)
         try:
@@ -356,3 +360,11 @@ async def _flushed(streams: list[FrameStream]) -> None:
     while waited_s < FLUSH_S and any(stream.buffered_bytes() for stream in streams):
         await asyncio.sleep(FLUSH_STEP_S)  # a stream tells nobody that it is empty, and this is the end of everything
         waited_s += FLUSH_STEP_S
+
+
+async def _drain(worker: Worker) -> None:
+    """Let a worker finish what it owes; that it fails must keep nobody else from ending in order."""
+    try:
+        await worker.drain()
+    except Exception:
+        log.exception("worker `%s` failed while it drained", worker.name)

@@ -48,6 +48,27 @@ async def test_a_second_signal_forces_the_end(linkly):
         call.cancel()
 
 
+async def test_a_write_behind_an_open_transaction_is_done_before_the_engine_stops(linkly):
+    linkly.start()
+    url = f"ws://127.0.0.1:{linkly.worker_port}"
+    async with Client(url, name="forgetful") as forgetful, Client(url, name="caller") as caller:
+        await caller.trigger("database::execute", {"sql": "CREATE TABLE a (x TEXT)"})
+        transaction = (await forgetful.trigger("database::beginTransaction"))["transaction"]["id"]
+        insert = "INSERT INTO a VALUES (?)"
+        left = {"transaction_id": transaction, "sql": insert, "params": ["left open"]}
+        await forgetful.trigger("database::transactionExecute", left)
+        waiting = asyncio.create_task(caller.trigger("database::execute", {"sql": insert, "params": ["waits"]}))
+        await caller.trigger("engine::workers::list")  # answered in order: the insert has arrived
+        assert not waiting.done()
+        ending = asyncio.create_task(asyncio.to_thread(linkly.signal, signal.SIGTERM))
+        assert (await asyncio.wait_for(waiting, 30))["affected_rows"] == 1
+        assert await asyncio.wait_for(ending, 30) == 0
+    linkly.start()
+    answer = linkly.trigger("database::query", "sql=SELECT x FROM a")
+    assert "waits" in answer.stdout
+    assert "left open" not in answer.stdout
+
+
 async def until_refused(port):
     async with asyncio.timeout(30):
         while True:
