@@ -138,7 +138,7 @@ class Engine:
 
     async def drain(self) -> None:
         """Wait until every call that a remote worker has made has been answered, and every worker has drained."""
-        # Beside one another: a call may wait for what only a worker's drain ends, a transaction that somebody left open.
+        # Beside one another: a call may wait for what only a drain ends, a transaction that somebody left open.
         await asyncio.gather(
             *(peer.connection.drain() for peer in self.peers.values()), *(_drain(worker) for worker in self.running)
         )
