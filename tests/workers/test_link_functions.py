@@ -97,7 +97,14 @@ async def test_a_csv_file_is_imported_from_a_channel(shortener):
 
 @pytest.mark.parametrize(
     "data, part",
-    [(b"address\r\nx\r\n", "`url`"), (b"url\n\xff\xff\n", "UTF-8"), (b"url\n" + b"x" * 70_000, "longer than")],
+    [
+        (b"address\r\nx\r\n", "`url`"),
+        (b"url,url\nhttps://a.example,https://b.example\n", "each once"),
+        (b"url,\xff\nhttps://a.example,\n", "UTF-8"),
+        (b"url" + b"x" * 70_000, "longer than"),
+        (b"url,code\rhttps://a.example,a\r", "carriage return"),
+        (b'"url,code\nhttps://a.example,a\n', "no CSV"),
+    ],
 )
 async def test_a_file_that_is_no_csv_of_links_is_refused(shortener, data, part):
     async with shortener() as (_, bus):

@@ -180,6 +180,16 @@ async def test_a_repeated_create_makes_one_link(shortener):
         assert len((await client.get("/links")).json()["links"]) == 1
 
 
+async def test_one_instant_in_another_spelling_is_the_same_request(shortener):
+    async with shortener() as (client, _):
+        key = {"Idempotency-Key": "create 1"}
+        for time in ("2099-01-01T12:00:00Z", "2099-01-01T13:00:00+01:00"):
+            body = {"url": "https://a.example", "code": "a", "expires_at": time}
+            assert (await client.post("/links", json=body, headers=key)).status_code == 201
+        body = {"url": "https://a.example", "code": "a", "expires_at": "2099-01-01T12:00:01Z"}
+        assert (await client.post("/links", json=body, headers=key)).status_code == 422
+
+
 async def test_all_links_are_listed_page_by_page(shortener):
     clock = ManualClock(1_700_000_000)
     async with shortener(clock=clock) as (client, _):

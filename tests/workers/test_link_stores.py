@@ -96,6 +96,25 @@ async def test_an_old_key_is_forgotten(store):
     assert not (await store.insert(link("b"), Idempotency("k", "another digest", NOW))).repeated
 
 
+@pytest.mark.parametrize("digest", ["digest", "another digest"])
+async def test_an_old_key_is_forgotten_also_when_the_code_is_taken(store, digest):
+    await store.insert(link("a", created_at=EARLIER), Idempotency("k", "digest", EARLIER))
+    with pytest.raises(CodeTaken):
+        await store.insert(link("a"), Idempotency("k", digest, NOW))
+
+
+async def test_the_key_of_a_deleted_link_makes_a_new_one(store):
+    key, other = Idempotency("k", "digest", EARLIER), Idempotency("other", "digest", EARLIER)
+    await store.insert(link("a"), key)
+    await store.insert(link("b"), other)
+    await store.delete("a")
+    assert await store.insert(link("a"), key) == Made(link("a"), repeated=False)
+    assert await store.insert(link("a"), key) == Made(link("a"), repeated=True)
+    assert await store.insert(link("b"), other) == Made(link("b"), repeated=True)
+    await store.delete("b")
+    assert not (await store.insert(link("c"), Idempotency("new", "digest", LATER))).repeated
+
+
 async def test_concurrent_requests_with_one_key_make_one_link(store):
     key = Idempotency("k", "digest", EARLIER)
     answers = await asyncio.gather(*(store.insert(link(f"c{number}"), key) for number in range(10)))

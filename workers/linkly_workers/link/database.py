@@ -56,6 +56,7 @@ INDEXES = (
     "CREATE UNIQUE INDEX IF NOT EXISTS clicks_by_click_id ON clicks (code, click_id)",
     "CREATE INDEX IF NOT EXISTS links_by_age ON links (created_at, code)",
     "CREATE INDEX IF NOT EXISTS link_keys_by_age ON link_keys (created_at)",
+    "CREATE INDEX IF NOT EXISTS link_keys_by_code ON link_keys (code)",
     "DROP INDEX IF EXISTS clicks_by_code",  # of an older version; each index costs every click
 )
 
@@ -153,8 +154,9 @@ class DatabaseStore:
         return await self._repeated(link, idempotency, answer)
 
     async def _repeated(self, link: NewLink, idempotency: Idempotency, answer: dict[str, Any]) -> Made:
-        sql = "SELECT * FROM link_keys WHERE idempotency_key = ?"
-        known = await self._query(sql, [idempotency.key])
+        # What the transaction forgot came back with its rollback.
+        sql = "SELECT * FROM link_keys WHERE idempotency_key = ? AND created_at >= ?"
+        known = await self._query(sql, [idempotency.key, idempotency.forget_before])
         if known:
             if known[0]["request"] != idempotency.request:
                 raise key_reused(idempotency.key)
@@ -189,10 +191,9 @@ class DatabaseStore:
         return msgspec.convert(rows[0], LinkDetails) if rows else None
 
     async def delete(self, code: str) -> bool:  # noqa: D102
-        results = await self._transaction(
-            [("DELETE FROM clicks WHERE code = ?", [code]), ("DELETE FROM links WHERE code = ?", [code])]
-        )
-        return bool(results[1]["affected_rows"])
+        tables = ("links", "clicks", "link_keys")
+        results = await self._transaction([(f"DELETE FROM {table} WHERE code = ?", [code]) for table in tables])
+        return bool(results[0]["affected_rows"])
 
     async def page(self, after: Position | None, limit: int) -> list[LinkDetails]:  # noqa: D102
         where = "" if after is None else "WHERE (created_at, code) < (?, ?) "

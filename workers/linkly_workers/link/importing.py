@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 from collections.abc import AsyncIterator
 from typing import Any
@@ -15,51 +14,96 @@ BATCH = 500
 
 COLUMNS = ("url", "code", "expires_at", "max_clicks")
 MAX_LINE = 65_536
+MAX_DIGITS = 16
+"""Digits of the largest `max_clicks`; Python refuses to read numbers of thousands of digits."""
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-async def csv_rows(reader: ChannelReader) -> AsyncIterator[dict[str, Any]]:
+async def csv_rows(reader: ChannelReader) -> AsyncIterator[dict[str, Any] | InvalidArguments]:
     """Read a CSV file whose first line names its columns; an empty cell counts as left out.
 
     A record is one line: no URL has a line break in it.
 
+    Yields:
+        A row, or what is wrong with a line that is none.
+
     Raises:
-        InvalidArguments: The file is not UTF-8, its first line does not name `url` or names what nobody knows, or a
-            line is longer than 64 KiB.
+        InvalidArguments: The first line cannot be read, does not name `url`, or names what nobody knows.
     """
     header: list[str] | None = None
     async for line in _lines(reader):
-        cells = next(csv.reader([line]), [])
-        if not any(cells):
-            continue
-        if header is None:
-            header = [cell.strip().lower() for cell in cells]
-            unknown = [name for name in header if name not in COLUMNS]
-            if unknown or "url" not in header:
+        row: dict[str, Any] | InvalidArguments
+        try:
+            cells = _cells(line)
+            if not any(cells):
+                continue
+            if header is None:
+                header = _columns(cells)
+                continue
+            row = _row(header, cells)
+        except InvalidArguments as error:
+            if header is None:
                 raise InvalidArguments(
-                    f"the first line names the columns {', '.join(header)}; it needs `url`, and may have "
-                    + ", ".join(f"`{name}`" for name in COLUMNS[1:])
-                )
-            continue
-        row: dict[str, Any] = {name: cell.strip() for name, cell in zip(header, cells, strict=False) if cell.strip()}
-        if row.get("max_clicks", "").isdecimal():
-            row["max_clicks"] = int(row["max_clicks"])
+                    f"the CSV file cannot be read from its first line on: {error.message}"
+                ) from error
+            row = error
         yield row
 
 
-async def _lines(reader: ChannelReader) -> AsyncIterator[str]:
-    decoder = codecs.getincrementaldecoder("utf-8-sig")()
-    rest = ""
+def _columns(cells: list[str]) -> list[str]:
+    header = [cell.strip().lower() for cell in cells]
+    unknown = [name for name in header if name not in COLUMNS]
+    if unknown or "url" not in header or len(set(header)) < len(header):
+        raise InvalidArguments(
+            f"the first line names the columns {', '.join(header)}; it needs `url`, and may have "
+            + ", ".join(f"`{name}`" for name in COLUMNS[1:])
+            + ", each once"
+        )
+    return header
+
+
+def _row(header: list[str], cells: list[str]) -> dict[str, Any]:
+    if any(cells[len(header) :]):
+        raise InvalidArguments(
+            f"the line has {len(cells)} cells, the first line names {len(header)} columns; quote a cell with a comma"
+        )
+    row: dict[str, Any] = {name: cell.strip() for name, cell in zip(header, cells, strict=False) if cell.strip()}
+    number = row.get("max_clicks")
+    if number is not None:
+        if not number.isdecimal() or len(number) > MAX_DIGITS:
+            shown = number if len(number) <= 2 * MAX_DIGITS else number[:MAX_DIGITS] + "..."
+            raise InvalidArguments(f"max_clicks {shown!r} is no number of at most {MAX_DIGITS} digits")
+        row["max_clicks"] = int(number)
+    return row
+
+
+def _cells(line: bytes) -> list[str]:
+    if len(line) > MAX_LINE:
+        raise InvalidArguments(f"the line is longer than {MAX_LINE} bytes")
     try:
-        async for part in reader:
-            if isinstance(part, str):
-                continue
-            *lines, rest = (rest + decoder.decode(part)).split("\n")
-            if len(rest) > MAX_LINE:
-                raise InvalidArguments(f"a line of the CSV file is longer than {MAX_LINE} characters")
-            for line in lines:
-                yield line.rstrip("\r")
-        rest += decoder.decode(b"", final=True)
+        text = line.decode()
     except UnicodeDecodeError as error:
-        raise InvalidArguments(f"the CSV file is not UTF-8: {error}") from error
+        raise InvalidArguments(f"the line is not UTF-8: {error}") from error
+    if "\r" in text:
+        raise InvalidArguments("the line has a carriage return in it; lines end with LF or CRLF")
+    try:
+        return next(csv.reader([text], strict=True), [])
+    except csv.Error as error:
+        raise InvalidArguments(f"the line is no CSV ({error}); a quoted cell ends in its line") from error
+
+
+async def _lines(reader: ChannelReader) -> AsyncIterator[bytes]:
+    """Yield lines without their end; of one that is too long as much as shows that it is."""
+    rest = b""
+    start = BYTE_ORDER_MARK
+    async for part in reader:
+        if isinstance(part, str):
+            continue
+        *lines, rest = (rest + part).split(b"\n")
+        rest = rest[: MAX_LINE + 2]  # with the carriage return that may end it
+        for line in lines:
+            yield line.removeprefix(start).removesuffix(b"\r")
+            start = b""
     if rest:
-        yield rest.rstrip("\r")
+        yield rest.removeprefix(start).removesuffix(b"\r")

@@ -104,7 +104,7 @@ class Links:
             code="" if request.code is None else check_code(request.code),
             url=self._check_url(request.url, own_host),
             created_at=self.now(),
-            expires_at=None if request.expires_at is None else time_text(request.expires_at),
+            expires_at=None if request.expires_at is None else time_text(request.expires_at, "expires_at"),
             max_clicks=request.max_clicks,
         )
         idempotency = self._idempotency(request)
@@ -154,7 +154,7 @@ class Links:
         expires_at = request.expires_at
         changes = Changes(
             url=msgspec.UNSET if request.url is msgspec.UNSET else self._check_url(request.url, own_host),
-            expires_at=time_text(expires_at) if isinstance(expires_at, datetime) else expires_at,
+            expires_at=time_text(expires_at, "expires_at") if isinstance(expires_at, datetime) else expires_at,
             max_clicks=request.max_clicks,
         )
         link = await self._cache.change(request.code, lambda: self._store.update(request.code, changes))
@@ -195,7 +195,7 @@ class Links:
         click = Click(
             code=request.code,
             click_id=request.click_id or self.click_id(),
-            clicked_at=now if request.clicked_at is None else time_text(request.clicked_at),
+            clicked_at=now if request.clicked_at is None else time_text(request.clicked_at, "clicked_at"),
             visitor=request.visitor,
             referrer=request.referrer,
             bot=request.bot,
@@ -210,6 +210,8 @@ class Links:
         async for row in self._rows(request):
             index += 1
             try:
+                if isinstance(row, LinklyError):
+                    raise row
                 given = msgspec.convert(row, ImportLink)
                 batch.append((index, self._imported(given), given.code is None))
             except (LinklyError, msgspec.ValidationError) as error:
@@ -245,7 +247,7 @@ class Links:
 
     def _imported(self, given: ImportLink) -> NewLink:
         code = self._codes.make() if given.code is None else check_code(given.code)
-        expires_at = None if given.expires_at is None else time_text(given.expires_at)
+        expires_at = None if given.expires_at is None else time_text(given.expires_at, "expires_at")
         return NewLink(code, self._check_url(given.url), self.now(), expires_at, given.max_clicks)
 
     async def _import_batch(self, batch: list[tuple[int, NewLink, bool]], result: Imported) -> None:
@@ -278,7 +280,9 @@ class Links:
     def _idempotency(self, request: Create) -> Idempotency | None:
         if request.idempotency_key is None:
             return None
-        asked = msgspec.json.encode([request.url, request.code, request.expires_at, request.max_clicks])
+        # One instant has many spellings; all of them ask for the same.
+        expires_at = None if request.expires_at is None else request.expires_at.astimezone(UTC)
+        asked = msgspec.json.encode([request.url, request.code, expires_at, request.max_clicks])
         before = time_text(self._bus.clock.time() - KEY_LIFE.total_seconds())
         return Idempotency(request.idempotency_key, hashlib.sha256(asked).hexdigest(), before)
 

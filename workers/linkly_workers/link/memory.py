@@ -32,6 +32,7 @@ class MemoryStore:
         self._links: dict[str, LinkDetails] = {}
         self._clicks: dict[str, dict[str, Click]] = {}
         self._keys: dict[str, tuple[str, NewLink]] = {}
+        self._key_of: dict[str, str] = {}  # of a code that was made with a key
         self._secret = secrets.token_bytes(32)
 
     async def open(self) -> None:  # noqa: D102
@@ -52,6 +53,7 @@ class MemoryStore:
             raise code_taken(link.code)
         if idempotency is not None:
             self._keys[idempotency.key] = (idempotency.request, link)
+            self._key_of[link.code] = idempotency.key
         return Made(link, repeated=False)
 
     async def insert_many(self, links: list[NewLink]) -> list[bool]:  # noqa: D102
@@ -72,6 +74,9 @@ class MemoryStore:
 
     async def delete(self, code: str) -> bool:  # noqa: D102
         self._clicks.pop(code, None)
+        key = self._key_of.pop(code, None)
+        if key is not None:
+            del self._keys[key]
         return self._links.pop(code, None) is not None
 
     async def page(self, after: Position | None, limit: int) -> list[LinkDetails]:  # noqa: D102
@@ -138,4 +143,4 @@ class MemoryStore:
             key, (_, link) = next(iter(self._keys.items()))
             if link.created_at >= before:
                 return
-            del self._keys[key]
+            del self._keys[key], self._key_of[link.code]

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from linkly.errors import LinklyError
+from linkly.errors import InvalidArguments, LinklyError
 from linkly_workers.link.shapes import LinkDetails, Stats, Verification
 
 MISMATCH_LIMIT = 100
@@ -149,7 +149,7 @@ class LinkStore(Protocol):
         ...
 
     async def delete(self, code: str) -> bool:
-        """Forget a link and its clicks; answer whether there was one."""
+        """Forget a link, its clicks and the key it was made with; answer whether there was one."""
         ...
 
     async def page(self, after: Position | None, limit: int) -> list[LinkDetails]:
@@ -187,11 +187,19 @@ def judge_repetition(clicked_at: str, expires_at: str | None, max_clicks: int | 
     return Outcome.REPEATED if clicked_at >= oldest else Outcome.REPEATED_LATE
 
 
-def time_text(moment: datetime | float) -> str:
-    """Return a time as it is kept: `2026-01-31T12:00:00.000Z`."""
+def time_text(moment: datetime | float, field: str = "time") -> str:
+    """Return a time as it is kept: `2026-01-31T12:00:00.000Z`.
+
+    Raises:
+        InvalidArguments: In UTC it is before year 1 or after year 9999; the message names `field`.
+    """
     if not isinstance(moment, datetime):
         moment = datetime.fromtimestamp(moment, UTC)
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    try:
+        moment = moment.astimezone(UTC)
+    except OverflowError as error:
+        raise InvalidArguments(f"{field} {moment.isoformat()} lies outside the years 1 to 9999 in UTC") from error
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def code_taken(code: str) -> CodeTaken:
