@@ -180,9 +180,13 @@ async def test_pipelined_requests_are_answered_in_order(gateway):
         assert answer.index(b'"slow"') < answer.index(b"null")
 
 
-async def test_nonsense_after_a_request_does_not_disturb_its_answer(gateway):
+@pytest.mark.parametrize(
+    "nonsense",
+    [b"nonsense\r\n\r\n", b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n"],
+)
+async def test_nonsense_after_a_request_does_not_disturb_its_answer(gateway, nonsense):
     async with gateway() as (connect, pages):
-        reader, _ = await connect(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\nnonsense\r\n\r\n")
+        reader, _ = await connect(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n" + nonsense)
         await asyncio.wait_for(pages.started.wait(), 10)
         pages.may_end.set()
         answer = await everything(reader)

@@ -314,17 +314,18 @@ class GatewayProtocol(HttpToolsProtocol):
     def _refuse(self, answer: Reply) -> None:
         """Say why, where that cannot be mistaken for the response to another request, and close."""
         self._refused = True
-        cycle = self._cycle
-        if cycle is not None and not cycle.response_complete:
-            if not cycle.more_body:  # an earlier request is being served: it is finished, then the connection ends
-                cycle.keep_alive = False
-                self.pipeline.clear()
-                return
-            if cycle.response_started:
+        active, newest = self.request, self._cycle
+        if active is not None and (active is not newest or not active.more_body):
+            # An earlier request is being served: it is finished, then the connection ends.
+            active.keep_alive = False
+            self.pipeline.clear()
+            return
+        if active is not None:
+            if active.response_started:
                 self.transport.close()
                 return
-            cycle.disconnected = True
-        elif cycle is not None and self._in_body:  # its request has been answered: nothing is left to say
+            active.disconnected = True
+        elif newest is not None and self._in_body:  # its request has been answered: nothing is left to say
             self.transport.close()
             return
         head = [STATUS_LINE[answer.status], b"%s: %s\r\n" % JSON_TYPE, b"connection: close\r\n"]
