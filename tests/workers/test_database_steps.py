@@ -64,6 +64,22 @@ async def test_a_write_of_one_long_step_runs_on_the_loop_only_once(tmp_path):
         assert (await writer.execute("SELECT count(*) FROM t")).rows == [(3,)]
 
 
+@pytest.mark.parametrize("sql", ["DELETE FROM t", "/* all */ delete from t", "DROP TABLE t", "DELETE FROM t WHERE 1"])
+async def test_a_whole_table_is_emptied_on_the_writing_thread(tmp_path, sql):
+    threads = []
+    async with GroupCommitWriter(str(tmp_path / "a.db")) as writer:
+        await writer.execute("CREATE TABLE t (a)")
+        for _ in range(2):
+            await writer.execute("INSERT INTO t VALUES (1)")
+            writer._connection.set_trace_callback(
+                lambda text: threads.append(threading.current_thread()) if text == sql else None
+            )
+            await writer.execute(sql)
+            await writer.execute("CREATE TABLE IF NOT EXISTS t (a)")
+        assert (await writer.execute("SELECT * FROM t")).rows == []
+    assert [thread is threading.current_thread() for thread in threads] == [sql.endswith("WHERE 1")] * 2
+
+
 async def test_a_read_of_one_long_step_runs_on_the_loop_only_once(tmp_path):
     async with GroupCommitWriter(str(tmp_path / "a.db")):
         reader = LoopReader(str(tmp_path / "a.db"))

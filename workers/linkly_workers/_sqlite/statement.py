@@ -10,7 +10,7 @@ import msgspec
 
 from linkly_workers._sqlite.connection import CACHED_STATEMENTS, Connection
 from linkly_workers._sqlite.guard import NO_ROWID, ROWID, SOMETIMES_ROWID
-from linkly_workers._sqlite.text import TEXT_LIMIT, TEXTS, first_word, runs_alone
+from linkly_workers._sqlite.text import ALONE, TEXT_LIMIT, TEXTS, first_word, place_of
 
 LONG_TEXTS = 8_000_000
 """Characters of long statements that the statement cache may hold: it counts statements and not their size."""
@@ -45,7 +45,7 @@ def execute(
     assert isinstance(connection, Connection)
     guard = connection.guard
     before = guard.on
-    guard.on = first_word(sql) != "VACUUM" if runs_alone(sql) else True  # VACUUM itself attaches a second file
+    guard.on = first_word(sql) != "VACUUM" if place_of(sql) == ALONE else True  # VACUUM itself attaches a second file
     try:
         return run_statement(connection, sql, parameters)
     finally:

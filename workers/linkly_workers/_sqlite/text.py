@@ -56,7 +56,15 @@ def remembered(find: Callable[[str], T]) -> Callable[[str], T]:
     return recall
 
 
+ANYWHERE, THREAD, ALONE = 0, 1, 2
+"""On the loop's thread while it is quick; on the writing thread; there, and in no transaction."""
+
+
 @remembered
-def runs_alone(sql: str) -> bool:
-    """Tell whether a statement cannot run inside a transaction."""
-    return first_word(sql) in ("VACUUM", "PRAGMA")
+def place_of(sql: str) -> int:
+    """Tell where a statement may run."""
+    word = first_word(sql)
+    if word in ("VACUUM", "PRAGMA"):
+        return ALONE
+    # Emptying or dropping a whole table is one step, however large it is, and nothing can stop a step.
+    return THREAD if word == "DROP" or (word == "DELETE" and "WHERE" not in sql.upper()) else ANYWHERE

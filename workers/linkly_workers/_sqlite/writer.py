@@ -43,7 +43,7 @@ from linkly_workers._sqlite.disk import Disk
 from linkly_workers._sqlite.lock import HOLDERS_PATIENCE_MS, LOCK_SLICE_MS, Lock
 from linkly_workers._sqlite.slow import SlowOperations
 from linkly_workers._sqlite.statement import StatementResult, execute, run_statement
-from linkly_workers._sqlite.text import runs_alone
+from linkly_workers._sqlite.text import ALONE, THREAD, place_of
 from linkly_workers._sqlite.thread import WritingThread
 from linkly_workers._sqlite.turn import Turn
 
@@ -175,9 +175,12 @@ class GroupCommitWriter:
             sqlite3.Error: The statement failed, or another program has locked the file for `lock_patience_s`.
         """
         future: asyncio.Future[StatementResult] = self._loop.create_future()
-        alone = runs_alone(sql)
+        place = place_of(sql)
+        alone = place == ALONE
         run = execute if alone else run_statement  # what shares a transaction is guarded as a whole
         operation = Operation(lambda connection: run(connection, sql, parameters), future, False, alone, sql, on_commit)
+        if place == THREAD:
+            self._slow.stopped(operation)
         return self._submit(operation, timeout_s)
 
     async def turn(self) -> Turn:
@@ -236,8 +239,7 @@ class GroupCommitWriter:
             self._run_here()
 
     def _run_here(self) -> None:
-        queue, connection, budget = self._queue, self._connection, self._budget
-        slow = self._slow.keys
+        queue, connection, budget, slow = self._queue, self._connection, self._budget, self._slow.keys
         batch: list[Operation[Any]] = []
         guilty: Operation[Any] | None = None
         try:
@@ -279,7 +281,7 @@ class GroupCommitWriter:
             self._done(batch)
         elif self._waits_for_disk and not self._disk.is_quick_for(len(batch)):
             self._working = True
-            self._thread.put(lambda: self._commit_there(batch), self._done_there)
+            self._thread.put(lambda: (batch, ()) if self._commit() else self._run_there(batch), self._done_there)
         elif self._commit():
             self._done(batch)
         else:
@@ -376,9 +378,6 @@ class GroupCommitWriter:
         return future
 
     # --- the writing thread --------------------------------------------------------------------------------
-
-    def _commit_there(self, batch: list[Operation[Any]]) -> Done:
-        return (batch, ()) if self._commit() else self._run_there(batch)
 
     def _run_there(self, batch: list[Operation[Any]], patience_ms: int = LOCK_SLICE_MS) -> Done:
         connection = self._connection
