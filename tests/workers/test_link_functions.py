@@ -121,7 +121,7 @@ async def test_a_file_that_is_no_csv_of_links_is_refused(shortener, data, part):
         await asyncio.gather(sending, return_exceptions=True)
 
 
-@pytest.mark.parametrize("base_url", ["s.example", "ftp://s.example", "https://"])
+@pytest.mark.parametrize("base_url", ["s.example", "ftp://s.example", "https://", "http://[x", "https:s.example"])
 def test_a_base_url_that_is_none_is_a_config_error(base_url):
     with pytest.raises(ConfigError, match="base_url"):
         LinkWorker(read_settings(LinkSettings, {"base_url": base_url}, "$"))

@@ -214,6 +214,11 @@ async def test_all_links_are_listed_page_by_page(shortener):
         ("limit=0", "limit"),
         ("limit=1001", "limit"),
         ("limit=x", "limit"),
+        ("limit=1e2", "limit"),
+        ("limit=1.0", "limit"),
+        ("limit=%2B1", "limit"),
+        ("limit=", "limit"),
+        ("limit=" + "9" * 5000, "limit"),
         ("cursor=nonsense", "cursor"),
         ("cursor=e30", "cursor"),
         ("cursor=%C3%A9", "cursor"),
@@ -236,6 +241,7 @@ async def test_statistics_count_people_visitors_days_and_referrers_and_bots_apar
             {"User-Agent": "curl/8.4.0"},
             BOT,
             {**BOT, "Referer": "https://news.example/"},
+            {**AGENT, "Referer": "https://News.Example.:443/"},
         ):
             assert (await client.get("/s/a", headers=headers)).status_code == 302
         await clock.advance(86_400)
@@ -243,16 +249,19 @@ async def test_statistics_count_people_visitors_days_and_referrers_and_bots_apar
         stats = (await client.get("/links/a/stats")).json()
         assert stats == {
             "code": "a",
-            "total": 4,
+            "total": 5,
             "unique": 2,
             "bots": 2,
-            "by_day": [{"day": "2023-11-14", "clicks": 3}, {"day": "2023-11-15", "clicks": 1}],
-            "by_referrer": [{"referrer": None, "clicks": 3}, {"referrer": "news.example", "clicks": 1}],
+            "by_day": [{"day": "2023-11-14", "clicks": 4}, {"day": "2023-11-15", "clicks": 1}],
+            "by_referrer": [{"referrer": None, "clicks": 3}, {"referrer": "news.example", "clicks": 2}],
         }
         assert await bus.trigger("link::stats", {"code": "a"}) == stats
         assert (await client.get("/links/a/stats?days=1")).json()["by_day"] == [{"day": "2023-11-15", "clicks": 1}]
-        assert (await client.get("/links/a/stats?days=0")).status_code == 400
-        assert (await client.get("/links/a")).json()["clicks"] == 6
+        for days in ("0", "1.0", "1e1"):
+            refused = await client.get(f"/links/a/stats?days={days}")
+            assert refused.status_code == 400
+            assert "days" in refused.json()["error"]
+        assert (await client.get("/links/a")).json()["clicks"] == 7
         stored = await bus.trigger("database::query", {"sql": "SELECT * FROM clicks"})
         assert "127.0.0.1" not in str(stored)
         assert "Firefox" not in str(stored)
@@ -269,10 +278,12 @@ async def test_a_qr_code_is_an_svg_of_the_short_address(shortener):
 
 
 async def test_without_a_base_url_the_qr_code_leads_to_where_the_request_came(shortener):
-    async with shortener() as (client, _):
+    async with shortener() as (client, bus):
         await make(client)
         drawn = await client.get("/links/a/qr", headers={"Host": "short.example:8080"})
         assert "http://short.example:8080/s/a" in drawn.text
+        request = {"scheme": "https", "headers": {"host": "s.example"}, "path_params": {"code": "a"}}
+        assert "https://s.example/s/a" in (await bus.trigger("link::http_qr", request))["body"]
         refused = await client.get("/links/a/qr", headers={"Host": 'x"<y>'})
         assert refused.status_code == 400
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linkly_workers.link.urls import InvalidUrl, check_url
+from linkly_workers.link.urls import MAX_CHARACTERS, InvalidUrl, canonical_host, check_url
 
 DATA = Path(__file__).parent / "data"
 HOSTILE = json.loads((DATA / "hostile_urls.json").read_text("utf-8"))
@@ -59,3 +59,48 @@ def test_the_shortener_itself_is_no_target(url):
     with pytest.raises(InvalidUrl, match="itself"):
         check_url(url, own_hosts={"s.example"})
     assert check_url("https://other.example", own_hosts={"s.example"})
+
+
+@pytest.mark.parametrize(
+    "text, host",
+    [
+        ("S.Example", "s.example"),
+        ("s.example.", "s.example"),
+        ("s.example.:3111", "s.example"),
+        ("b\u00fccher.example", "xn--bcher-kva.example"),
+        ("\u043a\u0442\u043e.\u0440\u0444", "xn--j1ail.xn--p1ai"),
+        ("134744072", "8.8.8.8"),
+        ("0x8.8.8.8:80", "8.8.8.8"),
+        ("2606:4700:0:0::2222", "[2606:4700::2222]"),
+        ("[2606:4700:0:0::2222]:80", "[2606:4700::2222]"),
+        ("[:::::]", None),
+        (":::::", None),
+        ("s.example:99999", None),
+        ("a@s.example", None),
+        ("s.example/x", None),
+        ("s.example?x", None),
+        ("s.example#x", None),
+        ("s.example\\x", None),
+        ("s .example", None),
+        ("", None),
+        (".", None),
+    ],
+)
+def test_a_host_has_one_form_however_it_is_spelled(text, host):
+    assert canonical_host(text) == host
+
+
+@given(st.text(max_size=40))
+def test_no_text_makes_the_form_of_a_host_fail(text):
+    host = canonical_host(text)
+    assert host is None or host.isascii()
+
+
+def test_the_length_is_that_of_the_address_as_it_is_sent():
+    start = "https://a.example/"
+    assert len(check_url(start + "x" * (MAX_CHARACTERS - len(start)))) == MAX_CHARACTERS
+    assert len(check_url(start + "\U0001f600" * 600)) == len(start) + 12 * 600
+    for url in (start + "\U0001f600" * 8000, start[8:] + "x" * (MAX_CHARACTERS - len(start) + 1)):
+        assert len(url) <= MAX_CHARACTERS
+        with pytest.raises(InvalidUrl, match="characters"):
+            check_url(url)

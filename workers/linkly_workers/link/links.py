@@ -58,7 +58,7 @@ class Links:
         bus: Where state and database are.
         store: The truth.
         code_length: Characters of a generated code, to start with.
-        own_hosts: Lower-case host names of this shortener, where no link may lead.
+        own_hosts: Hosts of this shortener, as `canonical_host` writes them, where no link may lead.
         allow_private: Allow links into this machine and its networks.
     """
 
@@ -92,7 +92,7 @@ class Links:
 
         Args:
             request: What is wanted.
-            own_host: Host name by which the shortener was reached, if it was.
+            own_host: Host by which the shortener was reached, if it was, as `canonical_host` writes it.
 
         Raises:
             InvalidUrl: The address cannot be a link's target.

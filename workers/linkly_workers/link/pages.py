@@ -9,7 +9,6 @@ import io
 import re
 from functools import lru_cache
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import anyio.to_thread
 import msgspec
@@ -36,7 +35,7 @@ from linkly_workers.link.shapes import (
     UpdateBody,
 )
 from linkly_workers.link.store import CodeTaken, KeyReused, Outcome
-from linkly_workers.link.urls import InvalidUrl
+from linkly_workers.link.urls import InvalidUrl, canonical_host
 from linkly_workers.link.visitors import is_bot, referrer_host, visitor_hash
 
 T = TypeVar("T")
@@ -57,6 +56,8 @@ STATUS: dict[type[LinklyError], int] = {
 
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
 KEY_CHARACTERS = 255
+NUMBERS = ("limit", "days")
+_DIGITS = re.compile(r"-?[0-9]{1,18}")
 
 
 class StatsQuery(msgspec.Struct, kw_only=True):
@@ -139,7 +140,7 @@ class LinkPages(Worker):
     async def http_list(self, request: HttpRequest) -> HttpResponse:
         """List links, newest first; `next_cursor` of a page gives the next one."""
         try:
-            return _answer(200, await self.links.page(_read(request.query_params, ListRequest)))
+            return _answer(200, await self.links.page(_read(_query(request), ListRequest)))
         except LinklyError as error:
             return _refused(error)
 
@@ -196,7 +197,7 @@ class LinkPages(Worker):
     async def http_stats(self, request: HttpRequest) -> HttpResponse:
         """Say how a link was used: people, visitors, bots, days, referrers."""
         try:
-            query = _read(request.query_params, StatsQuery)
+            query = _read(_query(request), StatsQuery)
             return _answer(200, await self.links.stats(request.path_params["code"], query.days))
         except LinklyError as error:
             return _refused(error)
@@ -213,7 +214,7 @@ class LinkPages(Worker):
             host = request.headers.get("host", "")
             if not _HOST.fullmatch(host):
                 return _answer(400, Refusal(f"the Host header {host[:64]!r} names no host; set base_url in the config"))
-            base_url = f"http://{host}"
+            base_url = f"{request.scheme}://{host}"
         try:
             link = await self.links.find(request.path_params["code"])
         except LinklyError as error:
@@ -256,16 +257,23 @@ def _has_url(request: HttpRequest) -> bool:
 
 
 def _read(value: Any, type_: type[T]) -> T:
-    """Return a body or a query as its type.
+    """Return a body or a query's values as its type.
 
     Raises:
         InvalidArguments: It does not fit; the message names the field.
     """
     try:
-        # Everything in a query is text.
-        return msgspec.convert(value, type_, strict=not isinstance(value, dict) or type_ in (CreateBody, UpdateBody))
+        return msgspec.convert(value, type_)
     except msgspec.ValidationError as error:
         raise InvalidArguments(str(error).replace("$.", "").replace(" - at `", ": `")) from error
+
+
+def _query(request: HttpRequest) -> dict[str, Any]:
+    """Return a query's values. All of it is text; what is a number is read as one, in plain digits only."""
+    return {
+        name: int(text) if name in NUMBERS and _DIGITS.fullmatch(text) else text
+        for name, text in request.query_params.items()
+    }
 
 
 def _key(request: HttpRequest) -> str | None:
@@ -276,8 +284,7 @@ def _key(request: HttpRequest) -> str | None:
 
 
 def _own_host(request: HttpRequest) -> str | None:
-    host = request.headers.get("host", "")
-    return urlsplit(f"//{host}").hostname if _HOST.fullmatch(host) else None
+    return canonical_host(request.headers.get("host", ""))
 
 
 def _redirect(url: str) -> HttpResponse:

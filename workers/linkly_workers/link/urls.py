@@ -9,18 +9,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 from ada_url import URL
 
 from linkly.errors import LinklyError
+from linkly_workers.link.addresses import address_in, is_public
 
 MAX_CHARACTERS = 8192
 
 _SCHEME = re.compile(r"https?://", re.IGNORECASE)
 _OTHER_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:(?!\d)", re.IGNORECASE)
-_LOCAL_NAMES = ("localhost", "local", "localdomain", "internal", "intranet", "lan", "home", "corp", "private", "arpa")
-"""Top-level names that never lead into the public internet (RFC 6761, 6762, 8375; ICANN's reserved names)."""
+_LOCAL_NAMES = (
+    *("localhost", "local", "localdomain", "internal", "intranet", "lan", "home", "corp", "private", "arpa"),
+    *("svc", "test", "invalid", "onion", "alt"),
+)
+"""Top-level names that never lead into the public internet.
+
+RFC 6761, 6762, 7686, 8375 and 9476, ICANN's reserved names, and Kubernetes' `NAME.NAMESPACE.svc`. `example` (RFC 6761)
+leads nowhere at all, and documentation is full of it.
+"""
+_NO_HOST = re.compile(r"[/?#@\\\s]")
 
 
 class InvalidUrl(LinklyError):
@@ -29,8 +37,24 @@ class InvalidUrl(LinklyError):
     code = "INVALID_URL"
 
 
-_NAT64 = IPv6Network("64:ff9b::/96")
-"""IPv4 addresses inside IPv6 (RFC 6052)."""
+def canonical_host(text: str) -> str | None:
+    """Return a host as browsers read it: lower case, punycode, addresses in their usual form, no dot at the end.
+
+    Args:
+        text: A name or an address, with or without a port: a `Host` header, an entry of a config. An IPv6 address may
+            stand without its brackets.
+
+    Returns:
+        The host, `None` if the text is none.
+    """
+    if _NO_HOST.search(text):
+        return None
+    if text.count(":") > 1 and not text.startswith("["):
+        text = f"[{text}]"
+    try:
+        return URL(f"http://{text}").hostname.removesuffix(".") or None
+    except ValueError:
+        return None
 
 
 def check_url(given: str, *, own_hosts: Collection[str] = (), allow_private: bool = False) -> str:
@@ -38,14 +62,14 @@ def check_url(given: str, *, own_hosts: Collection[str] = (), allow_private: boo
 
     Args:
         given: As somebody typed it.
-        own_hosts: Lower-case host names of this shortener: a link to itself would go round in circles.
+        own_hosts: Hosts of this shortener, as `canonical_host` writes them: a link to itself would go round in circles.
         allow_private: Allow targets in this machine and its networks.
 
     Raises:
         InvalidUrl: It is no http(s) address, leads where no link may lead, or would do harm in a `Location` header.
     """
     if not given or len(given) > MAX_CHARACTERS:
-        raise InvalidUrl(f"url has {len(given)} characters; allowed: 1 to {MAX_CHARACTERS}")
+        raise _wrong_length(len(given))
     if any(letter.isspace() or not letter.isprintable() for letter in given):
         raise InvalidUrl("url has white space, control or invisible characters in it; percent-encode them")
     if "\\" in given:
@@ -63,42 +87,32 @@ def check_url(given: str, *, own_hosts: Collection[str] = (), allow_private: boo
         raise InvalidUrl(f"url {_shown(given)} is malformed: its host or its port cannot be read") from error
     if parsed.username or parsed.password or "@" in _authority(url):
         raise InvalidUrl("url carries a user name or a password; links are public")
-    host = parsed.hostname.rstrip(".")
+    host = parsed.hostname.removesuffix(".")
     if not host:
         raise InvalidUrl(f"url {_shown(given)} has no host")
+    if "" in host.split(".") and not host.startswith("["):
+        raise InvalidUrl(f"url {_shown(given)} has a host with two dots in a row or one at its start")
     if host in own_hosts:
         raise InvalidUrl(f"url leads to `{host}`, which is this shortener itself")
     if not allow_private:
         _check_public(host)
-    return url if url.isascii() else parsed.href
+    kept = url if url.isascii() else parsed.href
+    if len(kept) > MAX_CHARACTERS:  # percent-encoded, a letter has up to twelve
+        raise _wrong_length(len(kept))
+    return kept
 
 
 def _check_public(host: str) -> None:
-    address = _address(host)
+    address = address_in(host)
     if address is None:
         if "." not in host or host.rsplit(".", 1)[1] in _LOCAL_NAMES:
             raise InvalidUrl(f"url leads to `{host}`, a name of this machine or network; links lead to public hosts")
-    elif not _is_public(address):
+    elif not is_public(address):
         raise InvalidUrl(f"url leads to {address}, a private, loopback or reserved address; links lead to public hosts")
 
 
-def _address(host: str) -> IPv4Address | IPv6Address | None:
-    try:
-        return ip_address(host.removeprefix("[").removesuffix("]"))
-    except ValueError:
-        return None
-
-
-def _is_public(address: IPv4Address | IPv6Address) -> bool:
-    if isinstance(address, IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
-        if inner is None and address in _NAT64:
-            inner = IPv4Address(int(address) & 0xFFFF_FFFF)
-        if inner is not None and not _is_public(inner):
-            return False
-        if int(address) >> 32 == 0:  # `::a.b.c.d`, long deprecated, still read by some
-            return False
-    return address.is_global and not address.is_multicast
+def _wrong_length(characters: int) -> InvalidUrl:
+    return InvalidUrl(f"url has {characters} characters, percent-encoded; allowed: 1 to {MAX_CHARACTERS}")
 
 
 def _authority(url: str) -> str:

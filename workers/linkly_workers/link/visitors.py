@@ -52,7 +52,7 @@ def referrer_host(referer: str) -> str | None:
         url = URL(referer)
     except ValueError:
         return None
-    return url.hostname[:255] or None if url.protocol in ("http:", "https:") else None
+    return url.hostname.removesuffix(".")[:255] or None if url.protocol in ("http:", "https:") else None
 
 
 def visitor_hash(secret: bytes, client_host: str, user_agent: str) -> str:

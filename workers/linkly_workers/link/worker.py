@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, ClassVar, Literal
-from urllib.parse import urlsplit
 
 import msgspec
+from ada_url import URL
 
 from linkly import Settings, function
 from linkly.errors import ConfigError
@@ -38,6 +38,7 @@ from linkly_workers.link.shapes import (
     Verification,
 )
 from linkly_workers.link.store import LinkStore
+from linkly_workers.link.urls import canonical_host
 
 
 class LinkSettings(Settings):
@@ -72,13 +73,10 @@ class LinkWorker(LinkPages):
 
     def __init__(self, settings: LinkSettings | None = None) -> None:
         super().__init__(settings)
-        self._own_hosts = {host.lower().rstrip(".") for host in self.settings.own_hosts}
+        self._own_hosts = {_own_host(entry) for entry in self.settings.own_hosts}
         self.base_url = self.settings.base_url
         if self.base_url is not None:
-            parts = urlsplit(self.base_url)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise ConfigError(f"link: base_url `{self.base_url}` is no address such as https://s.example")
-            self._own_hosts.add(parts.hostname)
+            self._own_hosts.add(_base_host(self.base_url))
         self.count_first = self.settings.count == "before_redirect"
 
     @asynccontextmanager
@@ -186,3 +184,20 @@ class LinkWorker(LinkPages):
     async def import_links(self, request: Import) -> Imported:
         """Import links, from a list or as CSV from a channel. What cannot be imported is skipped and named."""
         return await self.links.import_links(request)
+
+
+def _own_host(entry: str) -> str:
+    host = canonical_host(entry)
+    if host is None:
+        raise ConfigError(f"link: own_hosts has `{entry}`, which is no host; write a name or an address, as s.example")
+    return host
+
+
+def _base_host(base_url: str) -> str:
+    try:
+        host = canonical_host(URL(base_url).host) if base_url.lower().startswith(("http://", "https://")) else None
+    except ValueError:
+        host = None
+    if host is None:
+        raise ConfigError(f"link: base_url `{base_url}` is no address such as https://s.example")
+    return host
