@@ -44,7 +44,6 @@ class Exchange:
         scope: Scope,
         receive: Receive,
         send: Send,
-        *,
         headers: dict[str, str],
         cors: Headers,
         match: Match,
@@ -59,7 +58,7 @@ class Exchange:
         self.connection: GatewayProtocol = scope["linkly.connection"]
         self.started = False
         self.ends_at = clock.monotonic() + timeout_s
-        self._send = send
+        self.send = send
         self._clock = clock
         self._timeout_s = timeout_s
         self._bodiless = scope["method"] == "HEAD"
@@ -78,10 +77,6 @@ class Exchange:
         steps = max(round(left * _STEPS / self._timeout_s), 1)
         return self._timeout_s if steps >= _STEPS else self._timeout_s * steps / _STEPS
 
-    async def answer(self, reply: Reply) -> None:
-        """Send a whole response."""
-        await send_reply(self._send, reply, self.cors, head=self._bodiless)
-
     async def start(self, status: int, headers: Headers) -> None:
         """Begin a streamed response."""
         self.started = True
@@ -90,7 +85,7 @@ class Exchange:
             headers = [*headers, (b"content-length", b"0")]
         elif not self._bodiless:
             self.connection.begin_unsized()
-        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *self.cors]})
+        await self.send({"type": "http.response.start", "status": status, "headers": [*headers, *self.cors]})
 
     async def send_part(self, data: bytes) -> bool:
         """Send a part of it; answers whether more is wanted."""
@@ -98,12 +93,12 @@ class Exchange:
             return False
         if data:
             self.connection.expect_part(len(data))
-            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+            await self.send({"type": "http.response.body", "body": data, "more_body": True})
         return True
 
     async def end(self) -> None:
         """End it."""
-        await self._send({"type": "http.response.body", "body": b""})
+        await self.send({"type": "http.response.body", "body": b""})
 
     def cut_off(self) -> None:
         """Close the connection without an end, so that the client does not take a part for the whole."""

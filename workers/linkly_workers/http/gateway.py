@@ -88,17 +88,8 @@ class Gateway:
             text = f"{self.active} requests are being served"
             await send_reply(send, error_reply(503, "overloaded", text, headers=[(b"retry-after", b"1")]), cors)
         else:
-            exchange = Exchange(
-                scope,
-                receive,
-                send,
-                headers=headers,
-                cors=cors,
-                match=found,
-                clock=self._bus.clock,
-                timeout_s=self._timeout_s,
-            )
-            await self._serve(exchange)
+            timeout_s, clock = self._timeout_s, self._bus.clock
+            await self._serve(Exchange(scope, receive, send, headers, cors, found, clock, timeout_s))
 
     async def _serve(self, exchange: Exchange) -> None:
         """Answer; the connection cancels the call when the client hangs up, or when the gateway stops."""
@@ -129,7 +120,7 @@ class Gateway:
             self.active -= 1
             current_invocation.reset(token)
         if answer is not None:
-            await exchange.answer(answer)
+            await send_reply(exchange.send, answer, exchange.cors, head=exchange.scope["method"] == "HEAD")
 
     async def _answer(self, exchange: Exchange) -> Reply | None:
         try:
@@ -192,7 +183,8 @@ class Gateway:
             )
 
         if data is not None and not config.stream:
-            return reply(await call(exchange.left_s()))
+            waited = self._middleware or body.present or condition is not None or config.middleware_function_ids
+            return reply(await call(exchange.left_s() if waited else self._timeout_s))
         # The time-out of a streamed response ends with its headers, so the conversation looks after it.
         conversation = Conversation(self._bus, exchange.left_s(), exchange.start, exchange.send_part)
         try:

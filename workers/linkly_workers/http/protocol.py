@@ -8,7 +8,7 @@ the body of a request whose Upgrade is ignored, and leaves a chunked body's trai
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from typing import Any
 
 import httptools
 import msgspec
@@ -85,6 +85,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def __init__(self, connections: Connections, **uvicorn: Any) -> None:
         super().__init__(**uvicorn)
+        self._parser: Any = self.parser  # whose types leave out what it can do
         self._connections = connections
         self._limits = connections.limits
         self._monotonic = connections.clock.monotonic
@@ -134,6 +135,7 @@ class GatewayProtocol(HttpToolsProtocol):
         """The client has gone, or the connection was closed from here."""
         self._connections.open.discard(self)
         super().connection_lost(exc)
+        self._parser = None  # it knows this object, and this object it
         self.lost = True
         if self._active is not None:
             self._active.disconnected = True
@@ -171,7 +173,7 @@ class GatewayProtocol(HttpToolsProtocol):
     def _parse(self, data: bytes) -> None:
         while True:
             try:
-                cast("Any", self.parser).feed_data(data)
+                self._parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
                 data = data[upgrade.args[0] :]
                 self._ignore_upgrade()
@@ -185,10 +187,10 @@ class GatewayProtocol(HttpToolsProtocol):
         front never saw. So another parser, told how the body is framed, reads on.
         """
         framing = [b"%s: %s\r\n" % header for header in self.headers if header[0] in _FRAMING]
-        self.parser = httptools.HttpRequestParser(self)
-        cast("Any", self.parser).set_dangerous_leniencies(lenient_data_after_close=True)
+        self.parser = self._parser = httptools.HttpRequestParser(self)
+        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self._upgrade, self._resuming = False, True
-        cast("Any", self.parser).feed_data(b"".join([b"POST / HTTP/1.1\r\n", *framing, b"\r\n"]))
+        self._parser.feed_data(b"".join([b"POST / HTTP/1.1\r\n", *framing, b"\r\n"]))
         self._resuming = False
 
     def on_message_begin(self) -> None:
@@ -239,7 +241,7 @@ class GatewayProtocol(HttpToolsProtocol):
             size = len(self.url) + sum(len(name) + len(value) + _SEPARATORS for name, value in self.headers)
             if size > self._limits.head_bytes:
                 raise Refused(self._too_large())
-        parser = cast("Any", self.parser)
+        parser = self._parser
         version = parser.get_http_version()
         if version != "1.1":
             check_version(version)
