@@ -118,6 +118,13 @@ async def test_trailers_are_no_headers(gateway):
         assert b"idempotency" not in answer
 
 
+async def test_a_trailer_about_the_connection_ends_it_after_the_answer(gateway):
+    async with gateway() as (talk, _):
+        answer = await talk(CHUNKED + b"\r\n2\r\n{}\r\n0\r\nConnection: close\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"connection: close" in answer
+
+
 async def test_trailers_have_the_limit_of_a_head(gateway):
     async with gateway(header_limit_bytes=2000) as (talk, pages):
         answer = await talk(CHUNKED + b"\r\n2\r\n{}\r\n0\r\n" + b"T: 1\r\n" * 400)

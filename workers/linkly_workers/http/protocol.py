@@ -221,6 +221,8 @@ class GatewayProtocol(HttpToolsProtocol):
             self._beyond_body += len(name) + len(value) + _SEPARATORS
             if self._beyond_body > self._limits.head_bytes:
                 raise Refused(self._too_large())
+            if name.lower() == b"connection":  # the parser heeds it and may drop what comes next: so it is the last
+                self.cycle.keep_alive = False
             return
         name = name.lower()
         self.headers.append((name, value))
