@@ -1,5 +1,6 @@
 """What cannot be stopped on the loop's thread is not let in there, or only once; and long texts are not kept."""
 
+import asyncio
 import sys
 import threading
 
@@ -77,7 +78,10 @@ async def test_a_whole_table_is_emptied_on_the_writing_thread(tmp_path, sql):
             await writer.execute(sql)
             await writer.execute("CREATE TABLE IF NOT EXISTS t (a)")
         assert (await writer.execute("SELECT * FROM t")).rows == []
-    assert [thread is threading.current_thread() for thread in threads] == [sql.endswith("WHERE 1")] * 2
+    assert len(threads) == 2
+    # What names its rows starts on the loop's thread; a busy machine may make the second time look slow.
+    here = [thread is threading.current_thread() for thread in threads]
+    assert here[0] if sql.endswith("WHERE 1") else not any(here)
 
 
 async def test_a_read_of_one_long_step_runs_on_the_loop_only_once(tmp_path):
@@ -104,6 +108,17 @@ async def test_what_is_too_large_for_the_loop_is_answered_all_the_same(database,
     async with running_engine(database) as bus:
         for _ in range(2):
             assert (await call(bus, "query", sql=sql, params=params))["rows"] == [{"v": value}]
+
+
+async def test_values_too_large_for_the_loop_share_a_commit_too(tmp_path):
+    async with GroupCommitWriter(str(tmp_path / "a.db"), value_bytes=LOOP_VALUE_BYTES) as writer:
+        await writer.execute("CREATE TABLE t (a)")
+        before = writer.batches
+        for _ in range(2):
+            inserts = [writer.execute("INSERT INTO t VALUES (?)", ["a" * (LOOP_VALUE_BYTES + 1)]) for _ in range(30)]
+            await asyncio.gather(*inserts)
+        assert writer.batches - before < 10
+        assert (await writer.execute("SELECT count(*), min(length(a)) FROM t")).rows == [(60, LOOP_VALUE_BYTES + 1)]
 
 
 async def test_a_pattern_too_long_for_sqlite_is_a_driver_error(database):

@@ -23,6 +23,9 @@ THREAD_CHECK_STEPS = 10_000
 LOOP_VALUE_BYTES = 65_536
 """No value is larger on the loop's thread: one step of SQLite cannot be stopped, so it must not be long."""
 
+OWN_BYTES = 1_000_000
+"""The same for SQL of our own, of which it is known that its steps are short."""
+
 ANY_VALUE_BYTES = 1_000_000_000
 
 LOOP_PATTERN_BYTES = 256
@@ -125,19 +128,21 @@ class Budget:
 
     Args:
         connection: Whose progress handler this is from now on.
+        value_bytes: The largest value on the loop's thread.
 
     Attributes:
         limit: The time, by `perf_counter`, at which what runs on the loop's thread is stopped.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, value_bytes: int = LOOP_VALUE_BYTES) -> None:
         self._connection = connection
+        self._value_bytes = value_bytes
         self.limit = inf
         self.on_loop()
 
     def on_loop(self) -> None:
         """Prepare the connection for the loop's thread: whatever runs there ends at `allow`'s time."""
-        self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LOOP_VALUE_BYTES)
+        self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, self._value_bytes)
         self._connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, LOOP_PATTERN_BYTES)
         self._connection.set_progress_handler(self._is_late, LOOP_CHECK_STEPS)
 
@@ -183,3 +188,8 @@ def is_final(error: BaseException) -> bool:
 def is_locked(error: BaseException) -> bool:
     """Tell whether a statement failed because another program holds a lock."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+
+
+def is_too_large(error: BaseException | None) -> bool:
+    """Tell whether a statement failed because a value is larger than the connection's limit."""
+    return getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_TOOBIG

@@ -38,10 +38,10 @@ from linkly_workers._sqlite.batch import (
     run_and_commit,
 )
 from linkly_workers._sqlite.checkpoint import CHECKPOINT, Checkpointer
-from linkly_workers._sqlite.connection import Budget, Durability, connect
+from linkly_workers._sqlite.connection import OWN_BYTES, Budget, Durability, connect, is_too_large
 from linkly_workers._sqlite.disk import Disk
 from linkly_workers._sqlite.lock import HOLDERS_PATIENCE_MS, LOCK_SLICE_MS, Lock
-from linkly_workers._sqlite.slow import SlowOperations
+from linkly_workers._sqlite.slow import BATCH_LIMIT, SlowOperations
 from linkly_workers._sqlite.statement import StatementResult, execute, run_statement
 from linkly_workers._sqlite.text import ALONE, THREAD, place_of
 from linkly_workers._sqlite.thread import WritingThread
@@ -51,9 +51,6 @@ T = TypeVar("T")
 
 QUEUE_LIMIT = 100_000
 """Operations that may wait; more are refused with `Overloaded`."""
-
-BATCH_LIMIT = 512
-"""Operations that share one commit at most, so that the first of them does not wait for ever."""
 
 LOOP_BATCH_S = 0.004
 """After this time on the loop's thread a batch is committed with what it has."""
@@ -72,14 +69,18 @@ class GroupCommitWriter:
         path: File, made with its folder on first use; `:memory:` for tests.
         durability: What an answered write survives.
         lock_patience_s: How long writes wait for another program that has locked the file.
+        value_bytes: Larger values are written on the writing thread.
 
     Attributes:
         batches: Commits so far.
         operations: Operations so far; divided by `batches`, how much is shared.
     """
 
-    def __init__(self, path: str, *, durability: Durability = "power", lock_patience_s: float = 5) -> None:
+    def __init__(
+        self, path: str, *, durability: Durability = "power", lock_patience_s: float = 5, value_bytes: int = OWN_BYTES
+    ) -> None:
         self.path = path
+        self._value_bytes = value_bytes
         self._lock = Lock(path, lock_patience_s)
         self._durability: Durability = durability
         self._waits_for_disk = path != ":memory:" and durability == "power"
@@ -103,7 +104,7 @@ class GroupCommitWriter:
         self._loop = asyncio.get_running_loop()
         # On the loop's thread nobody waits for another process's lock; the writing thread does.
         self._connection = connect(self.path, durability=self._durability, busy_timeout_ms=0)
-        self._budget = Budget(self._connection)
+        self._budget = Budget(self._connection, self._value_bytes)
         if self.path != ":memory:":
             self._connection.execute("PRAGMA wal_autocheckpoint = 0")
             try:
@@ -241,7 +242,7 @@ class GroupCommitWriter:
     def _run_here(self) -> None:
         queue, connection, budget, slow = self._queue, self._connection, self._budget, self._slow.keys
         batch: list[Operation[Any]] = []
-        guilty: Operation[Any] | None = None
+        undone: Undone | None = None
         try:
             connection.execute("BEGIN IMMEDIATE")
         except sqlite3.Error:
@@ -270,12 +271,12 @@ class GroupCommitWriter:
                 now = perf_counter()
             if now > budget.limit:  # one long step, which nothing could stop; only the last can have been it
                 self._slow.stopped(batch[-1])
-        except Undone as undone:
-            guilty = undone.guilty
+        except Undone as error:
+            undone = error
         budget.lift()
         connection.guard.on = False
-        if guilty is not None:
-            self._undo(batch, guilty)
+        if undone is not None:
+            self._undo(batch, undone.guilty, undone.__cause__)
         elif not connection.in_transaction:
             lose(batch)
             self._done(batch)
@@ -287,10 +288,12 @@ class GroupCommitWriter:
         else:
             self._hand_over(batch)
 
-    def _undo(self, batch: list[Operation[Any]], guilty: Operation[Any]) -> None:
+    def _undo(self, batch: list[Operation[Any]], guilty: Operation[Any], cause: BaseException | None) -> None:
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
-        if guilty.error is None:
+        if is_too_large(cause):
+            self._slow.gather(self._queue, batch)  # it need not be slow, so others can share its commit
+        elif guilty.error is None:
             self._slow.stopped(guilty)
         elif guilty.several:
             self._saving = SAVED_AFTER_FAILURE
@@ -301,13 +304,7 @@ class GroupCommitWriter:
 
     def _threaded(self) -> list[Operation[Any]]:
         """Take a batch for the writing thread: something slow by itself, or what needs savepoints or patience."""
-        queue = self._queue
-        batch = [queue.popleft()]
-        by_itself = self._slow.has(batch[0])
-        while queue and len(batch) < BATCH_LIMIT:
-            if by_itself or self._slow.has(queue[0]) or isinstance(queue[0], Asking):
-                break
-            batch.append(queue.popleft())
+        batch = self._slow.take(self._queue)
         self._saving = max(0, self._saving - len(batch))
         return batch
 

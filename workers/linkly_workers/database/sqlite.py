@@ -11,7 +11,7 @@ from typing import Any
 from linkly.clock import Clock, TimerHandle
 from linkly.errors import Overloaded
 from linkly_workers._sqlite import Durability, GroupCommitWriter, StatementResult, execute
-from linkly_workers._sqlite.connection import unguarded
+from linkly_workers._sqlite.connection import LOOP_VALUE_BYTES, unguarded
 from linkly_workers._sqlite.text import TEXT_LIMIT
 from linkly_workers.database.errors import DriverError, PoolTimeout, QueryTimeout, driver_error
 from linkly_workers.database.interactive import InteractiveTransaction
@@ -53,7 +53,7 @@ class SqliteDatabase:
         self.name = name
         self.path = path
         self._durability: Durability = durability
-        self._writer = GroupCommitWriter(path, durability=durability)
+        self._writer = GroupCommitWriter(path, durability=durability, value_bytes=LOOP_VALUE_BYTES)
         self._here: LoopReader | None = None
         self._types = ColumnTypes(":memory:")
         self._limit = readers
