@@ -183,7 +183,7 @@ class Engine:
         async with AsyncExitStack() as stack:
             stack.callback(self.forget, bus.record)
             try:
-                await stack.enter_async_context(running(worker, bus))
+                await stack.enter_async_context(running(worker, bus, alone=False))
             except LinklyError:
                 raise
             except OSError as error:

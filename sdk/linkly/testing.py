@@ -116,7 +116,7 @@ async def running_engine(
             return
         for worker in workers:
             bus = await stack.enter_async_context(wired(engine, name=worker.name, native=native))
-            await stack.enter_async_context(running(worker, bus))
+            await stack.enter_async_context(running(worker, bus, alone=False))
         # A worker's own calls may need every other worker's registrations: they are all with the engine now.
         await settle()
         await engine.settled()

@@ -89,8 +89,15 @@ class Worker:
 
 
 @asynccontextmanager
-async def running(worker: Worker, bus: Bus) -> AsyncIterator[None]:
-    """Run a worker on a bus: open it, register trigger types, functions and their triggers; undo it at the end."""
+async def running(worker: Worker, bus: Bus, *, alone: bool = True) -> AsyncIterator[None]:
+    """Run a worker on a bus: open it, register trigger types, functions and their triggers; undo it at the end.
+
+    Args:
+        worker: The worker.
+        bus: Where it serves and calls.
+        alone: It waits for no other worker: it is `ready` as soon as it is registered. An engine says that itself,
+            when all of its config are up.
+    """
     worker.bus = bus
     async with worker.lifespan():
         registered: list[Registration] = []
@@ -103,6 +110,8 @@ async def running(worker: Worker, bus: Bus) -> AsyncIterator[None]:
                 declared += [(function.id, trigger) for trigger in function.triggers]
             for function_id, trigger in declared:
                 registered.append(bus.register_trigger(function_id, trigger))
+            if alone:
+                await worker.ready()
             yield
         finally:
             for registration in reversed(registered):

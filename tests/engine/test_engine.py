@@ -71,6 +71,23 @@ async def test_a_test_engine_starts_and_stops_in_50_ms():
     assert min(took) < START_AND_STOP_S  # one of them: others' work on this machine only ever adds
 
 
+async def test_a_worker_that_runs_by_itself_is_ready_once_it_is_registered():
+    class Filled(Worker):
+        name = "filled"
+
+        @function("filled::value")
+        async def value(self) -> str:
+            return "own"
+
+        async def ready(self):
+            self.cached = await self.bus.trigger("filled::value")
+
+    async with Engine() as engine, wired(engine, name="filled") as bus:
+        worker = Filled()
+        async with running(worker, bus):
+            assert worker.cached == "own"
+
+
 @pytest.mark.parametrize("wire", ["in process", "native", "json"])
 async def test_calls_that_end_badly_leave_no_task_no_entry_and_no_timer(wire):
     before = asyncio.all_tasks()
