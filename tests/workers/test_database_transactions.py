@@ -98,6 +98,17 @@ async def test_a_failing_statement_fails_alone_and_the_rest_of_its_transaction_i
         assert await values(bus) == [1, 2]
 
 
+async def test_a_write_whose_answer_cannot_be_read_is_not_committed(run, database):
+    async with run(database) as bus:
+        await call(bus, "execute", sql="CREATE TABLE t (a)")
+        opened = await begin(bus)
+        sql = "INSERT INTO t VALUES ('half') RETURNING CAST(x'ff' AS TEXT)"
+        error = await refused(bus, "transactionExecute", transaction_id=opened, sql=sql)
+        assert error.code == "DRIVER_ERROR"
+        assert (await refused(bus, "commitTransaction", transaction_id=opened)).code == "TRANSACTION_NOT_FOUND"
+        assert await values(bus) == []
+
+
 async def test_a_serializable_transaction_writes(run, database):
     async with run(database) as bus:
         await call(bus, "execute", sql="CREATE TABLE t (a)")

@@ -256,6 +256,24 @@ async def test_large_and_small_batches_are_written_alike(tmp_path, monkeypatch, 
     assert rows(tmp_path / "state.db") == [("s", f"k{n}", value) for n in range(5)]
 
 
+async def test_another_programs_lock_is_waited_for_once_by_all_that_write(tmp_path):
+    store = SqliteStore(str(tmp_path), lock_patience_s=1)
+    async with store.opened():
+        with closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            began = asyncio.get_running_loop().time()
+            results = await asyncio.gather(
+                *(store.write("s", str(number), lambda _: b"1", lambda *_: None) for number in range(20)),
+                return_exceptions=True,
+            )
+            assert asyncio.get_running_loop().time() - began < 10  # one by one it would be 20 s
+        assert [type(each) for each in results] == [StoreError] * 20
+        assert "another program has locked" in str(results[0])
+        assert store.count("s") == 0
+        await store.write("s", "0", lambda _: b"1", lambda *_: None)
+        assert store.get("s", "0") == b"1"
+
+
 async def test_a_write_whose_caller_left_before_its_turn_does_not_happen(tmp_path):
     store = SqliteStore(str(tmp_path))
     async with store.opened():

@@ -121,6 +121,12 @@ def guard_of(connection: sqlite3.Connection) -> Guard:
     return connection.guard
 
 
+def left_rows(connection: sqlite3.Connection) -> bool:
+    """Tell whether the statement that failed last has changed rows all the same."""
+    assert isinstance(connection, Connection)
+    return connection.left_rows
+
+
 class Budget:
     """Stops the statements of one connection: at a time on the loop's thread, at a caller's wish on others.
 

@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 
 from linkly_workers._sqlite import Durability, GroupCommitWriter, StatementResult, Turn, connect, execute
-from linkly_workers._sqlite.connection import THREAD_CHECK_STEPS
+from linkly_workers._sqlite.connection import THREAD_CHECK_STEPS, left_rows
 from linkly_workers.database.errors import TransactionNotFound
 from linkly_workers.database.reader import is_write
 from linkly_workers.database.sql import changes_schema
@@ -77,12 +77,18 @@ class InteractiveTransaction:
 
         Raises:
             TransactionNotFound: It has ended meanwhile, or ends now: a cancelled write has taken it along.
-            sqlite3.Error: The statement failed; the transaction goes on without it.
+            sqlite3.Error: The statement failed; the transaction goes on without it, or has ended where that cannot be:
+                when what a write is RETURNING is no text, for example.
         """
 
         def operation(connection: sqlite3.Connection) -> tuple[StatementResult, Target | None]:
             _check_open(connection)
-            result = execute(connection, sql, parameters)
+            try:
+                result = execute(connection, sql, parameters)
+            except sqlite3.Error as error:
+                if not hasattr(error, "sqlite_errorcode") and left_rows(connection):
+                    _roll_back(connection)  # to SQLite it has not failed, so nothing of it is undone
+                raise
             return result, target_of(connection, sql) if classify and result.affected_rows else None
 
         async with self._lock:

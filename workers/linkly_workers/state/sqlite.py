@@ -28,6 +28,7 @@ import msgspec
 
 from linkly.errors import Overloaded
 from linkly_workers._sqlite import GroupCommitWriter
+from linkly_workers._sqlite.connection import is_locked
 from linkly_workers.state.errors import StoreError
 from linkly_workers.state.memory import MemoryStore
 from linkly_workers.state.store import Change, Outcome, Written
@@ -132,11 +133,12 @@ class SqliteStore:
 
     Args:
         folder: Made on first use.
+        lock_patience_s: How long writes wait for another program that has locked the file.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, lock_patience_s: float = 5) -> None:
         self._folder = folder
-        self._writer = GroupCommitWriter(os.path.join(folder, "state.db"))
+        self._writer = GroupCommitWriter(os.path.join(folder, "state.db"), lock_patience_s=lock_patience_s)
         self._memory = MemoryStore()
         self._waiting: deque[_Write] = deque()
         self._flushing: asyncio.Task[None] | None = None
@@ -242,10 +244,13 @@ class SqliteStore:
         try:
             await self._writer.run(batch.run)
         except Exception as error:
-            if len(batch.writes) > 1:
+            if len(batch.writes) > 1 and not is_locked(error):
                 await self._commit_singly(batch.writes)
-            elif not batch.writes[0].future.done():
-                batch.writes[0].future.set_exception(StoreError(f"{error} ({self._folder})"))
+                return
+            # Nobody's own fault: one by one, each would wait for the lock's holder again.
+            for write in batch.writes:
+                if not write.future.done():
+                    write.future.set_exception(StoreError(f"{error} ({self._folder})"))
             return
         for write in batch.writes:
             self._memory.put(write.scope, write.key, write.new, write.position)
