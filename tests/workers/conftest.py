@@ -45,6 +45,13 @@ def state(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., State
     return make
 
 
+@pytest.fixture(params=["file", "memory"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> DatabaseWorker:
+    """Make a worker with one database."""
+    url = f"sqlite:{tmp_path}/a.db" if request.param == "file" else "sqlite::memory:"
+    return DatabaseWorker(read_settings(DatabaseSettings, {"databases": {"primary": {"url": url}}}, "$"))
+
+
 @pytest.fixture
 def shortener(run: Run, tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[tuple[httpx.AsyncClient, Bus]]]:
     """Return what runs the link worker and the three it stands on; yields an HTTP client and the bus."""

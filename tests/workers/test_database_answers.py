@@ -5,19 +5,11 @@ import asyncio
 import pytest
 
 from linkly import LinklyError
-from linkly.schema import read_settings
 from linkly.testing import running_engine
-from linkly_workers.database import DatabaseSettings, DatabaseWorker, tools
+from linkly_workers.database import tools
 
 WAIT_S = 30
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) AS n FROM n"
-
-
-@pytest.fixture(params=["file", "memory"])
-def database(request, tmp_path):
-    """Make a worker with one database."""
-    url = f"sqlite:{tmp_path}/a.db" if request.param == "file" else "sqlite::memory:"
-    return DatabaseWorker(read_settings(DatabaseSettings, {"databases": {"primary": {"url": url}}}, "$"))
 
 
 async def call(bus, name, **payload):

@@ -6,11 +6,9 @@ import sqlite3
 import pytest
 
 from linkly import LinklyError
-from linkly.schema import read_settings
 from linkly.testing import running_engine
 from linkly_workers._sqlite import GroupCommitWriter, execute
 from linkly_workers._sqlite.batch import LostTransaction
-from linkly_workers.database import DatabaseSettings, DatabaseWorker
 
 CONTROL = ["BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT a", "RELEASE a", "BEGIN IMMEDIATE"]
 SHARED = [
@@ -33,13 +31,6 @@ TEMPORARY = [
     "CREATE TEMP TABLE t AS SELECT 1 AS a",
 ]
 BEFORE = ["", "\ufeff", " \ufeff/* x */\ufeff;"]
-
-
-@pytest.fixture(params=["file", "memory"])
-def database(request, tmp_path):
-    """Make a worker with one database."""
-    url = f"sqlite:{tmp_path}/a.db" if request.param == "file" else "sqlite::memory:"
-    return DatabaseWorker(read_settings(DatabaseSettings, {"databases": {"primary": {"url": url}}}, "$"))
 
 
 async def call(bus, name, **payload):

@@ -7,21 +7,12 @@ import threading
 import pytest
 
 from linkly import LinklyError
-from linkly.schema import read_settings
 from linkly.testing import running_engine
 from linkly_workers._sqlite import GroupCommitWriter
 from linkly_workers._sqlite.connection import LOOP_PATTERN_BYTES, LOOP_VALUE_BYTES
 from linkly_workers._sqlite.statement import LONG_TEXTS, execute
 from linkly_workers._sqlite.writer import LOOP_STATEMENT_S
-from linkly_workers.database import DatabaseSettings, DatabaseWorker
 from linkly_workers.database.reader import FREEZE_S, LoopReader
-
-
-@pytest.fixture(params=["file", "memory"])
-def database(request, tmp_path):
-    """Make a worker with one database."""
-    url = f"sqlite:{tmp_path}/a.db" if request.param == "file" else "sqlite::memory:"
-    return DatabaseWorker(read_settings(DatabaseSettings, {"databases": {"primary": {"url": url}}}, "$"))
 
 
 async def call(bus, name, **payload):

@@ -5,19 +5,10 @@ import asyncio
 import pytest
 
 from linkly import LinklyError, Worker, function, trigger
-from linkly.schema import read_settings
 from linkly.testing import ManualClock, settle
-from linkly_workers.database import DatabaseSettings, DatabaseWorker
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n"
 WAIT_S = 30
-
-
-@pytest.fixture(params=["file", "memory"])
-def database(request, tmp_path):
-    """Make a database worker."""
-    url = f"sqlite:{tmp_path}/a.db" if request.param == "file" else "sqlite::memory:"
-    return DatabaseWorker(read_settings(DatabaseSettings, {"databases": {"primary": {"url": url}}}, "$"))
 
 
 async def call(bus, name, **payload):
