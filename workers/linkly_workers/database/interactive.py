@@ -17,7 +17,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from linkly_workers._sqlite import Durability, GroupCommitWriter, StatementResult, Turn, connect, execute
 from linkly_workers._sqlite.connection import THREAD_CHECK_STEPS, left_rows
@@ -189,29 +189,19 @@ class InteractiveTransaction:
             raise
 
     async def _run_in_turn(self, turn: Turn, operation: Callable[[sqlite3.Connection], T], stoppable: bool) -> T:
-        def kept(connection: sqlite3.Connection) -> tuple[T | None, BaseException | None]:
-            # The writer rolls back when something raises; this transaction goes on.
-            try:
-                return operation(connection), None
-            except BaseException as error:
-                return None, error
-
-        inside = asyncio.get_running_loop().create_task(turn.run(kept))
+        inside = asyncio.get_running_loop().create_task(turn.run(operation))
         if stoppable:
             self._inside = inside
         task = asyncio.current_task()
         asked = 0 if task is None else task.cancelling()
         try:
-            result, error = await inside
+            return await inside
         except asyncio.CancelledError:
             if task is not None and task.cancelling() == asked:
                 self._check()  # the deadline has stopped it, not its caller
             raise
         finally:
             self._inside = None
-        if error is not None:
-            raise error
-        return cast("T", result)
 
     def _open(self) -> None:
         connection = connect(self._writer.path, durability=self._durability)
