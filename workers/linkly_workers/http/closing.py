@@ -66,7 +66,7 @@ class Closing:
         now = asyncio.get_running_loop().time
         until = now() + CANCELLED_S
         while left and now() < until:
-            await asyncio.sleep(STEP_S)
+            await asyncio.sleep(STEP_S)  # for the same reason
             left = [(each, request) for each, request in left if each.request is request]
         return [each for each, _ in left]
 
