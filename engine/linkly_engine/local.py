@@ -17,6 +17,7 @@ import msgspec
 from linkly.bus import (
     DEFAULT_NAMESPACE,
     DEFAULT_TIMEOUT_S,
+    HOP_LIMIT,
     Action,
     Enqueue,
     Invocation,
@@ -34,7 +35,7 @@ from linkly.function import Function
 from linkly.schema import Codec
 from linkly.trigger import TriggerDeclaration, TriggerType
 from linkly_engine.core.registry import FunctionRecord
-from linkly_engine.core.router import check_namespace
+from linkly_engine.core.router import check_namespace, too_many_hops
 from linkly_engine.core.triggers import BindingRecord, TypeRecord
 from linkly_engine.core.workers import WorkerRecord
 from linkly_engine.enqueue import enqueue
@@ -100,8 +101,11 @@ class LocalBus:
             invocation.traceparent = parent.traceparent
             invocation.baggage = parent.baggage
             invocation.deadline = parent.deadline
+            invocation.hops = parent.hops + 1
         if action is not None:
             return await self._act(action, invocation)
+        if invocation.hops > HOP_LIMIT:
+            raise too_many_hops(function_id)
         endpoint = engine.router.resolve(namespace, function_id).endpoint
         if timeout_s is not None:
             deadline = engine.clock.monotonic() + timeout_s
@@ -119,7 +123,7 @@ class LocalBus:
             return await enqueue(self._engine, invocation, action.queue)
         # The value is taken now: what the caller does to its object later is not part of the call.
         invocation.payload = as_json(invocation.payload)
-        invocation.deadline = None
+        invocation.deadline, invocation.hops = None, 0
         self._engine.spawn(self._unattended(invocation), name=f"void {invocation.function_id}")
         return None
 

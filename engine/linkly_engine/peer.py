@@ -12,9 +12,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from linkly.bus import DEFAULT_NAMESPACE, Invocation, Json
+from linkly.bus import DEFAULT_NAMESPACE, HOP_LIMIT, Invocation, Json
 from linkly.connection import Connection, FrameStream, as_json
-from linkly.errors import FunctionConflict, InvalidNamespace, LinklyError, error_from_body
+from linkly.errors import CallTimeout, FunctionConflict, InvalidNamespace, LinklyError, Overloaded, error_from_body
 from linkly.schema import decode
 from linkly.session import Session, error_body
 from linkly.wire import (
@@ -39,10 +39,11 @@ from linkly.wire import (
     is_absent,
 )
 from linkly_engine.core.registry import FunctionRecord
-from linkly_engine.core.router import check_namespace
+from linkly_engine.core.router import check_namespace, too_many_hops
 from linkly_engine.core.triggers import BindingRecord, TypeRecord
 from linkly_engine.core.workers import WorkerRecord
 from linkly_engine.enqueue import enqueue
+from linkly_engine.nesting import Nesting
 from linkly_engine.provider import RemoteProvider, plain
 from linkly_engine.remote_function import RemoteFunction, with_caller
 from linkly_engine.telemetry import events
@@ -56,6 +57,9 @@ OLD_PYTHON_LIMIT_BYTES = 1024 * 1024
 
 SERVICE_RESTART = 1012
 """Close code; after 1000, 1001 or none old Python clients stay connected to nobody (protocol.md 1.8)."""
+
+PENDING_LIMIT = 1000
+"""How many unanswered calls of one function a worker may have made: circles that no deadline reaches end here."""
 
 WAITING_LIMIT = 100_000
 """How many registrations, and calls of them, may wait for a namespace: one more ends the peer or fails the call."""
@@ -73,8 +77,10 @@ class Peer:
             stream,
             on_message=self._received,
             on_closed=self._closed,
+            clock=engine.clock,
             name=self.record.id,
         )
+        self._nesting = None if native else Nesting()
         self._provider = RemoteProvider(engine, self)
         self._waiting: list[Message] = []
         self._waiting_calls: list[Callable[[], None]] = []
@@ -222,7 +228,7 @@ class Peer:
         record = FunctionRecord(
             id=message.id,
             namespace=self.record.home,
-            endpoint=RemoteFunction(self.connection, message.id),
+            endpoint=RemoteFunction(self.connection, message.id, self._nesting),
             owner=self.record,
             description=message.description,
             request_schema=plain(message.request_format),
@@ -293,8 +299,13 @@ class Peer:
             message.action is None or isinstance(message.action, EnqueueAction)
         )
         invocation_id = message.invocation_id if waits else None
-        if invocation_id is not None and invocation_id in self.connection.session.serving and not again:
+        session = self.connection.session
+        if invocation_id is not None and invocation_id in session.serving and not again:
             return  # the same frame twice: its call is answered once
+        refusal = self._refusal(invocation, session.pending.get(message.function_id, 0))
+        if refusal is not None:
+            self._failed(message, invocation_id, refusal)
+            return
         if isinstance(message.action, EnqueueAction):
             queue = message.action.queue
             self.connection.serve(partial(self._enqueue, queue=queue), invocation, invocation_id)
@@ -311,12 +322,27 @@ class Peer:
         else:
             self.connection.serve(endpoint, invocation, invocation_id)
 
+    def _refusal(self, invocation: Invocation, pending: int) -> LinklyError | None:
+        """Return why a call that came in is not made: nobody waits for it, or it would go on without end."""
+        if invocation.hops > HOP_LIMIT:
+            return too_many_hops(invocation.function_id)
+        if invocation.deadline is not None and invocation.deadline <= self.engine.clock.monotonic():
+            return CallTimeout(
+                f"`{invocation.function_id}` was not called: the time of the call that it is nested in is over"
+            )
+        if pending >= PENDING_LIMIT:
+            return Overloaded(
+                f"`{invocation.function_id}` was not called: worker `{self.record.name or self.record.id}` waits for "
+                f"{pending} answers of it already; wait for some of them first"
+            )
+        return None
+
     def _invocation(self, message: InvokeFunction) -> Invocation:
         traceparent = valid_traceparent(message.traceparent)
         baggage = message.baggage
         if traceparent is not None or baggage is not None:
             baggage = with_function_id(baggage, message.function_id)
-        return Invocation(
+        invocation = Invocation(
             function_id=message.function_id,
             payload=None if is_absent(message.data) else message.data,
             namespace=message.namespace if message.namespace is not None else DEFAULT_NAMESPACE,
@@ -325,6 +351,13 @@ class Peer:
             traceparent=traceparent,
             baggage=baggage,
         )
+        if self._nesting is None:
+            invocation.hops = message.hops
+            if message.timeout_ms is not None:
+                invocation.deadline = self.engine.clock.monotonic() + message.timeout_ms / 1000
+        elif message.action is None:
+            self._nesting.place(invocation)
+        return invocation
 
     def _forward(
         self,
@@ -333,20 +366,19 @@ class Peer:
         message: InvokeFunction,
         invocation_id: str | None,
     ) -> None:
-        target = endpoint.connection
-        if not target.session.native:
+        if not endpoint.connection.session.native:
             invocation.payload = with_caller(message.data, self.record.id)
         if invocation_id is None:
             done: Callable[[Json, Json], None] = partial(events.unattended_failed, message.function_id)
         else:
             done = partial(self._answered, message, invocation_id)
         try:
-            call_id = target.start_call(invocation, done)
+            abandon = endpoint.start(invocation, done)
         except LinklyError as error:
             self._failed(message, invocation_id, error)
             return
         if invocation_id is not None:
-            self.connection.session.serving[invocation_id] = partial(target.abandon_call, call_id)
+            self.connection.session.begin(invocation_id, message.function_id, abandon)
 
     def _answered(self, message: InvokeFunction, invocation_id: str, result: Json, error: Json) -> None:
         self.connection.answer(
@@ -370,7 +402,7 @@ class Peer:
         for peer in self.engine.peers.values():
             if peer.awaits(namespace, message.function_id) and len(peer._waiting_calls) < WAITING_LIMIT:
                 if message.invocation_id is not None and message.action is None:
-                    self.connection.session.serving[message.invocation_id] = _nothing
+                    self.connection.session.begin(message.invocation_id, message.function_id, _nothing)
                 peer._waiting_calls.append(partial(self._invoke_again, message))
                 return True
         return False

@@ -2,24 +2,75 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from linkly.bus import Invocation, Json
 from linkly.connection import Connection
+from linkly.session import Done
+from linkly_engine.nesting import Nesting
 
 
 class RemoteFunction:
-    """Endpoint of a function that a remote worker serves."""
+    """Endpoint of a function that a remote worker serves.
 
-    __slots__ = ("connection", "function_id")
+    Args:
+        connection: The worker's.
+        function_id: What it serves.
+        nesting: The calls it serves, if its wire cannot say what its own calls are nested in.
+    """
 
-    def __init__(self, connection: Connection, function_id: str) -> None:
+    __slots__ = ("connection", "function_id", "nesting")
+
+    def __init__(self, connection: Connection, function_id: str, nesting: Nesting | None) -> None:
         self.connection = connection
         self.function_id = function_id
+        self.nesting = nesting
 
     async def __call__(self, invocation: Invocation) -> Any:
         """Call it and wait."""
-        return await self.connection.call(invocation)
+        nesting = self.nesting
+        token = nesting.begin(invocation) if nesting is not None else None
+        if nesting is None or token is None:
+            return await self.connection.call(invocation)
+        try:
+            result = await self.connection.call(invocation)
+        except asyncio.CancelledError:
+            nesting.give_up(token)
+            raise
+        except BaseException:
+            nesting.end(token)
+            raise
+        nesting.end(token)
+        return result
+
+    def start(self, invocation: Invocation, done: Done) -> Callable[[], object]:
+        """Call it and tell `done` how that ended, at no cost in tasks; return how to stop waiting.
+
+        Raises:
+            LinklyError: It was not called (`Connection.start_call`).
+        """
+        nesting, connection = self.nesting, self.connection
+        token = nesting.begin(invocation) if nesting is not None else None
+        if nesting is None or token is None:
+            return partial(connection.abandon_call, connection.start_call(invocation, done))
+
+        def ended(result: Json, error: Json) -> None:
+            nesting.end(token)
+            done(result, error)
+
+        def abandon() -> None:
+            nesting.give_up(token)
+            connection.abandon_call(call_id)
+
+        try:
+            call_id = connection.start_call(invocation, ended)
+        except BaseException:
+            nesting.end(token)
+            raise
+        return abandon
 
 
 def with_caller(payload: Json, worker_id: str) -> Json:

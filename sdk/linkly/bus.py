@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 DEFAULT_NAMESPACE = "default"
 DEFAULT_TIMEOUT_S = 30.0
+HOP_LIMIT = 64
+"""How deep calls may be nested: what goes deeper is a circle in all likelihood, and would go on without end."""
 
 Json: TypeAlias = msgspec.Raw
 """A JSON value that is already encoded: UTF-8 text, spliced into a frame as it is. Decode it with
@@ -55,6 +57,7 @@ class Invocation(msgspec.Struct, kw_only=True):
         traceparent: W3C trace context of the caller's span.
         baggage: W3C baggage.
         deadline: `Clock.monotonic` time after which nobody waits any more; `None`: no limit.
+        hops: How many calls this one is nested in; `linkly.errors.TooManyHops` ends a chain beyond `HOP_LIMIT`.
     """
 
     function_id: str
@@ -65,6 +68,7 @@ class Invocation(msgspec.Struct, kw_only=True):
     traceparent: str | None = None
     baggage: str | None = None
     deadline: float | None = None
+    hops: int = 0
 
 
 Endpoint: TypeAlias = Callable[[Invocation], Awaitable[Any]]
@@ -156,14 +160,18 @@ class Bus(Protocol):
             namespace: Where to look the function up; `None` means `default`.
             metadata: Sidecar given to the function beside the payload.
             action: `Void()`: return at once. `Enqueue(queue)`: through a queue, answers a `Receipt`.
-            timeout_s: Seconds this caller waits. A call made inside a handler never outlives that handler's
-                own deadline. `None`: no limit of its own.
+            timeout_s: Seconds this caller waits. `None`: no limit of its own. A call made inside a handler never
+                outlives that handler's own deadline, in process and over native connections. iii's JSON wire has
+                no place for a deadline and no cancellation: there only calls that carry baggage keep it, and a
+                handler that was called without may run on after its caller has given up.
 
         Raises:
             FunctionNotFound: There is no such function now.
             InvalidPayload: The payload does not fit the function's request type.
             CallTimeout: No answer within `timeout_s`; the call has been cancelled.
             InvocationStopped: The executing worker went away.
+            Overloaded: The caller waits for too many answers of this function already, or its worker reads too slowly.
+            TooManyHops: This call is nested in more than `HOP_LIMIT` others.
             LinklyError: Whatever the handler raised, `HandlerFailed` if it was no `LinklyError`.
         """
         ...

@@ -191,6 +191,7 @@ class Client:
             stream,
             on_message=self._received,
             on_closed=self._closed,
+            clock=self._clock,
             name=f"the engine at {self.url}",
         )
         return self._connection
@@ -265,7 +266,10 @@ class Client:
             metadata=None if is_absent(message.metadata) else message.metadata,
             traceparent=message.traceparent,
             baggage=message.baggage,
+            hops=message.hops,
         )
+        if message.timeout_ms is not None:
+            invocation.deadline = self._clock.monotonic() + message.timeout_ms / 1000
         function = self._functions.get(message.function_id)
         if function is not None:
             connection.serve(function, invocation, message.invocation_id)
@@ -306,6 +310,12 @@ class Client:
         invocation = Invocation(function_id=function_id, payload=as_json(payload), metadata=metadata)
         if parent is not None:
             invocation.traceparent, invocation.baggage = parent.traceparent, parent.baggage
+            if action is None:
+                invocation.deadline, invocation.hops = parent.deadline, parent.hops + 1
+        if timeout_s is not None and action is None:
+            deadline = self._clock.monotonic() + timeout_s
+            if invocation.deadline is None or deadline < invocation.deadline:
+                invocation.deadline = deadline
         call = self._call(invocation, namespace, action)
         if timeout_s is None:
             result = await call

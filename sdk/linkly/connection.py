@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from linkly.bus import Endpoint, Invocation, Json
+from linkly.clock import Clock
 from linkly.errors import HandlerFailed, LinklyError, Overloaded, error_from_body
 from linkly.schema import decode, encode
 from linkly.session import Done, Session, error_body
@@ -80,6 +81,7 @@ class Connection:
         on_message: Takes every message the session does not deal with itself.
         on_closed: Told once when the stream ends, after every call has been ended.
         name: For log lines.
+        clock: What deadlines go by.
     """
 
     def __init__(
@@ -89,26 +91,30 @@ class Connection:
         *,
         on_message: Callable[[AnyMessage], None],
         on_closed: Callable[[str], None],
+        clock: Clock,
         name: str = "",
     ) -> None:
         self.session = session
         self.stream = stream
         self.name = name
         self.closed = False
+        self._clock = clock
         self._on_message = on_message
         self._on_closed = on_closed
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining: asyncio.Event | None = None
 
     def frame_received(self, data: bytes, *, text: bool) -> None:
-        """Take one message from the stream; a bad one is dropped with a log line and harms nobody."""
+        """Take one message from the stream; a bad one ends the call it belongs to and harms nobody else."""
         if self.closed:
             return
         try:
             message = self.session.receive(data, text=text)
         except FrameError as error:
-            self.session.statistics.frames_dropped += 1
             log.warning("dropped a frame from %s: %s", self.name or "the peer", error.message)
+            answer = self.session.unreadable(data, error, text=text)
+            if answer is not None:
+                self._write(answer)
             return
         if message is not None:
             self._on_message(message)
@@ -166,10 +172,15 @@ class Connection:
             metadata=ABSENT if invocation.metadata is None else as_json(invocation.metadata),
             traceparent=invocation.traceparent,
             baggage=invocation.baggage,
-            caller_worker_id=invocation.caller.worker_id if self.session.native and invocation.caller else None,
             namespace=namespace,
             action=action,
         )
+        if self.session.native:
+            call.hops = invocation.hops
+            if invocation.caller is not None:
+                call.caller_worker_id = invocation.caller.worker_id
+            if invocation.deadline is not None:
+                call.timeout_ms = max(0, int((invocation.deadline - self._clock.monotonic()) * 1000))
         call_id, frame = self.session.start_call(call, done)
         self._write(frame)
         return call_id
@@ -214,7 +225,7 @@ class Connection:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         if invocation_id is not None:
-            self.session.serving[invocation_id] = task.cancel
+            self.session.begin(invocation_id, invocation.function_id, task.cancel)
 
     def answer(
         self,
@@ -227,7 +238,7 @@ class Connection:
         baggage: str | None = None,
     ) -> None:
         """Answer a call of the other side, unless the stream is gone."""
-        self.session.serving.pop(invocation_id, None)
+        self.session.finish(invocation_id)
         if self._draining is not None:
             self._draining.set()
         if not self.closed:

@@ -109,6 +109,12 @@ class Overloaded(LinklyError):
     code = "overloaded"
 
 
+class TooManyHops(LinklyError):
+    """Calls are nested too deeply: functions that call one another in a circle would do so without end."""
+
+    code = "too_many_hops"
+
+
 class PayloadTooLarge(LinklyError):
     """The message is larger than the receiving side can take."""
 

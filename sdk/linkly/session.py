@@ -16,13 +16,15 @@ from typing import TypeAlias
 import msgspec
 
 from linkly.bus import Json
-from linkly.errors import InvocationStopped, LinklyError, PayloadTooLarge
+from linkly.errors import InvalidResult, InvocationStopped, LinklyError, PayloadTooLarge
 from linkly.schema import encode
+from linkly.unreadable import CALL, remains
 from linkly.wire import (
     ABSENT,
     MAX_MESSAGE_BYTES,
     AnyMessage,
     CancelInvocation,
+    FrameError,
     InvocationResult,
     InvokeFunction,
     Message,
@@ -64,7 +66,8 @@ class Session:
 
     Attributes:
         calls: Our calls that the other side has not answered: wire id -> who is told.
-        serving: Calls of the other side that we have not answered: its id -> how to cancel.
+        serving: Calls of the other side that we have not answered: its id -> what is called, how to cancel.
+        pending: How many of them each function has.
         peer_limit_bytes: Largest frame the other side takes.
     """
 
@@ -72,7 +75,8 @@ class Session:
         self.native = native
         self._stopped = stopped
         self.calls: dict[str, Done] = {}
-        self.serving: dict[str, Callable[[], object]] = {}
+        self.serving: dict[str, tuple[str, Callable[[], object]]] = {}
+        self.pending: dict[str, int] = {}
         self.peer_limit_bytes = MAX_MESSAGE_BYTES
         self.statistics = SessionStatistics()
         self.on_telemetry: Callable[[bytes], None] | None = None
@@ -119,11 +123,31 @@ class Session:
                 done(message.result, message.error)
             return None
         if type(message) is CancelInvocation:
-            cancel = self.serving.pop(message.invocation_id, None)
-            if cancel is not None:
-                cancel()
+            self.cancel(message.invocation_id)
             return None
         return message
+
+    def unreadable(self, data: bytes, error: FrameError, *, text: bool) -> bytes | None:
+        """Deal with a frame that `receive` refused: whoever waits for its call is told.
+
+        An answer that cannot be read ends our call. A call that cannot be read is answered: return the frame that
+        says so. A frame that shows no call concerns nobody.
+        """
+        self.statistics.frames_dropped += 1
+        found = remains(data, native=self.native and not text)
+        if found is None:
+            return None
+        told = FrameError(f"the message of call {found.invocation_id} cannot be read: {error.message}")
+        if found.kind == CALL:
+            return self.encode(
+                InvocationResult(
+                    invocation_id=found.invocation_id, function_id=found.function_id, error=error_body(told)
+                )
+            )
+        done = self.calls.pop(found.invocation_id, None)
+        if done is not None:
+            done(ABSENT, error_body(InvalidResult(f"the answer cannot be read: {error.message}")))
+        return None
 
     def start_call(self, call: InvokeFunction, done: Done) -> tuple[str, bytes]:
         """Begin a call: return its wire id and its frame. The entry stands before the frame can leave.
@@ -144,6 +168,34 @@ class Session:
             return None
         return self.encode(CancelInvocation(invocation_id=call_id))
 
+    def begin(self, call_id: str, function_id: str, cancel: Callable[[], object]) -> None:
+        """A call of the other side is being served; beginning it again says how it is cancelled from now on."""
+        if call_id not in self.serving:
+            self.pending[function_id] = self.pending.get(function_id, 0) + 1
+        self.serving[call_id] = function_id, cancel
+
+    def finish(self, call_id: str) -> None:
+        """A call of the other side is over; harmless if it was before."""
+        self._take(call_id)
+
+    def cancel(self, call_id: str) -> None:
+        """The other side no longer waits for its call."""
+        cancel = self._take(call_id)
+        if cancel is not None:
+            cancel()
+
+    def _take(self, call_id: str) -> Callable[[], object] | None:
+        found = self.serving.pop(call_id, None)
+        if found is None:
+            return None
+        function_id, cancel = found
+        left = self.pending[function_id] - 1
+        if left:
+            self.pending[function_id] = left
+        else:
+            del self.pending[function_id]
+        return cancel
+
     def answer(self, message: InvocationResult) -> bytes:
         """Encode the answer to a call of the other side; one that is too large becomes an error."""
         try:
@@ -158,6 +210,6 @@ class Session:
         calls, self.calls = self.calls, {}
         for done in calls.values():
             done(ABSENT, stopped)
-        serving, self.serving = self.serving, {}
-        for cancel in serving.values():
+        serving, self.serving, self.pending = self.serving, {}, {}
+        for _, cancel in serving.values():
             cancel()

@@ -120,7 +120,8 @@ class EnqueueAction(msgspec.Struct, tag_field="type", tag="enqueue"):
 class InvokeFunction(Message, tag="invokefunction"):
     """A call. `data` absent means `null`.
 
-    `caller_worker_id` exists in native frames from the engine only; iii's executors find it inside the payload.
+    Only native frames have the last three: `caller_worker_id` comes from the engine (iii's executors find it inside
+    the payload), `timeout_ms` is how long the caller still waits, `hops` how many calls this one is nested in.
     """
 
     function_id: str
@@ -132,6 +133,8 @@ class InvokeFunction(Message, tag="invokefunction"):
     metadata: Json = ABSENT
     namespace: str | None = None
     caller_worker_id: str | None = None
+    timeout_ms: int | None = None
+    hops: int = 0
 
 
 class InvocationResult(Message, tag="invocationresult"):
@@ -310,6 +313,7 @@ def write_native(message: Message) -> bytes:
 
 def _read_call(head: list[Any], payload: bytes) -> InvokeFunction:
     invocation_id, function_id, namespace, traceparent, baggage, metadata, queue, caller = head[1:9]
+    timeout_ms, hops = head[9:11] if len(head) > 10 else (None, 0)  # clients before 0.2 end their heads here
     action: VoidAction | EnqueueAction | None = None
     if queue is not None:
         action = VoidAction() if queue == "" else EnqueueAction(queue=_text(queue))
@@ -323,6 +327,8 @@ def _read_call(head: list[Any], payload: bytes) -> InvokeFunction:
         metadata=ABSENT if metadata is None else _check_json(_text(metadata).encode()),
         namespace=_optional_text(namespace),
         caller_worker_id=_optional_text(caller),
+        timeout_ms=None if timeout_ms is None else _count(timeout_ms),
+        hops=_count(hops),
     )
 
 
@@ -342,6 +348,8 @@ def _call_head(call: InvokeFunction) -> bytes:
             metadata,
             queue,
             call.caller_worker_id,
+            call.timeout_ms,
+            call.hops,
         ]
     )
 
@@ -360,6 +368,12 @@ def _check_json(data: bytes) -> Json:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"expected a string, got {value!r}")
+    return value
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise TypeError(f"expected a whole number, got {value!r}")
     return value
 
 

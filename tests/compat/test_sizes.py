@@ -66,11 +66,11 @@ async def test_a_message_above_the_limit_ends_only_its_own_connection(bus_engine
     assert await other.nothing_came() == []
 
 
-async def test_nesting_that_no_parser_follows_is_dropped(bus_engine):
+async def test_a_call_nested_deeper_than_any_parser_follows_is_answered(bus_engine):
     client = await bus_engine.connect(metadata=False)
     deep = "[" * 200_000 + "]" * 200_000
     await client.send_text('{"type":"invokefunction","invocation_id":"i","function_id":"x::y","data":' + deep + "}")
-    assert await client.nothing_came() == []
+    assert [frame["error"]["code"] for frame in await client.nothing_came()] == ["invalid_frame"]
 
 
 async def test_a_peer_that_does_not_read_stalls_nobody_else(bus_engine):
@@ -122,5 +122,5 @@ async def test_invalid_utf8_never_reaches_another_worker(bus_engine):
     caller = await bus_engine.connect()
     text = b'{"type":"invokefunction","invocation_id":"i","function_id":"x::y","data":"\xff\xfe"}'
     await caller.socket.send(text)  # binary: the one way past a client's own check
-    assert await caller.nothing_came() == []
+    assert [frame["error"]["code"] for frame in await caller.nothing_came()] == ["invalid_frame"]
     assert await worker.nothing_came() == []

@@ -158,7 +158,7 @@ def test_whatever_happens_each_call_is_told_at_most_once_and_at_the_end_exactly_
             session.abandon_call(open_calls[0])
             abandoned.add(open_calls[0])
         elif operation == "serve":
-            session.serving[str(number)] = lambda number=number: cancelled.append(str(number))
+            session.begin(str(number), "a::b", lambda number=number: cancelled.append(str(number)))
         elif operation == "cancel" and session.serving:
             deliver(CancelInvocation(invocation_id=next(iter(session.serving))))
         elif operation == "late":
@@ -234,7 +234,7 @@ def test_a_native_frame_is_what_its_description_says():
     )
     frame = write_native(call)
     length = int.from_bytes(frame[:4], "big")
-    assert msgpack.unpackb(frame[4 : 4 + length]) == [1, "1f", "a::b", "n", "00-1", "k=v", None, None, None]
+    assert msgpack.unpackb(frame[4 : 4 + length]) == [1, "1f", "a::b", "n", "00-1", "k=v", None, None, None, None, 0]
     assert frame[4 + length :] == b'{"a":1}'
     head = msgpack.packb([1, "1f", "a::b", "n", "00-1", "k=v", '{"m":2}', "jobs", "worker-7"])
     message = read_native(len(head).to_bytes(4, "big") + head + b"[1]")

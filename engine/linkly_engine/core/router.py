@@ -5,8 +5,8 @@ One dictionary look-up on the way of every call; everything else here is for the
 
 from __future__ import annotations
 
-from linkly.bus import DEFAULT_NAMESPACE
-from linkly.errors import FunctionNotFound, InvalidNamespace
+from linkly.bus import DEFAULT_NAMESPACE, HOP_LIMIT
+from linkly.errors import FunctionNotFound, InvalidNamespace, TooManyHops
 from linkly_engine.core.registry import FunctionRecord, Registry
 
 
@@ -45,6 +45,14 @@ class Router:
         else:
             text += "; is the worker that serves it connected?"
         return FunctionNotFound(text, details={"namespaces": elsewhere, "nearest": nearest})
+
+
+def too_many_hops(function_id: str) -> TooManyHops:
+    """Make the error for a call that is nested too deeply."""
+    return TooManyHops(
+        f"`{function_id}` was not called: this call is nested in more than {HOP_LIMIT} others. Do functions call one "
+        "another in a circle? Work that goes on without its caller is called with the action Void or Enqueue"
+    )
 
 
 def check_namespace(namespace: str | None) -> None:
