@@ -183,6 +183,8 @@ class Engine:
         async with AsyncExitStack() as stack:
             stack.callback(self.forget, bus.record)
             try:
+                if takes_over is not None:
+                    takes_over.bequeath(worker)
                 await stack.enter_async_context(running(worker, bus, alone=False))
             except LinklyError:
                 raise
@@ -215,6 +217,8 @@ class Engine:
         if handover.in_flight:
             log.warning("worker `%s` ends with %d calls unfinished", worker.name, handover.in_flight)
         try:
+            if waiting:
+                handover.keep(worker)
             await self._end(hosted)
         except Exception:
             log.exception("worker `%s` failed while it ended", worker.name)

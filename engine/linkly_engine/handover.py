@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from linkly.bus import Endpoint, Invocation
 from linkly.function import Function
+from linkly.worker import Worker
 from linkly_engine.core.workers import WorkerRecord
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Handover:
         self._old_id = record.id
         self._waiting = waiting
         self._released = asyncio.Event()
+        self._legacy: tuple[type[object], object] = (object, None)
         # Its owner is not alive: whoever registers these ids next gets them without a conflict.
         self._owner = WorkerRecord(
             name=record.name, namespace=record.namespace, in_process=True, internal=True, alive=False
@@ -56,12 +58,27 @@ class Handover:
         """Count the calls that the ending worker is still serving."""
         return sum(function.active for function in self._functions)
 
+    def keep(self, worker: Worker) -> None:
+        """Keep what the ending worker leaves to the next one."""
+        self._legacy = type(worker), worker.hand_over()
+
+    def bequeath(self, worker: Worker) -> None:
+        """Offer it to the next one, if that is of the same class; to another one should that not come up."""
+        kind, legacy = self._legacy
+        if legacy is not None and type(worker) is kind:
+            worker.inherit(legacy)
+
     def hand_over(self) -> None:
         """The next generation registers now: its triggers replace the old ones in this turn of the loop."""
         self._engine.drop_triggers(self._owner)
 
     def release(self) -> None:
         """It is over: what nobody took over is gone, and calls that wait go where they now belong."""
+        _, legacy = self._legacy
+        self._legacy = object, None
+        close = getattr(legacy, "close", None)
+        if close is not None:
+            close()
         self._engine.drop_triggers(self._owner)
         self._engine.registry.drop_owner(self._owner)
         self._released.set()

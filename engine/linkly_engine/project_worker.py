@@ -106,6 +106,16 @@ class WorkerLogs(msgspec.Struct):
     stderr: list[str]
 
 
+class WorkerOwner(msgspec.Struct):
+    """Whose a connection is.
+
+    Attributes:
+        name: Of the program in config.yaml; null if it belongs to none.
+    """
+
+    name: str | None
+
+
 class ProjectWorker(Worker):
     """Starts, stops and describes the workers of config.yaml."""
 
@@ -169,6 +179,18 @@ class ProjectWorker(Worker):
         member = self._project.member(name)
         stdout, stderr = await self._tail(member, tail)
         return WorkerLogs(member.name, self._logs_dir(member), stdout, stderr)
+
+    @function("worker::owner")
+    async def owner(self, worker_id: str) -> WorkerOwner:
+        """Tell which program of config.yaml a connection belongs to.
+
+        Args:
+            worker_id: The engine's id of the connection, from `engine::workers::list`.
+        """
+        for member in self._project.members:
+            if member.child is not None and any(record.id == worker_id for record in self._records(member)):
+                return WorkerOwner(member.name)
+        return WorkerOwner(None)
 
     @function("worker::start")
     async def start(self, name: str) -> WorkerRow:

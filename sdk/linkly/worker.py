@@ -81,6 +81,23 @@ class Worker:
             names: `Worker.name` of each.
         """
 
+    def hand_over(self) -> object:
+        """Called when this worker is about to end because it is made anew: what must not close in between.
+
+        Returns:
+            What the next one gets by `inherit`; its `close` method, if it has one, is called when that has happened
+            or nobody comes. `None`: nothing.
+        """
+        return None
+
+    def inherit(self, legacy: object) -> None:
+        """Called before `lifespan` when this worker is made in place of an earlier one of its class.
+
+        Args:
+            legacy: What `hand_over` of the earlier one returned, unless that was `None`. If this worker does not come
+                up, it is offered to another: take copies, of a socket its `dup()`.
+        """
+
     async def drain(self) -> None:
         """Called when the engine is about to stop, while everybody is still up: finish what was accepted.
 

@@ -114,3 +114,36 @@ async def test_a_request_that_does_not_end_is_told_so(gateway, monkeypatch, capl
         assert (answer.headers["retry-after"], answer.headers["connection"]) == ("1", "close")
         assert "ASGI" not in caplog.text
         assert (await client.get("/hello")).json() == "hello"
+
+
+async def test_no_connection_is_refused_while_settings_of_the_gateway_change(gateway):
+    async with gateway() as (project, _, client, text), asyncio.timeout(20):
+        port, done, answered = client.base_url.port, asyncio.Event(), 0
+
+        async def ask():
+            nonlocal answered
+            while not done.is_set():
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(b"GET /hello HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                with contextlib.suppress(ConnectionResetError):  # accepted by a gateway that was about to end
+                    answered += b"hello" in await reader.read()
+                writer.close()
+
+        asking = [asyncio.create_task(ask()) for _ in range(4)]
+        for timeout_ms in range(20_000, 20_006):
+            before = answered
+            assert (await project.change(text(timeout_ms))).changed == ["http"]
+            while answered == before and not any(task.done() for task in asking):  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        done.set()
+        await asyncio.gather(*asking)
+
+
+async def test_a_gateway_that_cannot_start_leaves_its_address_to_the_earlier_one(gateway):
+    async with gateway() as (project, _, client, text), asyncio.timeout(10):
+        for block in ("trusted_proxies: [nonsense]", "host: 203.0.113.7"):
+            applied = await project.change(text().replace("default_timeout: 30000", block))
+            assert "earlier settings" in applied.problems[0]
+            assert (await client.get("/hello")).json() == "hello"
+        assert (await project.change(text().replace("port: ", "host: 0.0.0.0, port: "))).problems == []
+        assert (await client.get("/hello")).json() == "hello"

@@ -18,14 +18,15 @@ from linkly.context import current_invocation
 from linkly.errors import CallTimeout, LinklyError, Shutdown
 from linkly.http import HttpTriggerInfo
 from linkly.trigger import condition_met
+from linkly_workers.http.absent import Absent
 from linkly_workers.http.body import Body, BodyTooLarge, ClientGone, Receive
 from linkly_workers.http.closing import asking
 from linkly_workers.http.cors import Cors
 from linkly_workers.http.exchange import Exchange, Scope, Send, send_reply
 from linkly_workers.http.openapi import OpenApi
-from linkly_workers.http.pages import pages
-from linkly_workers.http.response import Headers, Reply, error_reply, failure_reply, reply
-from linkly_workers.http.routes import METHODS, RouteTable
+from linkly_workers.http.pages import PATHS, pages
+from linkly_workers.http.response import JSON_TYPE, Headers, Reply, error_reply, failure_reply, reply
+from linkly_workers.http.routes import METHODS, Match, RouteTable
 from linkly_workers.http.streaming import Conversation, CutOff
 from linkly_workers.http.trigger import HttpTrigger
 
@@ -38,6 +39,7 @@ class Gateway:
     Args:
         bus: Where to call them.
         routes: What leads where.
+        absent: What led somewhere, or may do so in a moment.
         cors: Which other origins may ask.
         timeout_s: How long a request may take until its headers are ready.
         concurrency: Requests at one time; more are answered with 503.
@@ -50,6 +52,7 @@ class Gateway:
         bus: Bus,
         routes: RouteTable,
         *,
+        absent: Absent,
         cors: Cors,
         timeout_s: float,
         concurrency: int,
@@ -60,6 +63,7 @@ class Gateway:
         self._pages = pages(lambda: self.active < self._concurrency, document.read)
         self._bus = bus
         self._routes = routes
+        self._absent = absent
         self._cors = cors
         self._timeout_s = timeout_s
         self._concurrency = concurrency
@@ -78,6 +82,11 @@ class Gateway:
             await send_reply(send, self._cors.preflight(headers), cors)
             return
         found = self._routes.find(method, path)
+        if not isinstance(found, Match) and path not in PATHS:
+            expected = await self._absent.expected(method, path)
+            if expected is not None:
+                await send_reply(send, _away(expected), cors)
+                return
         if found is None and path == "*":  # of the server as a whole, which only OPTIONS can ask for (RFC 9110 9.3.7)
             await send_reply(send, Reply(204, [(b"allow", ", ".join(METHODS).encode())], b""), cors)
         elif found is None:
@@ -257,6 +266,12 @@ def _is_json(content_type: str) -> bool:
 def _packed(coding: str) -> Reply:
     text = f"a JSON body with `Content-Encoding: {coding}` is not unpacked here; send it as it is"
     return error_reply(415, "UNSUPPORTED_MEDIA_TYPE", text, headers=[(b"accept-encoding", b"identity")])
+
+
+def _away(reason: str) -> Reply:
+    """Return the answer to a request whose function is expected back; no error of the gateway, so not in its log."""
+    body = msgspec.json.encode({"error": {"code": "worker_away", "message": f"{reason}: ask again"}})
+    return Reply(503, [JSON_TYPE, (b"retry-after", b"1")], body)
 
 
 def _stopped() -> Reply:

@@ -10,6 +10,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+PATHS = ("/healthz", "/readyz", "/openapi.json")
+
 
 def pages(has_room: Callable[[], bool], document: Callable[[], Awaitable[bytes]]) -> Starlette:
     """Make the pages.
@@ -34,7 +36,7 @@ def pages(has_room: Callable[[], bool], document: Callable[[], Awaitable[bytes]]
         return Response(await document(), media_type="application/json")
 
     return Starlette(
-        routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/openapi.json", openapi)],
+        routes=[Route(path, page) for path, page in zip(PATHS, (healthz, readyz, openapi), strict=True)],
         exception_handlers={HTTPException: _refuse},
     )
 

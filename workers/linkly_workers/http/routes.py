@@ -66,6 +66,9 @@ class RouteTable:
         self._root = _Node()
         self._by_binding: dict[str, Route] = {}
 
+    def __len__(self) -> int:
+        return len(self._by_binding)
+
     def __iter__(self) -> Iterator[Route]:
         return iter(list(self._by_binding.values()))
 
@@ -97,12 +100,15 @@ class RouteTable:
         self.version += 1
         return route
 
-    def remove(self, binding_id: str) -> None:
-        """Remove a binding's route, unless another binding has replaced it."""
+    def remove(self, binding_id: str) -> Route | None:
+        """Remove a binding's route and return it; `None` if there is none, or another binding has replaced it."""
         route = self._by_binding.pop(binding_id, None)
-        if route is None:
-            return
-        self.version += 1
+        if route is not None:
+            self.version += 1
+            self._forget(route)
+        return route
+
+    def _forget(self, route: Route) -> None:
         way = [self._root]
         for part in route.segments:
             child = way[-1].parameter if part.startswith(":") else way[-1].static.get(part)

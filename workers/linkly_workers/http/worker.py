@@ -19,6 +19,7 @@ import uvicorn
 
 from linkly import Binding, HttpRequest, Settings, TriggerType, Worker
 from linkly.errors import ConfigError
+from linkly_workers.http.absent import Absent
 from linkly_workers.http.closing import Closing
 from linkly_workers.http.cors import Cors, CorsSettings
 from linkly_workers.http.gateway import Gateway
@@ -69,6 +70,8 @@ class HttpWorker(Worker):
         self._socket: socket.socket | None = None
         self._server: uvicorn.Server | None = None
         self._closing: Closing | None = None
+        self._absent: Absent | None = None
+        self._legacy: _Legacy | None = None
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -78,9 +81,13 @@ class HttpWorker(Worker):
         """
         settings = self.settings
         proxies = _networks(settings.trusted_proxies)
+        legacy, self._legacy = self._legacy, None
+        absent = self._absent = Absent(self.bus) if legacy is None else legacy.absent
+        absent.goes_on(self.bus)
         gateway = Gateway(
             self.bus,
             self._routes,
+            absent=absent,
             cors=Cors(settings.cors),
             timeout_s=settings.default_timeout / 1000,
             concurrency=settings.concurrency_request_limit,
@@ -97,7 +104,7 @@ class HttpWorker(Worker):
                 idle_s=settings.keep_alive_timeout_ms / 1000,
             ),
         )
-        self._socket = _listen(settings.host, settings.port)
+        self._socket = _listen(settings.host, settings.port) if legacy is None else legacy.listener_for(settings)
         server = uvicorn.Server(
             uvicorn.Config(
                 gateway,
@@ -139,6 +146,17 @@ class HttpWorker(Worker):
         if self._closing is not None:
             await self._closing.drain()
 
+    def hand_over(self) -> object:
+        """Keep the listener open, so that connections that come meanwhile wait for the next gateway."""
+        if self._socket is None or self._absent is None:
+            return None
+        return _Legacy(self.settings.host, self.settings.port, self._socket.dup(), self._absent)
+
+    def inherit(self, legacy: object) -> None:
+        """Take the listener over, if the address is the same."""
+        if isinstance(legacy, _Legacy):
+            self._legacy = legacy
+
     @property
     def url(self) -> str:
         """Where it listens, also when port 0 was asked for."""
@@ -167,9 +185,37 @@ class HttpWorker(Worker):
         config: HttpTrigger = binding.config
         self._routes.remove(binding.id)
         self._routes.add(config.http_method, config.api_path, binding)
+        if self._absent is not None:
+            await self._absent.came(binding)
 
     async def _unbind(self, binding: Binding) -> None:
-        self._routes.remove(binding.id)
+        route = self._routes.remove(binding.id)
+        if self._absent is not None:
+            self._absent.went(route, binding)
+
+
+class _Legacy:
+    """What one gateway leaves to the next: an open listener and what is known of absent routes."""
+
+    def __init__(self, host: str, port: int, listener: socket.socket, absent: Absent) -> None:
+        self._address = host, port
+        self._listener = listener
+        self.absent = absent
+
+    def listener_for(self, settings: HttpSettings) -> socket.socket:
+        """Return a copy of the listener, or a new one if the address is another.
+
+        Raises:
+            ConfigError: Nothing can listen there.
+        """
+        if self._address == (settings.host, settings.port) and self._listener.fileno() >= 0:
+            return self._listener.dup()
+        self.close()  # the new address may be on the same port
+        return _listen(settings.host, settings.port)
+
+    def close(self) -> None:
+        """Nobody needs the listener any more."""
+        self._listener.close()
 
 
 def _networks(addresses: list[str]) -> list[str]:

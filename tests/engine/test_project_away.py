@@ -1,0 +1,137 @@
+"""Routes of programs that start, crash, are stopped: what a client of the gateway is told meanwhile."""
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+
+import httpx
+import pytest
+
+from linkly.testing import settle
+
+WAIT_S = 30
+
+PROGRAM = """\
+import asyncio, os, pathlib
+from linkly import Client, Function
+from linkly.trigger import http
+
+async def page(payload):
+    return {"body": "page"}
+
+async def main():
+    gate = pathlib.Path("gate")
+    while not gate.exists():
+        await asyncio.sleep(0.02)
+    async with Client(os.environ["LINKLY_URL"], name=os.environ["LINKLY_WORKER_NAME"]) as bus:
+        bus.register_function(Function("pages::page", page))
+        bus.register_trigger("pages::page", http("GET", "/p/:name"))
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def pages(live, tmp_path, free_port):
+    """Run a gateway beside a program that serves `/p/:name` once its gate is open."""
+    folder = tmp_path / "pages"
+    folder.mkdir()
+    (folder / "main.py").write_text(PROGRAM)
+    paths = os.pathsep.join(path for path in sys.path if path.endswith(("sdk", "engine", "workers")))
+    (folder / "iii.worker.yaml").write_text(
+        f"name: pages\nscripts:\n  start: exec {sys.executable} main.py\nenv:\n  PYTHONPATH: {json.dumps(paths)}\n"
+    )
+    port = free_port()
+    text = f"  - name: http\n    config: {{port: {port}}}\n  - path: ./pages\n"
+
+    @contextlib.asynccontextmanager
+    async def run(*, gate=True):
+        if gate:
+            (folder / "gate").touch()
+        async with live(text) as project, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            yield project, client, folder
+
+    return run
+
+
+async def served(project):
+    async with asyncio.timeout(WAIT_S):
+        child = project.project.member("pages").child
+        await child.settled()
+        while project.engine.registry.find("default", "pages::page") is None:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+
+def away(answer, *words):
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    body = answer.json()["error"]
+    assert body["code"] == "worker_away"
+    assert all(word in body["message"] for word in words), body
+    return True
+
+
+async def test_until_every_program_has_registered_no_path_is_unknown(pages):
+    async with pages(gate=False) as (project, client, folder):
+        assert away(await client.get("/p/x"), "nobody serves GET /p/x yet", "`pages`")
+        assert away(await client.get("/anything"))
+        assert (await client.get("/healthz")).status_code == 200
+        (folder / "gate").touch()
+        await served(project)
+        assert (await client.get("/p/x")).json() == "page"
+        assert (await client.get("/anything")).status_code == 404
+
+
+async def test_a_program_that_does_not_register_makes_paths_unknown_after_a_while(pages, monkeypatch):
+    monkeypatch.setattr("linkly_workers.http.absent.START_S", 0.0)
+    async with pages(gate=False) as (_, client, _):
+        assert (await client.get("/p/x")).status_code == 404
+
+
+async def test_a_program_that_has_lost_its_connection_is_away_until_it_is_back(pages):
+    async with pages() as (project, client, _):
+        await served(project)
+        project.project.member("pages").child.generation.peers[0].cut("the cable")
+        await settle()
+        assert away(await client.get("/p/x"), "not connected")
+        await served(project)
+        assert (await client.get("/p/x")).json() == "page"
+
+
+async def test_a_route_whose_program_has_crashed_is_away_until_it_is_back(pages):
+    async with pages() as (project, client, folder):
+        await served(project)
+        assert (await client.get("/p/x")).json() == "page"
+        (folder / "gate").unlink()
+        os.kill(project.project.member("pages").child.status.pid, 9)
+        async with asyncio.timeout(WAIT_S):
+            await project.project.member("pages").child.reaches("waiting", "starting")
+        assert away(await client.get("/p/x"), "`pages`", "is away now")
+        assert (await client.get("/p")).status_code == 404
+        assert (await client.get("/other")).status_code == 404
+        (folder / "gate").touch()
+        await served(project)
+        assert (await client.get("/p/x")).json() == "page"
+
+
+async def test_a_route_whose_program_somebody_stopped_is_unknown(pages):
+    async with pages() as (project, client, _):
+        await served(project)
+        await project.bus.trigger("worker::stop", {"name": "pages"})
+        assert (await client.get("/p/x")).status_code == 404
+        await project.bus.trigger("worker::start", {"name": "pages"})
+        await served(project)
+        assert (await client.get("/p/x")).json() == "page"
+
+
+async def test_a_gateway_that_is_made_anew_knows_the_routes_that_are_away(pages):
+    async with pages() as (project, client, folder):
+        await served(project)
+        (folder / "gate").unlink()
+        os.kill(project.project.member("pages").child.status.pid, 9)
+        async with asyncio.timeout(WAIT_S):
+            await project.project.member("pages").child.reaches("waiting", "starting")
+        await project.bus.trigger("worker::restart", {"name": "http"})
+        assert away(await client.get("/p/x"), "`pages`")

@@ -1,0 +1,131 @@
+"""Routes that are away for a moment: their program starts, or starts again, and a 404 would say that there is nothing.
+
+Two questions, asked for requests that no route takes, and answered through `worker::*`:
+
+* Had a program of the project this route, and is it expected back? It is until somebody stops it or takes it out.
+* Has every program of the project registered since the start? For `START_S` what it will serve is not known.
+
+Routes of workers that are no programs of the project are gone when they go: nobody starts those again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TypeVar
+
+import msgspec
+
+from linkly import Bus
+from linkly.errors import LinklyError, TriggerRegistrationFailed
+from linkly.trigger import Binding
+from linkly_workers.http.routes import Match, Route, RouteTable
+
+T = TypeVar("T")
+
+START_S = 30.0
+"""How long programs may take to register before a path that nobody serves is a 404."""
+
+ENDED = ("stopped", "failed")
+
+ROUTES_LIMIT = 10_000
+"""How many routes of programs are remembered."""
+
+
+class _Owner(msgspec.Struct):
+    name: str | None
+
+
+class _Row(msgspec.Struct):
+    name: str
+    kind: str
+    status: str
+    functions: int
+
+
+class _Rows(msgspec.Struct):
+    workers: list[_Row]
+
+
+class Absent:
+    """What is away and expected.
+
+    Args:
+        bus: Where to ask how programs are.
+    """
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._until = bus.clock.monotonic() + START_S
+        self._complete = False
+        self._routes = RouteTable()
+        self._programs: dict[str, str | None] = {}
+        self._owned: dict[str, int] = {}
+        self._registered: set[str] = set()
+
+    def goes_on(self, bus: Bus) -> None:
+        """A next gateway has it from now on."""
+        self._bus = bus
+
+    async def came(self, binding: Binding) -> None:
+        """A route is served: note the program that it belongs to, if it belongs to one."""
+        owner = binding.owner
+        self._owned[owner] = self._owned.get(owner, 0) + 1
+        if owner not in self._programs:
+            self._programs[owner] = None
+            found = await self._ask("worker::owner", {"worker_id": owner}, _Owner)
+            if found is not None and found.name is not None:
+                self._registered.add(found.name)
+                if owner in self._programs:
+                    self._programs[owner] = found.name
+
+    def went(self, route: Route | None, binding: Binding) -> None:
+        """A binding is gone, and with it its route unless another binding had taken it over."""
+        owner = binding.owner
+        program = self._programs.get(owner)
+        self._owned[owner] = self._owned.get(owner, 1) - 1
+        if self._owned[owner] <= 0:
+            del self._owned[owner]
+            self._programs.pop(owner, None)
+        if route is None or program is None or len(self._routes) >= ROUTES_LIMIT:
+            return
+        # Refused: the same path with other names for its parameters, which is known already.
+        with contextlib.suppress(TriggerRegistrationFailed):
+            self._routes.add(route.method, route.pattern, msgspec.structs.replace(binding, owner=program))
+
+    async def expected(self, method: str, path: str) -> str | None:
+        """Return why a request that no route takes may be served in a moment; `None` if it will not be.
+
+        Args:
+            method: Upper case.
+            path: Not yet percent-decoded.
+        """
+        found = self._routes.find(method, path)
+        program = found.route.binding.owner if isinstance(found, Match) else None
+        if program is None and (self._complete or self._bus.clock.monotonic() >= self._until):
+            return None
+        rows = await self._ask("worker::list", None, _Rows)
+        if rows is None:
+            return None
+        if program is not None:
+            row = next((row for row in rows.workers if row.name == program), None)
+            # One that has failed is started by the next change; one that serves other things has given this one up.
+            if row is not None and row.status != "stopped" and not row.functions:
+                state = "not connected" if row.status == "running" else row.status
+                return f"{method} {path} is served by worker `{program}`, which is away now ({state})"
+        if self._complete or self._bus.clock.monotonic() >= self._until:
+            return None
+        awaited = [
+            row.name
+            for row in rows.workers
+            if row.kind == "path" and not row.functions and row.name not in self._registered and row.status not in ENDED
+        ]
+        self._complete = not awaited
+        if awaited:
+            return f"nobody serves {method} {path} yet; still starting: {', '.join(f'`{name}`' for name in awaited)}"
+        return None
+
+    async def _ask(self, function_id: str, payload: object, kind: type[T]) -> T | None:
+        try:
+            return await self._bus.trigger(function_id, payload, result_type=kind)
+        except LinklyError:
+            return None  # no project around: nobody starts programs here
