@@ -1,4 +1,4 @@
-"""Web pages and the worker port: a browser lets every page open a WebSocket anywhere, and says where the page is from."""
+"""Web pages and the worker port: a browser lets every page open a WebSocket anywhere, and says where it is from."""
 
 from contextlib import asynccontextmanager
 

@@ -261,20 +261,10 @@ async def test_a_body_over_the_limit_is_a_413(gateway, declared):
         assert (await client.post("/echo/x", content=b"x" * 1000)).status_code == 200
 
 
-async def test_other_origins_may_ask_or_only_the_listed_ones(gateway):
+async def test_a_preflight_names_the_methods_that_are_allowed(gateway):
     ask = {"origin": "https://a.example", "access-control-request-method": "PUT"}
-    async with gateway() as (client, _, _):
-        answer = await client.get("/echo/x", headers={"origin": "https://a.example"})
-        assert answer.headers["access-control-allow-origin"] == "*"
-        assert (await client.get("/none")).headers["access-control-allow-origin"] == "*"
-        assert (await client.options("/echo/x", headers=ask)).headers["access-control-allow-methods"] == "PUT"
     cors = {"allowed_origins": ["https://a.example"], "allowed_methods": ["GET", "POST"]}
     async with gateway(cors=cors) as (client, _, _):
-        allowed = await client.get("/echo/x", headers={"origin": "https://a.example"})
-        assert allowed.headers["access-control-allow-origin"] == "https://a.example"
-        refused = await client.get("/echo/x", headers={"origin": "https://b.example"})
-        assert "access-control-allow-origin" not in refused.headers
-        assert refused.headers["vary"] == "origin"
         assert (await client.options("/none", headers=ask)).headers["access-control-allow-methods"] == "GET, POST"
 
 

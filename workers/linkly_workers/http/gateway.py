@@ -19,6 +19,7 @@ from linkly.errors import CallTimeout, LinklyError, Shutdown
 from linkly.http import HttpTriggerInfo
 from linkly.trigger import condition_met
 from linkly_workers.http.body import Body, BodyTooLarge, ClientGone, Receive
+from linkly_workers.http.browsers import BrowserRules
 from linkly_workers.http.closing import asking
 from linkly_workers.http.cors import Cors
 from linkly_workers.http.exchange import Exchange, Scope, Send, send_reply
@@ -39,6 +40,7 @@ class Gateway:
         bus: Where to call them.
         routes: What leads where.
         cors: Which other origins may ask.
+        browsers: What is refused to browsers.
         timeout_s: How long a request may take until its headers are ready.
         concurrency: Requests at one time; more are answered with 503.
         body_limit_bytes: Larger bodies are answered with 413.
@@ -51,6 +53,7 @@ class Gateway:
         routes: RouteTable,
         *,
         cors: Cors,
+        browsers: BrowserRules,
         timeout_s: float,
         concurrency: int,
         body_limit_bytes: int,
@@ -61,6 +64,7 @@ class Gateway:
         self._bus = bus
         self._routes = routes
         self._cors = cors
+        self._browsers = browsers
         self._timeout_s = timeout_s
         self._concurrency = concurrency
         self._body_limit_bytes = body_limit_bytes
@@ -73,9 +77,16 @@ class Gateway:
             return
         headers = _header_map(scope["headers"])
         method, path = scope["method"], _raw_path(scope)
-        cors = self._cors.headers_for(headers)
-        if self._cors.is_preflight(method, headers):
-            await send_reply(send, self._cors.preflight(headers), cors)
+        origin = headers.get("origin")
+        cors = self._cors.headers_for(origin)
+        refused = self._browsers.misdirected(headers) if scope["linkly.connection"].from_this_machine else None
+        if refused is None and origin is not None:
+            if self._cors.is_preflight(method, headers):
+                refused = self._cors.preflight(headers)
+            else:
+                refused = self._browsers.foreign(method, origin, headers)
+        if refused is not None:
+            await send_reply(send, refused, cors, head=method == "HEAD")
             return
         found = self._routes.find(method, path)
         if found is None and path == "*":  # of the server as a whole, which only OPTIONS can ask for (RFC 9110 9.3.7)
