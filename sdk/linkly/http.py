@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -58,14 +59,14 @@ class HttpResponse(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One HTTP response.
 
     Attributes:
-        status_code: 100..999.
-        headers: A map, or a list of ``"Name: value"`` strings where a name has to be repeated.
+        status_code: 200..999.
+        headers: A map, where a list of values becomes several lines, or a list of ``"Name: value"`` strings.
         body: Any JSON value. A string goes out as it is when `headers` has a content type; otherwise JSON.
             Left out: an empty JSON object, or no body where the status forbids one.
     """
 
     status_code: int = 200
-    headers: dict[str, str] | list[str] = {}
+    headers: Mapping[str, str | list[str]] | list[str] = {}
     body: Any | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -85,11 +86,16 @@ class StreamedResponse:
         bus: The worker's.
         request: What the function was given.
         status_code: 200..599.
-        headers: For example the content type; there is no default.
+        headers: For example the content type; there is no default. A list of values becomes several lines.
     """
 
     def __init__(
-        self, bus: Bus, request: HttpRequest, *, status_code: int = 200, headers: dict[str, str] | None = None
+        self,
+        bus: Bus,
+        request: HttpRequest,
+        *,
+        status_code: int = 200,
+        headers: Mapping[str, str | list[str]] | None = None,
     ) -> None:
         self._bus = bus
         self._reference = request.response

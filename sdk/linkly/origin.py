@@ -14,7 +14,7 @@ LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 _HOST = r"(?:\[[0-9a-f:.]+\]|[a-z0-9!$&'()+;=_~-]+(?:\.[a-z0-9!$&'()+;=_~-]+)*)"
 """RFC 3986 3.2.2, but for what only looks like a host here: `*`, a list with commas, percent-encoding."""
-_ORIGIN = re.compile(rf"([a-z][a-z0-9+.-]*)://({_HOST})(?::([0-9]{{1,5}}))?")
+_ORIGIN = re.compile(rf"([a-z][a-z0-9+.-]*)://({_HOST})\.?(?::([0-9]{{1,5}}))?")
 _AUTHORITY = re.compile(rf"({_HOST})\.?(?::[0-9]{{1,5}})?")
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 

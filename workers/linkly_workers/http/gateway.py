@@ -25,7 +25,7 @@ from linkly_workers.http.cors import Cors
 from linkly_workers.http.exchange import Exchange, Scope, Send, send_reply
 from linkly_workers.http.openapi import OpenApi
 from linkly_workers.http.pages import pages
-from linkly_workers.http.response import Headers, Reply, error_reply, failure_reply, reply
+from linkly_workers.http.response import Headers, Reply, UnsendableResponse, error_reply, failure_reply, reply
 from linkly_workers.http.routes import METHODS, RouteTable
 from linkly_workers.http.streaming import Conversation, CutOff
 from linkly_workers.http.trigger import HttpTrigger
@@ -45,6 +45,7 @@ class Gateway:
         concurrency: Requests at one time; more are answered with 503.
         body_limit_bytes: Larger bodies are answered with 413.
         middleware: Function ids that run before every function.
+        expose_errors: Whether clients are told what a handler's exception said.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Gateway:
         concurrency: int,
         body_limit_bytes: int,
         middleware: list[str],
+        expose_errors: bool,
     ) -> None:
         document = OpenApi(bus, routes, middleware=bool(middleware))
         self._pages = pages(lambda: self.active < self._concurrency, document.read)
@@ -69,6 +71,7 @@ class Gateway:
         self._concurrency = concurrency
         self._body_limit_bytes = body_limit_bytes
         self._middleware = middleware
+        self._expose_errors = expose_errors
         self.active = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -142,7 +145,7 @@ class Gateway:
             close: Headers = [(b"connection", b"close")] if "expect" in exchange.headers else []
             return error_reply(413, error.code, error.message, headers=close)
         except LinklyError as error:
-            return failure_reply(error)
+            return failure_reply(error, expose=self._expose_errors)
 
     async def _call(self, exchange: Exchange) -> Reply | None:
         """Middleware, body, condition, the route's middleware, function: in this order (1.6)."""
@@ -195,9 +198,11 @@ class Gateway:
 
         if data is not None and not config.stream:
             waited = self._middleware or body.present or condition is not None or config.middleware_function_ids
-            return reply(await call(exchange.left_s() if waited else self._timeout_s))
+            return reply(await call(exchange.left_s() if waited else self._timeout_s), binding.function_id)
         # The time-out of a streamed response ends with its headers, so the conversation looks after it.
-        conversation = Conversation(self._bus, exchange.left_s(), exchange.start, exchange.send_part)
+        conversation = Conversation(
+            self._bus, binding.function_id, exchange.left_s(), exchange.start, exchange.send_part
+        )
         try:
             answer = await conversation.run(
                 request, body if data is None else data, lambda: call(None), streams=config.stream
@@ -239,8 +244,10 @@ class Gateway:
                 return error_reply(504, "MIDDLEWARE_TIMEOUT", "Middleware timeout")
             action = answer.get("action") if isinstance(answer, dict) else None
             if action == "respond":
-                response = answer.get("response")
-                return reply({"status_code": 200, "body": {}, **(response if isinstance(response, dict) else {})})
+                response = answer.get("response") or {}
+                if not isinstance(response, dict):
+                    raise UnsendableResponse(function_id, "`response` is no map")
+                return reply({"body": {}, **response}, function_id)
             if action != "continue":
                 log.warning("middleware `%s` answered neither `continue` nor `respond`: going on", function_id)
         return None

@@ -57,6 +57,7 @@ class HttpSettings(Settings):
     keep_alive_timeout_ms: Annotated[int, msgspec.Meta(ge=1)] = 75_000
     trusted_proxies: list[str] = []
     allowed_hosts: list[str] = []
+    expose_errors: bool = False
     cors: CorsSettings | None = None
     middleware: list[MiddlewareSettings] = []
 
@@ -101,6 +102,7 @@ class HttpWorker(Worker):
             concurrency=settings.concurrency_request_limit,
             body_limit_bytes=settings.body_limit_bytes,
             middleware=[each.function_id for each in sorted(settings.middleware, key=lambda each: each.priority)],
+            expose_errors=settings.expose_errors,
         )
         connections: Any = Connections(
             self.bus.clock,
