@@ -33,8 +33,10 @@ class HttpRequest(msgspec.Struct, kw_only=True):
         scheme: ``http`` or ``https``; behind a proxy that the gateway trusts, what the proxy says it is.
         path_params: Values of the pattern's parameters, percent-decoded.
         query_params: Last value of each name.
-        headers: Lower-case names, last value of each.
+        headers: Lower-case names, last value of each; all cookies, as one `Cookie` line has them.
+        repeated_headers: All values, in their order, of each name that came more than once.
         body: The parsed JSON body; `None` if it is absent, not JSON, or of another content type.
+        body_error: Why there is a body and `body` is `None` all the same: a sentence for whoever sent it.
         client_host: Address of the client; behind a proxy that the gateway trusts, what the proxy says it is.
         trigger: Which route fired.
         request_body: Reading end of a channel with the raw bytes, when there is a body.
@@ -48,7 +50,9 @@ class HttpRequest(msgspec.Struct, kw_only=True):
     path_params: dict[str, str] = {}
     query_params: dict[str, str] = {}
     headers: dict[str, str] = {}
+    repeated_headers: dict[str, list[str]] = {}
     body: Any = None
+    body_error: str | None = None
     client_host: str = ""
     trigger: HttpTriggerInfo = msgspec.field(default_factory=HttpTriggerInfo)
     request_body: ChannelRef | None = None

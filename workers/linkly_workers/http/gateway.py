@@ -163,6 +163,8 @@ class Gateway:
             client_host=client[0] if (client := scope["client"]) else "",
             trigger=HttpTriggerInfo(path=route.pattern, method=route.method),
         )
+        if len(headers) != len(scope["headers"]):
+            request.repeated_headers = _repeated(scope["headers"])
         if self._middleware:
             stopped = await self._run_middleware(self._middleware, request, exchange)
             if stopped is not None:
@@ -175,7 +177,10 @@ class Gateway:
             if is_json and not config.stream and headers.get("content-encoding", "identity").lower() != "identity":
                 return _packed(headers["content-encoding"])
             data = await self._read(body, exchange) if is_json else None
-            request.body = _json_body(data) if data else None
+            if not is_json:
+                request.body_error = _no_json_type(headers.get("content-type"))
+            elif data:
+                request.body, request.body_error = _json_body(data)
         condition = config.condition_function_id
         if condition is not None and not await condition_met(
             self._bus, condition, request, binding.namespace, timeout_s=exchange.left_s()
@@ -258,12 +263,21 @@ def _query(raw: bytes) -> dict[str, str]:
     return dict(parse_qsl(raw.decode("latin-1"), keep_blank_values=True)) if raw else {}
 
 
-def _json_body(body: bytes) -> Any:
-    """Return a JSON body; `None` if it is none, the function decides what that means."""
+def _json_body(body: bytes) -> tuple[Any, str | None]:
+    """Return a JSON body, or `None` and why it is none; the function decides what that means."""
     try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
-        return None
+        return msgspec.json.decode(body), None
+    except UnicodeDecodeError as error:
+        return None, f"the body is no JSON: a text in it is not UTF-8 ({error.reason})"
+    except ValueError as error:
+        return None, f"the body is no JSON: {error}"
+    except RecursionError:
+        return None, "the body is no JSON that can be read: it is nested too deeply"
+
+
+def _no_json_type(content_type: str | None) -> str:
+    said = f"its Content-Type is `{content_type[:100]}`" if content_type else "it has no Content-Type"
+    return f"the body was not read as JSON: {said}; send `Content-Type: application/json`"
 
 
 def _is_json(content_type: str) -> bool:
@@ -284,7 +298,19 @@ def _stopped() -> Reply:
 
 
 def _header_map(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
-    return {name.decode("latin-1"): _text(value) for name, value in raw}
+    """Return the last value of each name; of cookies all, which may come in several lines (RFC 9113 8.2.3)."""
+    headers = {name.decode("latin-1"): _text(value) for name, value in raw}
+    if len(headers) != len(raw) and "cookie" in headers:
+        headers["cookie"] = "; ".join(_text(value) for name, value in raw if name == b"cookie")
+    return headers
+
+
+def _repeated(raw: list[tuple[bytes, bytes]]) -> dict[str, list[str]]:
+    """Return all values of each name that came more than once."""
+    values: dict[str, list[str]] = {}
+    for name, value in raw:
+        values.setdefault(name.decode("latin-1"), []).append(_text(value))
+    return {name: given for name, given in values.items() if len(given) > 1}
 
 
 def _text(value: bytes) -> str:
