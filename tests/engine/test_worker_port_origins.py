@@ -5,7 +5,9 @@ from contextlib import asynccontextmanager
 import pytest
 import websockets
 
+from linkly_engine.config import Listener
 from linkly_engine.engine import Engine
+from linkly_engine.listeners import Listeners
 from linkly_engine.server import WorkerServer
 
 PAGE = "https://app.example"
@@ -87,3 +89,17 @@ async def test_the_log_says_once_which_page_was_refused_and_by_which_setting(cap
     lines = [record.getMessage() for record in caplog.records if PAGE in record.getMessage()]
     assert len(lines) == 1
     assert "allowed_origins" in lines[0]
+
+
+async def test_a_change_of_the_setting_counts_from_the_next_handshake_on():
+    async with Engine() as engine:
+        listeners = Listeners(engine)
+        await listeners.start([Listener(port=0)])
+        try:
+            with pytest.raises(websockets.InvalidStatus):
+                await connect(listeners.url, PAGE)
+            await listeners.change([Listener(port=0, allowed_origins=[PAGE])])
+            async with connect(listeners.url, PAGE):
+                pass
+        finally:
+            await listeners.stop()

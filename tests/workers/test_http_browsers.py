@@ -8,8 +8,9 @@ import pytest
 from linkly import HttpRequest, TriggerDeclaration, Worker, function, http
 from linkly.errors import ConfigError
 from linkly.schema import read_settings
-from linkly.testing import settle
+from linkly.testing import ManualClock, settle
 from linkly_workers.http import HttpSettings, HttpWorker
+from linkly_workers.http.protocol import ConnectionLimits, Connections
 
 METHODS = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
 LOCAL_PAGES = ["http://localhost:5173", "http://127.0.0.1:8000", "https://localhost", "http://[::1]:3000"]
@@ -188,6 +189,24 @@ async def test_what_a_trusted_proxy_passes_on_may_have_any_name(gateway):
         assert (await client.post("/notes", headers={**headers, "origin": "https://evil.example"})).status_code == 403
     async with gateway(trusted_proxies=["192.0.2.1"]) as (client, _):
         assert (await client.get("/notes", headers=headers)).status_code == 421
+
+
+@pytest.mark.parametrize(
+    "address, here",
+    [
+        ("127.0.0.1", True),
+        ("127.8.8.8", True),
+        ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("127.0.0.9", False),
+        ("192.168.1.7", False),
+        ("2001:db8::1", False),
+        ("::ffff:192.168.1.7", False),
+    ],
+)
+def test_only_who_comes_over_loopback_and_is_no_trusted_proxy_is_judged_by_its_host(address, here):
+    limits = ConnectionLimits(head_bytes=1, target_bytes=1, head_s=1, body_s=1, idle_s=1)
+    assert Connections(ManualClock(), limits, ["127.0.0.9", "10.0.0.0/8"]).come_from_this_machine(address) is here
 
 
 async def test_a_worker_s_route_says_by_which_names_the_world_reaches_the_gateway(gateway):

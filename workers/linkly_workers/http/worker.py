@@ -58,7 +58,7 @@ class HttpSettings(Settings):
     trusted_proxies: list[str] = []
     allowed_hosts: list[str] = []
     expose_errors: bool = False
-    cors: CorsSettings | None = None
+    cors: CorsSettings | None = msgspec.field(default_factory=CorsSettings)
     middleware: list[MiddlewareSettings] = []
 
     def __post_init__(self) -> None:
