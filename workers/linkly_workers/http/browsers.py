@@ -50,10 +50,11 @@ class BrowserRules:
         """Refuse a page that may not ask and wants to change something."""
         if method in _SAFE or self._cors.admits(origin) or self._is_own(origin, headers.get("host", "")):
             return None
-        text = (
-            f"a page of `{origin}` may not send {method} here; if it shall, list its origin in `cors.allowed_origins` "
-            "of worker `http`"
-        )
+        setting = "`cors.allowed_origins` of worker `http`"
+        if origin == "null":
+            text = f"a page that hides where it comes from may not send {method} here; only `*` in {setting} admits it"
+        else:
+            text = f"a page of `{origin}` may not send {method} here; if it shall, list its origin in {setting}"
         return error_reply(403, "FORBIDDEN_ORIGIN", text)
 
     def _is_own(self, origin: str, host: str) -> bool:
