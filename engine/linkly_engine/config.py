@@ -15,6 +15,7 @@ from typing import Any, cast
 import msgspec
 
 from linkly.errors import ConfigError
+from linkly.origin import is_loopback, read_origin
 from linkly_engine.yaml_tree import Tree, kind
 
 DEFAULT_FILE = "config.yaml"
@@ -54,11 +55,19 @@ _PLACEHOLDER = re.compile(r"\$\{([^:}]+)(?::([^}]*))?\}")
 
 
 class Listener(msgspec.Struct, kw_only=True):
-    """One worker port."""
+    """One worker port.
+
+    Attributes:
+        host: Where it listens.
+        port: 0: any free one.
+        handshake_timeout_s: How long a client may take to ask for its WebSocket.
+        allowed_origins: Web pages that may connect, as browsers write their origins.
+    """
 
     host: str = "127.0.0.1"
     port: int = 49134
     handshake_timeout_s: float = 10.0
+    allowed_origins: list[str] = []
 
 
 class WorkerEntry(msgspec.Struct, kw_only=True):
@@ -281,6 +290,8 @@ class _ListenerBlock(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 49134
     handshake_timeout_ms: int = 10_000
+    allowed_origins: list[str] = []
+    allow_unauthenticated: bool = False
     rbac: Any = None
     middleware_function_id: Any = None
 
@@ -291,7 +302,8 @@ def _listener(tree: Tree, path: str, block: Any) -> Listener:
     except msgspec.ValidationError as error:
         reason, _, inner = str(error).partition(" - at `$")
         raise tree.error(
-            f"{path}.config{inner.rstrip('`')}", f"{reason}; allowed here: host, port, handshake_timeout_ms"
+            f"{path}.config{inner.rstrip('`')}",
+            f"{reason}; allowed here: host, port, handshake_timeout_ms, allowed_origins, allow_unauthenticated",
         ) from error
     for key in ("rbac", "middleware_function_id"):
         if getattr(given, key) is not None:
@@ -303,7 +315,32 @@ def _listener(tree: Tree, path: str, block: Any) -> Listener:
         raise tree.error(f"{path}.config.port", f"{given.port} is no port; allowed: 0 (any free one) to 65535")
     if given.handshake_timeout_ms < 1:
         raise tree.error(f"{path}.config.handshake_timeout_ms", f"{given.handshake_timeout_ms}: must be at least 1")
-    return Listener(host=given.host, port=given.port, handshake_timeout_s=given.handshake_timeout_ms / 1000)
+    if not is_loopback(given.host) and not given.allow_unauthenticated:
+        raise tree.error(
+            f"{path}.config.host",
+            f"on `{given.host}` whoever reaches this port commands the engine: workers do not authenticate themselves "
+            "yet. Listen on 127.0.0.1, or let a firewall stand before the port and write `allow_unauthenticated: true`",
+        )
+    return Listener(
+        host=given.host,
+        port=given.port,
+        handshake_timeout_s=given.handshake_timeout_ms / 1000,
+        allowed_origins=_origins(tree, f"{path}.config.allowed_origins", given.allowed_origins),
+    )
+
+
+def _origins(tree: Tree, path: str, given: list[str]) -> list[str]:
+    read: list[str] = []
+    for index, origin in enumerate(given):
+        if origin == "*":
+            raise tree.error(
+                f"{path}[{index}]", "`*` would let every web page command the engine; name the pages' origins"
+            )
+        try:
+            read.append(read_origin(origin))
+        except ValueError as error:
+            raise tree.error(f"{path}[{index}]", str(error)) from error
+    return read
 
 
 def _grace(tree: Tree, written: Any, variables: Mapping[str, str]) -> float:

@@ -126,6 +126,7 @@ class Listeners:
             host=listener.host,
             port=listener.port,
             handshake_timeout_s=listener.handshake_timeout_s,
+            allowed_origins=listener.allowed_origins,
         )
         for turn in range(FREE_TURNS):
             try:

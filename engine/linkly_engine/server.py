@@ -1,12 +1,16 @@
 """The worker port: `/` for workers, `/otel` for telemetry, `/ws/channels/{id}` for channel ends (protocol.md 1.1).
 
-The upgrade of a worker is always answered with 101: clients up to 0.19 never try again after anything else.
+The upgrade of a worker is always answered with 101: clients up to 0.19 never try again after anything else. The
+exception are web pages: browsers let any page open a WebSocket to any address, so a page needs to be listed. They
+always send an `Origin` (WHATWG Fetch 3.2, RFC 6455 4.1), programs send none; the Host is not judged, remote workers and
+containers use many names.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -38,10 +42,20 @@ READER_LIMIT_BYTES = 1024 * 1024
 """Readers of every Python client close with 1009 above this; binary data has no message bounds to keep."""
 
 _CHANNEL_PATH = "/ws/channels/"
+_ORIGINS_TOLD = 100
+"""Refused origins that get a line of their own in the log."""
 
 
 class WorkerServer:
-    """One listener for remote workers."""
+    """One listener for remote workers.
+
+    Args:
+        engine: What they connect to.
+        host: Where to listen.
+        port: 0: any free one.
+        handshake_timeout_s: How long a client may take to ask for its WebSocket.
+        allowed_origins: Web pages that may connect, as browsers write their origins.
+    """
 
     def __init__(
         self,
@@ -50,11 +64,14 @@ class WorkerServer:
         host: str = "127.0.0.1",
         port: int = DEFAULT_PORT,
         handshake_timeout_s: float = HANDSHAKE_TIMEOUT_S,
+        allowed_origins: Collection[str] = (),
     ) -> None:
         self._engine = engine
         self._host = host
         self._port = port
         self._handshake_timeout_s = handshake_timeout_s
+        self._allowed_origins = frozenset(allowed_origins)
+        self._refused_origins: set[str] = set()
         self._server: asyncio.Server | None = None
 
     @property
@@ -101,6 +118,9 @@ class WorkerServer:
             self._server.close()
 
     def _accept(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener | None:
+        for origin in request.headers.getall("Origin", []):
+            if origin not in self._allowed_origins:
+                return self._refuse_page(origin)
         target = urlsplit(request.path.decode("latin-1"))
         channel = self._channel_target(target.path, target.query)
         if channel is not None:
@@ -115,6 +135,13 @@ class WorkerServer:
             {"Sec-WebSocket-Protocol": NATIVE_SUBPROTOCOL} if native else None
         )
         return WSUpgradeResponseWithListener(response, _WorkerSocket(self._engine, native=native))
+
+    def _refuse_page(self, origin: str) -> WSUpgradeResponseWithListener:
+        text = f"web pages of origin `{origin[:255]}` may not connect to this worker port"
+        if origin not in self._refused_origins and len(self._refused_origins) < _ORIGINS_TOLD:
+            self._refused_origins.add(origin)
+            log.warning("%s; if this one shall, list it in `allowed_origins` of `iii-worker-manager`", text)
+        return _refusal(403, f"{text}; the setting is `allowed_origins` of `iii-worker-manager` in config.yaml")
 
     @staticmethod
     def _channel_target(path: str, query: str) -> tuple[str, str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -32,8 +33,10 @@ class HttpRequest(msgspec.Struct, kw_only=True):
         scheme: ``http`` or ``https``; behind a proxy that the gateway trusts, what the proxy says it is.
         path_params: Values of the pattern's parameters, percent-decoded.
         query_params: Last value of each name.
-        headers: Lower-case names, last value of each.
+        headers: Lower-case names, last value of each; all cookies, as one `Cookie` line has them.
+        repeated_headers: All values, in their order, of each name that came more than once.
         body: The parsed JSON body; `None` if it is absent, not JSON, or of another content type.
+        body_error: Why there is a body and `body` is `None` all the same: a sentence for whoever sent it.
         client_host: Address of the client; behind a proxy that the gateway trusts, what the proxy says it is.
         trigger: Which route fired.
         request_body: Reading end of a channel with the raw bytes, when there is a body.
@@ -47,7 +50,9 @@ class HttpRequest(msgspec.Struct, kw_only=True):
     path_params: dict[str, str] = {}
     query_params: dict[str, str] = {}
     headers: dict[str, str] = {}
+    repeated_headers: dict[str, list[str]] = {}
     body: Any = None
+    body_error: str | None = None
     client_host: str = ""
     trigger: HttpTriggerInfo = msgspec.field(default_factory=HttpTriggerInfo)
     request_body: ChannelRef | None = None
@@ -58,14 +63,14 @@ class HttpResponse(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One HTTP response.
 
     Attributes:
-        status_code: 100..999.
-        headers: A map, or a list of ``"Name: value"`` strings where a name has to be repeated.
+        status_code: 200..999.
+        headers: A map, where a list of values becomes several lines, or a list of ``"Name: value"`` strings.
         body: Any JSON value. A string goes out as it is when `headers` has a content type; otherwise JSON.
             Left out: an empty JSON object, or no body where the status forbids one.
     """
 
     status_code: int = 200
-    headers: dict[str, str] | list[str] = {}
+    headers: Mapping[str, str | list[str]] | list[str] = {}
     body: Any | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -85,11 +90,16 @@ class StreamedResponse:
         bus: The worker's.
         request: What the function was given.
         status_code: 200..599.
-        headers: For example the content type; there is no default.
+        headers: For example the content type; there is no default. A list of values becomes several lines.
     """
 
     def __init__(
-        self, bus: Bus, request: HttpRequest, *, status_code: int = 200, headers: dict[str, str] | None = None
+        self,
+        bus: Bus,
+        request: HttpRequest,
+        *,
+        status_code: int = 200,
+        headers: Mapping[str, str | list[str]] | None = None,
     ) -> None:
         self._bus = bus
         self._reference = request.response

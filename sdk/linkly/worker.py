@@ -14,14 +14,14 @@ only through `self.bus`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
 from linkly.bus import Bus, Registration
-from linkly.function import functions_of
+from linkly.function import Function, functions_of
 from linkly.schema import NoSettings, Settings, read_settings
-from linkly.trigger import TriggerType
+from linkly.trigger import TriggerDeclaration, TriggerType
 
 
 class Worker:
@@ -63,6 +63,16 @@ class Worker:
     def trigger_types(self) -> list[TriggerType]:
         """Return the trigger types this worker provides."""
         return []
+
+    def triggers_of(self, function: Function) -> Sequence[TriggerDeclaration]:
+        """Return what makes a function run, besides calls: what `@function` was told.
+
+        Where a trigger says something that only the settings know, a worker adds it here.
+
+        Args:
+            function: One of this worker's.
+        """
+        return function.triggers
 
     def addresses(self) -> dict[str, str]:
         """Return what people can connect to, for example ``{"http": "http://127.0.0.1:3111"}``."""
@@ -124,7 +134,7 @@ async def running(worker: Worker, bus: Bus, *, alone: bool = True) -> AsyncItera
             declared: list[tuple[str, Any]] = []
             for function in functions_of(worker):
                 registered.append(bus.register_function(function))
-                declared += [(function.id, trigger) for trigger in function.triggers]
+                declared += [(function.id, trigger) for trigger in worker.triggers_of(function)]
             for function_id, trigger in declared:
                 registered.append(bus.register_trigger(function_id, trigger))
             if alone:

@@ -80,15 +80,48 @@ def test_a_folder_is_relative_to_the_file_and_both_spellings_mean_it(tmp_path, m
 def test_listeners_replace_the_default_one():
     config = parse(
         "workers:\n"
-        "  - name: iii-worker-manager\n    config: {port: 0, host: 0.0.0.0, handshake_timeout_ms: 500}\n"
+        "  - name: iii-worker-manager\n    config: {port: 0, handshake_timeout_ms: 500}\n"
         "  - name: iii-worker-manager\n    config: {port: 3110}\n",
         "f",
         {},
     )
     assert config.listeners == [
-        Listener(host="0.0.0.0", port=0, handshake_timeout_s=0.5),
+        Listener(port=0, handshake_timeout_s=0.5),
         Listener(port=3110),
     ]
+
+
+def listener(block):
+    return f"workers:\n  - name: iii-worker-manager\n    config: {{{block}}}\n"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "'::'", "''", "192.168.1.7", "engine.internal", "'::ffff:10.0.0.1'"])
+def test_a_worker_port_that_others_can_reach_has_to_be_asked_for_by_name(host):
+    message = error(listener(f"host: {host}"))
+    assert message.startswith("config.yaml:3: $.workers[0].config.host: ")
+    assert "`allow_unauthenticated: true`" in message
+    config = parse(listener(f"host: {host}, allow_unauthenticated: true"), "f", {})
+    assert config.listeners == [Listener(host=host.strip("'"))]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost", "'::1'", "'::ffff:127.0.0.1'"])
+def test_a_worker_port_of_this_machine_alone_needs_no_leave(host):
+    assert parse(listener(f"host: {host}"), "f", {}).listeners == [Listener(host=host.strip("'"))]
+
+
+def test_origins_that_may_connect_are_kept_as_browsers_write_them():
+    config = parse(
+        listener("allowed_origins: ['HTTPS://App.Example:443', 'http://[::1]:5173', 'tauri://localhost']"), "f", {}
+    )
+    assert config.listeners[0].allowed_origins == ["https://app.example", "http://[::1]:5173", "tauri://localhost"]
+
+
+@pytest.mark.parametrize(
+    "origin", ["*", "null", "app.example", "https://app.example/", "https://app.example/x", "https://", ""]
+)
+def test_what_is_no_origin_of_one_page_cannot_be_let_in(origin):
+    message = error(listener(f"allowed_origins: [https://ok.example, '{origin}']"))
+    assert message.startswith("config.yaml:3: $.workers[0].config.allowed_origins[1]: `")
 
 
 @pytest.mark.parametrize("text", ["", "workers:\n", "workers: []\n", "# only a comment ${UNSET}\n"])

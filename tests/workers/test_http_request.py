@@ -19,7 +19,15 @@ class Pages(Worker):
     @function("pages::echo", triggers=[http("POST", "/echo"), http("GET", "/echo")])
     async def echo(self, request: HttpRequest) -> HttpResponse:
         """Say what was asked."""
-        return HttpResponse(body={"body": request.body, "scheme": request.scheme})
+        return HttpResponse(
+            body={
+                "body": request.body,
+                "body_error": request.body_error,
+                "scheme": request.scheme,
+                "headers": request.headers,
+                "repeated": request.repeated_headers,
+            }
+        )
 
     @function("pages::raw", triggers=[http("POST", "/raw", stream=True)])
     async def raw(self, request: HttpRequest) -> HttpResponse:
@@ -109,3 +117,60 @@ async def test_a_request_that_is_refused_in_its_body_leaves_no_traceback(gateway
         await settle()
         assert "Exception in ASGI" not in caplog.text
         writer.close()
+
+
+@pytest.mark.parametrize(
+    "content, content_type, body",
+    [
+        (b'{"a": 1}', "application/json; charset=utf-8", {"a": 1}),
+        (b'{"a": 1}', "text/plain", None),
+        (b"{broken", "application/json", None),
+        (b"", "application/json", None),
+        (b"[" * 100_000, "application/json", None),
+        (b'{"a": "\xff"}', "application/json", None),
+        (b'{"\xc3": 1}', "application/json", None),
+        (b"\xff", "application/json", None),
+        (b'"\\ud800"', "application/json", None),
+        (b"1e400", "application/json", None),
+        (b"1" * 5000, "application/json", None),
+        (b"null", "application/json", None),
+    ],
+)
+async def test_only_a_json_body_is_parsed(gateway, content, content_type, body):
+    async with gateway() as client:
+        answer = await client.post("/echo", content=content, headers={"content-type": content_type})
+        assert (answer.status_code, answer.json()["body"]) == (200, body)
+
+
+@pytest.mark.parametrize(
+    "content, content_type, problem",
+    [
+        (b"", "application/json", None),
+        (b"", None, None),
+        (b"null", "application/json", None),
+        (b'{"a": 1}', "application/json", None),
+        (b"{broken", "application/json", "the body is no JSON: "),
+        (b'{"a": "\xff"}', "application/json", "the body is no JSON: a text in it is not UTF-8 (invalid start byte)"),
+        (b"[" * 100_000, "application/json", "it is nested too deeply"),
+        (b'{"a": 1}', "text/plain", "its Content-Type is `text/plain`; send `Content-Type: application/json`"),
+        (b'{"a": 1}', None, "it has no Content-Type; send `Content-Type: application/json`"),
+    ],
+)
+async def test_a_function_is_told_why_it_got_no_body(gateway, content, content_type, problem):
+    async with gateway() as client:
+        headers = {} if content_type is None else {"content-type": content_type}
+        told = (await client.post("/echo", content=content, headers=headers)).json()["body_error"]
+        assert told is problem is None or problem in told
+
+
+async def test_the_last_of_repeated_headers_counts_cookies_are_joined_and_all_are_there(gateway):
+    lines = [("cookie", "a=1"), ("x-id", "1"), ("cookie", "b=2; c=3"), ("x-id", ""), ("x-id", "2"), ("x-one", "1")]
+    async with gateway() as client:
+        told = (await client.get("/echo", headers=lines)).json()
+        assert (told["headers"]["cookie"], told["headers"]["x-id"]) == ("a=1; b=2; c=3", "2")
+        assert told["repeated"] == {"cookie": ["a=1", "b=2; c=3"], "x-id": ["1", "", "2"]}
+
+
+async def test_headers_that_came_once_are_not_repeated(gateway):
+    async with gateway() as client:
+        assert (await client.get("/echo", headers={"cookie": "a=1"})).json()["repeated"] == {}

@@ -3,7 +3,7 @@
 import pytest
 
 from linkly import Json
-from linkly_workers.http.response import reply
+from linkly_workers.http.response import UnsendableResponse, reply
 
 
 @pytest.mark.parametrize(
@@ -16,4 +16,18 @@ from linkly_workers.http.response import reply
     ],
 )
 def test_json_written_with_spaces_is_answered_without_and_keeps_its_numbers_as_written(answered, body):
-    assert reply(Json(answered)).body == body
+    assert reply(Json(answered), "a::b").body == body
+
+
+@pytest.mark.parametrize(
+    "answered",
+    [
+        b"{",
+        b'{"body": "\xff", "headers": {"content-type": "text/plain"}}',
+        b'{"status_code": "\xff"}',
+        b'{"headers": {"a": ' + b"[" * 100_000,
+    ],
+)
+def test_what_a_worker_of_another_language_wrongly_calls_json_is_said_to_be_none(answered):
+    with pytest.raises(UnsendableResponse, match="what `a::b` answered cannot be sent: it is no JSON"):
+        reply(Json(answered), "a::b")

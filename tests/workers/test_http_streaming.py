@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import json
+import re
 
 import httpx
 import pytest
@@ -24,6 +26,7 @@ class Streams(Worker):
         self.started = asyncio.Event()
         self.ended = asyncio.Event()
         self.written = 0
+        self.messages: list[object] = []
         self.error: BaseException | None = None
 
     @function("streams::raw", triggers=[http("POST", "/raw", stream=True)])
@@ -62,6 +65,14 @@ class Streams(Worker):
         """Answer a status and headers only."""
         async with StreamedResponse(self.bus, request, status_code=202, headers={"x-a": "b"}):
             pass
+
+    @function("streams::says", triggers=[http("GET", "/says", stream=True)])
+    async def says(self, request: HttpRequest) -> None:
+        """Say what the test wants before the end."""
+        writer = await self.bus.open_writer(request.response)
+        for message in self.messages:
+            await writer.send_text(json.dumps(message))
+        await writer.close()
 
     @function("streams::fails", triggers=[http("GET", "/fails/:when", stream=True)])
     async def fails(self, request: HttpRequest) -> None:
@@ -280,3 +291,35 @@ async def test_http_1_0_gets_no_chunks(gateway):
 async def test_an_event_type_of_two_lines_is_refused():
     with pytest.raises(LinklyError, match="one line"):
         await StreamedResponse(None, HttpRequest()).event("x", event="a\nb")
+
+
+async def test_status_and_headers_of_a_stream_are_read_as_those_of_a_return_value_are(gateway):
+    async with gateway() as (client, streams, _):
+        streams.messages = [
+            {"type": "set_status", "status_code": "404"},
+            {"type": "set_headers", "headers": {"Set-Cookie": ["a=1", "b=2"], "X-N": 5, "X-A": "1"}},
+            {"type": "set_headers", "headers": {"x-a": ["2", "3"]}},
+            {"type": "dance"},
+            "what",
+        ]
+        answer = await client.get("/says")
+        assert (answer.status_code, answer.headers["x-n"]) == (404, "5")
+        assert answer.headers.get_list("set-cookie") == ["a=1", "b=2"]
+        assert answer.headers.get_list("x-a") == ["2", "3"]
+
+
+@pytest.mark.parametrize(
+    "message, field",
+    [
+        ({"type": "set_status", "status_code": True}, "status_code is true"),
+        ({"type": "set_headers", "headers": {"X-Map": {"a": 1}}}, r'headers\["X-Map"\]'),
+        ({"type": "set_headers", "headers": 5}, "headers are 5"),
+    ],
+)
+async def test_a_stream_that_says_what_cannot_be_sent_is_a_500(gateway, caplog, message, field):
+    async with gateway() as (client, streams, _):
+        streams.messages = [message]
+        answer = await client.get("/says")
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (500, "serialization_error")
+        assert re.search(f"{error['error_id']}.*`streams::says`.*{field}", caplog.text)

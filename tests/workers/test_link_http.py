@@ -66,13 +66,29 @@ async def test_a_change_that_cannot_be_is_a_400_and_changes_nothing(shortener, b
 
 
 @pytest.mark.parametrize("path", ["/links", "/links/a"])
-async def test_a_body_that_is_no_json_counts_as_none(shortener, path):
+@pytest.mark.parametrize(
+    "content, content_type, problem",
+    [
+        (b"", "application/json", 'missing "url"'),
+        (b"", None, 'missing "url"'),
+        (b"[1]", "application/json", 'missing "url"'),
+        (b'"x"', "application/json", 'missing "url"'),
+        (b"{", "application/json", "the body is no JSON"),
+        (b'{"url": "https://\xff.example"}', "application/json", "not UTF-8"),
+        (b'{"url": "https://b.example"}', None, "it has no Content-Type"),
+        (b"url=https://b.example", "application/x-www-form-urlencoded", "`application/x-www-form-urlencoded`"),
+    ],
+)
+async def test_a_body_without_a_url_is_a_400_that_says_what_is_wrong_with_it(
+    shortener, path, content, content_type, problem
+):
     async with shortener() as (client, _):
         await make(client)
-        for content in (b"", b"{", b"[1]", b'"x"'):
-            method = client.post if path == "/links" else client.put
-            refused = await method(path, content=content, headers={"content-type": "application/json"})
-            assert (refused.status_code, refused.json()) == (400, {"error": 'missing "url"'})
+        method = client.post if path == "/links" else client.put
+        headers = {} if content_type is None else {"content-type": content_type}
+        refused = await method(path, content=content, headers=headers)
+        assert refused.status_code == 400
+        assert problem in refused.json()["error"]
 
 
 async def test_a_taken_code_is_a_409_and_the_first_link_is_kept(shortener):

@@ -87,13 +87,13 @@ async def test_a_click_can_be_recorded_by_hand(engines, version):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_a_code_that_is_taken_is_refused_with_the_databases_reason(engines, version):
+async def test_a_code_that_is_taken_is_refused_and_a_caller_not_a_client_is_told_the_databases_reason(engines, version):
     linkly = engines[version]
     link = {"url": "https://first.example", "code": "taken"}
     assert (await linkly.http.post("/links", json=link)).status_code == 201
     refused = await linkly.http.post("/links", json={**link, "url": "https://second.example"})
-    assert refused.status_code == 500
-    assert "UNIQUE constraint failed: links.code" in refused.json()["error"]["message"]
+    assert (refused.status_code, refused.json()["error"]["code"]) == (500, "invocation_failed")
+    assert "UNIQUE" not in refused.text
     printed = await linkly.trigger("link::create", "url=https://third.example", "code=taken", code=1)
     assert "UNIQUE constraint failed: links.code" in printed
     assert (await linkly.http.get("/s/taken")).headers["location"] == "https://first.example"

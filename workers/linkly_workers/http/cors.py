@@ -1,35 +1,57 @@
-"""Which pages of other origins may call (workers-edge.md 1.9)."""
+"""Which pages of other origins may read answers and send what they like (workers-edge.md 1.9, Fetch 3.2).
+
+Different from iii on purpose: until origins are written, pages of this machine may, not those of the whole world.
+"""
 
 from __future__ import annotations
 
 from linkly import Settings
+from linkly.origin import LOCAL_HOSTS, host_of, read_origin
 from linkly_workers.http.response import Headers, Reply
+
+_ANYBODY: Headers = [(b"access-control-allow-origin", b"*"), (b"access-control-expose-headers", b"*")]
+_NOT_YOU: Headers = [(b"vary", b"origin")]
 
 
 class CorsSettings(Settings):
-    """Who may ask; an empty list or `*` means anybody."""
+    """Who may ask; no origins: the pages of this machine, `*`: anybody."""
 
     allowed_origins: list[str] = []
     allowed_methods: list[str] = []
 
+    def __post_init__(self) -> None:
+        try:
+            _listed(self.allowed_origins)
+        except ValueError as error:
+            raise ValueError(f"allowed_origins: {error}") from error
+
 
 class Cors:
-    """Makes the headers; without settings anybody may ask, without credentials."""
+    """Says which origins are admitted, and makes the headers that tell browsers; credentials are never allowed."""
 
     def __init__(self, settings: CorsSettings | None) -> None:
         origins = settings.allowed_origins if settings is not None else []
         methods = settings.allowed_methods if settings is not None else []
-        self._origins = None if not origins or "*" in origins else frozenset(origins)
+        self._anybody = "*" in origins
+        self._listed = _listed(origins)
         self._methods = "*" if not methods or "*" in methods else ", ".join(methods)
 
-    def headers_for(self, headers: dict[str, str]) -> Headers:
-        """Return what every response to this request carries."""
-        if self._origins is None:
-            return [(b"access-control-allow-origin", b"*"), (b"access-control-expose-headers", b"*")]
-        origin = headers.get("origin", "")
-        if origin not in self._origins:
-            return [(b"vary", b"origin")]
-        return [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"origin")]
+    def admits(self, origin: str) -> bool:
+        """Tell whether the pages of an origin may ask."""
+        if self._anybody:
+            return True
+        if self._listed:
+            return origin in self._listed
+        scheme, _, authority = origin.partition("://")
+        return scheme in ("http", "https") and host_of(authority) in LOCAL_HOSTS
+
+    def headers_for(self, origin: str | None) -> Headers:
+        """Return what every response carries to a request of this origin, or of none."""
+        if self._anybody:
+            return _ANYBODY
+        if origin is None or not self.admits(origin):
+            return _NOT_YOU
+        return [(b"access-control-allow-origin", origin.encode()), (b"access-control-expose-headers", b"*"), *_NOT_YOU]
 
     def is_preflight(self, method: str, headers: dict[str, str]) -> bool:
         """Tell a browser's question from a request (Fetch 3.2.2)."""
@@ -47,3 +69,7 @@ class Cors:
             ],
             b"",
         )
+
+
+def _listed(origins: list[str]) -> frozenset[str]:
+    return frozenset(read_origin(origin) for origin in origins if origin != "*")

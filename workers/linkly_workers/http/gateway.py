@@ -20,12 +20,21 @@ from linkly.http import HttpTriggerInfo
 from linkly.trigger import condition_met
 from linkly_workers.http.absent import Absent
 from linkly_workers.http.body import Body, BodyTooLarge, ClientGone, Receive
+from linkly_workers.http.browsers import BrowserRules
 from linkly_workers.http.closing import asking
 from linkly_workers.http.cors import Cors
 from linkly_workers.http.exchange import Exchange, Scope, Send, send_reply
 from linkly_workers.http.openapi import OpenApi
 from linkly_workers.http.pages import PATHS, pages
-from linkly_workers.http.response import JSON_TYPE, Headers, Reply, error_reply, failure_reply, reply
+from linkly_workers.http.response import (
+    JSON_TYPE,
+    Headers,
+    Reply,
+    UnsendableResponse,
+    error_reply,
+    failure_reply,
+    reply,
+)
 from linkly_workers.http.routes import METHODS, Match, RouteTable
 from linkly_workers.http.streaming import Conversation, CutOff
 from linkly_workers.http.trigger import HttpTrigger
@@ -41,10 +50,12 @@ class Gateway:
         routes: What leads where.
         absent: What led somewhere, or may do so in a moment.
         cors: Which other origins may ask.
+        browsers: What is refused to browsers.
         timeout_s: How long a request may take until its headers are ready.
         concurrency: Requests at one time; more are answered with 503.
         body_limit_bytes: Larger bodies are answered with 413.
         middleware: Function ids that run before every function.
+        expose_errors: Whether clients are told what a handler's exception said.
     """
 
     def __init__(
@@ -54,10 +65,12 @@ class Gateway:
         *,
         absent: Absent,
         cors: Cors,
+        browsers: BrowserRules,
         timeout_s: float,
         concurrency: int,
         body_limit_bytes: int,
         middleware: list[str],
+        expose_errors: bool,
     ) -> None:
         document = OpenApi(bus, routes, middleware=bool(middleware))
         self._pages = pages(lambda: self.active < self._concurrency, document.read)
@@ -65,10 +78,12 @@ class Gateway:
         self._routes = routes
         self._absent = absent
         self._cors = cors
+        self._browsers = browsers
         self._timeout_s = timeout_s
         self._concurrency = concurrency
         self._body_limit_bytes = body_limit_bytes
         self._middleware = middleware
+        self._expose_errors = expose_errors
         self.active = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -77,9 +92,16 @@ class Gateway:
             return
         headers = _header_map(scope["headers"])
         method, path = scope["method"], _raw_path(scope)
-        cors = self._cors.headers_for(headers)
-        if self._cors.is_preflight(method, headers):
-            await send_reply(send, self._cors.preflight(headers), cors)
+        origin = headers.get("origin")
+        cors = self._cors.headers_for(origin)
+        refused = self._browsers.misdirected(headers) if scope["linkly.connection"].from_this_machine else None
+        if refused is None and origin is not None:
+            if self._cors.is_preflight(method, headers):
+                refused = self._cors.preflight(headers)
+            else:
+                refused = self._browsers.foreign(method, origin, headers)
+        if refused is not None:
+            await send_reply(send, refused, cors, head=method == "HEAD")
             return
         found = self._routes.find(method, path)
         if not isinstance(found, Match) and path not in PATHS:
@@ -140,7 +162,7 @@ class Gateway:
             close: Headers = [(b"connection", b"close")] if "expect" in exchange.headers else []
             return error_reply(413, error.code, error.message, headers=close)
         except LinklyError as error:
-            return failure_reply(error)
+            return failure_reply(error, expose=self._expose_errors)
 
     async def _call(self, exchange: Exchange) -> Reply | None:
         """Middleware, body, condition, the route's middleware, function: in this order (1.6)."""
@@ -158,6 +180,8 @@ class Gateway:
             client_host=client[0] if (client := scope["client"]) else "",
             trigger=HttpTriggerInfo(path=route.pattern, method=route.method),
         )
+        if len(headers) != len(scope["headers"]):
+            request.repeated_headers = _repeated(scope["headers"])
         if self._middleware:
             stopped = await self._run_middleware(self._middleware, request, exchange)
             if stopped is not None:
@@ -170,7 +194,10 @@ class Gateway:
             if is_json and not config.stream and headers.get("content-encoding", "identity").lower() != "identity":
                 return _packed(headers["content-encoding"])
             data = await self._read(body, exchange) if is_json else None
-            request.body = _json_body(data) if data else None
+            if not is_json:
+                request.body_error = _no_json_type(headers.get("content-type"))
+            elif data:
+                request.body, request.body_error = _json_body(data)
         condition = config.condition_function_id
         if condition is not None and not await condition_met(
             self._bus, condition, request, binding.namespace, timeout_s=exchange.left_s()
@@ -193,9 +220,11 @@ class Gateway:
 
         if data is not None and not config.stream:
             waited = self._middleware or body.present or condition is not None or config.middleware_function_ids
-            return reply(await call(exchange.left_s() if waited else self._timeout_s))
+            return reply(await call(exchange.left_s() if waited else self._timeout_s), binding.function_id)
         # The time-out of a streamed response ends with its headers, so the conversation looks after it.
-        conversation = Conversation(self._bus, exchange.left_s(), exchange.start, exchange.send_part)
+        conversation = Conversation(
+            self._bus, binding.function_id, exchange.left_s(), exchange.start, exchange.send_part
+        )
         try:
             answer = await conversation.run(
                 request, body if data is None else data, lambda: call(None), streams=config.stream
@@ -237,8 +266,10 @@ class Gateway:
                 return error_reply(504, "MIDDLEWARE_TIMEOUT", "Middleware timeout")
             action = answer.get("action") if isinstance(answer, dict) else None
             if action == "respond":
-                response = answer.get("response")
-                return reply({"status_code": 200, "body": {}, **(response if isinstance(response, dict) else {})})
+                response = answer.get("response") or {}
+                if not isinstance(response, dict):
+                    raise UnsendableResponse(function_id, "`response` is no map")
+                return reply({"body": {}, **response}, function_id)
             if action != "continue":
                 log.warning("middleware `%s` answered neither `continue` nor `respond`: going on", function_id)
         return None
@@ -249,12 +280,21 @@ def _query(raw: bytes) -> dict[str, str]:
     return dict(parse_qsl(raw.decode("latin-1"), keep_blank_values=True)) if raw else {}
 
 
-def _json_body(body: bytes) -> Any:
-    """Return a JSON body; `None` if it is none, the function decides what that means."""
+def _json_body(body: bytes) -> tuple[Any, str | None]:
+    """Return a JSON body, or `None` and why it is none; the function decides what that means."""
     try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
-        return None
+        return msgspec.json.decode(body), None
+    except UnicodeDecodeError as error:
+        return None, f"the body is no JSON: a text in it is not UTF-8 ({error.reason})"
+    except ValueError as error:
+        return None, f"the body is no JSON: {error}"
+    except RecursionError:
+        return None, "the body is no JSON that can be read: it is nested too deeply"
+
+
+def _no_json_type(content_type: str | None) -> str:
+    said = f"its Content-Type is `{content_type[:100]}`" if content_type else "it has no Content-Type"
+    return f"the body was not read as JSON: {said}; send `Content-Type: application/json`"
 
 
 def _is_json(content_type: str) -> bool:
@@ -281,7 +321,19 @@ def _stopped() -> Reply:
 
 
 def _header_map(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
-    return {name.decode("latin-1"): _text(value) for name, value in raw}
+    """Return the last value of each name; of cookies all, which may come in several lines (RFC 9113 8.2.3)."""
+    headers = {name.decode("latin-1"): _text(value) for name, value in raw}
+    if len(headers) != len(raw) and "cookie" in headers:
+        headers["cookie"] = "; ".join(_text(value) for name, value in raw if name == b"cookie")
+    return headers
+
+
+def _repeated(raw: list[tuple[bytes, bytes]]) -> dict[str, list[str]]:
+    """Return all values of each name that came more than once."""
+    values: dict[str, list[str]] = {}
+    for name, value in raw:
+        values.setdefault(name.decode("latin-1"), []).append(_text(value))
+    return {name: given for name, given in values.items() if len(given) > 1}
 
 
 def _text(value: bytes) -> str:

@@ -8,6 +8,8 @@ the body of a request whose Upgrade is ignored, and leaves a chunked body's trai
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+from collections.abc import Sequence
 from typing import Any
 
 import httptools
@@ -15,6 +17,7 @@ import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from linkly.clock import Clock, TimerHandle
+from linkly.origin import is_loopback
 from linkly_workers.http.flow import ReadAhead
 from linkly_workers.http.head import Refused, check_codings, check_hosts, check_version, local_target
 from linkly_workers.http.response import JSON_TYPE, Reply, error_reply
@@ -46,17 +49,28 @@ class ConnectionLimits(msgspec.Struct, frozen=True):
 
 
 class Connections:
-    """All connections of a gateway: makes their protocols and looks after their time-outs."""
+    """All connections of a gateway: makes their protocols and looks after their time-outs.
 
-    def __init__(self, clock: Clock, limits: ConnectionLimits) -> None:
+    Args:
+        clock: What time-outs go by.
+        limits: What a client may take.
+        proxies: Addresses and networks of proxies that are trusted.
+    """
+
+    def __init__(self, clock: Clock, limits: ConnectionLimits, proxies: Sequence[str] = ()) -> None:
         self.clock = clock
         self.limits = limits
+        self._proxies = [ipaddress.ip_network(proxy) for proxy in proxies]
         self.open: set[GatewayProtocol] = set()
         self._timer: TimerHandle | None = None
 
     def __call__(self, **uvicorn: Any) -> GatewayProtocol:
         """Make the protocol of a new connection: uvicorn's `http=`."""
         return GatewayProtocol(self, **uvicorn)
+
+    def come_from_this_machine(self, address: str) -> bool:
+        """Tell whether a peer is a program on this machine that is no trusted proxy."""
+        return is_loopback(address) and not any(ipaddress.ip_address(address) in proxy for proxy in self._proxies)
 
     def start(self) -> None:
         """Look after time-outs from now on."""
@@ -80,6 +94,7 @@ class GatewayProtocol(HttpToolsProtocol):
     Attributes:
         serving: The task that serves a request now; it is cancelled when the client has gone.
         lost: The client has gone.
+        from_this_machine: The client is a program on this machine, a browser perhaps, and no trusted proxy.
         body_until: The clock's time until which a body that is being waited for has to be complete.
     """
 
@@ -91,6 +106,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._monotonic = connections.clock.monotonic
         self.serving: asyncio.Task[Any] | None = None
         self.lost = False
+        self.from_this_machine = False
         self.body_until: float | None = None
         self._head_bytes = 0  # what came since the head began; at most one packet less if it began inside of one
         self._shared = False  # a request ended in the packet that the head begins in
@@ -129,6 +145,8 @@ class GatewayProtocol(HttpToolsProtocol):
         """A client has connected."""
         super().connection_made(transport)
         self.flow = self._ahead = ReadAhead(transport, self.data_received)
+        if self.client is not None:
+            self.from_this_machine = self._connections.come_from_this_machine(self.client[0])
         self._connections.open.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, cast
 import msgspec
 
 from linkly import Json
-from linkly.errors import CallTimeout, LinklyError, Overloaded
+from linkly.errors import CallTimeout, HandlerFailed, InvalidResult, LinklyError, Overloaded
 
 log = logging.getLogger("linkly.http")
 
@@ -27,6 +27,20 @@ _MANAGED = frozenset((b"content-length", b"date", *_HOP_BY_HOP))
 """What the gateway says itself: twice would be wrong."""
 _UNREMARKABLE = (501, 505)
 """Statuses of the server that are the client's doing."""
+_FAILED = "the function failed; why is in the log of the server, beside this error_id"
+"""What clients are told of what they have no business with: a handler's exception may hold anything."""
+
+
+class UnsendableResponse(InvalidResult):
+    """What a function answered cannot be sent as a response.
+
+    Args:
+        function_id: Which function.
+        problem: Names the field, and what is wrong with it.
+    """
+
+    def __init__(self, function_id: str, problem: str) -> None:
+        super().__init__(f"what `{function_id}` answered cannot be sent: {problem}")
 
 
 class Reply(msgspec.Struct):
@@ -48,30 +62,39 @@ class _Answer(msgspec.Struct):
 _answer_decoder = msgspec.json.Decoder(_Answer)
 
 
-def reply(result: Any) -> Reply:
+def reply(result: Any, function_id: str) -> Reply:
     """Turn what a function answered into a response.
 
     A value without any of `status_code`, `headers` and `body` is answered itself, as JSON with status 200.
+
+    Raises:
+        UnsendableResponse: A field has a type that cannot be sent: left out, it would go unnoticed.
     """
-    data = bytes(result) if type(result) is Json else msgspec.json.encode(result)
-    if data[:1] != b"{":
-        return Reply(200, [JSON_TYPE], _compact(data))
-    answer = _answer_decoder.decode(data)
-    status = answer.status_code
-    if status is msgspec.UNSET and answer.headers is msgspec.UNSET and answer.body is msgspec.UNSET:
-        return Reply(200, [JSON_TYPE], _compact(data))
-    if isinstance(status, bool) or not isinstance(status, int) or not 200 <= status <= 999:
-        status = 200  # 1xx too: an interim status cannot end a request (RFC 9110 15.2)
-    headers = read_headers(answer.headers)
+    try:
+        data = bytes(result) if type(result) is Json else msgspec.json.encode(result)
+        if data[:1] != b"{":
+            return Reply(200, [JSON_TYPE], _compact(data))
+        answer = _answer_decoder.decode(data)
+        status = answer.status_code
+        if status is msgspec.UNSET and answer.headers is msgspec.UNSET and answer.body is msgspec.UNSET:
+            return Reply(200, [JSON_TYPE], _compact(data))
+        if type(status) is not int or not 200 <= status <= 999:
+            status = read_status(status, function_id)
+        return _response(status, read_headers(answer.headers, function_id), answer.body)
+    except (ValueError, RecursionError) as error:  # a worker of another language made it
+        raise UnsendableResponse(function_id, f"it is no JSON ({error})") from error
+
+
+def _response(status: int, headers: Headers, given: Json | msgspec.UnsetType) -> Reply:
     content_type = next((value for name, value in headers if name == b"content-type"), None)
     if status in WITHOUT_BODY:
         return Reply(status, headers, b"")
-    if answer.body is msgspec.UNSET:
+    if given is msgspec.UNSET:
         if 300 <= status < 400:
             return Reply(status, headers, b"")
         body = b"{}"
     else:
-        body = bytes(answer.body)
+        body = bytes(given)
         if content_type is not None and body == b"null":
             return Reply(status, headers, b"")
         if content_type is not None and body[:1] == b'"':
@@ -90,32 +113,94 @@ def _compact(body: bytes) -> bytes:
     return msgspec.json.format(body, indent=-1) if b'": ' in head or b", " in head else body
 
 
-def read_headers(given: Any) -> Headers:
-    """Read headers from a map or a list of `Name: value`; what could split the response is left out."""
-    pairs: list[tuple[str, Any]] = []
-    if isinstance(given, dict):
-        pairs = list(cast("dict[str, Any]", given).items())
-    elif isinstance(given, list):
-        for line in given:
-            name, found, value = str(line).partition(":")
-            if found:
-                pairs.append((name.strip(), value.strip()))
+def read_status(given: Any, function_id: str) -> int:
+    """Return a status that can end a request: a number, or text that is one.
+
+    It is 200 where none is given, and for a number that is none. 1xx is none: an interim status ends nothing
+    (RFC 9110 15.2).
+
+    Raises:
+        UnsendableResponse: It is no number.
+    """
+    if given is msgspec.UNSET or given is None:
+        return 200
+    status: Any = given
+    if isinstance(given, str) and given.isascii() and given.isdigit():
+        status = int(given[:4])
+    elif isinstance(given, float) and given.is_integer():
+        status = int(given)
+    if type(status) is not int:
+        raise UnsendableResponse(function_id, f"status_code is {_shown(given)}; it is a number from 200 to 999")
+    if 200 <= status <= 999:
+        return status
+    log.warning("`%s` answered status_code %s, which ends no request: 200 was sent", function_id, _shown(given))
+    return 200
+
+
+def read_headers(given: Any, function_id: str) -> Headers:
+    """Read headers from a map or a list of `Name: value`.
+
+    In a map a list of values becomes several lines, numbers and booleans their JSON text, and null is no header. What
+    could split the response is left out.
+
+    Raises:
+        UnsendableResponse: One has a type that no header has.
+    """
     headers: Headers = []
-    for name, value in pairs:
-        if not isinstance(value, str):
-            continue
-        raw_name = name.encode("latin-1", "replace").lower()
-        raw_value = value.encode("utf-8").strip()
-        if not _NAME.fullmatch(raw_name) or not _VALUE.fullmatch(raw_value):
-            log.warning("left out the response header %r: its name or value is not allowed", name)
-        elif raw_name not in _MANAGED:
-            headers.append((raw_name, raw_value))
+    if isinstance(given, dict):
+        for name, value in cast("dict[str, Any]", given).items():
+            if type(value) is str:
+                _add(headers, name, value, function_id)
+                continue
+            for one in value if isinstance(value, list) else [value]:
+                if isinstance(one, (bool, int, float)):
+                    _add(headers, name, msgspec.json.encode(one).decode(), function_id)
+                elif isinstance(one, str):
+                    _add(headers, name, one, function_id)
+                elif one is not None:
+                    wanted = "a header is text, a number, true or false, or a list of these"
+                    raise UnsendableResponse(function_id, f"headers[{_shown(name)}] is {_shown(one)}; {wanted}")
+    elif isinstance(given, list):
+        for index, line in enumerate(given):
+            name, found, value = line.partition(":") if isinstance(line, str) else ("", "", "")
+            if not found:
+                raise UnsendableResponse(function_id, f"headers[{index}] is {_shown(line)}, not `Name: value`")
+            _add(headers, name.strip(), value, function_id)
+    elif given is not None and given is not msgspec.UNSET:
+        raise UnsendableResponse(function_id, f"headers are {_shown(given)}, neither a map nor a list")
     return headers
 
 
-def error_reply(status: int, code: str, message: str, *, headers: Headers | None = None, **extra: Any) -> Reply:
-    """Return the error envelope; the ones that are logged carry an `error_id` to find the log line by."""
-    body: dict[str, Any] = {"error": {"code": code, "message": message}}
+def _add(headers: Headers, name: str, value: str, function_id: str) -> None:
+    raw_name = name.encode().lower()
+    if raw_name in _MANAGED:
+        return
+    raw_value = value.encode().strip()
+    if _NAME.fullmatch(raw_name) and _VALUE.fullmatch(raw_value):
+        headers.append((raw_name, raw_value))
+    else:
+        log.warning("left out header %r of what `%s` answered: its name or value is not allowed", name, function_id)
+
+
+def _shown(value: Any) -> str:
+    text = msgspec.json.encode(value).decode()
+    return text if len(text) <= 100 else text[:97] + "..."
+
+
+def error_reply(
+    status: int, code: str, message: str, *, shown: str | None = None, headers: Headers | None = None, **extra: Any
+) -> Reply:
+    """Return the error envelope; the ones that are logged carry an `error_id` to find the log line by.
+
+    Args:
+        status: 400..599.
+        code: For programs.
+        message: What happened.
+        shown: What the client is told instead of it.
+        headers: Besides the content type.
+        **extra: Further keys beside `error`.
+    """
+    body: dict[str, Any] = {"error": {"code": code, "message": message if shown is None else shown}}
     if status >= 500 and status not in _UNREMARKABLE:
         error_id = secrets.token_hex(6)
         body["error"]["error_id"] = error_id
@@ -123,10 +208,17 @@ def error_reply(status: int, code: str, message: str, *, headers: Headers | None
     return Reply(status, [JSON_TYPE, *(headers or [])], msgspec.json.encode({**body, **extra}))
 
 
-def failure_reply(error: LinklyError) -> Reply:
-    """Return the response for a call that failed."""
+def failure_reply(error: LinklyError, *, expose: bool = False) -> Reply:
+    """Return the response for a call that failed.
+
+    Args:
+        error: Why.
+        expose: Whether clients are told what a handler's exception said. An error with a code of its own was raised to
+            be told.
+    """
     if isinstance(error, CallTimeout):
         return error_reply(504, error.code, error.message)
     if isinstance(error, Overloaded):
         return error_reply(503, error.code, error.message, headers=[(b"retry-after", b"1")])
-    return error_reply(500, error.code, error.message)
+    secret = not expose and (error.code == HandlerFailed.code or isinstance(error, UnsendableResponse))
+    return error_reply(500, error.code, error.message, shown=_FAILED if secret else None)

@@ -18,7 +18,7 @@ from linkly import Bus, Channel, ChannelReader, ChannelWriter, HttpRequest, Json
 from linkly.clock import Clock
 from linkly.errors import CallTimeout, LinklyError
 from linkly_workers.http.body import Body, BodyTooLarge
-from linkly_workers.http.response import Headers, Reply, read_headers, reply
+from linkly_workers.http.response import Headers, Reply, read_headers, read_status, reply
 
 log = logging.getLogger("linkly.http")
 
@@ -39,28 +39,37 @@ class _HeadMessage(msgspec.Struct):
 
 
 class Head:
-    """Status and headers of a streamed response, said in text messages before the first data."""
+    """Status and headers of a streamed response, said in text messages before the first data.
 
-    def __init__(self) -> None:
+    Args:
+        function_id: Who says it.
+
+    Attributes:
+        status: So far.
+        headers: So far; of a name that was said in two messages the later one counts.
+    """
+
+    def __init__(self, function_id: str) -> None:
         self.status = 200
-        self._headers: dict[bytes, bytes] = {}
-
-    @property
-    def headers(self) -> Headers:
-        """Return the headers so far; of a name that was said twice the later value counts."""
-        return list(self._headers.items())
+        self.headers: Headers = []
+        self._function_id = function_id
 
     def apply(self, text: str) -> None:
-        """Take one text message; what is not understood is ignored."""
+        """Take one text message; what is no such message is ignored.
+
+        Raises:
+            UnsendableResponse: It says a status or a header of a type that is none.
+        """
         try:
             message = msgspec.json.decode(text, type=_HeadMessage)
         except (msgspec.MsgspecError, RecursionError):
             return
-        status = message.status_code
-        if message.type == "set_status" and type(status) is int and 200 <= status <= 599:
-            self.status = status
-        elif message.type == "set_headers" and isinstance(message.headers, dict):
-            self._headers.update(read_headers(message.headers))
+        if message.type == "set_status":
+            self.status = read_status(message.status_code, self._function_id)
+        elif message.type == "set_headers":
+            said = read_headers(message.headers, self._function_id)
+            names = {name for name, _ in said}
+            self.headers = [pair for pair in self.headers if pair[0] not in names] + said
 
 
 class Conversation:
@@ -68,6 +77,7 @@ class Conversation:
 
     Args:
         bus: Where the channels are made.
+        function_id: Which function is called.
         timeout_s: How long the headers may take.
         start: Sends status and headers.
         send: Sends a part of the body; waits while the client does not read, answers whether it wants more.
@@ -76,16 +86,18 @@ class Conversation:
     def __init__(
         self,
         bus: Bus,
+        function_id: str,
         timeout_s: float,
         start: Callable[[int, Headers], Awaitable[None]],
         send: Callable[[bytes], Awaitable[bool]],
     ) -> None:
         self._bus = bus
+        self._function_id = function_id
         self._timeout_s = timeout_s
         self._start = start
         self._send = send
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._head = Head()
+        self._head = Head(function_id)
         self._reader: ChannelReader | None = None
         self._writer: ChannelWriter | None = None
 
@@ -158,11 +170,11 @@ class Conversation:
                 if calling is not None and calling.done():
                     result = calling.result()
                     if receiving is None or bytes(result) != b"null":
-                        return reply(result)
+                        return reply(result, self._function_id)
                     calling = None
                     unopened.set(ATTACH_S)
                 elif unopened.rung.done() and self._reader is not None and not self._reader.writer_attached:
-                    return reply(None)
+                    return reply(None, self._function_id)
                 elif late.rung.done():
                     text = f"no response within {self._timeout_s:g} s"
                     raise CallTimeout(f"{text}; the function was cancelled. Give it more with `default_timeout`")
@@ -183,7 +195,7 @@ class Conversation:
         if not calling.done():
             return None
         result = calling.result()
-        return None if bytes(result) == b"null" else reply(result)
+        return None if bytes(result) == b"null" else reply(result, self._function_id)
 
     async def _stream(self, receiving: Any, calling: asyncio.Task[Json] | None) -> None:
         """Send data until the writer ends, or its function fails."""

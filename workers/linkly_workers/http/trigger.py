@@ -6,6 +6,8 @@ from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
+from linkly.origin import read_host, read_origin
+
 Schema: TypeAlias = dict[str, Any]
 Status: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^([1-5][0-9]{2}|[1-5]XX|default)$")]
 
@@ -36,6 +38,9 @@ class HttpTrigger(msgspec.Struct):
         middleware_function_ids: Run before the function, in this order.
         stream: Whether the function may use channels; iii's SDKs do not say, so their functions may.
         openapi: What the route says about itself, for `/openapi.json` (`linkly.http.documentation`).
+        origin: Where the world reaches the worker that declares this, as `https://s.example`: a host of the gateway,
+            whose pages are its own.
+        hosts: Further hosts by which the gateway is reached.
     """
 
     api_path: str
@@ -44,3 +49,11 @@ class HttpTrigger(msgspec.Struct):
     middleware_function_ids: list[str] = []
     stream: bool = True
     openapi: RouteDocumentation | None = None
+    origin: str | None = None
+    hosts: list[str] = []
+
+    def __post_init__(self) -> None:
+        if self.origin is not None:
+            read_origin(self.origin)
+        for host in self.hosts:
+            read_host(host)

@@ -1,7 +1,8 @@
 """The gateway as a worker: trigger type `http`, one listener (workers-edge.md 1).
 
-Different from iii on purpose: path parameters are percent-decoded; `url_path` is the path that was asked for; HEAD is
-answered by GET routes; a return value without response keys is answered itself; too many requests get 503, not a queue.
+Different from iii on purpose: until `cors` says more, pages of this machine alone may ask; path parameters are
+percent-decoded; `url_path` is the path that was asked for; HEAD is answered by GET routes; a return value without
+response keys is answered itself; too many requests get 503, not a queue.
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ import uvicorn
 
 from linkly import Binding, HttpRequest, Settings, TriggerType, Worker
 from linkly.errors import ConfigError
+from linkly.origin import read_host
 from linkly_workers.http.absent import Absent
+from linkly_workers.http.browsers import BrowserRules
 from linkly_workers.http.closing import Closing
 from linkly_workers.http.cors import Cors, CorsSettings
 from linkly_workers.http.gateway import Gateway
+from linkly_workers.http.hosts import Hosts
 from linkly_workers.http.protocol import ConnectionLimits, Connections
 from linkly_workers.http.routes import RouteTable
 from linkly_workers.http.trigger import HttpTrigger
@@ -53,8 +57,17 @@ class HttpSettings(Settings):
     body_timeout_ms: Annotated[int, msgspec.Meta(ge=1)] = 30_000
     keep_alive_timeout_ms: Annotated[int, msgspec.Meta(ge=1)] = 75_000
     trusted_proxies: list[str] = []
-    cors: CorsSettings | None = None
+    allowed_hosts: list[str] = []
+    expose_errors: bool = False
+    cors: CorsSettings | None = msgspec.field(default_factory=CorsSettings)
     middleware: list[MiddlewareSettings] = []
+
+    def __post_init__(self) -> None:
+        for host in self.allowed_hosts:
+            try:
+                read_host(host)
+            except ValueError as error:
+                raise ValueError(f"allowed_hosts: {error}") from error
 
 
 class HttpWorker(Worker):
@@ -67,6 +80,7 @@ class HttpWorker(Worker):
     def __init__(self, settings: HttpSettings | None = None) -> None:
         super().__init__(settings)
         self._routes = RouteTable()
+        self._hosts = Hosts(self.settings.allowed_hosts)
         self._socket: socket.socket | None = None
         self._server: uvicorn.Server | None = None
         self._closing: Closing | None = None
@@ -84,15 +98,18 @@ class HttpWorker(Worker):
         legacy, self._legacy = self._legacy, None
         absent = self._absent = Absent(self.bus) if legacy is None else legacy.absent
         absent.goes_on(self.bus)
+        cors = Cors(settings.cors)
         gateway = Gateway(
             self.bus,
             self._routes,
             absent=absent,
-            cors=Cors(settings.cors),
+            cors=cors,
+            browsers=BrowserRules(cors, self._hosts),
             timeout_s=settings.default_timeout / 1000,
             concurrency=settings.concurrency_request_limit,
             body_limit_bytes=settings.body_limit_bytes,
             middleware=[each.function_id for each in sorted(settings.middleware, key=lambda each: each.priority)],
+            expose_errors=settings.expose_errors,
         )
         connections: Any = Connections(
             self.bus.clock,
@@ -103,6 +120,7 @@ class HttpWorker(Worker):
                 body_s=settings.body_timeout_ms / 1000,
                 idle_s=settings.keep_alive_timeout_ms / 1000,
             ),
+            proxies,
         )
         self._socket = _listen(settings.host, settings.port) if legacy is None else legacy.listener_for(settings)
         server = uvicorn.Server(
@@ -184,12 +202,15 @@ class HttpWorker(Worker):
     async def _bind(self, binding: Binding) -> None:
         config: HttpTrigger = binding.config
         self._routes.remove(binding.id)
+        self._hosts.forget(binding.id)
         self._routes.add(config.http_method, config.api_path, binding)
+        self._hosts.declare(binding.id, config)
         if self._absent is not None:
             await self._absent.came(binding)
 
     async def _unbind(self, binding: Binding) -> None:
         route = self._routes.remove(binding.id)
+        self._hosts.forget(binding.id)
         if self._absent is not None:
             self._absent.went(route, binding)
 

@@ -89,7 +89,7 @@ class LinkPages(Worker):
     async def http_create(self, request: HttpRequest) -> HttpResponse:
         """Make a short link. A repeated request with the same `Idempotency-Key` header makes no second one."""
         if not _has_url(request):
-            return _answer(400, Refusal('missing "url"'))
+            return _answer(400, Refusal(request.body_error or 'missing "url"'))
         try:
             body = _read(request.body, CreateBody)
             wanted = Create(
@@ -164,7 +164,7 @@ class LinkPages(Worker):
     async def http_update(self, request: HttpRequest) -> HttpResponse:
         """Change where a link leads. Limits that are left out stay, null takes one away."""
         if not _has_url(request):
-            return _answer(400, Refusal('missing "url"'))
+            return _answer(400, Refusal(request.body_error or 'missing "url"'))
         try:
             body = _read(request.body, UpdateBody)
             wanted = Update(

@@ -6,14 +6,14 @@ are here, what they look like over HTTP is in `pages.py`, what both do in `links
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from ada_url import URL
 
-from linkly import Settings, function
+from linkly import Function, Settings, TriggerDeclaration, function
 from linkly.errors import ConfigError
 from linkly_workers.link.codes import MAX_LENGTH
 from linkly_workers.link.database import DatabaseStore
@@ -73,11 +73,21 @@ class LinkWorker(LinkPages):
 
     def __init__(self, settings: LinkSettings | None = None) -> None:
         super().__init__(settings)
+        self._reached: dict[str, Any] = {}
         self._own_hosts = {_own_host(entry) for entry in self.settings.own_hosts}
         self.base_url = self.settings.base_url
         if self.base_url is not None:
             self._own_hosts.add(_base_host(self.base_url))
+            self._reached["origin"] = URL(self.base_url).origin
+        self._reached["hosts"] = sorted(self._own_hosts)
         self.count_first = self.settings.count == "before_redirect"
+
+    def triggers_of(self, function: Function) -> Sequence[TriggerDeclaration]:
+        """Tell the gateway by which names the world reaches this shortener."""
+        return [
+            msgspec.structs.replace(declared, config={**declared.config, **self._reached})
+            for declared in function.triggers
+        ]
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:

@@ -1,0 +1,66 @@
+"""What a browser asks for on behalf of a page from elsewhere is refused before anything sees it.
+
+A browser on this machine reaches what strangers do not, and lends that to every page it shows. It says what it is
+doing: which page asks (`Origin`) and by which name it came (`Host`). Programs say neither, and are not judged.
+"""
+
+from __future__ import annotations
+
+from linkly.origin import host_of
+from linkly_workers.http.cors import Cors
+from linkly_workers.http.hosts import Hosts
+from linkly_workers.http.response import Reply, error_reply
+
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_MARKS = frozenset(
+    {"origin", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest", "sec-fetch-user", "accept-language"}
+)
+"""What browsers send and programs do not. The first five are left out where a page reads its own address over plain
+HTTP (Fetch 3.2, Fetch Metadata 2), which is all that a page needs whose name was rebound to this machine; the language
+is in every request and cannot be taken out by a page."""
+
+
+class BrowserRules:
+    """Judges requests by their head.
+
+    Args:
+        cors: Which pages may ask.
+        hosts: By which names the gateway is reached.
+    """
+
+    def __init__(self, cors: Cors, hosts: Hosts) -> None:
+        self._cors = cors
+        self._hosts = hosts
+
+    def misdirected(self, headers: dict[str, str]) -> Reply | None:
+        """Refuse a browser on this machine that takes the gateway for somebody else (DNS rebinding)."""
+        if _MARKS.isdisjoint(headers):
+            return None
+        host = host_of(headers.get("host", ""))
+        if host in self._hosts.names:
+            return None
+        text = (
+            f"this gateway is not known as `{host}`; if it is reached by that name, list it in `allowed_hosts` of "
+            "worker `http` (`base_url` and `own_hosts` of worker `link` count as well), or the proxy that is in front "
+            "in `trusted_proxies`"
+        )
+        return error_reply(421, "MISDIRECTED_REQUEST", text)
+
+    def foreign(self, method: str, origin: str, headers: dict[str, str]) -> Reply | None:
+        """Refuse a page that may not ask and wants to change something."""
+        if method in _SAFE or self._cors.admits(origin) or self._is_own(origin, headers.get("host", "")):
+            return None
+        setting = "`cors.allowed_origins` of worker `http`"
+        if origin == "null":
+            text = f"a page that hides where it comes from may not send {method} here; only `*` in {setting} admits it"
+        else:
+            text = f"a page of `{origin}` may not send {method} here; if it shall, list its origin in {setting}"
+        return error_reply(403, "FORBIDDEN_ORIGIN", text)
+
+    def _is_own(self, origin: str, host: str) -> bool:
+        """Tell whether a page came from here: its origin is the host it asks, whatever a proxy makes of the scheme."""
+        scheme, _, authority = origin.partition("://")
+        if not authority:
+            return False
+        came_to = host.lower().removesuffix(":443" if scheme == "https" else ":80")
+        return authority == came_to or authority in self._hosts.authorities
