@@ -32,6 +32,7 @@ class HttpRequest(msgspec.Struct, kw_only=True):
         scheme: ``http`` or ``https``; behind a proxy that the gateway trusts, what the proxy says it is.
         path_params: Values of the pattern's parameters, percent-decoded.
         query_params: Last value of each name.
+        query_string: The query as it was sent, not decoded; left out if there is none.
         headers: Lower-case names, last value of each.
         body: The parsed JSON body; `None` if it is absent, not JSON, or of another content type.
         client_host: Address of the client; behind a proxy that the gateway trusts, what the proxy says it is.
@@ -46,6 +47,7 @@ class HttpRequest(msgspec.Struct, kw_only=True):
     scheme: str = "http"
     path_params: dict[str, str] = {}
     query_params: dict[str, str] = {}
+    query_string: str | msgspec.UnsetType = msgspec.UNSET
     headers: dict[str, str] = {}
     body: Any = None
     client_host: str = ""

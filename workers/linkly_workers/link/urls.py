@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from urllib.parse import quote
 
 from ada_url import URL
 
@@ -28,6 +29,7 @@ _LOCAL_NAMES = (
 RFC 6761, 6762, 7686, 8375 and 9476, ICANN's reserved names, and Kubernetes' `NAME.NAMESPACE.svc`. `example` (RFC 6761)
 leads nowhere at all, and documentation is full of it.
 """
+_QUERY = "!$%&'()*+,/:;=?@[]^`{|}"
 _NO_HOST = re.compile(r"[/?#@\\\s]")
 
 
@@ -100,6 +102,18 @@ def check_url(given: str, *, own_hosts: Collection[str] = (), allow_private: boo
     if len(kept) > MAX_CHARACTERS:  # percent-encoded, a letter has up to twelve
         raise _wrong_length(len(kept))
     return kept
+
+
+def with_query(url: str, query: str) -> str:
+    """Return an address with a request's query behind its own.
+
+    Args:
+        url: A link's target, as `check_url` returned it.
+        query: As it came in a request, not decoded; what has no place in a `Location` header is percent-encoded.
+    """
+    rest, hash_sign, fragment = url.partition("#")
+    between = "?" if "?" not in rest else "" if rest.endswith(("?", "&")) else "&"
+    return f"{rest}{between}{quote(query, safe=_QUERY, encoding='latin-1', errors='replace')}{hash_sign}{fragment}"
 
 
 def _check_public(host: str) -> None:
