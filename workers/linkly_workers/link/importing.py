@@ -83,7 +83,7 @@ def _row(header: list[str], cells: list[str]) -> dict[str, Any]:
     }
     number = row.get("max_clicks")
     if number is not None:
-        if not number.isdecimal() or len(number) > MAX_DIGITS:
+        if not (number.isascii() and number.isdecimal()) or len(number) > MAX_DIGITS:
             shown = number if len(number) <= 2 * MAX_DIGITS else number[:MAX_DIGITS] + "..."
             raise InvalidArguments(f"max_clicks {shown!r} is no number of at most {MAX_DIGITS} digits")
         row["max_clicks"] = int(number)

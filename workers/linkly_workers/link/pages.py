@@ -59,7 +59,7 @@ STATUS: dict[type[LinklyError], int] = {
     KeyReused: 422,
 }
 
-_HOST = re.compile(r"[A-Za-z0-9._-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
+_HOST = re.compile(r"[A-Za-z0-9._-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?")
 KEY_CHARACTERS = 255
 NUMBERS = ("limit", "days")
 _DIGITS = re.compile(r"-?[0-9]{1,18}")
