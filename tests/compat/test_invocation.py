@@ -4,7 +4,8 @@ import uuid
 
 import pytest
 
-from linkly import Json
+from linkly import Function, Json
+from linkly.testing import settle, wired
 from linkly_engine.core.registry import FunctionRecord
 from linkly_engine.remote_function import with_caller
 
@@ -113,7 +114,33 @@ async def test_c24_null_and_no_result_are_the_same_to_the_caller(pair, answer):
     await worker.serve_one(lambda message: answer)
     result = await caller.until("invocationresult", invocation_id=invocation_id)
     assert result.get("result") is None
+    assert ("result" in result) == ("result" in answer)  # what a worker says is passed on as it says it
     assert "error" not in result
+
+
+async def nothing() -> None:
+    """Answer nothing."""
+
+
+async def test_c24_what_answers_nothing_in_process_is_answered_without_a_result(bus_engine):
+    bus_engine.engine.bus("test").register_function(Function("x::nothing", nothing))
+    caller = await bus_engine.connect()
+    answer = await caller.call("x::nothing", {})
+    assert answer.keys() & {"result", "error"} == set()
+
+
+@pytest.mark.parametrize("native", [True, False])
+async def test_c24_what_answers_nothing_in_linklys_client_is_answered_without_a_result(bus_engine, native):
+    caller = await bus_engine.connect()
+    async with wired(bus_engine.engine, native=native) as client:
+        client.register_function(Function("x::nothing", nothing))
+        await settle()
+        await bus_engine.engine.settled()
+        answer = await caller.call("x::nothing", {})
+        assert answer.keys() & {"result", "error"} == set()
+        assert await client.trigger("x::nothing") is None
+        assert await client.trigger("x::nothing", result_type=Json) == Json(b"null")
+        assert await bus_engine.engine.bus("test").trigger("x::nothing") is None
 
 
 async def test_c25_an_error_body_reaches_the_caller_verbatim(pair):
