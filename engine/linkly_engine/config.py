@@ -16,6 +16,7 @@ import msgspec
 
 from linkly.errors import ConfigError
 from linkly.origin import is_loopback, read_origin
+from linkly_engine.built_in import BUILT_IN, read_block
 from linkly_engine.yaml_tree import Tree, kind
 
 DEFAULT_FILE = "config.yaml"
@@ -34,10 +35,6 @@ ALIASES = {
 """Names of older configs -> names of today (workers-data.md 0.1)."""
 
 LISTENER = "iii-worker-manager"
-BUILT_IN = frozenset(
-    {"iii-observability", "iii-telemetry", "iii-engine-functions", "iii-http-functions", "configuration"}
-)
-"""Workers that iii's own configs list and that linkly has no separate part for: accepted, noted, not started."""
 
 EMBEDDED = """\
 workers:
@@ -185,7 +182,7 @@ def _assemble(tree: Tree, entries: list[tuple[str, Any]], grace_ms: Any, variabl
             config.listeners.append(_listener(tree, path, worker.config))
             continue
         if written in BUILT_IN:
-            config.notes.append(f"`{written}` needs no entry here: it is part of the engine or not there yet")
+            config.notes.append(read_block(tree, path, written, worker.config))
             continue
         other, other_path = seen.setdefault(worker.name, (written, path))
         if worker.name and other != written:

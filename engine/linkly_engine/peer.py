@@ -45,7 +45,7 @@ from linkly_engine.core.workers import WorkerRecord
 from linkly_engine.enqueue import enqueue
 from linkly_engine.nesting import Nesting
 from linkly_engine.provider import RemoteProvider, plain
-from linkly_engine.remote_function import RemoteFunction, with_caller
+from linkly_engine.remote_function import RemoteFunction, endpoint_of, with_caller
 from linkly_engine.telemetry import events
 from linkly_engine.trace import valid_traceparent, with_function_id
 
@@ -228,7 +228,7 @@ class Peer:
         record = FunctionRecord(
             id=message.id,
             namespace=self.record.home,
-            endpoint=RemoteFunction(self.connection, message.id, self._nesting),
+            endpoint=endpoint_of(message, self.connection, self.record, self._nesting),
             owner=self.record,
             description=message.description,
             request_schema=plain(message.request_format),
@@ -248,7 +248,7 @@ class Peer:
                 )
             )
         else:
-            events.function_registered(self.record, record.id)
+            events.function_registered(self.record, record)
 
     def _register_trigger(self, message: RegisterTrigger) -> None:
         binding = BindingRecord(

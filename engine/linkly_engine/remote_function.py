@@ -1,4 +1,4 @@
-"""The endpoint of a function that a remote worker serves."""
+"""The endpoint of a function that a remote worker serves, or has somebody else serve."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from linkly.bus import Invocation, Json
+from linkly.bus import Endpoint, Invocation, Json
 from linkly.connection import Connection
+from linkly.errors import FunctionNotInvokable
 from linkly.session import Done
+from linkly.wire import RegisterFunction, is_absent
+from linkly_engine.core.workers import WorkerRecord
 from linkly_engine.nesting import Nesting
 
 
@@ -71,6 +74,48 @@ class RemoteFunction:
             nesting.end(token)
             raise
         return abandon
+
+
+class UrlFunction:
+    """Endpoint of a function that its worker wants called at a URL (protocol.md 6), which linkly does not do yet.
+
+    Passed on to the worker, a call of it would fail there without saying why.
+    """
+
+    __slots__ = ("function_id", "worker_name")
+
+    def __init__(self, function_id: str, worker_name: str) -> None:
+        self.function_id = function_id
+        self.worker_name = worker_name
+
+    async def __call__(self, invocation: Invocation) -> Any:
+        """Refuse the call.
+
+        Raises:
+            FunctionNotInvokable: Always.
+        """
+        raise FunctionNotInvokable(self.reason)
+
+    @property
+    def reason(self) -> str:
+        """Why it cannot be called, and the way out."""
+        return (
+            f"`{self.function_id}` of worker `{self.worker_name}` is to be called at a URL (its registration has "
+            "`invocation`), which linkly does not do yet; register a handler that calls the URL instead"
+        )
+
+
+def endpoint_of(
+    message: RegisterFunction, connection: Connection, worker: WorkerRecord, nesting: Nesting | None
+) -> Endpoint:
+    """Return the endpoint of a function that a worker registers.
+
+    One that is to be called at a URL gets an endpoint too: its worker is told by its log, and callers by the answer. A
+    rejection would end clients of 0.25.
+    """
+    if is_absent(message.invocation):
+        return RemoteFunction(connection, message.id, nesting)
+    return UrlFunction(message.id, worker.name or worker.id)
 
 
 def with_caller(payload: Json, worker_id: str) -> Json:

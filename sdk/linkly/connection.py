@@ -256,7 +256,9 @@ class Connection:
     async def _serve(self, endpoint: Endpoint, invocation: Invocation, invocation_id: str | None) -> None:
         result, error = ABSENT, ABSENT
         try:
-            result = as_json(await endpoint(invocation))
+            value = await endpoint(invocation)
+            if value is not None:  # to iii's clients `null` is a value, and nothing is `undefined` (protocol.md 3.2)
+                result = as_json(value)
         except LinklyError as failure:
             error = error_body(failure)
         except Exception as failure:

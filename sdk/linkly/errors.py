@@ -67,6 +67,12 @@ class FunctionNotFound(LinklyError):
     code = "function_not_found"
 
 
+class FunctionNotInvokable(LinklyError):
+    """The function is known, but nobody here can run it."""
+
+    code = "function_not_invokable"
+
+
 class InvalidPayload(LinklyError):
     """The payload does not fit the function's request type; the handler never saw it."""
 

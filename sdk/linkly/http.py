@@ -33,6 +33,7 @@ class HttpRequest(msgspec.Struct, kw_only=True):
         scheme: ``http`` or ``https``; behind a proxy that the gateway trusts, what the proxy says it is.
         path_params: Values of the pattern's parameters, percent-decoded.
         query_params: Last value of each name.
+        query_string: The query as it was sent, not decoded; left out if there is none.
         headers: Lower-case names, last value of each; all cookies, as one `Cookie` line has them.
         repeated_headers: All values, in their order, of each name that came more than once.
         body: The parsed JSON body; `None` if it is absent, not JSON, or of another content type.
@@ -49,6 +50,7 @@ class HttpRequest(msgspec.Struct, kw_only=True):
     scheme: str = "http"
     path_params: dict[str, str] = {}
     query_params: dict[str, str] = {}
+    query_string: str | msgspec.UnsetType = msgspec.UNSET
     headers: dict[str, str] = {}
     repeated_headers: dict[str, list[str]] = {}
     body: Any = None

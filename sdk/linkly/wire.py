@@ -282,13 +282,13 @@ def read_native(data: bytes) -> AnyMessage | None:
         kind = head[0]
         if kind == _CONTROL:
             return read_json(payload)
-        _check_json(payload)
+        value = _check_json(payload) if payload else ABSENT
         if kind == _CALL:
-            return _read_call(head, payload)
+            return _read_call(head, value)
         if kind == _RESULT:
-            return InvocationResult(invocation_id=_text(head[1]), result=Json(payload))
+            return InvocationResult(invocation_id=_text(head[1]), result=value)
         if kind == _ERROR:
-            return InvocationResult(invocation_id=_text(head[1]), error=Json(payload))
+            return InvocationResult(invocation_id=_text(head[1]), error=value)
         if kind == _CANCEL:
             return CancelInvocation(invocation_id=_text(head[1]))
     except (msgspec.MsgspecError, ValueError, IndexError, TypeError, RecursionError) as error:
@@ -311,7 +311,7 @@ def write_native(message: Message) -> bytes:
     return b"".join((len(head).to_bytes(4, "big"), head, memoryview(payload)))
 
 
-def _read_call(head: list[Any], payload: bytes) -> InvokeFunction:
+def _read_call(head: list[Any], payload: Json) -> InvokeFunction:
     invocation_id, function_id, namespace, traceparent, baggage, metadata, queue, caller = head[1:9]
     timeout_ms, hops = head[9:11] if len(head) > 10 else (None, 0)  # clients before 0.2 end their heads here
     action: VoidAction | EnqueueAction | None = None
@@ -320,7 +320,7 @@ def _read_call(head: list[Any], payload: bytes) -> InvokeFunction:
     return InvokeFunction(
         function_id=_text(function_id),
         invocation_id=_optional_text(invocation_id),
-        data=Json(payload),
+        data=payload,
         traceparent=_optional_text(traceparent),
         baggage=_optional_text(baggage),
         action=action,
@@ -360,8 +360,7 @@ def _check_json(data: bytes) -> Json:
     Costs 0.3 us for a small payload and 0.8 ms for a megabyte.
     """
     data.decode()
-    if data:
-        _payload_decoder.decode(data)
+    _payload_decoder.decode(data)
     return Json(data)
 
 

@@ -154,3 +154,12 @@ def test_usage(words, code, text, capfd):
     shown = capfd.readouterr()
     assert text in (shown.out if code == 0 else shown.err)
     assert (shown.out == "") == (code != 0)
+
+
+@pytest.mark.parametrize("fields", [{}, {"result": None}])
+async def test_a_call_that_answers_nothing_prints_null(fields):
+    async def quiet(socket):
+        await socket.send(await answer(socket, function_id="f::x", **fields))
+        await socket.wait_closed()
+
+    assert await against(quiet, "f::x") == (0, "null\n", "")

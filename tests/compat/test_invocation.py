@@ -1,10 +1,13 @@
 """protocol.md C13-C35: calls."""
 
+import asyncio
 import uuid
 
 import pytest
 
-from linkly import Json
+from linkly import Function, Json
+from linkly.errors import FunctionNotInvokable
+from linkly.testing import settle, wired
 from linkly_engine.core.registry import FunctionRecord
 from linkly_engine.remote_function import with_caller
 
@@ -113,7 +116,33 @@ async def test_c24_null_and_no_result_are_the_same_to_the_caller(pair, answer):
     await worker.serve_one(lambda message: answer)
     result = await caller.until("invocationresult", invocation_id=invocation_id)
     assert result.get("result") is None
+    assert ("result" in result) == ("result" in answer)  # what a worker says is passed on as it says it
     assert "error" not in result
+
+
+async def nothing() -> None:
+    """Answer nothing."""
+
+
+async def test_c24_what_answers_nothing_in_process_is_answered_without_a_result(bus_engine):
+    bus_engine.engine.bus("test").register_function(Function("x::nothing", nothing))
+    caller = await bus_engine.connect()
+    answer = await caller.call("x::nothing", {})
+    assert answer.keys() & {"result", "error"} == set()
+
+
+@pytest.mark.parametrize("native", [True, False])
+async def test_c24_what_answers_nothing_in_linklys_client_is_answered_without_a_result(bus_engine, native):
+    caller = await bus_engine.connect()
+    async with wired(bus_engine.engine, native=native) as client:
+        client.register_function(Function("x::nothing", nothing))
+        await settle()
+        await bus_engine.engine.settled()
+        answer = await caller.call("x::nothing", {})
+        assert answer.keys() & {"result", "error"} == set()
+        assert await client.trigger("x::nothing") is None
+        assert await client.trigger("x::nothing", result_type=Json) == Json(b"null")
+        assert await bus_engine.engine.bus("test").trigger("x::nothing") is None
 
 
 async def test_c25_an_error_body_reaches_the_caller_verbatim(pair):
@@ -274,3 +303,46 @@ async def test_nan_and_lone_surrogates_from_old_clients_are_accepted(pair):
 def test_function_records_hide_internal_ones():
     record = FunctionRecord(id="a::b", namespace="default", endpoint=None, owner=None, metadata={"internal": True})
     assert record.internal
+
+
+URL = {"url": "https://a.example/hook", "method": "POST"}
+
+
+@pytest.mark.parametrize("by", ["raw", "linkly", "in process", "trigger"])
+async def test_a_function_that_is_to_be_called_at_a_url_says_so_to_whoever_calls_it(bus_engine, by):
+    worker, caller = await bus_engine.connect(name="hooks"), await bus_engine.connect()
+    await worker.send(type="registerfunction", id="x::hook", invocation=URL)
+    assert await worker.nothing_came() == []  # a rejection would end clients of 0.25
+    if by == "raw":
+        error = (await caller.call("x::hook", {}))["error"]
+        assert error["code"] == "function_not_invokable"
+        assert "`x::hook` of worker `hooks` is to be called at a URL" in error["message"]
+    elif by == "trigger":  # nobody waits, and the worker is not asked
+        await caller.send(type="invokefunction", function_id="x::hook", data={}, action={"type": "void"})
+        await caller.nothing_came()
+    else:
+        async with wired(bus_engine.engine) as client:
+            bus = client if by == "linkly" else bus_engine.engine.bus("test")
+            with pytest.raises(FunctionNotInvokable, match="register a handler that calls the URL"):
+                async with asyncio.timeout(10):  # the engine's clock is the test's: it ends no call
+                    await bus.trigger("x::hook", {})
+    assert await worker.nothing_came() == []
+
+
+async def test_a_function_that_is_to_be_called_at_a_url_is_one_error_line(bus_engine, caplog):
+    worker = await bus_engine.connect(name="hooks")
+    with caplog.at_level("INFO", logger="linkly.engine"):
+        await worker.send(type="registerfunction", id="x::hook", invocation={**URL, "headers": {"x-key": "secret"}})
+        await worker.nothing_came()
+    lines = [(record.levelname, record.getMessage()) for record in caplog.records if "x::hook" in record.getMessage()]
+    assert [level for level, _ in lines] == ["ERROR"]
+    assert "secret" not in caplog.text
+
+
+async def test_an_invocation_of_null_is_none(bus_engine):
+    worker, caller = await bus_engine.connect(), await bus_engine.connect()
+    await worker.send(type="registerfunction", id="x::y", invocation=None)
+    await worker.nothing_came()
+    invocation_id = await caller.start_call("x::y", {})
+    await worker.serve_one(lambda message: {"result": 5})
+    assert (await caller.until("invocationresult", invocation_id=invocation_id))["result"] == 5

@@ -59,7 +59,7 @@ def test_results_go_to_stdout_and_everything_else_to_stderr(linkly):
     assert body["code"] == "INVALID_URL"
     assert body["stacktrace"] is None
     nothing = linkly.trigger("state::get", "scope=a", "key=b")
-    assert (nothing.returncode, nothing.stdout, nothing.stderr) == (0, "", "")
+    assert (nothing.returncode, nothing.stdout, nothing.stderr) == (0, "null\n", "")
 
 
 def test_sigterm_and_sigint_end_it_in_order(linkly):

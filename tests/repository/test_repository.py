@@ -30,11 +30,6 @@ def test_there_are_files_to_check():
     assert len([path for path in TRACKED if path.suffix == ".py"]) > 50
 
 
-@pytest.mark.parametrize("path", [p for p in TRACKED if p.suffix == ".py"], ids=lambda p: str(p.relative_to(ROOT)))
-def test_no_python_file_is_longer_than_400_lines(path):
-    assert len(path.read_text("utf-8").splitlines()) <= 400
-
-
 def test_no_file_names_a_path_of_one_machine():
     pattern = re.compile(r"(?<![\w.])/(?:work|root|home)/\w")
     found = [

@@ -86,3 +86,23 @@ async def test_a_time_that_does_not_exist_in_utc_is_refused_by_its_name(shortene
             with pytest.raises(LinklyError, match="in UTC") as refusal:
                 await bus.trigger(function, request)
             assert refusal.value.code == "INVALID_ARGUMENTS"
+
+
+async def test_a_table_of_another_shortener_is_imported_without_what_is_none_of_a_links(shortener):
+    table = b'keyword,url,Title,timestamp,ip,clicks\nPy,https://a.example,"A, b",2020-01-01 00:00:00,10.0.0.1,7\n'
+    async with shortener() as (_, bus):
+        answer = await imported(bus, table)
+        assert answer == {
+            "imported": 1,
+            "skipped": 0,
+            "problems": [],
+            "ignored_columns": ["Title", "timestamp", "ip", "clicks"],
+        }
+        assert await bus.trigger("link::resolve", {"code": "Py"}) == {"url": "https://a.example"}
+
+
+@pytest.mark.parametrize("first", ["code,max_clicks", "url,code,keyword", "url,url", "link,keyword"])
+async def test_a_table_without_addresses_or_with_two_of_one_thing_is_refused_whole(shortener, first):
+    async with shortener() as (_, bus):
+        with pytest.raises(LinklyError, match="first line names the columns"):
+            await imported(bus, first.encode() + b"\nhttps://a.example,b\n")

@@ -1,7 +1,9 @@
 """Which addresses a link may lead to: a corpus of each kind, and the settings that move the border."""
 
 import json
+import unicodedata
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -35,6 +37,27 @@ def test_a_good_address_is_kept(url):
     if url.isascii():
         assert kept in (url, f"https://{url}")
     assert check_url(kept) == kept
+
+
+def test_what_unicode_has_named_is_kept_whatever_version_this_python_knows():
+    # Letters, marks, numbers, punctuation and symbols: what is one of them stays one of them.
+    named = [chr(point) for point in range(0x80, 0x110000) if unicodedata.category(chr(point))[0] in "LMNPS"]
+    for start in range(0, len(named), 600):
+        part = "".join(named[start : start + 600])
+        assert check_url(f"https://example.com/{part}") == f"https://example.com/{quote(part)}"
+
+
+def test_what_is_no_character_and_what_has_no_width_is_refused_whatever_version_this_python_knows():
+    for point in range(0x110000):
+        unseen = unicodedata.category(chr(point)) in ("Cc", "Cs", "Zs", "Zl", "Zp")
+        if unseen or point & 0xFFFE == 0xFFFE or 0xFDD0 <= point <= 0xFDEF or 0x202A <= point <= 0x202E:
+            with pytest.raises(InvalidUrl, match=f"U\\+{point:04X} at character 22"):
+                check_url(f"https://example.com/\u00e9{chr(point)}x")
+
+
+def test_what_unicode_has_not_named_yet_is_kept():
+    for point in (0x0378, 0x1FAFF, 0x1FC00, 0x3FFFD):
+        assert check_url(f"https://example.com/{chr(point)}") == f"https://example.com/{quote(chr(point))}"
 
 
 @given(st.text(max_size=60))
@@ -82,6 +105,7 @@ def test_the_shortener_itself_is_no_target(url):
         ("s.example#x", None),
         ("s.example\\x", None),
         ("s .example", None),
+        ("s.example\x1f", None),
         ("", None),
         (".", None),
     ],

@@ -155,6 +155,7 @@ async def test_every_route_of_the_link_worker_is_in_a_valid_document(shortener):
         "GET /links/{code}/stats",
         "GET /links/{code}/qr",
         "GET /s/{code}",
+        "GET /s/{code}/",
     }
     assert not [name for name in document["components"]["schemas"] if name[-2:] == "_2"]
     assert all(each.get("summary") for each in operations(document).values())

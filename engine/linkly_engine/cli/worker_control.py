@@ -11,13 +11,14 @@ from typing import Any
 
 import click
 
+from linkly_engine.built_in import BUILT_IN
 from linkly_engine.cli import command
 from linkly_engine.cli.command import Failure
 from linkly_engine.cli.entries import folder_of, kind_of_entry, names_of
 from linkly_engine.cli.function_help import clean
 from linkly_engine.cli.running_engine import CallFailed, RunningEngine, find_engine, wait_until_running
 from linkly_engine.cli.show import data, done, note, pairs, table
-from linkly_engine.config import ALIASES, BUILT_IN, LISTENER
+from linkly_engine.config import ALIASES, LISTENER
 from linkly_engine.config_edit.file import open_layout
 
 CHANGE_MS = 60_000

@@ -10,8 +10,10 @@ import msgspec
 from linkly.bus import Json
 from linkly.errors import LinklyError
 from linkly.wire import is_absent
+from linkly_engine.core.registry import FunctionRecord
 from linkly_engine.core.triggers import BindingRecord
 from linkly_engine.core.workers import WorkerRecord
+from linkly_engine.remote_function import UrlFunction
 
 log = logging.getLogger("linkly.engine")
 
@@ -32,9 +34,12 @@ def worker_gone(worker: WorkerRecord, reason: str) -> None:
     _say(worker, "Worker disconnected", level=level, data={"name": worker.name or worker.id, "reason": reason})
 
 
-def function_registered(worker: WorkerRecord, function_id: str) -> None:
-    """A function can be called from now on."""
-    _say(worker, "[REGISTERED] Function %s", function_id)
+def function_registered(worker: WorkerRecord, function: FunctionRecord) -> None:
+    """A function can be called from now on, or is registered in a way that cannot be called: that is an error."""
+    if isinstance(function.endpoint, UrlFunction):
+        _say(worker, "%s", function.endpoint.reason, level=logging.ERROR)
+    else:
+        _say(worker, "[REGISTERED] Function %s", function.id)
 
 
 def function_refused(worker: WorkerRecord, error: LinklyError) -> None:

@@ -87,7 +87,10 @@ class IIIClient:
         if not function_id.strip():
             raise ValueError("id is required")
         if not callable(handler):
-            raise TypeError(f"handler of `{function_id}` must be callable, got {type(handler).__name__}")
+            raise TypeError(
+                f"handler of `{function_id}` must be callable, got {type(handler).__name__}; functions that the engine "
+                "calls at a URL are not there yet"
+            )
         function = Function(
             function_id,
             _untyped(handler),

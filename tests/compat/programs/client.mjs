@@ -20,6 +20,12 @@ const handlers = {
     }
     return null;
   },
+  no_value: async () => {
+    const value = await worker.trigger({ function_id: "state::get", payload: { scope: "compat", key: "none" } });
+    const answer = await worker.trigger({ function_id: "host::note", payload: { n: 1 } });
+    return { nothing: value === undefined && answer === undefined };
+  },
+  nothing: async () => undefined,
   send_void: async () => {
     await worker.trigger({ function_id: "host::note", payload: { n: 1 }, action: TriggerAction.Void() });
     return null;

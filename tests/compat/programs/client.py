@@ -36,6 +36,16 @@ async def missing(data):
     return None
 
 
+async def no_value(data):
+    value = await worker.trigger_async({"function_id": "state::get", "payload": {"scope": "compat", "key": "none"}})
+    answer = await worker.trigger_async({"function_id": "host::note", "payload": {"n": 1}})
+    return {"nothing": value is None and answer is None}
+
+
+def nothing(data):
+    pass
+
+
 async def send_void(data):
     await worker.trigger_async({"function_id": "host::note", "payload": {"n": 1}, "action": TriggerAction.Void()})
 
@@ -56,7 +66,8 @@ def on_http(request):
     }
 
 
-for handler in (echo, fail, call_back, call_back_sync, missing, send_void, on_void, on_state, on_http):
+handlers = (echo, fail, call_back, call_back_sync, missing, no_value, nothing, send_void, on_void, on_state, on_http)
+for handler in handlers:
     worker.register_function("client::" + handler.__name__, handler)
 worker.register_trigger({"type": "state", "function_id": "client::on_state", "config": {"scope": "compat"}})
 worker.register_trigger(

@@ -118,6 +118,8 @@ async def everything_works(under_test: Project, process: asyncio.subprocess.Proc
         await bus.trigger("client::fail", {})
     assert caught.value.code == "invocation_failed"
     assert await bus.trigger("client::missing", {}) == {"code": "function_not_found"}
+    assert await bus.trigger("client::no_value", {}) == {"nothing": True}
+    assert await bus.trigger("client::nothing", {}) is None
     await bus.trigger("client::on_void", {"n": 7}, action=Void())
     assert await line(process, "void") == "void 7"
     under_test.host.noted.clear()

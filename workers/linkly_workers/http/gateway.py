@@ -176,6 +176,7 @@ class Gateway:
             scheme=scope["scheme"],
             path_params=exchange.match.path_params,
             query_params=_query(scope["query_string"]),
+            query_string=query.decode("latin-1") if (query := scope["query_string"]) else msgspec.UNSET,
             headers=headers,
             client_host=client[0] if (client := scope["client"]) else "",
             trigger=HttpTriggerInfo(path=route.pattern, method=route.method),

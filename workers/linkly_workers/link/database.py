@@ -76,6 +76,12 @@ WHY_NOT_COUNTED = (
     "FROM links WHERE code = ?1"
 )
 
+# By pages, because an answer has a limit and links have none.
+CAPITALS = (
+    "SELECT code, EXISTS (SELECT 1 FROM links AS other WHERE other.code = lower(links.code)) AS has_twin "
+    "FROM links WHERE code <> lower(code) AND code > ? ORDER BY code LIMIT 10000"
+)
+
 # One statement each, so that all figures are of one moment.
 STATS = (
     "WITH people AS MATERIALIZED (SELECT clicked_at, visitor, referrer FROM clicks WHERE code = ?1 AND bot = 0) "
@@ -155,15 +161,32 @@ class DatabaseStore:
 
     async def _repeated(self, link: NewLink, idempotency: Idempotency, answer: dict[str, Any]) -> Made:
         # What the transaction forgot came back with its rollback.
-        sql = "SELECT * FROM link_keys WHERE idempotency_key = ? AND created_at >= ?"
-        known = await self._query(sql, [idempotency.key, idempotency.forget_before])
-        if known:
-            if known[0]["request"] != idempotency.request:
-                raise key_reused(idempotency.key)
-            return Made(msgspec.convert(known[0], NewLink), repeated=True)
+        known = await self.made_with(idempotency)
+        if known is not None:
+            return Made(known, repeated=True)
         if await self.find(link.code) is not None:
             raise code_taken(link.code)
         raise _not_committed(answer)
+
+    async def made_with(self, idempotency: Idempotency) -> NewLink | None:  # noqa: D102
+        sql = "SELECT * FROM link_keys WHERE idempotency_key = ? AND created_at >= ?"
+        known = await self._query(sql, [idempotency.key, idempotency.forget_before])
+        if not known:
+            return None
+        if known[0]["request"] != idempotency.request:
+            raise key_reused(idempotency.key)
+        return msgspec.convert(known[0], NewLink)
+
+    async def codes_with_capitals(self) -> list[str]:  # noqa: D102
+        found: list[str] = []
+        after = ""
+        while rows := await self._query(CAPITALS, [after]):
+            after = rows[-1]["code"]
+            for row in rows:
+                found.append(row["code"])
+                if row["has_twin"]:
+                    found.append(row["code"].lower())
+        return found
 
     async def insert_many(self, links: list[NewLink]) -> list[bool]:  # noqa: D102
         sql = f"{INSERT_LINK} ON CONFLICT (code) DO NOTHING"

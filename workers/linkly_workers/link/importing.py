@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from linkly import ChannelReader
@@ -12,7 +12,8 @@ from linkly.errors import InvalidArguments
 BATCH = 500
 """Links that are inserted in one transaction."""
 
-COLUMNS = ("url", "code", "expires_at", "max_clicks")
+COLUMNS = {name: name for name in ("url", "code", "expires_at", "max_clicks")} | {"keyword": "code"}
+"""Names of columns, and what they are of a link; `keyword` is what YOURLS writes. Others are left out."""
 MAX_LINE = 65_536
 MAX_DIGITS = 16
 """Digits of the largest `max_clicks`; Python refuses to read numbers of thousands of digits."""
@@ -20,16 +21,22 @@ MAX_DIGITS = 16
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-async def csv_rows(reader: ChannelReader) -> AsyncIterator[dict[str, Any] | InvalidArguments]:
+async def csv_rows(
+    reader: ChannelReader, ignore: Callable[[str], object]
+) -> AsyncIterator[dict[str, Any] | InvalidArguments]:
     """Read a CSV file whose first line names its columns; an empty cell counts as left out.
 
     A record is one line: no URL has a line break in it.
+
+    Args:
+        reader: Where the file comes from.
+        ignore: Is told every column that is none of a link's, as the first line spells it.
 
     Yields:
         A row, or what is wrong with a line that is none.
 
     Raises:
-        InvalidArguments: The first line cannot be read, does not name `url`, or names what nobody knows.
+        InvalidArguments: The first line cannot be read, does not name `url`, or names one thing twice.
     """
     header: list[str] | None = None
     async for line in _lines(reader):
@@ -39,7 +46,7 @@ async def csv_rows(reader: ChannelReader) -> AsyncIterator[dict[str, Any] | Inva
             if not any(cells):
                 continue
             if header is None:
-                header = _columns(cells)
+                header = _columns(cells, ignore)
                 continue
             row = _row(header, cells)
         except InvalidArguments as error:
@@ -51,15 +58,18 @@ async def csv_rows(reader: ChannelReader) -> AsyncIterator[dict[str, Any] | Inva
         yield row
 
 
-def _columns(cells: list[str]) -> list[str]:
-    header = [cell.strip().lower() for cell in cells]
-    unknown = [name for name in header if name not in COLUMNS]
-    if unknown or "url" not in header or len(set(header)) < len(header):
+def _columns(cells: list[str], ignore: Callable[[str], object]) -> list[str]:
+    """Return what each column is of a link, an empty text for those that are nothing of it."""
+    header = [COLUMNS.get(cell.strip().lower(), "") for cell in cells]
+    known = [name for name in header if name]
+    if "url" not in known or len(set(known)) < len(known):
         raise InvalidArguments(
-            f"the first line names the columns {', '.join(header)}; it needs `url`, and may have "
-            + ", ".join(f"`{name}`" for name in COLUMNS[1:])
-            + ", each once"
+            f"the first line names the columns {', '.join(cells)[:500]}; it needs `url`, and may have `code` "
+            "(or `keyword`), `expires_at` and `max_clicks`, each once"
         )
+    for cell, name in zip(cells, header, strict=True):
+        if not name and cell.strip():
+            ignore(cell.strip())
     return header
 
 
@@ -68,10 +78,12 @@ def _row(header: list[str], cells: list[str]) -> dict[str, Any]:
         raise InvalidArguments(
             f"the line has {len(cells)} cells, the first line names {len(header)} columns; quote a cell with a comma"
         )
-    row: dict[str, Any] = {name: cell.strip() for name, cell in zip(header, cells, strict=False) if cell.strip()}
+    row: dict[str, Any] = {
+        name: cell.strip() for name, cell in zip(header, cells, strict=False) if name and cell.strip()
+    }
     number = row.get("max_clicks")
     if number is not None:
-        if not number.isdecimal() or len(number) > MAX_DIGITS:
+        if not (number.isascii() and number.isdecimal()) or len(number) > MAX_DIGITS:
             shown = number if len(number) <= 2 * MAX_DIGITS else number[:MAX_DIGITS] + "..."
             raise InvalidArguments(f"max_clicks {shown!r} is no number of at most {MAX_DIGITS} digits")
         row["max_clicks"] = int(number)

@@ -6,14 +6,14 @@ import base64
 import hashlib
 import itertools
 import secrets
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from linkly import Bus
-from linkly.errors import HandlerFailed, InvalidArguments, LinklyError, NotFound
+from linkly.errors import ConfigError, HandlerFailed, InvalidArguments, LinklyError, NotFound
 from linkly_workers.link.cache import LinkCache
 from linkly_workers.link.codes import CodeMaker, check_code
 from linkly_workers.link.importing import BATCH, csv_rows
@@ -60,10 +60,18 @@ class Links:
         code_length: Characters of a generated code, to start with.
         own_hosts: Hosts of this shortener, as `canonical_host` writes them, where no link may lead.
         allow_private: Allow links into this machine and its networks.
+        case_sensitive: `Ab` and `ab` are two codes.
     """
 
     def __init__(
-        self, bus: Bus, store: LinkStore, *, code_length: int, own_hosts: Collection[str], allow_private: bool
+        self,
+        bus: Bus,
+        store: LinkStore,
+        *,
+        code_length: int,
+        own_hosts: Collection[str],
+        allow_private: bool,
+        case_sensitive: bool,
     ) -> None:
         self._bus = bus
         self._store = store
@@ -71,6 +79,7 @@ class Links:
         self._codes = CodeMaker(code_length)
         self._own_hosts = frozenset(own_hosts)
         self._allow_private = allow_private
+        self._spellings: Spellings | None = None if case_sensitive else Spellings()
         self._run = secrets.token_hex(8)  # of this process: it tells its clicks from those of every other one
         self._clicks = itertools.count()
         self._noted = (-1, "")
@@ -79,6 +88,8 @@ class Links:
     async def open(self) -> None:
         """Make what is needed, or give what an older version made what it lacks."""
         await self._store.open()
+        if self._spellings is not None:
+            self._spellings.know(await self._store.codes_with_capitals())
         self.visitor_secret = await self._store.secret()
         # The secret is made once for each store, so a digest of it names the store.
         await self._cache.belong_to(hashlib.blake2b(self.visitor_secret, digest_size=8, key=b"store").hexdigest())
@@ -98,16 +109,23 @@ class Links:
             InvalidUrl: The address cannot be a link's target.
             InvalidCode: The chosen code cannot be used.
             CodeTaken: The chosen code leads somewhere already.
+            InvalidArguments: `expires_at` is over.
             KeyReused: The idempotency key came with another request before.
         """
         link = NewLink(
-            code="" if request.code is None else check_code(request.code),
+            code="" if request.code is None else self._chosen(request.code),
             url=self._check_url(request.url, own_host),
             created_at=self.now(),
             expires_at=None if request.expires_at is None else time_text(request.expires_at, "expires_at"),
             max_clicks=request.max_clicks,
         )
-        idempotency = self._idempotency(request)
+        idempotency = self._idempotency(request, link)
+        if is_expired(link.expires_at, link.created_at):
+            # A client that asks again, because an answer got lost, may do so after the link's time.
+            known = None if idempotency is None else await self._store.made_with(idempotency)
+            if known is None:
+                raise self._over(link.expires_at)
+            return Link(known.code, known.url, known.expires_at, known.max_clicks)
         if link.code:
             made = (await self._store.insert(link, idempotency)).link
         else:
@@ -117,6 +135,7 @@ class Links:
 
     async def resolve(self, code: str) -> Resolved:
         """Return where a code leads; nowhere if it is unknown, expired, or has no clicks left."""
+        code = self._spelled(code)
         cached = await self._cache.get(code)
         if cached is not None:
             return Resolved(None if is_expired(cached.expires_at, self.now()) else cached.url)
@@ -131,7 +150,7 @@ class Links:
         Raises:
             NotFound: There is no such link.
         """
-        link = await self._store.find(code)
+        link = await self._store.find(self._spelled(code))
         if link is None:
             raise _not_found(code)
         return link
@@ -149,21 +168,23 @@ class Links:
 
         Raises:
             InvalidUrl: The address cannot be a link's target.
+            InvalidArguments: `expires_at` is over.
             NotFound: There is no such link.
         """
-        expires_at = request.expires_at
+        code, expires_at = self._spelled(request.code), request.expires_at
         changes = Changes(
             url=msgspec.UNSET if request.url is msgspec.UNSET else self._check_url(request.url, own_host),
-            expires_at=time_text(expires_at, "expires_at") if isinstance(expires_at, datetime) else expires_at,
+            expires_at=self._future(expires_at) if isinstance(expires_at, datetime) else expires_at,
             max_clicks=request.max_clicks,
         )
-        link = await self._cache.change(request.code, lambda: self._store.update(request.code, changes))
+        link = await self._cache.change(code, lambda: self._store.update(code, changes))
         if link is None:
             raise _not_found(request.code)
         return Link(link.code, link.url, link.expires_at, link.max_clicks)
 
     async def delete(self, code: str) -> bool:
         """Forget a link and its clicks; answer whether there was one."""
+        code = self._spelled(code)
         return await self._cache.change(code, lambda: self._store.delete(code))
 
     async def page(self, request: ListRequest) -> LinkPage:
@@ -184,7 +205,7 @@ class Links:
             NotFound: There is no such link.
         """
         since = datetime.fromtimestamp(self._bus.clock.time(), UTC) - timedelta(days=days - 1)
-        found = await self._store.stats(code, since.date().isoformat())
+        found = await self._store.stats(self._spelled(code), since.date().isoformat())
         if found is None:
             raise _not_found(code)
         return found
@@ -193,7 +214,7 @@ class Links:
         """Count a click, once for each of its ids."""
         now = self.now()
         click = Click(
-            code=request.code,
+            code=self._spelled(request.code),
             click_id=request.click_id or self.click_id(),
             clicked_at=now if request.clicked_at is None else time_text(request.clicked_at, "clicked_at"),
             visitor=request.visitor,
@@ -207,7 +228,7 @@ class Links:
         result = Imported(0, 0, [])
         batch: list[tuple[int, NewLink, bool]] = []
         index = -1
-        async for row in self._rows(request):
+        async for row in self._rows(request, result.ignored_columns.append):
             index += 1
             try:
                 if isinstance(row, LinklyError):
@@ -234,20 +255,20 @@ class Links:
             self._noted = (milliseconds, time_text(milliseconds / 1000))
         return self._noted[1]
 
-    async def _rows(self, request: Import) -> AsyncIterator[Any]:
+    async def _rows(self, request: Import, ignore: Callable[[str], object]) -> AsyncIterator[Any]:
         for row in request.links:
             yield row
         if request.reader is not None:
             reader = await self._bus.open_reader(request.reader)
             try:
-                async for row in csv_rows(reader):
+                async for row in csv_rows(reader, ignore):
                     yield row
             finally:
                 await reader.close()
 
     def _imported(self, given: ImportLink) -> NewLink:
-        code = self._codes.make() if given.code is None else check_code(given.code)
-        expires_at = None if given.expires_at is None else time_text(given.expires_at, "expires_at")
+        code = self._codes.make() if given.code is None else self._chosen(given.code)
+        expires_at = None if given.expires_at is None else self._future(given.expires_at)
         return NewLink(code, self._check_url(given.url), self.now(), expires_at, given.max_clicks)
 
     async def _import_batch(self, batch: list[tuple[int, NewLink, bool]], result: Imported) -> None:
@@ -265,6 +286,23 @@ class Links:
         own_hosts = self._own_hosts if own_host is None else self._own_hosts | {own_host}
         return check_url(given, own_hosts=own_hosts, allow_private=self._allow_private)
 
+    def _chosen(self, code: str) -> str:
+        return self._spelled(check_code(code))
+
+    def _spelled(self, code: str) -> str:
+        return code if self._spellings is None else self._spellings.of(code)
+
+    def _future(self, expires_at: datetime) -> str:
+        text = time_text(expires_at, "expires_at")
+        if is_expired(text, self.now()):
+            raise self._over(text)
+        return text
+
+    def _over(self, expires_at: str | None) -> InvalidArguments:
+        return InvalidArguments(
+            f"expires_at {expires_at} is over, it is {self.now()}; name a later time, or delete the link to end it now"
+        )
+
     async def _insert_generated(self, link: NewLink, idempotency: Idempotency | None) -> NewLink:
         for _ in range(ATTEMPTS):
             link = msgspec.structs.replace(link, code=self._codes.make())
@@ -277,14 +315,48 @@ class Links:
                 return made.link
         raise HandlerFailed(f"no free code found in {ATTEMPTS} attempts; set a larger code_length")
 
-    def _idempotency(self, request: Create) -> Idempotency | None:
+    def _idempotency(self, request: Create, link: NewLink) -> Idempotency | None:
         if request.idempotency_key is None:
             return None
         # One instant has many spellings; all of them ask for the same.
         expires_at = None if request.expires_at is None else request.expires_at.astimezone(UTC)
-        asked = msgspec.json.encode([request.url, request.code, expires_at, request.max_clicks])
+        asked = msgspec.json.encode([request.url, link.code or None, expires_at, request.max_clicks])
         before = time_text(self._bus.clock.time() - KEY_LIFE.total_seconds())
         return Idempotency(request.idempotency_key, hashlib.sha256(asked).hexdigest(), before)
+
+
+class Spellings:
+    """How codes are written in the store, for whoever takes `Ab` and `ab` for one code.
+
+    New codes are kept in lower case. Links of a time when the case counted keep theirs, so that their clicks stay
+    with them and the setting can be taken back.
+    """
+
+    def __init__(self) -> None:
+        self._capitals: dict[str, str] = {}
+
+    def know(self, capitals: list[str]) -> None:
+        """Learn the codes that are not all lower case.
+
+        Raises:
+            ConfigError: Two codes differ in nothing but their case.
+        """
+        self._capitals = {code.lower(): code for code in capitals}
+        if len(self._capitals) < len(capitals):
+            twice = next(code for code in capitals if self._capitals[code.lower()] != code)
+            raise _one_code(twice, self._capitals[twice.lower()])
+
+    def of(self, code: str) -> str:
+        """Return a code as the store has it, or as a new one is kept."""
+        folded = code.lower()
+        return self._capitals.get(folded, folded)
+
+
+def _one_code(first: str, second: str) -> ConfigError:
+    return ConfigError(
+        f"link: case_sensitive: false would make one code of `{first}` and `{second}`, which are two links; "
+        "delete one of them first"
+    )
 
 
 def _skip(result: Imported, index: int, reason: str) -> None:

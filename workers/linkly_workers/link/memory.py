@@ -43,18 +43,28 @@ class MemoryStore:
 
     async def insert(self, link: NewLink, idempotency: Idempotency | None = None) -> Made:  # noqa: D102
         if idempotency is not None:
-            self._forget_keys(idempotency.forget_before)
-            known = self._keys.get(idempotency.key)
+            known = await self.made_with(idempotency)
             if known is not None:
-                if known[0] != idempotency.request:
-                    raise key_reused(idempotency.key)
-                return Made(known[1], repeated=True)
+                return Made(known, repeated=True)
         if not self._put(link):
             raise code_taken(link.code)
         if idempotency is not None:
             self._keys[idempotency.key] = (idempotency.request, link)
             self._key_of[link.code] = idempotency.key
         return Made(link, repeated=False)
+
+    async def made_with(self, idempotency: Idempotency) -> NewLink | None:  # noqa: D102
+        self._forget_keys(idempotency.forget_before)
+        known = self._keys.get(idempotency.key)
+        if known is None:
+            return None
+        if known[0] != idempotency.request:
+            raise key_reused(idempotency.key)
+        return known[1]
+
+    async def codes_with_capitals(self) -> list[str]:  # noqa: D102
+        capitals = [code for code in self._links if code != code.lower()]
+        return capitals + sorted({code.lower() for code in capitals} & self._links.keys())
 
     async def insert_many(self, links: list[NewLink]) -> list[bool]:  # noqa: D102
         return [self._put(link) for link in links]

@@ -35,12 +35,17 @@ from linkly_workers.link.shapes import (
     UpdateBody,
 )
 from linkly_workers.link.store import CodeTaken, KeyReused, Outcome
-from linkly_workers.link.urls import InvalidUrl, canonical_host
+from linkly_workers.link.urls import InvalidUrl, canonical_host, with_query
 from linkly_workers.link.visitors import is_bot, referrer_host, visitor_hash
 
 T = TypeVar("T")
 
 NO_STORE = "private, no-store"
+UNCOUNTED = Refusal("this redirect is counted, so it is not fetched in advance; follow it when it is wanted")
+PURPOSES = ("sec-purpose", "purpose", "x-purpose", "x-moz")
+"""Headers by which browsers say that nobody has followed the link yet: today's, and those of older ones."""
+IN_ADVANCE = ("prefetch", "preview", "prerender")
+
 NOT_FOUND = Refusal("link not found")
 COUNTED_BEFORE = Refusal("this click was counted before; a new click needs another Idempotency-Key, or none")
 GONE = {Outcome.EXPIRED: Refusal("link expired"), Outcome.EXHAUSTED: Refusal("link has no clicks left")}
@@ -54,7 +59,7 @@ STATUS: dict[type[LinklyError], int] = {
     KeyReused: 422,
 }
 
-_HOST = re.compile(r"[A-Za-z0-9._-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
+_HOST = re.compile(r"[A-Za-z0-9._-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?")
 KEY_CHARACTERS = 255
 NUMBERS = ("limit", "days")
 _DIGITS = re.compile(r"-?[0-9]{1,18}")
@@ -72,11 +77,13 @@ class LinkPages(Worker):
     Attributes:
         links: What it does.
         base_url: Where the shortener is reached; `None`: where the request came to.
+        forward_query: Whether a redirect hands its request's query on.
         count_first: Whether a redirect waits until its click is counted.
     """
 
     links: Links
     base_url: str | None
+    forward_query: bool
     count_first: bool
 
     @function(
@@ -105,14 +112,20 @@ class LinkPages(Worker):
 
     @function(
         "http::redirect",
-        triggers=[http("GET", "/s/:code", answers={302: None, 400: Refusal, 404: Refusal, 410: Refusal})],
+        triggers=[
+            http("GET", path, answers={302: None, 400: Refusal, 404: Refusal, 410: Refusal, 503: Refusal})
+            for path in ("/s/:code", "/s/:code/")
+        ],
     )
     async def redirect(self, request: HttpRequest) -> HttpResponse:
         """Redirect to the link's target, its click counted: 404 for an unknown code, 410 when the link is over.
 
         A repeated request with the same `Idempotency-Key` header counts once. It redirects again while the link lives;
-        if the link has `max_clicks`, for a minute.
+        if the link has `max_clicks`, for a minute. A request in advance (`Sec-Purpose: prefetch`) gets 503: a browser
+        asks again when its user follows the link, and that is counted.
         """
+        if _in_advance(request):
+            return _answer(503, UNCOUNTED)
         code = request.path_params["code"]
         try:
             key = _key(request)
@@ -121,16 +134,16 @@ class LinkPages(Worker):
         click = None if request.method == "HEAD" else self._click(code, key, request)
         found = await self.bus.trigger("link::resolve", {"code": code}, result_type=Resolved)
         if found.url is None:
-            return await self._leads_nowhere(code, None if key is None else click)
+            return await self._leads_nowhere(request, None if key is None else click)
         if click is not None:
             # Only the count itself knows whether a click is left.
             if self.count_first or found.max_clicks is not None:
                 outcome = await self.links.count(click)
                 if not outcome.may_redirect:
-                    return await self._leads_nowhere(code, outcome=outcome)
+                    return await self._leads_nowhere(request, outcome=outcome)
             else:
                 await self.bus.trigger("link::record_click", click, action=Void())
-        return _redirect(found.url)
+        return self._redirect(found.url, request)
 
     @function(
         "link::http_list",
@@ -223,21 +236,26 @@ class LinkPages(Worker):
         return HttpResponse(headers={"Content-Type": "image/svg+xml", "Cache-Control": "no-cache"}, body=svg)
 
     async def _leads_nowhere(
-        self, code: str, perhaps_counted: RecordClick | None = None, outcome: Outcome | None = None
+        self, request: HttpRequest, perhaps_counted: RecordClick | None = None, outcome: Outcome | None = None
     ) -> HttpResponse:
         try:
-            link = await self.links.find(code)
+            link = await self.links.find(request.path_params["code"])
         except NotFound:
             return _answer(404, NOT_FOUND)
         # Perhaps this very click was the last one, and its answer got lost.
         if perhaps_counted is not None:
             outcome = await self.links.count(perhaps_counted)
             if outcome.may_redirect:
-                return _redirect(link.url)
+                return self._redirect(link.url, request)
         why_not = self.links.why_not(link)
         if why_not is None and outcome is Outcome.REPEATED_LATE:
             return _answer(410, COUNTED_BEFORE)
         return _answer(410, GONE[why_not or Outcome.EXHAUSTED])
+
+    def _redirect(self, url: str, request: HttpRequest) -> HttpResponse:
+        if self.forward_query and request.query_string:
+            url = with_query(url, request.query_string)
+        return HttpResponse(status_code=302, headers={"Location": url, "Cache-Control": NO_STORE})
 
     def _click(self, code: str, key: str | None, request: HttpRequest) -> RecordClick:
         headers = request.headers
@@ -287,12 +305,19 @@ def _own_host(request: HttpRequest) -> str | None:
     return canonical_host(request.headers.get("host", ""))
 
 
-def _redirect(url: str) -> HttpResponse:
-    return HttpResponse(status_code=302, headers={"Location": url, "Cache-Control": NO_STORE})
+def _in_advance(request: HttpRequest) -> bool:
+    """Tell whether a browser asks before anybody has followed the link."""
+    headers = request.headers
+    for name in PURPOSES:
+        purpose = headers.get(name)
+        if purpose is not None and purpose.lower().startswith(IN_ADVANCE):
+            return True
+    return False
 
 
 def _answer(status: int, body: Any) -> HttpResponse:
-    return HttpResponse(status_code=status, body=body)
+    # Caches may keep a 404 or a 410 that says nothing of it (RFC 9110 15.1), and the code may lead somewhere soon.
+    return HttpResponse(status_code=status, headers={"Cache-Control": NO_STORE}, body=body)
 
 
 def _refused(error: LinklyError) -> HttpResponse:

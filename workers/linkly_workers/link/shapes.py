@@ -238,7 +238,7 @@ class Import(msgspec.Struct, kw_only=True):
     Attributes:
         links: Objects of url and, if wanted, code, expires_at, max_clicks.
         reader: Reading end of a channel with a CSV file whose first line names the columns: url, code,
-            expires_at, max_clicks.
+            expires_at, max_clicks. `keyword` is read as code; other columns are left out.
     """
 
     links: Annotated[list[Any], msgspec.Meta(examples=[[{"url": "https://example.com", "code": "demo"}]])] = []
@@ -252,18 +252,20 @@ class ImportProblem(msgspec.Struct):
     error: str
 
 
-class Imported(msgspec.Struct):
+class Imported(msgspec.Struct, omit_defaults=True):
     """What became of an import.
 
     Attributes:
         imported: Links made.
         skipped: Links not made: their code is taken or they cannot be a link.
         problems: Why, for the first hundred.
+        ignored_columns: Columns of the CSV file that are none of a link's; left out if there are none.
     """
 
     imported: int
     skipped: int
     problems: list[ImportProblem]
+    ignored_columns: list[str] = []
 
 
 class Refusal(msgspec.Struct):

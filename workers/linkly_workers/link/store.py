@@ -136,6 +136,18 @@ class LinkStore(Protocol):
         """
         ...
 
+    async def made_with(self, idempotency: Idempotency) -> NewLink | None:
+        """Return the link that an earlier request with this key made, `None` if there was none.
+
+        Raises:
+            KeyReused: The key came with another request.
+        """
+        ...
+
+    async def codes_with_capitals(self) -> list[str]:
+        """Return the codes that are not all lower case, and those that differ from one of them in case only."""
+        ...
+
     async def insert_many(self, links: list[NewLink]) -> list[bool]:
         """Keep many links at once; for each, whether its code was free."""
         ...

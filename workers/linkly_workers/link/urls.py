@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from urllib.parse import quote
 
 from ada_url import URL
 
@@ -17,8 +18,27 @@ from linkly_workers.link.addresses import address_in, is_public
 
 MAX_CHARACTERS = 8192
 
-_SCHEME = re.compile(r"https?://", re.IGNORECASE)
-_OTHER_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:(?!\d)", re.IGNORECASE)
+_SCHEME = re.compile(r"https?://", re.IGNORECASE | re.ASCII)
+_OTHER_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:(?![0-9])", re.IGNORECASE | re.ASCII)
+_UNSEEN = re.compile(
+    "[\x00-\x20\x7f-\xa0"  # controls, space, no-break space
+    "\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"  # other white space, line and paragraph ends
+    "\xad\u180e\u200b\u2060-\u2065\ufeff"  # soft hyphen, separators and joiners of no width
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f"  # marks that turn the direction of text
+    "\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"  # notes between lines, shorthand, beams and slurs
+    "\ud800-\udfff\ufdd0-\ufdef"  # halves of a pair, what is no character
+    "\U000e0000-\U000e001f\U000e0080-\U000e00ff\U000e01f0-\U000e0fff"  # tags that are in no flag
+    + "".join(f"{chr(plane << 16 | 0xFFFE)}{chr(plane << 16 | 0xFFFF)}" for plane in range(17))
+    + "]"
+    r"|(?<![^\x00-\x7f])[\u200c\u200d]"  # a joiner needs a letter before it that it can join, as in Persian
+    r"|(?<![\U0001f3f4\U000e0020-\U000e007e])[\U000e0020-\U000e007f]"  # tags need a flag before them, as Scotland's
+)
+"""What nobody sees in an address: spelled out, because Python's tables know the characters of one Unicode version.
+
+White space, default-ignorable characters and noncharacters are fixed ranges (Unicode 5.22, 23.7, UAX 44 stability).
+What is left out of them on purpose: selectors and joiners that emoji and scripts need, characters for private use, and
+everything that a later version of Unicode will name.
+"""
 _LOCAL_NAMES = (
     *("localhost", "local", "localdomain", "internal", "intranet", "lan", "home", "corp", "private", "arpa"),
     *("svc", "test", "invalid", "onion", "alt"),
@@ -28,7 +48,8 @@ _LOCAL_NAMES = (
 RFC 6761, 6762, 7686, 8375 and 9476, ICANN's reserved names, and Kubernetes' `NAME.NAMESPACE.svc`. `example` (RFC 6761)
 leads nowhere at all, and documentation is full of it.
 """
-_NO_HOST = re.compile(r"[/?#@\\\s]")
+_QUERY = "!$%&'()*+,/:;=?@[]^`{|}"
+_NO_HOST = re.compile(r"[/?#@\\\x00-\x20\x7f]")
 
 
 class InvalidUrl(LinklyError):
@@ -70,8 +91,12 @@ def check_url(given: str, *, own_hosts: Collection[str] = (), allow_private: boo
     """
     if not given or len(given) > MAX_CHARACTERS:
         raise _wrong_length(len(given))
-    if any(letter.isspace() or not letter.isprintable() for letter in given):
-        raise InvalidUrl("url has white space, control or invisible characters in it; percent-encode them")
+    unseen = _UNSEEN.search(given)
+    if unseen is not None:
+        raise InvalidUrl(
+            f"url has white space, control or invisible characters in it (U+{ord(unseen[0]):04X} at character "
+            f"{unseen.start() + 1}); percent-encode them"
+        )
     if "\\" in given:
         raise InvalidUrl("url has a backslash in it, which browsers take for a slash; write `/` or `%5C`")
     if not _SCHEME.match(given) and _OTHER_SCHEME.match(given):
@@ -100,6 +125,18 @@ def check_url(given: str, *, own_hosts: Collection[str] = (), allow_private: boo
     if len(kept) > MAX_CHARACTERS:  # percent-encoded, a letter has up to twelve
         raise _wrong_length(len(kept))
     return kept
+
+
+def with_query(url: str, query: str) -> str:
+    """Return an address with a request's query behind its own.
+
+    Args:
+        url: A link's target, as `check_url` returned it.
+        query: As it came in a request, not decoded; what has no place in a `Location` header is percent-encoded.
+    """
+    rest, hash_sign, fragment = url.partition("#")
+    between = "?" if "?" not in rest else "" if rest.endswith(("?", "&")) else "&"
+    return f"{rest}{between}{quote(query, safe=_QUERY, encoding='latin-1', errors='replace')}{hash_sign}{fragment}"
 
 
 def _check_public(host: str) -> None:

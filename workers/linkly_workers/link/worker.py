@@ -53,6 +53,8 @@ class LinkSettings(Settings):
         base_url: Where this shortener is reached, for QR codes; a link that leads there is refused.
         own_hosts: Further host names of this shortener; a link that leads there is refused.
         allow_private_targets: Allow links into this machine and its networks.
+        case_sensitive: `Ab` and `ab` are two codes. If not, codes are kept in lower case and found in any.
+        forward_query: A redirect hands the query of its request on, behind the one that the target has.
     """
 
     store: Literal["database", "memory"] = "database"
@@ -62,6 +64,8 @@ class LinkSettings(Settings):
     base_url: str | None = None
     own_hosts: list[str] = []
     allow_private_targets: bool = False
+    case_sensitive: bool = True
+    forward_query: bool = False
 
 
 class LinkWorker(LinkPages):
@@ -80,6 +84,7 @@ class LinkWorker(LinkPages):
             self._own_hosts.add(_base_host(self.base_url))
             self._reached["origin"] = URL(self.base_url).origin
         self._reached["hosts"] = sorted(self._own_hosts)
+        self.forward_query = self.settings.forward_query
         self.count_first = self.settings.count == "before_redirect"
 
     def triggers_of(self, function: Function) -> Sequence[TriggerDeclaration]:
@@ -100,6 +105,7 @@ class LinkWorker(LinkPages):
             code_length=self.settings.code_length,
             own_hosts=self._own_hosts,
             allow_private=self.settings.allow_private_targets,
+            case_sensitive=self.settings.case_sensitive,
         )
         try:
             yield
@@ -123,6 +129,7 @@ class LinkWorker(LinkPages):
             InvalidUrl: The address cannot be a link's target.
             InvalidCode: The chosen code cannot be used.
             CodeTaken: The chosen code leads somewhere already.
+            InvalidArguments: `expires_at` is over.
             KeyReused: The idempotency key came with another request before.
         """
         return await self.links.create(request)
@@ -142,6 +149,7 @@ class LinkWorker(LinkPages):
 
         Raises:
             InvalidUrl: The address cannot be a link's target.
+            InvalidArguments: `expires_at` is over.
             NotFound: There is no such link.
         """
         return await self.links.update(request)
