@@ -6,8 +6,6 @@ import sys
 import tomllib
 from pathlib import Path
 
-import pytest
-
 from linkly.testing import running_engine
 from linkly_engine.config import EMBEDDED, parse
 from linkly_engine.loader import load_worker, shipped_names
