@@ -8,7 +8,7 @@ from linkly.errors import LinklyError
 from linkly.function import Function, function
 from linkly.http import HttpRequest, HttpResponse, Media, StreamedResponse
 from linkly.schema import Doc, Settings
-from linkly.trigger import Binding, TriggerDeclaration, TriggerType, http, state, trigger
+from linkly.trigger import Binding, TriggerDeclaration, TriggerType, WorkerGone, http, state, trigger, worker_gone
 from linkly.worker import Worker
 
 __version__ = "0.1.0"
@@ -38,9 +38,11 @@ __all__ = [
     "TriggerType",
     "Void",
     "Worker",
+    "WorkerGone",
     "current",
     "function",
     "http",
     "state",
     "trigger",
+    "worker_gone",
 ]
