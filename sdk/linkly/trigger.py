@@ -135,6 +135,23 @@ def worker_gone(worker_id: str, *, metadata: dict[str, Any] | None = None) -> Tr
     return TriggerDeclaration(type="engine::worker-gone", config={"worker_id": worker_id}, metadata=metadata)
 
 
+class Readiness(msgspec.Struct, kw_only=True):
+    """What a function answers that is asked whether its worker can serve.
+
+    Attributes:
+        ready: Whether it can.
+        reasons: Why not, for people; they are shown to whoever may ask.
+    """
+
+    ready: bool
+    reasons: list[str] = []
+
+
+def readiness() -> TriggerDeclaration:
+    """Run the function when the gateway is asked whether the project is ready (`/readyz`); it answers `Readiness`."""
+    return TriggerDeclaration(type="http::readiness", config={})
+
+
 class Binding(msgspec.Struct, kw_only=True):
     """One trigger tied to one function, as its provider sees it.
 
@@ -240,7 +257,14 @@ async def condition_met(
     return answer is not False
 
 
-async def fire(bus: Bus, binding: Binding, payload: object, *, result_type: Any = Any) -> Any:
+async def fire(
+    bus: Bus,
+    binding: Binding,
+    payload: object,
+    *,
+    result_type: Any = Any,
+    timeout_s: float | None = DEFAULT_TIMEOUT_S,
+) -> Any:
     """Call a binding's function with `payload` and the binding's metadata, and return its answer."""
     return await bus.trigger(
         binding.function_id,
@@ -248,4 +272,5 @@ async def fire(bus: Bus, binding: Binding, payload: object, *, result_type: Any 
         namespace=binding.namespace,
         metadata=binding.metadata,
         result_type=result_type,
+        timeout_s=timeout_s,
     )

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from linkly import function
+from linkly import Readiness, function, readiness
 from linkly_workers.database.errors import DriverError
 from linkly_workers.database.sessions import SessionFunctions
 from linkly_workers.database.shapes import (
@@ -68,6 +68,8 @@ class DatabaseWorker(SessionFunctions, ToolFunctions):
         Raises:
             DriverError: The database refused it.
             QueryTimeout: It took longer than `timeout_ms`; nothing was written.
+            OutcomeUnknown: The disk has failed, or the file is gone: it may be written or not.
+            DataFileLost: The file was deleted or replaced; nothing was written.
             UnknownDatabase: There is no such database.
         """
         database = self._find(request.db)
@@ -87,6 +89,8 @@ class DatabaseWorker(SessionFunctions, ToolFunctions):
         Raises:
             UnknownDatabase: There is no such database.
             InvalidParam: A statement or its parameters cannot be used at all.
+            OutcomeUnknown: As execute.
+            DataFileLost: As execute.
             QueryTimeout: It took longer than `timeout_ms`; nothing was written.
         """
         return await self._transact(request)
@@ -95,6 +99,14 @@ class DatabaseWorker(SessionFunctions, ToolFunctions):
     async def execute_batch(self, request: Transaction) -> TransactionResult:
         """Run several SQL statements, given as text or as objects of sql and params, in one transaction."""
         return await self._transact(request)
+
+    @function("database::readiness", triggers=[readiness()])
+    async def is_ready(self) -> Readiness:
+        """Say whether every database takes writes, and why not."""
+        reasons = [
+            f"database `{name}`: {why}" for name, each in self._databases.items() if (why := each.trouble()) is not None
+        ]
+        return Readiness(ready=not reasons, reasons=reasons)
 
     async def _transact(self, request: Transaction) -> TransactionResult:
         check_isolation(request.isolation)

@@ -24,6 +24,7 @@ from linkly_workers.http.cors import Cors
 from linkly_workers.http.exchange import Exchange, Scope, Send, send_reply
 from linkly_workers.http.openapi import OpenApi
 from linkly_workers.http.pages import pages
+from linkly_workers.http.readiness import Checks
 from linkly_workers.http.response import Headers, Reply, error_reply, failure_reply, reply
 from linkly_workers.http.routes import METHODS, RouteTable
 from linkly_workers.http.streaming import Conversation, CutOff
@@ -38,6 +39,7 @@ class Gateway:
     Args:
         bus: Where to call them.
         routes: What leads where.
+        checks: Who is asked whether the project is ready.
         cors: Which other origins may ask.
         timeout_s: How long a request may take until its headers are ready.
         concurrency: Requests at one time; more are answered with 503.
@@ -49,6 +51,7 @@ class Gateway:
         self,
         bus: Bus,
         routes: RouteTable,
+        checks: Checks,
         *,
         cors: Cors,
         timeout_s: float,
@@ -57,7 +60,7 @@ class Gateway:
         middleware: list[str],
     ) -> None:
         document = OpenApi(bus, routes, middleware=bool(middleware))
-        self._pages = pages(lambda: self.active < self._concurrency, document.read)
+        self._pages = pages(lambda: self.active < self._concurrency, lambda: checks.reasons(bus), document.read)
         self._bus = bus
         self._routes = routes
         self._cors = cors

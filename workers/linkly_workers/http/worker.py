@@ -23,6 +23,7 @@ from linkly_workers.http.closing import Closing
 from linkly_workers.http.cors import Cors, CorsSettings
 from linkly_workers.http.gateway import Gateway
 from linkly_workers.http.protocol import ConnectionLimits, Connections
+from linkly_workers.http.readiness import Checks
 from linkly_workers.http.routes import RouteTable
 from linkly_workers.http.trigger import HttpTrigger
 
@@ -66,6 +67,7 @@ class HttpWorker(Worker):
     def __init__(self, settings: HttpSettings | None = None) -> None:
         super().__init__(settings)
         self._routes = RouteTable()
+        self._checks = Checks()
         self._socket: socket.socket | None = None
         self._server: uvicorn.Server | None = None
         self._closing: Closing | None = None
@@ -81,6 +83,7 @@ class HttpWorker(Worker):
         gateway = Gateway(
             self.bus,
             self._routes,
+            self._checks,
             cors=Cors(settings.cors),
             timeout_s=settings.default_timeout / 1000,
             concurrency=settings.concurrency_request_limit,
@@ -151,8 +154,9 @@ class HttpWorker(Worker):
         return {"http": self.url}
 
     def trigger_types(self) -> list[TriggerType]:
-        """Provide the `http` trigger."""
+        """Provide the `http` trigger, and `http::readiness`."""
         return [
+            self._checks.trigger_type(),
             TriggerType(
                 "http",
                 "An HTTP request arrives at the gateway.",
@@ -160,7 +164,7 @@ class HttpWorker(Worker):
                 unbind=self._unbind,
                 config_type=HttpTrigger,
                 payload_type=HttpRequest,
-            )
+            ),
         ]
 
     async def _bind(self, binding: Binding) -> None:
