@@ -20,7 +20,6 @@ from linkly_workers.database.sql import as_rows
 from linkly_workers.database.sqlite import Changed, SqliteDatabase
 from linkly_workers.database.target import Target
 
-
 log = logging.getLogger("linkly.database")
 
 
