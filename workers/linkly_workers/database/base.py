@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import ClassVar, Literal
 
@@ -138,16 +138,18 @@ class DatabaseBase(Worker):
             details={"db": name, "available": available},
         )
 
-    def _changed(self, database: SqliteDatabase) -> Changed | None:
-        """Return what to tell of committed changes; `None` while nobody listens."""
-        if not (self._events.listeners and self._events.listening(database.name)):
+    def _changed(
+        self, database: SqliteDatabase, texts: Sequence[str] = (), origin: str | None = None
+    ) -> Changed | None:
+        """Return what to tell of committed changes; `None` while nobody listens (see `RowChangedEvents.listening`)."""
+        if not (self._events.listeners and self._events.listening(database.name, texts, origin)):
             return None
 
         def changed(target: Target, result: StatementResult) -> None:
             returning = as_rows(result.columns, result.rows, "base64") if result.columns else msgspec.UNSET
             op, table = target
             at = int(self.bus.clock.time() * 1000)
-            self._events.committed(RowChanged(database.name, table, op, result.affected_rows, at, returning))
+            self._events.committed(RowChanged(database.name, table, op, result.affected_rows, at, returning, origin))
 
         return changed
 

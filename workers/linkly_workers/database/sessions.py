@@ -110,7 +110,9 @@ class SessionFunctions(DatabaseBase):
         prepared = self._prepared.find(request.handle_id, self.bus.clock.monotonic())
         database = prepared.database
         # 30 s: a call has no longer time by default either.
-        result = await database.query(prepared.sql, check_parameters(request.params), 30_000, self._changed(database))
+        result = await database.query(
+            prepared.sql, check_parameters(request.params), 30_000, self._changed(database, (prepared.sql,))
+        )
         return _as_query(result, request.blobs, database.column_types(prepared.sql, len(result.columns)))
 
     @function("database::beginTransaction", aliases=["iii-database::beginTransaction"])
@@ -217,7 +219,7 @@ class SessionFunctions(DatabaseBase):
     async def _run_inside(self, request: TransactionStatement) -> StatementResult:
         opened = self._opened(request.transaction_id)
         sql, parameters = check_sql(request.sql), check_parameters(request.params)
-        classify = self._events.listening(opened.database.name)
+        classify = self._events.listening(opened.database.name, (sql,))
         try:
             return await opened.transaction.execute(sql, parameters, classify=classify)
         except (sqlite3.Error, sqlite3.Warning, OverflowError) as error:

@@ -53,7 +53,7 @@ class DatabaseWorker(SessionFunctions, ToolFunctions):
         database = self._find(request.db)
         sql = check_sql(request.sql)
         result = await database.query(
-            sql, check_parameters(request.params), request.timeout_ms, self._changed(database)
+            sql, check_parameters(request.params), request.timeout_ms, self._changed(database, (sql,))
         )
         rows = as_rows(result.columns, result.rows, request.blobs)
         types = database.column_types(sql, len(result.columns))
@@ -73,9 +73,9 @@ class DatabaseWorker(SessionFunctions, ToolFunctions):
             UnknownDatabase: There is no such database.
         """
         database = self._find(request.db)
-        result = await database.execute(
-            check_sql(request.sql), check_parameters(request.params), request.timeout_ms, self._changed(database)
-        )
+        sql = check_sql(request.sql)
+        changed = self._changed(database, (sql,), request.origin)
+        result = await database.execute(sql, check_parameters(request.params), request.timeout_ms, changed)
         returned = as_rows(result.columns, result.rows, request.blobs) if request.returning else []
         inserted = None if result.last_insert_id is None else str(result.last_insert_id)
         return ExecuteResult(result.affected_rows, inserted, returned)
@@ -113,7 +113,8 @@ class DatabaseWorker(SessionFunctions, ToolFunctions):
         database = self._find(request.db)
         statements = check_statements(request.statements)
         try:
-            results = await database.transaction(statements, request.timeout_ms, self._changed(database))
+            changed = self._changed(database, [sql for sql, _ in statements], request.origin)
+            results = await database.transaction(statements, request.timeout_ms, changed)
         except DriverError as error:
             index = error.details.get("failed_index")
             body: dict[str, Any] = {"code": error.code, "message": error.message, **error.details}
