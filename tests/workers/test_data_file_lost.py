@@ -170,6 +170,38 @@ async def test_writes_of_other_programs_and_checkpoints_do_not_look_like_a_loss(
         assert (await writer.execute("SELECT COUNT(*) FROM t")).rows == [(100,)]
 
 
+async def test_a_link_to_the_file_that_is_turned_to_another_one_is_a_loss(path):
+    link = path.with_name("link.db")
+    link.symlink_to(path)
+    async with GroupCommitWriter(str(link)) as writer:
+        await writer.execute("CREATE TABLE t (a)")
+        await writer.execute("INSERT INTO t VALUES (1)")
+        link.unlink()
+        link.symlink_to(path.with_name("other.db"))
+        with pytest.raises(OutcomeUnknown):
+            await writer.execute("INSERT INTO t VALUES (2)")
+
+
+async def test_the_log_of_a_linked_file_is_looked_after_as_well(path):
+    link = path.with_name("link.db")
+    link.symlink_to(path)
+    async with GroupCommitWriter(str(link)) as writer:
+        await writer.execute("CREATE TABLE t (a)")
+        delete_its_log(path)
+        with pytest.raises(OutcomeUnknown):
+            await writer.execute("INSERT INTO t VALUES (2)")
+
+
+async def test_another_working_directory_is_no_loss(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    async with GroupCommitWriter("a.db") as writer:
+        await writer.execute("CREATE TABLE t (a)")
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        await writer.execute("INSERT INTO t VALUES (1)")
+        assert writer.file.is_there()
+
+
 @pytest.mark.parametrize("lose", LOSSES)
 async def test_durable_state_stops_answering_writes_once_its_file_is_lost(run, tmp_path, lose):
     folder = tmp_path / "kv"

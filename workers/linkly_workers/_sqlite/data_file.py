@@ -57,7 +57,10 @@ class DataFile:
         self.path = path
         self.lost: str | None = None
         self.unsettled = False
-        self._log_path = f"{path}-wal"
+        # Absolute: somebody may change the working directory. The name is not resolved, so that a link that is turned
+        # to another file is noticed; the log's is, because SQLite keeps it beside the file itself.
+        self._named = os.path.abspath(path)
+        self._log_path = f"{os.path.realpath(path)}-wal"
         self._identity: Identity | None = None
         self._log_identity: Identity | None = None
 
@@ -65,7 +68,7 @@ class DataFile:
         """Remember which file it is; a connection has been opened."""
         self.lost, self.unsettled, self._log_identity = None, False, None
         if self.path != ":memory:":
-            self._identity = _identity(self.path)
+            self._identity = _identity(self._named)
 
     def is_there(self) -> bool:
         """Look whether the open file is still the one that its path names."""
@@ -74,8 +77,8 @@ class DataFile:
         if self._identity is None:
             return True
         try:
-            if _identity(self.path) != self._identity:
-                self._lose(self.path)
+            if _identity(self._named) != self._identity:
+                self._lose(self._named)
             elif self._log_identity is not None and _identity(self._log_path) != self._log_identity:
                 self._lose(self._log_path)
         except OSError:
