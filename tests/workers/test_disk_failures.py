@@ -26,6 +26,8 @@ if not hasattr(_native, "__file__"):
     pytest.skip("SQLite is a part of the interpreter: its file system cannot be replaced", allow_module_level=True)
 
 _sqlite = ctypes.CDLL(_native.__file__)
+if not hasattr(_sqlite, "sqlite3_vfs_find"):
+    pytest.skip("SQLite is hidden in its module: its file system cannot be replaced", allow_module_level=True)
 _pointer = ctypes.c_void_p
 _OPEN = ctypes.CFUNCTYPE(ctypes.c_int, _pointer, _pointer, _pointer, ctypes.c_int, _pointer)
 _SYNC = ctypes.CFUNCTYPE(ctypes.c_int, _pointer, ctypes.c_int)
