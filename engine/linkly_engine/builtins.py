@@ -20,8 +20,10 @@ from linkly_engine import introspection as rows
 from linkly_engine.core.registry import FunctionRecord
 from linkly_engine.core.router import check_namespace
 from linkly_engine.core.triggers import BindingRecord
+from linkly_engine.core.workers import WorkerRecord
 from linkly_engine.metadata import WorkerMetadata, apply_metadata
 from linkly_engine.statistics import statistics
+from linkly_engine.watches import Watches
 
 if TYPE_CHECKING:
     from linkly_engine.engine import Engine
@@ -63,9 +65,10 @@ class EngineWorker(Worker):
         self._scheduled = False
         self._workers_bindings: dict[str, Binding] = {}
         self._functions_bindings: dict[str, Binding] = {}
+        self._watches = Watches(engine.workers, self._fire_one)
 
     def trigger_types(self) -> list[TriggerType]:
-        """Provide the two trigger types of 8.3; their config is ignored."""
+        """Provide the two trigger types of 8.3, whose config is ignored, and one that watches a single worker."""
         return [
             _event(
                 "engine::workers-available",
@@ -73,6 +76,7 @@ class EngineWorker(Worker):
                 self._workers_bindings,
             ),
             _event("engine::functions-available", "The set of functions changes.", self._functions_bindings),
+            self._watches.trigger_type(),
         ]
 
     # --- events --------------------------------------------------------------------------------------------
@@ -80,6 +84,10 @@ class EngineWorker(Worker):
     def workers_changed(self, event: str, worker_id: str) -> None:
         """Fire `engine::workers-available`, in the order of the events."""
         self._fire(self._workers_bindings, {"event": event, "worker_id": worker_id})
+
+    def worker_gone(self, record: WorkerRecord) -> None:
+        """Fire `engine::worker-gone` for whoever watches this worker."""
+        self._watches.gone(record)
 
     def functions_changed(self) -> None:
         """Fire `engine::functions-available` at the end of this turn of the loop, if the set of ids differs."""
@@ -100,9 +108,12 @@ class EngineWorker(Worker):
 
     def _fire(self, bindings: dict[str, Binding], payload: dict[str, Any]) -> None:
         for binding in bindings.values():
-            self._engine.spawn(self._deliver(binding, payload), name=binding.trigger_type)
+            self._fire_one(binding, payload)
 
-    async def _deliver(self, binding: Binding, payload: dict[str, Any]) -> None:
+    def _fire_one(self, binding: Binding, payload: object) -> None:
+        self._engine.spawn(self._deliver(binding, payload), name=binding.trigger_type)
+
+    async def _deliver(self, binding: Binding, payload: object) -> None:
         try:
             await fire(self.bus, binding, payload)
         except LinklyError as error:
@@ -116,8 +127,13 @@ class EngineWorker(Worker):
 
         Args:
             buffer_size: Messages that may wait for the reader, 1 to 1024; default 64.
+
+        Raises:
+            InvalidArguments: The size is out of range.
+            Overloaded: The caller has made too many channels that nobody has opened.
         """
-        return await self.bus.create_channel(buffer_size)
+        caller = current().caller
+        return self._engine.channels.create(buffer_size, "" if caller is None else caller.worker_id)
 
     @function("engine::workers::register", metadata=INTERNAL)
     async def register_worker(self, request: WorkerMetadata) -> dict[str, bool]:

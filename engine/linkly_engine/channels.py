@@ -10,19 +10,22 @@ from __future__ import annotations
 import asyncio
 import secrets
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from typing import Literal
 
 from linkly.channel import CHUNK_BYTES, Channel, ChannelRef
 from linkly.clock import Clock, TimerHandle
-from linkly.errors import ConnectionLost, InvalidArguments, NotFound
+from linkly.errors import ConnectionLost, InvalidArguments, NotFound, Overloaded
 
 DEFAULT_BUFFER = 64
 MAX_BUFFER = 1024
 PAUSE_BYTES = 16 * 1024 * 1024
 UNOPENED_S = 300.0
+UNOPENED_LIMIT = 1024
+"""Channels of one owner of which nobody has opened an end yet."""
+
 SWEEP_S = 60.0
 
 Direction = Literal["read", "write"]
@@ -31,10 +34,11 @@ Direction = Literal["read", "write"]
 class Pipe:
     """One channel."""
 
-    def __init__(self, buffer_size: int, created: float) -> None:
+    def __init__(self, buffer_size: int, created: float, owner: str = "") -> None:
         self.id = str(uuid.uuid4())
         self.key = str(uuid.uuid4())
         self.created = created
+        self.owner = owner
         self.opened: set[str] = set()
         self.ended = False
         self.on_end: Callable[[], None] | None = None
@@ -157,6 +161,7 @@ class ChannelStore:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._pipes: dict[str, Pipe] = {}
+        self._unopened: Counter[str] = Counter()
         self._timer: TimerHandle | None = None
 
     def __iter__(self) -> Iterator[Pipe]:
@@ -176,20 +181,29 @@ class ChannelStore:
         for pipe in self:
             pipe.close_writer()
         self._pipes.clear()
+        self._unopened.clear()
 
-    def create(self, buffer_size: int | None = None) -> Channel:
-        """Make a channel.
+    def create(self, buffer_size: int | None = None, owner: str = "") -> Channel:
+        """Make a channel; it outlives its owner (protocol.md C66).
 
         Args:
             buffer_size: Messages that may wait for the reader, 1 to 1024; `None`: 64.
+            owner: Whose it is, a worker id: how many may be unopened is counted for each.
 
         Raises:
             InvalidArguments: The size is out of range.
+            Overloaded: The owner has made `UNOPENED_LIMIT` channels that nobody has opened yet.
         """
         size = DEFAULT_BUFFER if buffer_size is None else buffer_size
         if size < 1:
             raise InvalidArguments(f"buffer_size {size}: must be at least 1")
-        pipe = Pipe(min(size, MAX_BUFFER), self._clock.monotonic())
+        if self._unopened[owner] >= UNOPENED_LIMIT:
+            raise Overloaded(
+                f"{UNOPENED_LIMIT} channels of this worker have not been opened by anybody; open them, or wait: one "
+                f"that nobody opens is gone after {UNOPENED_S:.0f} s"
+            )
+        pipe = Pipe(min(size, MAX_BUFFER), self._clock.monotonic(), owner)
+        self._unopened[owner] += 1
         pipe.on_end = partial(self._forget, pipe.id)
         self._pipes[pipe.id] = pipe
         return Channel(
@@ -198,7 +212,14 @@ class ChannelStore:
         )
 
     def _forget(self, channel_id: str) -> None:
-        self._pipes.pop(channel_id, None)
+        pipe = self._pipes.pop(channel_id, None)
+        if pipe is not None and not pipe.opened:
+            self._count_opened(pipe)
+
+    def _count_opened(self, pipe: Pipe) -> None:
+        self._unopened[pipe.owner] -= 1
+        if self._unopened[pipe.owner] <= 0:
+            del self._unopened[pipe.owner]
 
     def find(self, channel_id: str, access_key: str) -> Pipe:
         """Return a channel.
@@ -220,6 +241,8 @@ class ChannelStore:
         pipe = self.find(channel_id, access_key)
         if direction in pipe.opened:
             return None
+        if not pipe.opened:
+            self._count_opened(pipe)
         pipe.opened.add(direction)
         return pipe
 
@@ -243,7 +266,7 @@ class ChannelStore:
         now = self._clock.monotonic()
         for pipe in self:
             if len(pipe.opened) < 2 and now - pipe.created >= UNOPENED_S:
-                del self._pipes[pipe.id]
+                self._forget(pipe.id)
         self._timer = self._clock.call_later(SWEEP_S, self._sweep)
 
 

@@ -155,6 +155,7 @@ class Engine:
             name=name,
             namespace="default",
             in_process=True,
+            announced=True,
             internal=internal,
             runtime="engine",
             isolation="in-process",
@@ -329,6 +330,7 @@ class Engine:
             del self._providers[kind]
         self.workers.remove(record)
         self.peers.pop(record.id, None)
+        self._builtins.worker_gone(record)
 
     def drop_triggers(self, owner: WorkerRecord) -> None:
         """Take back every trigger that `owner` has bound, and every trigger type that it provides."""

@@ -190,7 +190,7 @@ class LocalBus:
             begin()
 
     async def create_channel(self, buffer_size: int | None = None) -> Channel:  # noqa: D102
-        return self._engine.channels.create(buffer_size)
+        return self._engine.channels.create(buffer_size, self.record.id)
 
     async def open_reader(self, reference: ChannelRef) -> ChannelReader:  # noqa: D102
         return self._engine.channels.open_reader(reference)

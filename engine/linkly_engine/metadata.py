@@ -72,6 +72,7 @@ def apply_metadata(engine: Engine, peer: Peer, metadata: WorkerMetadata) -> None
         WorkerConflict: Its name is taken by another program; nothing was changed but the description.
     """
     record = peer.record
+    record.announced = True
     if record.retiring:
         return
     record.runtime = clean(metadata.runtime)

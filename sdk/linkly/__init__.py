@@ -8,7 +8,18 @@ from linkly.errors import LinklyError
 from linkly.function import Function, function
 from linkly.http import HttpRequest, HttpResponse, Media, StreamedResponse
 from linkly.schema import Doc, Settings
-from linkly.trigger import Binding, TriggerDeclaration, TriggerType, http, state, trigger
+from linkly.trigger import (
+    Binding,
+    Readiness,
+    TriggerDeclaration,
+    TriggerType,
+    WorkerGone,
+    http,
+    readiness,
+    state,
+    trigger,
+    worker_gone,
+)
 from linkly.worker import Worker
 
 __version__ = "0.1.0"
@@ -31,6 +42,7 @@ __all__ = [
     "Json",
     "LinklyError",
     "Media",
+    "Readiness",
     "Receipt",
     "Settings",
     "StreamedResponse",
@@ -38,9 +50,12 @@ __all__ = [
     "TriggerType",
     "Void",
     "Worker",
+    "WorkerGone",
     "current",
     "function",
     "http",
+    "readiness",
     "state",
     "trigger",
+    "worker_gone",
 ]

@@ -24,7 +24,7 @@ from functools import partial
 from typing import Any, cast
 
 from linkly.announce import function_message, metadata, type_message
-from linkly.bus import DEFAULT_TIMEOUT_S, Action, Enqueue, Invocation, Json, Receipt, Registration, Void
+from linkly.bus import DEFAULT_TIMEOUT_S, Action, Caller, Enqueue, Invocation, Json, Receipt, Registration, Void
 from linkly.channel import Channel, ChannelReader, ChannelRef, ChannelWriter
 from linkly.clock import Clock, SystemClock
 from linkly.connection import Connection, FrameReceiver, FrameStream, as_json
@@ -260,10 +260,12 @@ class Client:
 
     def _invoked(self, message: InvokeFunction) -> None:
         connection = cast("Connection", self._connection)
+        caller = connection.session.caller_of(message)
         invocation = Invocation(
             function_id=message.function_id,
             payload=None if is_absent(message.data) else message.data,
             metadata=None if is_absent(message.metadata) else message.metadata,
+            caller=None if caller is None else Caller(caller),
             traceparent=message.traceparent,
             baggage=message.baggage,
             hops=message.hops,

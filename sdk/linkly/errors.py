@@ -121,6 +121,16 @@ class TooManyHops(LinklyError):
     code = "too_many_hops"
 
 
+class OutcomeUnknown(LinklyError):
+    """A change may have been made or not, and nobody can tell: the disk has failed, or its file is gone.
+
+    Ask what is there before you repeat it, or make the repetition harmless (an idempotency key). `connection_lost`,
+    `invocation_stopped` and `TIMEOUT` leave a caller as unsure.
+    """
+
+    code = "outcome_unknown"
+
+
 class PayloadTooLarge(LinklyError):
     """The message is larger than the receiving side can take."""
 

@@ -9,6 +9,7 @@ This module must never know sockets, tasks, the registry or time.
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable
 from typing import TypeAlias
@@ -36,6 +37,9 @@ from linkly.wire import (
 
 Done: TypeAlias = Callable[[Json, Json], None]
 """Told how a call ended: (result, error); `error` wins unless it is absent."""
+
+_CALLER = re.compile(rb'[{,]"_caller_worker_id":"([0-9a-f-]{36})"\}\Z')
+_CALLER_BYTES = 64
 
 TELEMETRY_PREFIXES = (b"OTLP", b"MTRC", b"LOGS")
 
@@ -195,6 +199,17 @@ class Session:
         else:
             del self.pending[function_id]
         return cancel
+
+    def caller_of(self, call: InvokeFunction) -> str | None:
+        """Return who makes a call that the engine has forwarded; `None` if it does not say.
+
+        Over JSON the engine puts the id at the end of every object (protocol.md 3.1), over whatever the caller wrote
+        there. Only the end is looked at, so that a large payload costs no more than a small one.
+        """
+        if self.native:
+            return call.caller_worker_id
+        found = _CALLER.search(memoryview(call.data)[-_CALLER_BYTES:])
+        return None if found is None else found[1].decode()
 
     def answer(self, message: InvocationResult) -> bytes:
         """Encode the answer to a call of the other side; one that is too large becomes an error."""

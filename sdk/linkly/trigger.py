@@ -108,6 +108,50 @@ def state(
     return TriggerDeclaration(type="state", config=config, metadata=metadata)
 
 
+class WorkerGone(msgspec.Struct, kw_only=True):
+    """What `worker_gone` hands to its function.
+
+    Attributes:
+        worker_id: Who is gone.
+        announced: Whether it ever named itself. Who did not only came to call, as `linkly trigger` does, and goes as
+            soon as it is answered. An id that nobody has had lately counts as one that had named itself.
+    """
+
+    worker_id: str
+    announced: bool = True
+
+
+def worker_gone(worker_id: str, *, metadata: dict[str, Any] | None = None) -> TriggerDeclaration:
+    """Run the function when a worker's connection ends, or its life in the engine's process; at once if it is gone.
+
+    Whoever keeps something for a caller registers this *before* it answers: a caller that ends in between is gone
+    then, and told of. Over a lost connection of one's own nothing is missed either, because the next one registers it
+    again.
+
+    Args:
+        worker_id: As `linkly.current().caller.worker_id` says.
+        metadata: Handed to the function.
+    """
+    return TriggerDeclaration(type="engine::worker-gone", config={"worker_id": worker_id}, metadata=metadata)
+
+
+class Readiness(msgspec.Struct, kw_only=True):
+    """What a function answers that is asked whether its worker can serve.
+
+    Attributes:
+        ready: Whether it can.
+        reasons: Why not, for people; they are shown to whoever may ask.
+    """
+
+    ready: bool
+    reasons: list[str] = []
+
+
+def readiness() -> TriggerDeclaration:
+    """Run the function when the gateway is asked whether the project is ready (`/readyz`); it answers `Readiness`."""
+    return TriggerDeclaration(type="http::readiness", config={})
+
+
 class Binding(msgspec.Struct, kw_only=True):
     """One trigger tied to one function, as its provider sees it.
 
@@ -213,7 +257,14 @@ async def condition_met(
     return answer is not False
 
 
-async def fire(bus: Bus, binding: Binding, payload: object, *, result_type: Any = Any) -> Any:
+async def fire(
+    bus: Bus,
+    binding: Binding,
+    payload: object,
+    *,
+    result_type: Any = Any,
+    timeout_s: float | None = DEFAULT_TIMEOUT_S,
+) -> Any:
     """Call a binding's function with `payload` and the binding's metadata, and return its answer."""
     return await bus.trigger(
         binding.function_id,
@@ -221,4 +272,5 @@ async def fire(bus: Bus, binding: Binding, payload: object, *, result_type: Any 
         namespace=binding.namespace,
         metadata=binding.metadata,
         result_type=result_type,
+        timeout_s=timeout_s,
     )

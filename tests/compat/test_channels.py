@@ -7,6 +7,7 @@ import websockets
 
 from linkly import Client
 from linkly.channel import Channel
+from linkly_engine.channels import SWEEP_S, UNOPENED_LIMIT, UNOPENED_S
 
 
 async def create(client, **payload):
@@ -100,6 +101,24 @@ async def test_c66_a_channel_survives_its_creator_and_an_unopened_one_goes_after
     assert await reader.recv() == "still there"
     with pytest.raises(websockets.InvalidStatus):
         await open_end(bus_engine, unused["reader"])
+
+
+async def test_a_worker_with_too_many_unopened_channels_is_refused_and_others_are_not(bus_engine):
+    greedy, other = await bus_engine.connect(), await bus_engine.connect()
+    channels = [await create(greedy) for _ in range(UNOPENED_LIMIT)]
+    answer = await greedy.call("engine::channels::create", {})
+    assert answer["error"]["code"] == "overloaded"
+    assert "writer" in await create(other)
+    await open_end(bus_engine, channels[0]["writer"])
+    assert "writer" in await create(greedy)
+
+
+async def test_channels_that_nobody_opened_stop_counting_when_they_are_swept(bus_engine, clock):
+    client = await bus_engine.connect()
+    for _ in range(UNOPENED_LIMIT):
+        await create(client)
+    await clock.advance(UNOPENED_S + SWEEP_S)
+    assert "writer" in await create(client)
 
 
 async def test_c67_an_idle_reader_gets_its_pings_answered(bus_engine):

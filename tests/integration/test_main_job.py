@@ -1,6 +1,7 @@
 """The main job, as a stranger does it: shorten, follow, count, kill, and it is all still there."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,18 +70,29 @@ def test_sigterm_and_sigint_end_it_in_order(linkly):
         assert linkly.signal(number) == 0
 
 
-def test_a_port_in_use_is_one_clear_message(linkly):
-    linkly.start()
-    second = subprocess.run(
-        [sys.executable, "-m", "linkly_engine"],
-        cwd=linkly.folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+def second_engine(folder):
+    return subprocess.run(
+        [sys.executable, "-m", "linkly_engine"], cwd=folder, capture_output=True, text=True, timeout=60, check=False
     )
+
+
+def test_a_port_in_use_is_one_clear_message(linkly, tmp_path):
+    linkly.start()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    shutil.copy(linkly.folder / "config.yaml", elsewhere)
+    second = second_engine(elsewhere)
     assert second.returncode == 1
     assert f":{linkly.http_port}" in second.stderr
+    assert "Traceback" not in second.stderr
+    assert httpx.get(f"{linkly.http}/healthz").status_code == 200
+
+
+def test_a_project_that_runs_already_is_one_clear_message(linkly):
+    linkly.start()
+    second = second_engine(linkly.folder)
+    assert second.returncode == 1
+    assert "another engine uses ./data/iii.db" in second.stderr
     assert "Traceback" not in second.stderr
     assert httpx.get(f"{linkly.http}/healthz").status_code == 200
 

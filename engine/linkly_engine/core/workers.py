@@ -25,6 +25,7 @@ class WorkerRecord(msgspec.Struct, kw_only=True, eq=False):
         namespace: Where its registrations go; `None` until that is known.
         in_process: Whether it lives in the engine's process.
         connected_at_ms: Since the epoch.
+        announced: It has named itself, or lives in this process; not one that only came to call.
         alive: False from the moment its teardown begins.
         retiring: Its program is being replaced: the next generation may take its ids and its name, it takes none.
     """
@@ -44,6 +45,7 @@ class WorkerRecord(msgspec.Struct, kw_only=True, eq=False):
     in_process: bool = False
     internal: bool = False
     connected_at_ms: int = 0
+    announced: bool = False
     alive: bool = True
     retiring: bool = False
 

@@ -48,9 +48,10 @@ def function_refused(worker: WorkerRecord, error: LinklyError) -> None:
 
 
 def trigger_registered(worker: WorkerRecord, binding: BindingRecord) -> None:
-    """A trigger is tied to a function."""
+    """A trigger is tied to a function; that somebody watches a caller while it keeps something for it is no news."""
+    level = logging.DEBUG if binding.trigger_type == "engine::worker-gone" else logging.INFO
     words = (binding.trigger_type, *_telling(binding.config))
-    _say(worker, "[REGISTERED] Trigger %s runs %s", " ".join(words), binding.function_id)
+    _say(worker, "[REGISTERED] Trigger %s runs %s", " ".join(words), binding.function_id, level=level)
 
 
 def unattended_failed(function_id: str, result: Json, error: Json) -> None:

@@ -2,7 +2,18 @@
 
 from linkly_workers._sqlite.connection import Budget, Connection, Durability, connect
 from linkly_workers._sqlite.statement import StatementResult, execute
+from linkly_workers._sqlite.trouble import trouble
 from linkly_workers._sqlite.turn import Turn
 from linkly_workers._sqlite.writer import GroupCommitWriter
 
-__all__ = ["Budget", "Connection", "Durability", "GroupCommitWriter", "StatementResult", "Turn", "connect", "execute"]
+__all__ = [
+    "Budget",
+    "Connection",
+    "Durability",
+    "GroupCommitWriter",
+    "StatementResult",
+    "Turn",
+    "connect",
+    "execute",
+    "trouble",
+]

@@ -18,7 +18,9 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from linkly.errors import OutcomeUnknown
 from linkly_workers._sqlite.connection import Connection, is_final, is_locked
+from linkly_workers._sqlite.data_file import DataFile
 from linkly_workers._sqlite.turn import Turn
 
 T = TypeVar("T")
@@ -80,7 +82,7 @@ class Locked(Exception):
         self.left = left
 
 
-class LostTransaction(sqlite3.ProgrammingError):
+class LostTransaction(OutcomeUnknown):
     """A statement that succeeded has ended the transaction. The guard refuses such statements; if one ever gets past
     it, part of the batch may be on disk, so the batch is never run again."""
 
@@ -136,7 +138,10 @@ def run_saved(connection: Connection, operation: Operation[Any]) -> None:
 
 
 def run_and_commit(
-    connection: Connection, batch: Sequence[Operation[Any]], started: Callable[[Operation[Any] | None], None]
+    connection: Connection,
+    batch: Sequence[Operation[Any]],
+    started: Callable[[Operation[Any] | None], None],
+    file: DataFile,
 ) -> None:
     """Run a batch and commit it: every operation ends with a result that is on disk, or with an error.
 
@@ -144,12 +149,13 @@ def run_and_commit(
         connection: Not in a transaction.
         batch: One operation that is `alone`, or any number of others.
         started: Told what runs, so that it can be stopped.
+        file: What is committed to.
 
     Raises:
         Locked: Another program writes, for longer than the connection's busy timeout.
     """
     if batch[0].alone:
-        _run_alone(connection, batch[0], started)
+        _run_alone(connection, batch[0], started, file)
         return
     left = list(batch)
     while left:
@@ -175,7 +181,7 @@ def run_and_commit(
                     raise Undone(operation)
                 if operation.error is not None and not operation.several and connection.left_rows:
                     raise Undone(operation)
-            connection.execute("COMMIT")
+            file.commit(connection)
         except Undone as undone:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
@@ -183,6 +189,9 @@ def run_and_commit(
             continue
         except LostTransaction:
             lose(left)
+        except OutcomeUnknown as unknown:
+            for operation in left:
+                operation.error = operation.error or unknown
         except sqlite3.Error as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
@@ -190,7 +199,7 @@ def run_and_commit(
                 # Somebody's deferred constraint, or the disk: who can commit by himself does.
                 for index, operation in enumerate(left):
                     try:
-                        run_and_commit(connection, [operation], started)
+                        run_and_commit(connection, [operation], started, file)
                     except Locked as locked:
                         raise Locked(left[index:]) from locked
             else:
@@ -199,7 +208,10 @@ def run_and_commit(
 
 
 def _run_alone(
-    connection: Connection, operation: Operation[Any], started: Callable[[Operation[Any] | None], None]
+    connection: Connection,
+    operation: Operation[Any],
+    started: Callable[[Operation[Any] | None], None],
+    file: DataFile,
 ) -> None:
     its_own = connection.in_transaction  # a turn's holder has begun it, and ends it himself
     started(operation)
@@ -211,8 +223,20 @@ def _run_alone(
             connection.execute("ROLLBACK")
         if is_locked(error) and not isinstance(operation, Inside):
             raise Locked([operation]) from error
+        if isinstance(error, sqlite3.Error) and not its_own:
+            _judge(connection, operation, error, file)
     finally:
         started(None)
+
+
+def _judge(connection: Connection, operation: Operation[Any], error: sqlite3.Error, file: DataFile) -> None:
+    """A statement that commits itself has failed: in its commit, perhaps."""
+    file.refused(connection, error)
+    if file.unsettled:
+        try:
+            file.settle(connection)
+        except sqlite3.Error:
+            operation.error = file.unknown(error)
 
 
 class Inside(Operation[Any]):
@@ -251,7 +275,7 @@ def answer(operation: Operation[Any], path: str) -> None:
         return
     if error is None:
         operation.future.set_result(operation.result)
-    elif operation.expired:
+    elif operation.expired and not isinstance(error, OutcomeUnknown):
         operation.future.set_exception(TimeoutError())
     else:
         operation.future.set_exception(error)

@@ -16,18 +16,17 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
 from time import perf_counter
 from typing import Any, TypeVar
 
-from linkly.errors import Overloaded
+from linkly.errors import LinklyError, Overloaded
 from linkly_workers._sqlite.batch import (
     Asking,
     Done,
     Inside,
-    Locked,
     Operation,
     Undone,
     answer,
@@ -35,12 +34,13 @@ from linkly_workers._sqlite.batch import (
     expire,
     failed_unsaved,
     lose,
-    run_and_commit,
 )
 from linkly_workers._sqlite.checkpoint import CHECKPOINT, Checkpointer
+from linkly_workers._sqlite.commits import Commits
 from linkly_workers._sqlite.connection import OWN_BYTES, Budget, Durability, connect, is_too_large
+from linkly_workers._sqlite.data_file import DataFile
 from linkly_workers._sqlite.disk import Disk
-from linkly_workers._sqlite.lock import HOLDERS_PATIENCE_MS, LOCK_SLICE_MS, Lock
+from linkly_workers._sqlite.lock import HOLDERS_PATIENCE_MS, Lock
 from linkly_workers._sqlite.slow import BATCH_LIMIT, SlowOperations
 from linkly_workers._sqlite.statement import StatementResult, execute, run_statement
 from linkly_workers._sqlite.text import ALONE, THREAD, place_of
@@ -70,17 +70,29 @@ class GroupCommitWriter:
         durability: What an answered write survives.
         lock_patience_s: How long writes wait for another program that has locked the file.
         value_bytes: Larger values are written on the writing thread.
+        monotonic: The clock by which it is told that nothing moves.
 
     Attributes:
         batches: Commits so far.
         operations: Operations so far; divided by `batches`, how much is shared.
+        file: What is known of the file.
+        monotonic: As given.
     """
 
     def __init__(
-        self, path: str, *, durability: Durability = "power", lock_patience_s: float = 5, value_bytes: int = OWN_BYTES
+        self,
+        path: str,
+        *,
+        durability: Durability = "power",
+        lock_patience_s: float = 5,
+        value_bytes: int = OWN_BYTES,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.path = path
         self._value_bytes = value_bytes
+        self.file = DataFile(path)
+        self.monotonic = monotonic
+        self._moved = 0.0
         self._lock = Lock(path, lock_patience_s)
         self._durability: Durability = durability
         self._waits_for_disk = path != ":memory:" and durability == "power"
@@ -91,7 +103,6 @@ class GroupCommitWriter:
         self._turn: Turn | None = None
         self._closing = False
         self._idle: asyncio.Future[None] | None = None
-        self._current: Operation[Any] | None = None
         self._slow = SlowOperations(LOOP_STATEMENT_S)
         self._saving = 0
         self._checkpointer: Checkpointer | None = None
@@ -105,9 +116,11 @@ class GroupCommitWriter:
         # On the loop's thread nobody waits for another process's lock; the writing thread does.
         self._connection = connect(self.path, durability=self._durability, busy_timeout_ms=0)
         self._budget = Budget(self._connection, self._value_bytes)
+        self._commits = Commits(self._connection, self._budget, self.file)
         if self.path != ":memory:":
             self._connection.execute("PRAGMA wal_autocheckpoint = 0")
             try:
+                self.file.opened()
                 self._checkpointer = Checkpointer(self.path, self._durability, self._finish_checkpoint)
             except BaseException:
                 self._connection.close()
@@ -131,6 +144,11 @@ class GroupCommitWriter:
     def waiting(self) -> int:
         """Count the operations that wait for their turn."""
         return len(self._queue)
+
+    @property
+    def standing_still_s(self) -> float:
+        """Tell for how long nothing has moved although somebody waits: a turn's holder, a lock, the disk."""
+        return self.monotonic() - self._moved if self._queue or self._working else 0.0
 
     # --- what callers want ---------------------------------------------------------------------------------
 
@@ -200,8 +218,10 @@ class GroupCommitWriter:
             raise
 
     def _submit(self, operation: Operation[T], timeout_s: float | None) -> asyncio.Future[T]:
-        if len(self._queue) >= QUEUE_LIMIT or self._closing:
-            raise Overloaded(f"{self.path} is being closed or has too many writes waiting: {len(self._queue)}")
+        if len(self._queue) >= QUEUE_LIMIT or self._closing or self.file.lost is not None:
+            raise self._refusal()
+        if not (self._queue or self._working):
+            self._moved = self.monotonic()
         self._queue.append(operation)
         if timeout_s is not None:
             timer = self._loop.call_later(timeout_s, expire, operation)
@@ -225,6 +245,8 @@ class GroupCommitWriter:
         if self._working or self._turn is not None:
             return
         queue = self._queue
+        if self.file.lost is not None:
+            self._refuse_all()
         while queue and queue[0].unwanted:
             queue.popleft()
         if not queue:
@@ -234,7 +256,7 @@ class GroupCommitWriter:
         if isinstance(queue[0], Asking):
             self._turn = Turn(self._run_in_turn, self._end_turn)
             queue.popleft().future.set_result(self._turn)
-        elif self._slow.has(queue[0]) or (queue[0].several and self._saving):
+        elif self.file.unsettled or self._slow.has(queue[0]) or (queue[0].several and self._saving):
             self._hand_over(self._threaded())
         else:
             self._run_here()
@@ -282,11 +304,13 @@ class GroupCommitWriter:
             self._done(batch)
         elif self._waits_for_disk and not self._disk.is_quick_for(len(batch)):
             self._working = True
-            self._thread.put(lambda: (batch, ()) if self._commit() else self._run_there(batch), self._done_there)
-        elif self._commit():
-            self._done(batch)
+            self._thread.put(lambda: self._commits.on_thread(batch, self._disk), self._done_there)
         else:
-            self._hand_over(batch)
+            refused = self._commits.commit(batch, self._disk)
+            if refused is None:
+                self._done(batch)
+            else:
+                self._hand_over(batch, refused)
 
     def _undo(self, batch: list[Operation[Any]], guilty: Operation[Any], cause: BaseException | None) -> None:
         if self._connection.in_transaction:
@@ -308,11 +332,11 @@ class GroupCommitWriter:
         self._saving = max(0, self._saving - len(batch))
         return batch
 
-    def _hand_over(self, batch: list[Operation[Any]]) -> None:
+    def _hand_over(self, batch: list[Operation[Any]], refused: sqlite3.Error | None = None) -> None:
         for operation in batch:
             operation.taken = True
         self._working = True
-        self._thread.put(lambda: self._run_there(batch), self._done_there)
+        self._thread.put(lambda: self._commits.run(batch, refused=refused), self._done_there)
 
     def _done_there(self, done: Done) -> None:
         finished, locked_out = done
@@ -322,7 +346,9 @@ class GroupCommitWriter:
 
     def _done(self, batch: list[Operation[Any]]) -> None:
         self._working = False
-        self.batches += bool(batch)
+        if batch:
+            self._moved = self.monotonic()
+            self.batches += 1
         self.operations += len(batch)
         for operation in batch:
             self._answer(operation)
@@ -330,20 +356,16 @@ class GroupCommitWriter:
             self._checkpointer.committed(len(batch))
         self._go_on()
 
-    def _commit(self) -> bool:
-        """Commit, on either thread; `False` if nothing is committed: a deferred constraint of somebody, or the disk.
+    def _refusal(self) -> LinklyError:
+        if self.file.lost is not None:
+            return self.file.error()
+        return Overloaded(f"{self.path} is being closed or has too many writes waiting: {len(self._queue)}")
 
-        Who it was is found out by running the batch again, one by one.
-        """
-        began = perf_counter()
-        try:
-            self._connection.execute("COMMIT")
-        except sqlite3.Error:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            return False
-        self._disk.committed(perf_counter() - began)
-        return True
+    def _refuse_all(self) -> None:
+        while self._queue:
+            future = self._queue.popleft().future
+            if not future.done():
+                future.set_exception(self.file.error())
 
     def _go_on(self) -> None:
         if self._queue or self._idle is not None:
@@ -357,12 +379,12 @@ class GroupCommitWriter:
     async def _run_in_turn(self, operation: Callable[[sqlite3.Connection], Any]) -> Any:
         future: asyncio.Future[Any] = self._loop.create_future()
         inside = Inside(operation, future, alone=True)
-        self._thread.put(lambda: self._run_there([inside], HOLDERS_PATIENCE_MS), lambda _: self._answer(inside))
+        self._thread.put(lambda: self._commits.run([inside], HOLDERS_PATIENCE_MS), lambda _: self._answer(inside))
         return await future
 
     def _end_turn(self, turn: Turn) -> None:
         if self._turn is turn:
-            self._turn = None
+            self._turn, self._moved = None, self.monotonic()
             self._go_on()
 
     def _finish_checkpoint(self) -> asyncio.Future[Any] | None:
@@ -373,24 +395,3 @@ class GroupCommitWriter:
         if not (self._working or self._scheduled or self._turn):
             self._start()
         return future
-
-    # --- the writing thread --------------------------------------------------------------------------------
-
-    def _run_there(self, batch: list[Operation[Any]], patience_ms: int = LOCK_SLICE_MS) -> Done:
-        connection = self._connection
-        self._budget.on_thread(self._is_unwanted)
-        try:
-            connection.execute(f"PRAGMA busy_timeout = {patience_ms}")
-            run_and_commit(connection, batch, partial(setattr, self, "_current"))
-        except Locked as locked:
-            return [operation for operation in batch if operation not in locked.left], locked.left
-        except BaseException as error:
-            for operation in batch:
-                operation.error = operation.error or error
-        finally:
-            connection.execute("PRAGMA busy_timeout = 0")
-            self._budget.on_loop()
-        return batch, ()
-
-    def _is_unwanted(self) -> bool:
-        return self._current is not None and self._current.unwanted

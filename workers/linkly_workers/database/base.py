@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import ClassVar, Literal
 
 import msgspec
 
 from linkly import Settings, TriggerType, Worker
-from linkly.errors import ConfigError
+from linkly.errors import ConfigError, LinklyError
 from linkly_workers._sqlite import Durability, StatementResult
+from linkly_workers._sqlite.ownership import OwnedElsewhere, Ownership
 from linkly_workers.database.errors import MissingDatabase, UnknownDatabase
 from linkly_workers.database.events import RowChanged, RowChangedEvents
 from linkly_workers.database.sql import as_rows
 from linkly_workers.database.sqlite import Changed, SqliteDatabase
 from linkly_workers.database.target import Target
+
+log = logging.getLogger("linkly.database")
 
 
 class PoolSettings(Settings):
@@ -73,18 +77,44 @@ class DatabaseBase(Worker):
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Open every database, the file and its folder are made on first use; at the end deliver what waits."""
+        """Open every database, the file and its folder are made on first use; at the end deliver what waits.
+
+        Raises:
+            ConfigError: One cannot be opened, or another engine has it.
+        """
         self._events.bus = self.bus
         try:
             async with AsyncExitStack() as stack:
                 for name, database in self._databases.items():
                     try:
+                        await self._own(database, stack)
                         await stack.enter_async_context(database.opened(self.bus.clock))
                     except (sqlite3.Error, OSError) as error:
                         raise ConfigError(f"database `{name}` ({database.path}) cannot be opened: {error}") from error
                 yield
         finally:
             await self._events.stop()  # closing a database ends the writes that wait, which have to be told as well
+
+    async def _own(self, database: SqliteDatabase, stack: AsyncExitStack) -> None:
+        """Keep other engines from a file."""
+        if database.path == ":memory:":
+            return
+        try:
+            # The id of its own worker is new with each start of an engine, and the same for whoever is connected to it.
+            answer = await self.bus.trigger("engine::workers::info", {"name": "engine"})
+            engine_id = str(answer["worker"]["id"])
+        except (LinklyError, KeyError, TypeError) as error:
+            log.warning("database `%s` is not locked: the engine does not say who it is: %s", database.name, error)
+            return
+        ownership = Ownership(database.path, engine_id, self.bus.clock)
+        try:
+            await ownership.take()
+        except OwnedElsewhere as error:
+            raise ConfigError(
+                f"database `{database.name}`: another engine uses {database.path}; stop it, or give each engine a file "
+                "of its own (`url`)"
+            ) from error
+        stack.callback(ownership.release)
 
     def trigger_types(self) -> list[TriggerType]:
         """Provide `database::row-changed`."""
@@ -108,16 +138,18 @@ class DatabaseBase(Worker):
             details={"db": name, "available": available},
         )
 
-    def _changed(self, database: SqliteDatabase) -> Changed | None:
-        """Return what to tell of committed changes; `None` while nobody listens."""
-        if not (self._events.listeners and self._events.listening(database.name)):
+    def _changed(
+        self, database: SqliteDatabase, texts: Sequence[str] = (), origin: str | None = None
+    ) -> Changed | None:
+        """Return what to tell of committed changes; `None` while nobody listens (see `RowChangedEvents.listening`)."""
+        if not (self._events.listeners and self._events.listening(database.name, texts, origin)):
             return None
 
         def changed(target: Target, result: StatementResult) -> None:
             returning = as_rows(result.columns, result.rows, "base64") if result.columns else msgspec.UNSET
             op, table = target
             at = int(self.bus.clock.time() * 1000)
-            self._events.committed(RowChanged(database.name, table, op, result.affected_rows, at, returning))
+            self._events.committed(RowChanged(database.name, table, op, result.affected_rows, at, returning, origin))
 
         return changed
 

@@ -15,7 +15,7 @@ import asyncio
 import contextvars
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -39,11 +39,13 @@ class RowChangedTrigger(msgspec.Struct, forbid_unknown_fields=True):
         db: A configured database.
         table: Of this table only, compared without schema and case.
         ops: Of these operations only.
+        except_origin: Not what was changed with this `origin`.
     """
 
     db: str
     table: str | None = None
     ops: list[Op] | None = None
+    except_origin: str | None = None
 
 
 class RowChanged(msgspec.Struct, omit_defaults=True):
@@ -55,6 +57,7 @@ class RowChanged(msgspec.Struct, omit_defaults=True):
     affected_rows: int
     at: int
     returning: list[dict[str, Any]] | msgspec.UnsetType = msgspec.UNSET
+    origin: str | None = None
 
 
 class _Listener:
@@ -97,13 +100,22 @@ class RowChangedEvents:
             payload_type=RowChanged,
         )
 
-    def listening(self, db: str) -> bool:
-        """Tell whether anybody wants to hear of this database.
+    def listening(self, db: str, texts: Sequence[str] = (), origin: str | None = None) -> bool:
+        """Tell whether anybody may want to hear of what statements change.
+
+        Args:
+            db: In this database.
+            texts: The statements: whoever listens for a table does not want one that does not name it. Without any,
+                all that may be.
+            origin: Who changes it, as he says.
 
         Raises:
             Overloaded: Somebody does, and too many events wait.
         """
-        if not any(each.binding.config.db == db for each in self.listeners.values()):
+        for each in self.listeners.values():
+            if _may_want(each.binding.config, db, texts, origin):
+                break
+        else:
             return False
         if self.waiting >= WAITING_LIMIT:
             raise Overloaded(f"{self.waiting} row-changed events wait for their functions; nothing was written")
@@ -189,9 +201,17 @@ class RowChangedEvents:
             self._idle.set()
 
 
+def _may_want(config: RowChangedTrigger, db: str, texts: Sequence[str], origin: str | None) -> bool:
+    if config.db != db or (origin is not None and config.except_origin == origin):
+        return False
+    table = _plain(config.table)
+    return table is None or not texts or any(table in text.lower() for text in texts)
+
+
 def _wants(config: RowChangedTrigger, event: RowChanged) -> bool:
     return (
         config.db == event.db
+        and (event.origin is None or config.except_origin != event.origin)
         and (config.ops is None or event.op in config.ops)
         and (config.table is None or _plain(config.table) == _plain(event.table))
     )

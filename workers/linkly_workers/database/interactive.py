@@ -59,6 +59,7 @@ class InteractiveTransaction:
 
         Raises:
             sqlite3.Error: The file cannot be opened.
+            DataFileLost: It is not the one that is written to.
         """
         in_memory = self._writer.path == ":memory:"
         try:
@@ -121,12 +122,13 @@ class InteractiveTransaction:
 
         Raises:
             TransactionNotFound: It has ended meanwhile, or a cancelled write has taken it along.
+            OutcomeUnknown: The disk has failed, or its file is gone: it may be written or not.
             sqlite3.Error: It could not be committed and has been rolled back.
         """
         async with self._lock:
             self._check()
             try:
-                await self._run(_commit, stoppable=False)
+                await self._run(self._commit, stoppable=False)
                 committed()
             except _RolledBack as error:
                 raise self._rolled_back() from error
@@ -204,12 +206,14 @@ class InteractiveTransaction:
             self._inside = None
 
     def _open(self) -> None:
+        self._writer.file.check()
         connection = connect(self._writer.path, durability=self._durability)
         connection.execute("PRAGMA wal_autocheckpoint = 0")
         connection.execute("PRAGMA query_only = ON")
         self._cancelled = False
         connection.set_progress_handler(lambda: self._stopped is not None or self._cancelled, THREAD_CHECK_STEPS)
         self._connection = connection
+        self._writer.file.check()  # what has just been opened may be another file already
 
     def _run_there(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         self._cancelled = False  # a statement whose caller has gone; not the one that comes after it
@@ -218,6 +222,10 @@ class InteractiveTransaction:
             self._connection.execute("PRAGMA query_only = OFF")
             self._may_write = True
         return operation(self._connection)
+
+    def _commit(self, connection: sqlite3.Connection) -> None:
+        _check_open(connection)
+        self._writer.file.commit(connection)
 
     async def _close(self) -> None:
         if self.ended:
@@ -248,11 +256,6 @@ class _RolledBack(Exception):
 def _check_open(connection: sqlite3.Connection) -> None:
     if not connection.in_transaction:
         raise _RolledBack
-
-
-def _commit(connection: sqlite3.Connection) -> None:
-    _check_open(connection)
-    connection.execute("COMMIT").close()
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:

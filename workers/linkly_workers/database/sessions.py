@@ -1,4 +1,8 @@
-"""What a caller holds over several calls: prepared statements and interactive transactions."""
+"""What a caller holds over several calls: prepared statements and interactive transactions.
+
+A transaction ends with its caller's connection (see `owners`), at the latest at its deadline; a prepared statement
+keeps its time to live (see `prepared`).
+"""
 
 from __future__ import annotations
 
@@ -12,13 +16,15 @@ from typing import Any
 
 import msgspec
 
-from linkly import function
+from linkly import WorkerGone, function
 from linkly.clock import TimerHandle
-from linkly.errors import Overloaded
+from linkly.context import current_invocation
 from linkly_workers._sqlite import StatementResult
 from linkly_workers.database.base import DatabaseBase
-from linkly_workers.database.errors import StatementNotFound, TransactionNotFound, driver_error
+from linkly_workers.database.errors import TransactionNotFound, driver_error
 from linkly_workers.database.interactive import InteractiveTransaction
+from linkly_workers.database.owners import CALLER_GONE, Owner, Owners
+from linkly_workers.database.prepared import PreparedStatements
 from linkly_workers.database.shapes import (
     Begin,
     Blobs,
@@ -32,17 +38,9 @@ from linkly_workers.database.shapes import (
 from linkly_workers.database.sql import as_rows, check_isolation, check_parameters, check_sql
 from linkly_workers.database.sqlite import SqliteDatabase
 
-LONGEST_TTL_S = 86_400
 LONGEST_TRANSACTION_MS = 300_000
-STATEMENTS_LIMIT = 10_000
 STOP_GRACE_S = 1.0
 """How long a transaction has to come to its end when the worker is about to stop; writes wait behind it."""
-
-
-class _Prepared(msgspec.Struct):
-    database: SqliteDatabase
-    sql: str
-    expires: float
 
 
 class _Open(msgspec.Struct):
@@ -50,6 +48,7 @@ class _Open(msgspec.Struct):
 
     transaction: InteractiveTransaction
     database: SqliteDatabase
+    owner: Owner
     timer: TimerHandle
     ending: bool = False
 
@@ -57,13 +56,15 @@ class _Open(msgspec.Struct):
 class SessionFunctions(DatabaseBase):
     """Prepared statements and interactive transactions."""
 
-    _statements: dict[str, _Prepared]
+    _prepared: PreparedStatements
+    _owners: Owners
     _open: dict[str, _Open]
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """Roll back what is open at the end."""
-        self._statements = {}
+        self._prepared = PreparedStatements()
+        self._owners = Owners(self.bus, "database::caller_gone", self._sweep)
         self._open = {}
         self._endings: set[asyncio.Task[None]] = set()
         self._none_open: asyncio.Event | None = None
@@ -90,20 +91,13 @@ class SessionFunctions(DatabaseBase):
         Raises:
             DriverError: The statement cannot be compiled.
             UnknownDatabase: There is no such database.
-            Overloaded: There are too many handles.
+            Overloaded: The caller has too many handles.
         """
         database = self._find(request.db)
         sql = check_sql(request.sql)
         await database.check(sql)
-        now = self.bus.clock.monotonic()
-        if len(self._statements) >= STATEMENTS_LIMIT:
-            self._statements = {key: each for key, each in self._statements.items() if each.expires > now}
-            if len(self._statements) >= STATEMENTS_LIMIT:
-                raise Overloaded(f"{STATEMENTS_LIMIT} prepared statements have not expired yet")
-        ttl_s = min(request.ttl_seconds, LONGEST_TTL_S)
-        handle_id = str(uuid.uuid4())
-        self._statements[handle_id] = _Prepared(database, sql, now + ttl_s)
-        return {"handle": {"id": handle_id, "expires_at": self._time(ttl_s)}}
+        prepared = self._prepared.add(_caller(), database, sql, request.ttl_seconds, self.bus.clock.monotonic())
+        return {"handle": {"id": prepared.id, "expires_at": self._time(prepared.ttl_s)}}
 
     @function("database::runStatement", aliases=["iii-database::runStatement"])
     async def run_statement(self, request: RunStatement) -> QueryResult:
@@ -113,21 +107,17 @@ class SessionFunctions(DatabaseBase):
             StatementNotFound: The handle is unknown or has expired.
             DriverError: The database refused it.
         """
-        prepared = self._statements.get(request.handle_id)
-        if prepared is None or prepared.expires <= self.bus.clock.monotonic():
-            self._statements.pop(request.handle_id, None)
-            raise StatementNotFound(
-                f"statement `{request.handle_id}` is unknown or has expired; prepare it again",
-                details={"handle_id": request.handle_id},
-            )
+        prepared = self._prepared.find(request.handle_id, self.bus.clock.monotonic())
         database = prepared.database
         # 30 s: a call has no longer time by default either.
-        result = await database.query(prepared.sql, check_parameters(request.params), 30_000, self._changed(database))
+        result = await database.query(
+            prepared.sql, check_parameters(request.params), 30_000, self._changed(database, (prepared.sql,))
+        )
         return _as_query(result, request.blobs, database.column_types(prepared.sql, len(result.columns)))
 
     @function("database::beginTransaction", aliases=["iii-database::beginTransaction"])
     async def begin_transaction(self, request: Begin) -> dict[str, Any]:
-        """Open a transaction over several calls; it is rolled back at its deadline.
+        """Open a transaction over several calls; it is rolled back at its deadline, or when its caller has gone.
 
         Reading disturbs nobody; from its first write to its end the writes of all others wait in line.
 
@@ -140,11 +130,24 @@ class SessionFunctions(DatabaseBase):
         database = self._find(request.db)
         longest_s = LONGEST_TRANSACTION_MS / 1000 if self._none_open is None else STOP_GRACE_S
         timeout_s = min(request.timeout_ms / 1000, longest_s)
-        transaction = await database.begin(str(uuid.uuid4()), serializable=request.isolation == "serializable")
+        transaction_id = str(uuid.uuid4())
+        owner = self._owners.enter(_caller(), transaction_id)  # before anything else: it may end at any time
+        try:
+            transaction = await database.begin(transaction_id, serializable=request.isolation == "serializable")
+        except BaseException:
+            self._owners.leave(owner, transaction_id)
+            raise
         why = f"at its deadline of {timeout_s * 1000:.0f} ms"
-        timer = self.bus.clock.call_later(timeout_s, lambda: self._sweep(transaction.id, why))
-        self._open[transaction.id] = _Open(transaction, database, timer)
+        timer = self.bus.clock.call_later(timeout_s, lambda: self._sweep(transaction_id, why))
+        self._open[transaction_id] = _Open(transaction, database, owner, timer)
+        if owner.gone:
+            self._sweep(transaction_id, CALLER_GONE)
         return {"transaction": {"id": transaction.id, "expires_at": self._time(timeout_s)}}
+
+    @function("database::caller_gone", metadata={"internal": True})
+    async def caller_gone(self, request: WorkerGone, metadata: Any = None) -> None:
+        """Roll back what a caller that is gone has left open; the engine says so (`engine::worker-gone`)."""
+        self._owners.gone(request, metadata)
 
     @function("database::transactionQuery", aliases=["iii-database::transactionQuery"])
     async def transaction_query(self, request: TransactionStatement) -> QueryResult:
@@ -216,7 +219,7 @@ class SessionFunctions(DatabaseBase):
     async def _run_inside(self, request: TransactionStatement) -> StatementResult:
         opened = self._opened(request.transaction_id)
         sql, parameters = check_sql(request.sql), check_parameters(request.params)
-        classify = self._events.listening(opened.database.name)
+        classify = self._events.listening(opened.database.name, (sql,))
         try:
             return await opened.transaction.execute(sql, parameters, classify=classify)
         except (sqlite3.Error, sqlite3.Warning, OverflowError) as error:
@@ -263,6 +266,7 @@ class SessionFunctions(DatabaseBase):
         """It has ended; several may say so, its connection is given back once."""
         if self._open.pop(opened.transaction.id, None) is not None:
             opened.timer.cancel()
+            self._owners.leave(opened.owner, opened.transaction.id)
             opened.database.release()
             if self._none_open is not None and not self._open:
                 self._none_open.set()
@@ -281,6 +285,12 @@ class SessionFunctions(DatabaseBase):
     def _time(self, seconds_from_now: float) -> str:
         moment = datetime.fromtimestamp(self.bus.clock.time() + seconds_from_now, UTC)
         return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _caller() -> str:
+    """Return the worker id of whoever makes the call that is served, `""` if nobody says."""
+    invocation = current_invocation.get()
+    return "" if invocation is None or invocation.caller is None else invocation.caller.worker_id
 
 
 def _as_query(result: StatementResult, blobs: Blobs, types: list[str]) -> QueryResult:

@@ -63,6 +63,7 @@ class Execute(msgspec.Struct, kw_only=True):
         returning: A non-empty list asks for the rows of the statement's RETURNING clause.
         timeout_ms: It may wait and run for this time; no limit of its own if it is left out.
         blobs: How bytes are answered: `base64` text, or `object`: {"$blob": base64}.
+        origin: Who changes it, in a word of his own; `database::row-changed` tells it, and can leave it out.
     """
 
     sql: Change
@@ -71,6 +72,7 @@ class Execute(msgspec.Struct, kw_only=True):
     returning: list[str] = []
     timeout_ms: Milliseconds | None = None
     blobs: Blobs = "base64"
+    origin: str | None = None
 
 
 class ExecuteResult(msgspec.Struct):
@@ -103,6 +105,7 @@ class Transaction(msgspec.Struct, kw_only=True):
         isolation: On SQLite every transaction is serializable; the others are accepted and give that too.
         timeout_ms: It may wait and run for this time; no limit of its own if it is left out.
         blobs: How bytes are answered: `base64` text, or `object`: {"$blob": base64}.
+        origin: Who changes it, in a word of his own; `database::row-changed` tells it, and can leave it out.
     """
 
     statements: Annotated[
@@ -113,6 +116,7 @@ class Transaction(msgspec.Struct, kw_only=True):
     isolation: str | None = None
     timeout_ms: Milliseconds | None = None
     blobs: Blobs = "base64"
+    origin: str | None = None
 
 
 class StatementOutcome(msgspec.Struct):

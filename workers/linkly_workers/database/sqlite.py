@@ -10,7 +10,7 @@ from typing import Any
 
 from linkly.clock import Clock, TimerHandle
 from linkly.errors import Overloaded
-from linkly_workers._sqlite import Durability, GroupCommitWriter, StatementResult, execute
+from linkly_workers._sqlite import Durability, GroupCommitWriter, StatementResult, execute, trouble
 from linkly_workers._sqlite.connection import LOOP_VALUE_BYTES, unguarded
 from linkly_workers._sqlite.text import TEXT_LIMIT
 from linkly_workers.database.errors import DriverError, PoolTimeout, QueryTimeout, driver_error
@@ -69,6 +69,7 @@ class SqliteDatabase:
     async def opened(self, clock: Clock) -> AsyncIterator[SqliteDatabase]:
         """Keep the database open."""
         self._clock = clock
+        self._writer.monotonic = clock.monotonic
         async with self._writer:
             try:
                 if self.path != ":memory:":
@@ -89,6 +90,10 @@ class SqliteDatabase:
     def waiting_writes(self) -> int:
         """Count the writes that wait for their turn."""
         return self._writer.waiting
+
+    def trouble(self) -> str | None:
+        """Say why writes do not go through now, `None` if nothing is known against it."""
+        return trouble(self._writer)
 
     @property
     def idle_readers(self) -> int:
@@ -168,7 +173,9 @@ class SqliteDatabase:
 
         Raises:
             QueryTimeout: It took too long; nothing was written.
-            DriverError: SQLite refused it.
+            DriverError: SQLite refused it; nothing was written.
+            OutcomeUnknown: The disk has failed, or its file is gone: it may be written or not.
+            DataFileLost: The file was deleted or replaced; nothing was written.
         """
         timeout_s = None if timeout_ms is None else timeout_ms / 1000
         try:
@@ -327,6 +334,7 @@ class SqliteDatabase:
 
     async def _opened_reader(self) -> Reader:
         reader = Reader(self.path)
+        self._writer.file.check()
         try:
             await reader.open()
         except sqlite3.Error as error:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from linkly import function
+from linkly import Readiness, function, readiness
 from linkly_workers.database.errors import DriverError
 from linkly_workers.database.sessions import SessionFunctions
 from linkly_workers.database.shapes import (
@@ -53,7 +53,7 @@ class DatabaseWorker(SessionFunctions, ToolFunctions):
         database = self._find(request.db)
         sql = check_sql(request.sql)
         result = await database.query(
-            sql, check_parameters(request.params), request.timeout_ms, self._changed(database)
+            sql, check_parameters(request.params), request.timeout_ms, self._changed(database, (sql,))
         )
         rows = as_rows(result.columns, result.rows, request.blobs)
         types = database.column_types(sql, len(result.columns))
@@ -68,12 +68,14 @@ class DatabaseWorker(SessionFunctions, ToolFunctions):
         Raises:
             DriverError: The database refused it.
             QueryTimeout: It took longer than `timeout_ms`; nothing was written.
+            OutcomeUnknown: The disk has failed, or the file is gone: it may be written or not.
+            DataFileLost: The file was deleted or replaced; nothing was written.
             UnknownDatabase: There is no such database.
         """
         database = self._find(request.db)
-        result = await database.execute(
-            check_sql(request.sql), check_parameters(request.params), request.timeout_ms, self._changed(database)
-        )
+        sql = check_sql(request.sql)
+        changed = self._changed(database, (sql,), request.origin)
+        result = await database.execute(sql, check_parameters(request.params), request.timeout_ms, changed)
         returned = as_rows(result.columns, result.rows, request.blobs) if request.returning else []
         inserted = None if result.last_insert_id is None else str(result.last_insert_id)
         return ExecuteResult(result.affected_rows, inserted, returned)
@@ -87,6 +89,8 @@ class DatabaseWorker(SessionFunctions, ToolFunctions):
         Raises:
             UnknownDatabase: There is no such database.
             InvalidParam: A statement or its parameters cannot be used at all.
+            OutcomeUnknown: As execute.
+            DataFileLost: As execute.
             QueryTimeout: It took longer than `timeout_ms`; nothing was written.
         """
         return await self._transact(request)
@@ -96,12 +100,21 @@ class DatabaseWorker(SessionFunctions, ToolFunctions):
         """Run several SQL statements, given as text or as objects of sql and params, in one transaction."""
         return await self._transact(request)
 
+    @function("database::readiness", triggers=[readiness()])
+    async def is_ready(self) -> Readiness:
+        """Say whether every database takes writes, and why not."""
+        reasons = [
+            f"database `{name}`: {why}" for name, each in self._databases.items() if (why := each.trouble()) is not None
+        ]
+        return Readiness(ready=not reasons, reasons=reasons)
+
     async def _transact(self, request: Transaction) -> TransactionResult:
         check_isolation(request.isolation)
         database = self._find(request.db)
         statements = check_statements(request.statements)
         try:
-            results = await database.transaction(statements, request.timeout_ms, self._changed(database))
+            changed = self._changed(database, [sql for sql, _ in statements], request.origin)
+            results = await database.transaction(statements, request.timeout_ms, changed)
         except DriverError as error:
             index = error.details.get("failed_index")
             body: dict[str, Any] = {"code": error.code, "message": error.message, **error.details}

@@ -26,6 +26,7 @@ from linkly_workers.http.cors import Cors
 from linkly_workers.http.exchange import Exchange, Scope, Send, send_reply
 from linkly_workers.http.openapi import OpenApi
 from linkly_workers.http.pages import PATHS, pages
+from linkly_workers.http.readiness import Checks
 from linkly_workers.http.response import (
     JSON_TYPE,
     Headers,
@@ -49,6 +50,7 @@ class Gateway:
         bus: Where to call them.
         routes: What leads where.
         absent: What led somewhere, or may do so in a moment.
+        checks: Who is asked whether the project is ready.
         cors: Which other origins may ask.
         browsers: What is refused to browsers.
         timeout_s: How long a request may take until its headers are ready.
@@ -62,6 +64,7 @@ class Gateway:
         self,
         bus: Bus,
         routes: RouteTable,
+        checks: Checks,
         *,
         absent: Absent,
         cors: Cors,
@@ -73,7 +76,7 @@ class Gateway:
         expose_errors: bool,
     ) -> None:
         document = OpenApi(bus, routes, middleware=bool(middleware))
-        self._pages = pages(lambda: self.active < self._concurrency, document.read)
+        self._pages = pages(lambda: self.active < self._concurrency, lambda: checks.reasons(bus), document.read)
         self._bus = bus
         self._routes = routes
         self._absent = absent

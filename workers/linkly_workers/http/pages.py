@@ -13,11 +13,16 @@ from starlette.routing import Route
 PATHS = ("/healthz", "/readyz", "/openapi.json")
 
 
-def pages(has_room: Callable[[], bool], document: Callable[[], Awaitable[bytes]]) -> Starlette:
+def pages(
+    has_room: Callable[[], bool],
+    troubles: Callable[[], Awaitable[list[str]]],
+    document: Callable[[], Awaitable[bytes]],
+) -> Starlette:
     """Make the pages.
 
     Args:
         has_room: Whether one more request would be served.
+        troubles: Says why workers cannot serve.
         document: Returns the OpenAPI document of the routes as they are now.
     """
 
@@ -27,9 +32,13 @@ def pages(has_room: Callable[[], bool], document: Callable[[], Awaitable[bytes]]
 
     async def readyz(request: Request) -> Response:
         """Requests are served: a balancer may send some."""
-        if has_room():
-            return JSONResponse({"status": "ok"})
-        return JSONResponse({"status": "overloaded"}, status_code=503, headers={"Retry-After": "1"})
+        if not has_room():
+            return JSONResponse({"status": "overloaded"}, status_code=503, headers={"Retry-After": "1"})
+        reasons = await troubles()
+        if reasons:
+            body = {"status": "not_ready", "reasons": reasons}
+            return JSONResponse(body, status_code=503, headers={"Retry-After": "1"})
+        return JSONResponse({"status": "ok"})
 
     async def openapi(request: Request) -> Response:
         """What can be asked for, and what is answered."""

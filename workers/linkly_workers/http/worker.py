@@ -28,6 +28,7 @@ from linkly_workers.http.cors import Cors, CorsSettings
 from linkly_workers.http.gateway import Gateway
 from linkly_workers.http.hosts import Hosts
 from linkly_workers.http.protocol import ConnectionLimits, Connections
+from linkly_workers.http.readiness import Checks
 from linkly_workers.http.routes import RouteTable
 from linkly_workers.http.trigger import HttpTrigger
 
@@ -81,6 +82,7 @@ class HttpWorker(Worker):
         super().__init__(settings)
         self._routes = RouteTable()
         self._hosts = Hosts(self.settings.allowed_hosts)
+        self._checks = Checks()
         self._socket: socket.socket | None = None
         self._server: uvicorn.Server | None = None
         self._closing: Closing | None = None
@@ -102,6 +104,7 @@ class HttpWorker(Worker):
         gateway = Gateway(
             self.bus,
             self._routes,
+            self._checks,
             absent=absent,
             cors=cors,
             browsers=BrowserRules(cors, self._hosts),
@@ -187,8 +190,9 @@ class HttpWorker(Worker):
         return {"http": self.url}
 
     def trigger_types(self) -> list[TriggerType]:
-        """Provide the `http` trigger."""
+        """Provide the `http` trigger, and `http::readiness`."""
         return [
+            self._checks.trigger_type(),
             TriggerType(
                 "http",
                 "An HTTP request arrives at the gateway.",
@@ -196,7 +200,7 @@ class HttpWorker(Worker):
                 unbind=self._unbind,
                 config_type=HttpTrigger,
                 payload_type=HttpRequest,
-            )
+            ),
         ]
 
     async def _bind(self, binding: Binding) -> None:

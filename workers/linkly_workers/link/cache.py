@@ -5,6 +5,9 @@ between two steps. For that, everything that writes a code's entry takes its tur
 writes the store, then puts the new entry in; a look-up that missed reads the store and fills the entry under the same
 lock. Hits take no lock. A change is not interrupted half-way by its caller's time-out: it goes on to its end.
 
+The store may be changed past all this, by SQL of others: whoever hears of it says so with `follow`, and all entries go,
+because nobody knows which links it was.
+
 State may outlive the store, or the other way round: a memory store is empty after a restart, `database.url` may name
 another file. So state also says whose entries these are, under key `store` of scope `link`. Nothing is read before that
 name is the store's; if it is another one's, all entries are taken away first.
@@ -56,8 +59,9 @@ class LinkCache:
         self._uncertain: set[str] = set()
         self._store_id: str | None = None
         self._is_ours = False
+        self._outdated = False
         self._claiming = asyncio.Lock()
-        self._owners = 0  # how often the store was named: what was read before the last time is not kept
+        self._owners = 0  # how often the store was named or followed: what was read before the last time is not kept
 
     async def belong_to(self, store_id: str) -> None:
         """Name the store whose links are cached from now on; entries of another one are taken away.
@@ -72,6 +76,18 @@ class LinkCache:
             await self._claim()
         except LinklyError as error:
             log.warning("links cannot be cached yet, look-ups ask the store: %s", error)
+
+    async def follow(self) -> None:
+        """Somebody else has changed the store: take all entries away; until that is done none is read."""
+        self._owners += 1
+        self._is_ours, self._outdated = False, True
+        for code in list(self._locks):  # whoever has read the store before may still be putting that in
+            async with self._turn(code):
+                pass
+        try:
+            await self._claim()
+        except LinklyError as error:
+            log.warning("what is cached may be outdated, look-ups ask the store: %s", error)
 
     async def close(self) -> None:
         """Let changes that are on their way come to their end."""
@@ -147,12 +163,13 @@ class LinkCache:
             if store_id is None:
                 return False
             owner = await self._bus.trigger("state::get", OWNER)
+            # Entries without an owner are of the tutorial's workers, or of an older version: of this store.
+            if self._outdated or owner not in (None, store_id):
+                await self._clear()
             if owner != store_id:
-                # Entries without an owner are of the tutorial's workers, or of an older version: of this store.
-                if owner is not None:
-                    await self._clear()
                 await self._bus.trigger("state::set", {**OWNER, "value": store_id})
-            self._is_ours = owners == self._owners
+            if owners == self._owners:
+                self._is_ours, self._outdated = True, False
             return self._is_ours
 
     async def _clear(self) -> None:

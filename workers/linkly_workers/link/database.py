@@ -60,6 +60,9 @@ INDEXES = (
     "DROP INDEX IF EXISTS clicks_by_code",  # of an older version; each index costs every click
 )
 
+ORIGIN = "link"
+"""What the link workers of one bus call themselves as writers: they take care of the cache, others do not."""
+
 LINK = "code, url, created_at, clicks, expires_at, max_clicks"
 
 INSERT_LINK = "INSERT INTO links (code, url, created_at, expires_at, max_clicks) VALUES (?, ?, ?, ?, ?)"
@@ -139,7 +142,12 @@ class DatabaseStore:
     async def insert(self, link: NewLink, idempotency: Idempotency | None = None) -> Made:  # noqa: D102
         values = [link.code, link.url, link.created_at, link.expires_at, link.max_clicks]
         if idempotency is None:
-            payload = {"db": self._db, "sql": f"{INSERT_LINK} ON CONFLICT (code) DO NOTHING", "params": values}
+            payload = {
+                "db": self._db,
+                "sql": f"{INSERT_LINK} ON CONFLICT (code) DO NOTHING",
+                "params": values,
+                "origin": ORIGIN,
+            }
             answer = await self._bus.trigger("database::execute", payload)
             if not answer["affected_rows"]:
                 raise code_taken(link.code)
@@ -209,6 +217,7 @@ class DatabaseStore:
             "sql": f"UPDATE links SET {columns} WHERE code = ? RETURNING {LINK}",
             "params": [*given.values(), code],
             "returning": ["*"],
+            "origin": ORIGIN,
         }
         rows = (await self._bus.trigger("database::execute", payload))["returned_rows"]
         return msgspec.convert(rows[0], LinkDetails) if rows else None
@@ -266,6 +275,7 @@ class DatabaseStore:
         payload = {
             "db": self._db,
             "statements": [{"sql": sql, "params": params} for sql, params in statements],
+            "origin": ORIGIN,
         }
         answer: dict[str, Any] = await self._bus.trigger("database::transaction", payload)
         return answer

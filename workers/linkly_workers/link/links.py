@@ -98,6 +98,10 @@ class Links:
         """Let changes that are on their way come to their end."""
         await self._cache.close()
 
+    async def follow(self) -> None:
+        """Forget what is cached: somebody else has changed the store."""
+        await self._cache.follow()
+
     async def create(self, request: Create, own_host: str | None = None) -> Link:
         """Make a link.
 

@@ -13,10 +13,11 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from ada_url import URL
 
-from linkly import Function, Settings, TriggerDeclaration, function
+from linkly import Function, Settings, TriggerDeclaration, function, trigger
+from linkly.bus import Registration
 from linkly.errors import ConfigError
 from linkly_workers.link.codes import MAX_LENGTH
-from linkly_workers.link.database import DatabaseStore
+from linkly_workers.link.database import ORIGIN, DatabaseStore
 from linkly_workers.link.links import Links
 from linkly_workers.link.memory import MemoryStore
 from linkly_workers.link.pages import LinkPages
@@ -74,6 +75,7 @@ class LinkWorker(LinkPages):
     name = "link"
     settings_type: ClassVar[type[Settings]] = LinkSettings
     settings: LinkSettings
+    _following: Registration | None = None
 
     def __init__(self, settings: LinkSettings | None = None) -> None:
         super().__init__(settings)
@@ -110,11 +112,16 @@ class LinkWorker(LinkPages):
         try:
             yield
         finally:
+            if self._following is not None:
+                self._following.unregister()
             await self.links.close()
 
     async def ready(self) -> None:
-        """Make the tables, or give those of an older version what they lack."""
+        """Make the tables, or give those of an older version what they lack, and hear of what others change in them."""
         await self.links.open()
+        if self.settings.store != "memory":
+            config = {"db": self.settings.db, "table": "links", "except_origin": ORIGIN}
+            self._following = self.bus.register_trigger("link::rows_changed", trigger("database::row-changed", config))
 
     async def others_changed(self, names: frozenset[str]) -> None:
         """Make the tables in a database that may be another one now, with links of its own to be cached."""
@@ -197,6 +204,17 @@ class LinkWorker(LinkPages):
     async def verify(self) -> Verification:
         """Prove that every counter equals its rows."""
         return await self._store.verify()
+
+    @function("link::refresh")
+    async def refresh(self) -> dict[str, bool]:
+        """Forget what is cached, so that look-ups see what another program has changed in the database."""
+        await self.links.follow()
+        return {"refreshed": True}
+
+    @function("link::rows_changed", metadata={"internal": True})
+    async def rows_changed(self) -> None:
+        """Follow what others have changed in the links over `database::*`."""
+        await self.links.follow()
 
     @function("link::import")
     async def import_links(self, request: Import) -> Imported:

@@ -89,6 +89,9 @@ class MemoryStore:
         found = self._scopes.get(scope)
         return iter(()) if found is None else found.after(position)
 
+    def trouble(self) -> str | None:  # noqa: D102
+        return None
+
     def scopes(self) -> list[str]:  # noqa: D102
         return sorted(self._scopes)
 

@@ -19,15 +19,16 @@ import logging
 import os
 import secrets
 import sqlite3
+import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import msgspec
 
-from linkly.errors import Overloaded
-from linkly_workers._sqlite import GroupCommitWriter
+from linkly.errors import OutcomeUnknown, Overloaded
+from linkly_workers._sqlite import GroupCommitWriter, trouble
 from linkly_workers._sqlite.connection import is_locked
 from linkly_workers.state.errors import StoreError
 from linkly_workers.state.memory import MemoryStore
@@ -133,12 +134,17 @@ class SqliteStore:
 
     Args:
         folder: Made on first use.
+        monotonic: The clock by which it is told that no write gets on.
         lock_patience_s: How long writes wait for another program that has locked the file.
     """
 
-    def __init__(self, folder: str, lock_patience_s: float = 5) -> None:
+    def __init__(
+        self, folder: str, lock_patience_s: float = 5, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._folder = folder
-        self._writer = GroupCommitWriter(os.path.join(folder, "state.db"), lock_patience_s=lock_patience_s)
+        self._writer = GroupCommitWriter(
+            os.path.join(folder, "state.db"), lock_patience_s=lock_patience_s, monotonic=monotonic
+        )
         self._memory = MemoryStore()
         self._waiting: deque[_Write] = deque()
         self._flushing: asyncio.Task[None] | None = None
@@ -210,6 +216,9 @@ class SqliteStore:
     def scopes(self) -> list[str]:  # noqa: D102
         return self._memory.scopes()
 
+    def trouble(self) -> str | None:  # noqa: D102
+        return trouble(self._writer) if self._open else None
+
     async def write(self, scope: str, key: str, change: Change, written: Written) -> Outcome:  # noqa: D102
         if not self._open:
             raise StoreError("the store is closed")
@@ -243,6 +252,11 @@ class SqliteStore:
             return
         try:
             await self._writer.run(batch.run)
+        except OutcomeUnknown as unknown:
+            for write in batch.writes:
+                if not write.future.done():
+                    write.future.set_exception(unknown)
+            return
         except Exception as error:
             if len(batch.writes) > 1 and not is_locked(error):
                 await self._commit_singly(batch.writes)

@@ -26,7 +26,8 @@ class Store(Protocol):
     * Writes of one key take effect one after another, in the order in which they were asked for.
     * A read sees every answered write and no write that may still fail.
     * A key keeps its position in the scope until it is deleted; a new one comes last.
-    * Every method raises `StoreError` if the store cannot do its work.
+    * Every method raises `StoreError` if the store cannot do its work, `write` also `OutcomeUnknown` if it cannot know
+      whether it has.
     """
 
     @property
@@ -59,6 +60,10 @@ class Store(Protocol):
 
     def scopes(self) -> list[str]:
         """Return the scopes that have keys, sorted."""
+        ...
+
+    def trouble(self) -> str | None:
+        """Say why writes do not go through now, `None` if nothing is known against it."""
         ...
 
     async def write(self, scope: str, key: str, change: Change, written: Written) -> Outcome:

@@ -23,7 +23,7 @@ from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
-from linkly import Json, Settings, TriggerType, Worker, function
+from linkly import Json, Readiness, Settings, TriggerType, Worker, function, readiness
 from linkly.context import current_invocation
 from linkly.errors import ConfigError, InvalidPayload, LinklyError
 from linkly.schema import decode
@@ -90,7 +90,7 @@ class StateWorker(Worker):
             finally:
                 await self._events.stop()
             return
-        store = SqliteStore(kv.file_path)
+        store = SqliteStore(kv.file_path, monotonic=self.bus.clock.monotonic)
         opening = store.opened()
         try:
             await opening.__aenter__()
@@ -112,6 +112,12 @@ class StateWorker(Worker):
     async def drain(self) -> None:
         """Deliver the events that wait."""
         await self._events.drain()
+
+    @function("state::readiness", triggers=[readiness()])
+    async def is_ready(self) -> Readiness:
+        """Say whether the store takes writes, and why not."""
+        why = self._store.trouble()
+        return Readiness(ready=why is None, reasons=[] if why is None else [f"state: {why}"])
 
     @function("state::get")
     async def get(self, address: Address) -> Json | None:
