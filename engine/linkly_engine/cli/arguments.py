@@ -114,7 +114,8 @@ def _set(arguments: Arguments, name: str, value: str) -> None:
         try:
             arguments.json, arguments.has_json = loads(value), True
         except ValueError as error:
-            raise UsageError(f"--json: invalid JSON `{value}`: {error}", 1) from None
+            shown = value if len(value) <= 200 else f"{value[:200]}…"
+            raise UsageError(f"--json: invalid JSON `{shown}`: {error}", 1) from None
     elif name == "--address":
         arguments.address = value
     elif name == "--namespace":

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +15,7 @@ import click
 from linkly.errors import LinklyError
 from linkly_engine.cli.arguments import UsageError, default_port
 from linkly_engine.cli.engine_link import EngineUnreachable
+from linkly_engine.cli.streams import tell
 from linkly_engine.config import DEFAULT_FILE
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -97,14 +97,14 @@ def run_group(group: click.Group, words: list[str]) -> int:
         error.show()
         return error.exit_code
     except click.Abort:
-        print("Aborted.", file=sys.stderr)
+        tell("Aborted.")
         return 1
     except (Failure, UsageError) as error:
-        print(f"Error: {error}", file=sys.stderr)
+        tell(f"Error: {error}")
         return error.exit_code
     except LinklyError as error:
-        print(f"Error: {error.message}", file=sys.stderr)
+        tell(f"Error: {error.message}")
         return 1
-    except EngineUnreachable as error:
-        print(f"Error: {error}", file=sys.stderr)
+    except (EngineUnreachable, OSError) as error:
+        tell(f"Error: {error}")
         return 1

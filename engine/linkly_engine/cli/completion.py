@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from linkly_engine.cli.arguments import UsageError, allowed_kinds, parse
 from linkly_engine.cli.engine_link import EngineLink, EngineUnreachable
+from linkly_engine.cli.streams import say
 
 TYPE_CHECKING = False  # type checkers take this name for true; importing it from typing costs 5 ms
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def complete(arguments: list[str]) -> int:
             words, cut = rest, 0
         for value, description in candidates(words):
             behind = f"\t{description}" if description and shell != "bash" else ""
-            print((value if value == FILES else value[cut:]) + behind)
+            say((value if value == FILES else value[cut:]) + behind)
     except Exception:  # a shell that asks at every TAB wants candidates or nothing
         return 0
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from linkly_engine.cli import command
+from linkly_engine.cli.streams import say
 
 BASH = r"""# linkly's completion for bash:  source <(linkly completion bash)
 _linkly() {
@@ -71,5 +72,5 @@ SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 @click.argument("shell", type=click.Choice(list(SCRIPTS)))
 def completion(shell: str) -> int:
     """Print a script that completes commands, workers, function ids and their parameters in your SHELL."""
-    print(SCRIPTS[shell], end="")
+    say(SCRIPTS[shell], end="")
     return 0

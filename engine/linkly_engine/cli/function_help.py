@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import sys
 import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
 from linkly_engine.cli.arguments import Arguments, allowed_kinds
 from linkly_engine.cli.engine_link import EngineLink, EngineUnreachable
+from linkly_engine.cli.streams import say, tell
 from linkly_engine.cli.tinyjson import dumps
 
 OPTIONS = """\
@@ -42,7 +42,7 @@ Tip: `linkly trigger engine::functions::list` lists every function,
 def show_help(arguments: Arguments) -> int:
     """Print help; return the exit code."""
     if arguments.function_id is None:
-        print(STATIC)
+        say(STATIC)
         return 0
     function_id = arguments.function_id
     try:
@@ -56,23 +56,23 @@ def show_help(arguments: Arguments) -> int:
         finally:
             link.close()
     except EngineUnreachable as error:
-        print(f"warning: {error}\nwarning: its parameters are known to a running engine only", file=sys.stderr)
-        print(STATIC)
+        tell(f"warning: {error}\nwarning: its parameters are known to a running engine only")
+        say(STATIC)
         return 0
     detail = answer.get("result")
     if not isinstance(detail, dict):
         return _unknown(function_id, known)
-    print(describe(function_id, detail))
+    say(describe(function_id, detail))
     return 0
 
 
 def _unknown(function_id: str, listed: dict[str, Any]) -> int:
     functions: list[dict[str, Any]] = (listed.get("result") or {}).get("functions", [])
     near = difflib.get_close_matches(function_id, [str(row["function_id"]) for row in functions], n=5, cutoff=0.4)
-    print(f"error: function `{function_id}` not found in engine registry.", file=sys.stderr)
+    tell(f"error: function `{function_id}` not found in engine registry.")
     if near:
-        print("Did you mean:\n" + "\n".join(f"  {name}" for name in near), file=sys.stderr)
-    print("`linkly trigger engine::functions::list` lists every function.", file=sys.stderr)
+        tell("Did you mean:\n" + "\n".join(f"  {name}" for name in near))
+    tell("`linkly trigger engine::functions::list` lists every function.")
     return 1
 
 

@@ -11,6 +11,7 @@ from linkly.errors import ConfigError
 from linkly_engine.cli import command
 from linkly_engine.cli.running_engine import RunningEngine
 from linkly_engine.cli.show import data, note, table
+from linkly_engine.cli.streams import say
 
 
 @click.command(
@@ -94,7 +95,7 @@ def check(as_json: bool, config: Path | None) -> int:
         return 0
     for each in found.notes:
         note(f"note: {each}")
-    print(f"{path}: fine, {len(names)} worker{'' if len(names) == 1 else 's'}")
+    say(f"{path}: fine, {len(names)} worker{'' if len(names) == 1 else 's'}")
     return 0
 
 

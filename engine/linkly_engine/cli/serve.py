@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import msgspec
@@ -10,6 +9,7 @@ import msgspec
 from linkly.errors import LinklyError
 from linkly_engine import __version__
 from linkly_engine.cli.output import LogFormat, Output, listen
+from linkly_engine.cli.streams import say, tell
 from linkly_engine.cli.welcome import welcome
 from linkly_engine.config import load
 from linkly_engine.loader import load_workers
@@ -73,10 +73,10 @@ def serve(words: list[str]) -> int:
     try:
         options = parse(words)
     except UsageError as error:
-        print(f"Error: {error}\n\n{USAGE}", file=sys.stderr)
+        tell(f"Error: {error}\n\n{USAGE}")
         return 2
     if options.answer is not None:
-        print(options.answer)
+        say(options.answer)
         return 0
     output, capture = Output(options.log_format), Capture()
     listen(output, capture, verbose=options.verbose)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from linkly_engine.cli.function_help import clean
+from linkly_engine.cli.streams import say, tell
 from linkly_engine.cli.tinyjson import dumps
 
 COLOURS = {
@@ -26,7 +27,7 @@ COLOURS = {
 
 def note(text: str) -> None:
     """Tell a person something."""
-    print(clean(text), file=sys.stderr, flush=True)
+    tell(clean(text))
 
 
 def done(text: str) -> None:
@@ -37,26 +38,26 @@ def done(text: str) -> None:
 
 def data(value: Any) -> None:
     """Print JSON."""
-    print(dumps(value, indent=2))
+    say(dumps(value, indent=2))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print a table; what is empty shows as `-`."""
     shown = [["-" if cell is None or cell == "" else clean(str(cell)) for cell in row] for row in rows]
-    if sys.stdout.isatty():
+    if sys.stdout is not None and sys.stdout.isatty():
         _rich_table(columns, shown)
         return
     lines = [[column.upper() for column in columns], *shown]
     widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
     for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 def pairs(rows: Sequence[tuple[str, Any]]) -> None:
     """Print labels and what they say, one a line."""
     width = max(len(label) for label, _ in rows)
     for label, value in rows:
-        print(f"{label.ljust(width)}  {clean(str(value))}")
+        say(f"{label.ljust(width)}  {clean(str(value))}")
 
 
 def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -69,4 +70,7 @@ def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         made.add_column(column.upper(), no_wrap=index < len(columns) - 1, overflow="fold")
     for row in rows:
         made.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in row))
-    Console(highlight=False).print(made)
+    console = Console(highlight=False)
+    with console.capture() as shown:
+        console.print(made)
+    say(shown.get(), end="")

@@ -6,6 +6,7 @@ interpreter start). The scanner and the string encoder below are the very ones `
 
 from __future__ import annotations
 
+import sys
 from _json import encode_basestring
 from _json import make_scanner as _make_scanner
 
@@ -39,6 +40,9 @@ _context: Any = _Context()
 _scan = _make_scanner(_context)
 _BLANK = " \t\n\r"
 
+DEEP = 50_000
+"""Frames of Python's own are cheap: two for each level, and the scanner gives up long before."""
+
 
 def loads(text: str) -> Any:
     """Decode one JSON value.
@@ -51,8 +55,13 @@ def loads(text: str) -> Any:
         start += 1
     try:
         value, end = _scan(text, start)
-    except StopIteration:
-        raise ValueError("expected a JSON value") from None
+    except StopIteration as error:
+        raise ValueError(f"expected a JSON value at character {error.value + 1}") from None
+    except SystemError:
+        # Up to 3.11 the scanner finds its exception in this module only if somebody has imported it.
+        import json.decoder
+
+        value, end = _scan(text, start)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if text[end:].strip(_BLANK):
@@ -60,8 +69,20 @@ def loads(text: str) -> Any:
     return value
 
 
-def dumps(value: Any, *, indent: int = 0, _depth: int = 0) -> str:
+def dumps(value: Any, *, indent: int = 0) -> str:
     """Encode plain data; with `indent`: one member a line, keys sorted, as people and diffs like it."""
+    try:
+        return _encoded(value, indent, 0)
+    except RecursionError:  # the scanner reads deeper than this limit lets us write
+        limit = sys.getrecursionlimit()
+        sys.setrecursionlimit(DEEP)
+        try:
+            return _encoded(value, indent, 0)
+        finally:
+            sys.setrecursionlimit(limit)
+
+
+def _encoded(value: Any, indent: int, depth: int) -> str:
     if value is None:
         return "null"
     if value is True or value is False:
@@ -70,17 +91,15 @@ def dumps(value: Any, *, indent: int = 0, _depth: int = 0) -> str:
         return str(encode_basestring(value))
     if isinstance(value, (int, float)):
         return repr(value)
-    inner = "\n" + " " * (indent * (_depth + 1)) if indent else ""
-    outer = "\n" + " " * (indent * _depth) if indent else ""
+    inner = "\n" + " " * (indent * (depth + 1)) if indent else ""
+    outer = "\n" + " " * (indent * depth) if indent else ""
     colon = ": " if indent else ":"
     if isinstance(value, dict):
         keys = sorted(value) if indent else list(value)
-        members = [
-            f"{encode_basestring(key)}{colon}{dumps(value[key], indent=indent, _depth=_depth + 1)}" for key in keys
-        ]
+        members = [f"{encode_basestring(key)}{colon}{_encoded(value[key], indent, depth + 1)}" for key in keys]
         opening, closing = "{", "}"
     else:
-        members = [dumps(item, indent=indent, _depth=_depth + 1) for item in value]
+        members = [_encoded(item, indent, depth + 1) for item in value]
         opening, closing = "[", "]"
     if not members:
         return opening + closing

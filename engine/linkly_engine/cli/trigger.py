@@ -6,10 +6,9 @@ measured in tests/bench/bench_start.py.
 
 from __future__ import annotations
 
-import sys
-
 from linkly_engine.cli.arguments import Arguments, UsageError, parse
 from linkly_engine.cli.engine_link import EngineLink, EngineUnreachable
+from linkly_engine.cli.streams import say, tell
 from linkly_engine.cli.tinyjson import dumps
 
 TYPE_CHECKING = False  # type checkers take this name for true; importing it from typing costs 5 ms
@@ -33,10 +32,10 @@ def trigger(words: list[str]) -> int:
             arguments.payload()  # a payload that cannot be put together is said before anything is sent
         return _call(arguments, arguments.function_id)
     except UsageError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        tell(f"Error: {error}")
         return error.exit_code
     except EngineUnreachable as error:
-        print(f"Error: {error}", file=sys.stderr)
+        tell(f"Error: {error}")
         return 1
 
 
@@ -53,9 +52,9 @@ def _call(arguments: Arguments, function_id: str) -> int:
         link.close()
     error = answer.get("error")
     if error is not None:
-        print("Error: " + dumps(_error_body(error), indent=2), file=sys.stderr)
+        tell("Error: " + dumps(_error_body(error), indent=2))
         return 1
-    print(dumps(answer.get("result"), indent=2))  # `null` also where the answer has none: C24
+    say(dumps(answer.get("result"), indent=2))  # `null` also where the answer has none: C24
     return 0
 
 

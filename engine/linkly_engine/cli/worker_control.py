@@ -18,6 +18,7 @@ from linkly_engine.cli.entries import folder_of, kind_of_entry, names_of
 from linkly_engine.cli.function_help import clean
 from linkly_engine.cli.running_engine import CallFailed, RunningEngine, find_engine, wait_until_running
 from linkly_engine.cli.show import data, done, note, pairs, table
+from linkly_engine.cli.streams import say
 from linkly_engine.config import ALIASES, LISTENER
 from linkly_engine.config_edit.file import open_layout
 
@@ -184,9 +185,9 @@ def _show_status(row: dict[str, Any], *, running: bool) -> None:
     for stream in ("stdout", "stderr"):
         written = row.get(f"{stream}_tail") or []
         if written:
-            print(f"last lines of {stream}")
+            say(f"last lines of {stream}")
         for line in written:
-            print("  " + clean(line))
+            say("  " + clean(line))
 
 
 def _change(verb: str, worker: str, no_wait: bool, config: Path | None, address: str, port: int | None) -> int:

@@ -7,10 +7,10 @@ when they are full. They are read here directly, so that this works when the eng
 from __future__ import annotations
 
 import re
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import BinaryIO
 
 import click
 
@@ -18,6 +18,7 @@ from linkly_engine.cli import command
 from linkly_engine.cli.command import Failure
 from linkly_engine.cli.function_help import clean
 from linkly_engine.cli.show import note
+from linkly_engine.cli.streams import say, tell
 from linkly_engine.cli.worker_control import configured
 from linkly_engine.config import ALIASES
 
@@ -49,7 +50,7 @@ def logs(worker: str, follow: bool, lines: int, config: Path | None) -> int:
     if next(row["kind"] for row in rows if row["name"] == name) != "path":
         note(f"`{name}` runs in the engine's process: its lines are in the engine's own output")
         return 0
-    tails = [Tail(folder / "stderr.log", sys.stderr), Tail(folder / "stdout.log", sys.stdout)]
+    tails = [Tail(folder / "stderr.log", tell), Tail(folder / "stdout.log", _say_now)]
     if not folder.is_dir():
         note(f"No logs available for {name} yet")
         if not follow:
@@ -68,12 +69,12 @@ class Tail:
 
     Args:
         path: Need not be there yet.
-        output: Where its lines go.
+        show: Takes each line.
     """
 
-    def __init__(self, path: Path, output: TextIO) -> None:
+    def __init__(self, path: Path, show: Callable[[str], None]) -> None:
         self._path = path
-        self._output = output
+        self._show = show
         self._read = 0
         self._inode: int | None = None
 
@@ -122,5 +123,8 @@ class Tail:
 
     def _print(self, lines: list[str]) -> None:
         for line in lines:
-            shown = "\t".join(clean(part) for part in _COLOURS.sub("", line).split("\t"))
-            print(shown, file=self._output, flush=True)
+            self._show("\t".join(clean(part) for part in _COLOURS.sub("", line).split("\t")))
+
+
+def _say_now(line: str) -> None:
+    say(line, flush=True)
