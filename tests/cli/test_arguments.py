@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linkly_engine.cli.arguments import UsageError, default_port, parse, typed
+from linkly_engine.cli.arguments import parse, typed
 from linkly_engine.cli.tinyjson import dumps, loads
+from linkly_engine.cli.usage import UsageError
 
 
 def payload(*words, schema=None):
@@ -82,14 +83,6 @@ def test_flags_may_stand_anywhere():
     arguments = parse(["--port", "1", "f::x", "-n", "ns", "a=1", "--address=::1", "--timeout-ms", "5"])
     assert (arguments.function_id, arguments.port, arguments.namespace) == ("f::x", 1, "ns")
     assert (arguments.address, arguments.timeout_ms, arguments.pairs) == ("::1", 5, [("a", "1")])
-
-
-def test_the_port_can_come_from_the_environment(monkeypatch):
-    monkeypatch.setenv("LINKLY_PORT", "5000")
-    assert default_port() == 5000
-    monkeypatch.setenv("LINKLY_PORT", "many")
-    with pytest.raises(UsageError, match="LINKLY_PORT"):
-        default_port()
 
 
 @pytest.mark.parametrize(

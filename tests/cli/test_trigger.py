@@ -1,7 +1,10 @@
 """`linkly trigger` against engines that are missing, slow, foreign or broken."""
 
 import asyncio
+import base64
+import hashlib
 import json
+import re
 import sys
 
 import pytest
@@ -44,13 +47,34 @@ async def test_an_unknown_host_is_said():
     assert "no.such.host.invalid" in errors
 
 
-async def test_an_engine_that_does_not_answer_times_out():
+async def test_a_function_that_is_late_is_told_from_an_engine_that_is_not_there():
     async def silent(socket):
         await socket.wait_closed()
 
-    code, _, errors = await against(silent, "f::x", "--timeout-ms", "300")
+    code, _, errors = await against(silent, "f::x", "--timeout-ms", "300", ping_interval=None)
+    assert code == 1
+    assert "`f::x` has not answered within 300 ms and may still be at work; the engine at 127.0.0.1:" in errors
+    assert "--timeout-ms MS gives it longer" in errors
+    assert "running?" not in errors
+
+
+async def test_an_engine_that_hangs_times_out():
+    async def take(reader, writer):
+        request = await reader.readuntil(b"\r\n\r\n")
+        key = re.search(rb"Sec-WebSocket-Key: (\S+)", request)[1]
+        accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+        head = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        writer.write(head + b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n")
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(take, "127.0.0.1", 0) as server:
+        port = str(server.sockets[0].getsockname()[1])
+        words = ["trigger", "f::x", "--address", "127.0.0.1", "--port", port, "--timeout-ms", "300"]
+        code, _, errors = await linkly(*words)
     assert code == 1
     assert "Timed out waiting for the engine (no response within the timeout)" in errors
+    assert "takes connections, but answers nothing" in errors
 
 
 async def test_an_answer_in_fragments_between_pings_is_read():

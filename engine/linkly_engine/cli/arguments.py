@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from os import environ
-
 from linkly_engine.cli.tinyjson import loads
+from linkly_engine.cli.usage import UsageError
+from linkly_engine.cli.worker_port import Where, find
 
 TYPE_CHECKING = False  # type checkers take this name for true; importing it from typing costs 5 ms
 if TYPE_CHECKING:
     from typing import Any
-
-
-class UsageError(Exception):
-    """The command line is wrong; `exit_code` is 2 for flags, 1 for payloads."""
-
-    def __init__(self, text: str, exit_code: int = 2) -> None:
-        super().__init__(text)
-        self.exit_code = exit_code
 
 
 class Arguments:
@@ -27,11 +19,20 @@ class Arguments:
         self.pairs: list[tuple[str, str]] = []
         self.json: Any = None
         self.has_json = False
-        self.address = "localhost"
-        self.port = default_port()
+        self.config: str | None = None
+        self.address: str | None = None
+        self.port: int | None = None
         self.timeout_ms = 30_000
         self.namespace: str | None = None
         self.help = False
+
+    def where(self) -> Where:
+        """Say where the engine is.
+
+        Raises:
+            UsageError: LINKLY_PORT is no port.
+        """
+        return find(self.config, self.address, self.port)
 
     def ambiguous(self) -> bool:
         """Tell whether a value could be meant as text although it is JSON of another kind: a schema has to say."""
@@ -47,18 +48,6 @@ class Arguments:
         for key, text in self.pairs:
             payload[key] = typed(text, property_schema(schema, key), schema)
         return payload
-
-
-def default_port() -> int:
-    """Return the worker port to use: that of the environment variable LINKLY_PORT, else iii's.
-
-    Raises:
-        UsageError: The variable is no port.
-    """
-    written = environ.get("LINKLY_PORT", "49134")
-    if not (written.isascii() and written.isdigit() and int(written) <= 65535):
-        raise UsageError(f"environment variable LINKLY_PORT: `{written}` is no port")
-    return int(written)
 
 
 def parse(words: list[str]) -> Arguments:
@@ -93,6 +82,8 @@ def parse(words: list[str]) -> Arguments:
 
 
 _FLAGS = {
+    "-c": "--config",
+    "--config": "--config",
     "--json": "--json",
     "--address": "--address",
     "--port": "--port",
@@ -116,6 +107,8 @@ def _set(arguments: Arguments, name: str, value: str) -> None:
         except ValueError as error:
             shown = value if len(value) <= 200 else f"{value[:200]}…"
             raise UsageError(f"--json: invalid JSON `{shown}`: {error}", 1) from None
+    elif name == "--config":
+        arguments.config = value
     elif name == "--address":
         arguments.address = value
     elif name == "--namespace":

@@ -13,9 +13,11 @@ from typing import Any, TypeVar
 import click
 
 from linkly.errors import LinklyError
-from linkly_engine.cli.arguments import UsageError, default_port
+from linkly_engine.cli import worker_port
 from linkly_engine.cli.engine_link import EngineUnreachable
 from linkly_engine.cli.streams import tell
+from linkly_engine.cli.usage import UsageError
+from linkly_engine.cli.worker_port import Where
 from linkly_engine.config import DEFAULT_FILE
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -64,9 +66,12 @@ def config_option(function: Decorated) -> Decorated:
 
 def engine_options(function: Decorated) -> Decorated:
     """Add where the engine runs: `--address` and `--port`."""
-    function = click.option("--address", default="localhost", metavar="HOST", help="Where the engine runs.")(function)
+    function = click.option("--address", metavar="HOST", help="Where the engine runs (localhost).")(function)
     return click.option(
-        "--port", type=click.IntRange(0, 65535), metavar="PORT", help="Its worker port ($LINKLY_PORT, else 49134)."
+        "--port",
+        type=click.IntRange(0, 65535),
+        metavar="PORT",
+        help="Its worker port ($LINKLY_PORT, else the project's, else 49134).",
     )(function)
 
 
@@ -81,9 +86,9 @@ def project_file(given: Path | None) -> Path:
     return given or before or Path(DEFAULT_FILE)
 
 
-def port_of(given: int | None) -> int:
-    """Return the engine's worker port."""
-    return default_port() if given is None else given
+def engine_of(config: Path, address: str | None, port: int | None) -> Where:
+    """Return where the engine of a project is: as the command line says, else as its file does."""
+    return worker_port.find(config, address, port)
 
 
 def run_group(group: click.Group, words: list[str]) -> int:

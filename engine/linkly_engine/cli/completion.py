@@ -6,9 +6,10 @@ fails. `SPECIFICATION` repeats what the commands declare, and a test holds the t
 
 from __future__ import annotations
 
-from linkly_engine.cli.arguments import UsageError, allowed_kinds, parse
+from linkly_engine.cli.arguments import allowed_kinds, parse
 from linkly_engine.cli.engine_link import EngineLink, EngineUnreachable
 from linkly_engine.cli.streams import say
+from linkly_engine.cli.usage import UsageError
 
 TYPE_CHECKING = False  # type checkers take this name for true; importing it from typing costs 5 ms
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ LANGUAGES = "python|typescript|javascript"
 SPECIFICATION: dict[str, tuple[dict[str, str], str]] = {
     "": ({**CONFIG, **HELP, "-v": "", "--version": "", "--verbose": "", "--log-format": "text|json"}, ""),
     "trigger": (
-        {**HELP, **ENGINE, "--json": "text", "--timeout-ms": "text", "-n": "text", "--namespace": "text"},
+        {**HELP, **CONFIG, **ENGINE, "--json": "text", "--timeout-ms": "text", "-n": "text", "--namespace": "text"},
         "function",
     ),
     "project": (HELP, ""),
@@ -55,8 +56,8 @@ SPECIFICATION: dict[str, tuple[dict[str, str], str]] = {
         {**HELP, "-l": LANGUAGES, "--language": LANGUAGES, "-d": FILES, "--directory": FILES, "--allow-non-empty": ""},
         "text",
     ),
-    "functions": ({**HELP, **ENGINE, **JSON, "-a": "", "--all": ""}, "text"),
-    "workers": ({**HELP, **ENGINE, **JSON}, ""),
+    "functions": ({**HELP, **CONFIG, **ENGINE, **JSON, "-a": "", "--all": ""}, "text"),
+    "workers": ({**HELP, **CONFIG, **ENGINE, **JSON}, ""),
     "check": ({**HELP, **CONFIG, **JSON}, ""),
     "completion": (HELP, SHELLS),
 }
@@ -191,7 +192,7 @@ def _of_trigger(used: list[str], current: str) -> Candidates:
         return []
     given = [word.partition("=")[0] for word in used if "=" in word and word not in options]
     try:
-        link = EngineLink(arguments.address, arguments.port, ENGINE_MS)
+        link = EngineLink(arguments.where(), ENGINE_MS)
     except EngineUnreachable:
         return []
     try:

@@ -8,29 +8,42 @@ from os import urandom
 from time import monotonic
 
 from linkly_engine.cli.tinyjson import dumps, loads
+from linkly_engine.cli.usage import UsageError
+from linkly_engine.cli.worker_port import Where
 
 TYPE_CHECKING = False  # type checkers take this name for true; importing it from typing costs 5 ms
 if TYPE_CHECKING:
     from typing import Any
 
 
+PING_S = 1.0
+"""How long an engine may take to show that it lives, once an answer is late."""
+
+
 class EngineUnreachable(Exception):
     """No engine there, or no answer in time."""
+
+
+class Late(EngineUnreachable):
+    """There is an engine, but no answer in time."""
 
 
 class EngineLink:
     """One short connection to an engine's worker port.
 
     Args:
-        address: Host name or address.
-        port: Worker port.
+        where: Where it is.
         timeout_ms: For everything together.
     """
 
-    def __init__(self, address: str, port: int, timeout_ms: int) -> None:
+    def __init__(self, where: Where, timeout_ms: int) -> None:
+        address, port = where.address, where.port
+        self._timeout_ms = timeout_ms
         self._deadline = monotonic() + timeout_ms / 1000
         self._where = f"{address}:{port}"
+        self._doubt = where.doubt and f". {where.doubt}"
         self._buffer = b""
+        self._inside = False
         self._socket = self._connect(address, port)
         key = b2a_base64(urandom(16), newline=False).decode()
         host = f"[{address}]" if ":" in address else address
@@ -49,10 +62,18 @@ class EngineLink:
         """Call a function; return the members `result` and `error` of its answer, whichever are there.
 
         Raises:
-            EngineUnreachable: The connection ended, or the time is up.
+            EngineUnreachable: The connection ended; `Late`: the time is up.
         """
         call_id = self.send(function_id, payload, namespace)
-        return self.receive(call_id)
+        try:
+            return self.receive(call_id)
+        except Late:
+            if not self._answers_a_ping():
+                raise
+            raise Late(
+                f"`{function_id}` has not answered within {self._timeout_ms} ms and may still be at work; "
+                f"the engine at {self._where} runs"
+            ) from None
 
     def send(self, function_id: str, payload: Any, namespace: str | None = None) -> str:
         """Send a call; return its id.
@@ -74,8 +95,6 @@ class EngineLink:
         try:
             data = dumps(message).encode()
         except UnicodeEncodeError as error:
-            from linkly_engine.cli.arguments import UsageError
-
             raise UsageError(
                 f"the payload holds {error.object[error.start]!a}, one half of a surrogate pair or a byte that is "
                 "no UTF-8: no text can hold it. Write the character itself, or both halves",
@@ -108,6 +127,19 @@ class EngineLink:
             pass  # it is gone already
         self._socket.close()
 
+    def _answers_a_ping(self) -> bool:
+        """Tell whether the engine is alive though an answer is late."""
+        if self._inside:
+            return True
+        self._deadline = monotonic() + PING_S
+        try:
+            self._send_frame(0x89, b"")
+            while self._frame()[0] & 0x0F != 0xA:
+                pass
+        except EngineUnreachable:
+            return False
+        return True
+
     def _connect(self, address: str, port: int) -> _socket.socket:
         try:
             # Text goes through the codec for international names, whose import costs as much as starting Python.
@@ -128,15 +160,15 @@ class EngineLink:
                 reason = error.strerror or str(error)
         raise EngineUnreachable(
             f"no engine at {self._where} ({reason}). Is the engine running at the given address and port? "
-            "Start one with `linkly`"
+            f"Start one with `linkly`{self._doubt}"
         )
 
     def _left(self) -> float:
         left = self._deadline - monotonic()
         if left <= 0:
-            raise EngineUnreachable(
-                "Timed out waiting for the engine (no response within the timeout). "
-                "Is the engine running at the given address and port?"
+            raise Late(
+                f"Timed out waiting for the engine (no response within the timeout): {self._where} takes connections, "
+                "but answers nothing. Is the engine running at the given address and port?"
             )
         return left
 
@@ -178,16 +210,23 @@ class EngineLink:
         taken, self._buffer = self._buffer[:size], self._buffer[size:]
         return taken
 
+    def _frame(self) -> tuple[int, bytes]:
+        """Return the first byte of the next frame, and its payload."""
+        first, second = self._read(2)
+        self._inside = True
+        length = second & 0x7F
+        if length == 126:
+            length = int.from_bytes(self._read(2), "big")
+        elif length == 127:
+            length = int.from_bytes(self._read(8), "big")
+        data = self._read(length)
+        self._inside = False
+        return first, data
+
     def _receive_message(self) -> bytes:
         parts = b""
         while True:
-            first, second = self._read(2)
-            length = second & 0x7F
-            if length == 126:
-                length = int.from_bytes(self._read(2), "big")
-            elif length == 127:
-                length = int.from_bytes(self._read(8), "big")
-            data = self._read(length)
+            first, data = self._frame()
             kind = first & 0x0F
             if kind == 0x9:
                 self._send_frame(0x8A, data)

@@ -17,7 +17,8 @@ Options:
   --json JSON          the whole payload; key=value pairs override its members
   --timeout-ms MS      how long to wait for the answer (default 30000)
   --address HOST       where the engine runs (default localhost)
-  --port PORT          its worker port (default $LINKLY_PORT, else 49134)
+  --port PORT          its worker port (default $LINKLY_PORT, else that of config.yaml, else 49134)
+  -c, --config FILE    the project whose engine it is (default config.yaml here)
   -n, --namespace NS   where the function is found (default: default)
   -h, --help           this text; with a FUNCTION: its parameters"""
 
@@ -46,7 +47,7 @@ def show_help(arguments: Arguments) -> int:
         return 0
     function_id = arguments.function_id
     try:
-        link = EngineLink(arguments.address, arguments.port, arguments.timeout_ms)
+        link = EngineLink(arguments.where(), arguments.timeout_ms)
         try:
             request: dict[str, Any] = {"function_id": function_id}
             if arguments.namespace is not None:

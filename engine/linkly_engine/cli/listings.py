@@ -24,10 +24,13 @@ from linkly_engine.cli.streams import say
 @click.argument("search", required=False, default="")
 @click.option("-a", "--all", "everything", is_flag=True, help="Also engine::* and functions marked internal.")
 @command.json_option
+@command.config_option
 @command.engine_options
-def functions(search: str, everything: bool, as_json: bool, address: str, port: int | None) -> int:
+def functions(
+    search: str, everything: bool, as_json: bool, config: Path | None, address: str | None, port: int | None
+) -> int:
     """List the functions of a running engine; SEARCH is looked for in ids and descriptions."""
-    engine = RunningEngine(address, command.port_of(port))
+    engine = RunningEngine(command.engine_of(command.project_file(config), address, port))
     request: dict[str, Any] = {"include_internal": everything, **({"search": search} if search else {})}
     rows: list[dict[str, Any]] = engine.call("engine::functions::list", request).get("functions") or []
     if as_json:
@@ -51,10 +54,11 @@ def functions(search: str, everything: bool, as_json: bool, address: str, port: 
     """,
 )
 @command.json_option
+@command.config_option
 @command.engine_options
-def workers(as_json: bool, address: str, port: int | None) -> int:
+def workers(as_json: bool, config: Path | None, address: str | None, port: int | None) -> int:
     """List the workers of a running engine, also those that connect from elsewhere."""
-    engine = RunningEngine(address, command.port_of(port))
+    engine = RunningEngine(command.engine_of(command.project_file(config), address, port))
     rows: list[dict[str, Any]] = engine.call("engine::workers::list", {}).get("workers") or []
     columns = ("name", "status", "runtime", "version", "functions", "namespace", "address", "id")
     if as_json:

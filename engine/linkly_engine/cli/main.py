@@ -26,15 +26,16 @@ def main(arguments: "list[str] | None" = None) -> int:
 
 
 def _run(words: "list[str]") -> int:
-    if words and words[0] in ("trigger", "t"):
+    config, rest = _behind_config(words)
+    if rest and rest[0] in ("trigger", "t"):
         from linkly_engine.cli.trigger import trigger
 
-        return trigger(words[1:])
+        return trigger([*config, *rest[1:]])
     if words and words[0] == "__complete":
         from linkly_engine.cli.completion import complete
 
         return complete(words[1:])
-    if _is_command(words):
+    if rest and rest[0] in COMMANDS:
         from linkly_engine.cli.commands import run
 
         return run(words)
@@ -43,11 +44,10 @@ def _run(words: "list[str]") -> int:
     return serve(words)
 
 
-def _is_command(words: "list[str]") -> bool:
-    """Tell whether the first word is a command; `-c FILE` may stand before it."""
-    rest = words
-    if rest and rest[0] in ("-c", "--config"):
-        rest = rest[2:]
-    elif rest and rest[0].startswith("--config="):
-        rest = rest[1:]
-    return bool(rest) and rest[0] in COMMANDS
+def _behind_config(words: "list[str]") -> "tuple[list[str], list[str]]":
+    """Split off `-c FILE`, which may stand before a command."""
+    if words and words[0] in ("-c", "--config"):
+        return words[:2], words[2:]
+    if words and words[0].startswith("--config="):
+        return words[:1], words[1:]
+    return [], words

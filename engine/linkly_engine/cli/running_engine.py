@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from linkly_engine.cli.command import Failure
-from linkly_engine.cli.engine_link import EngineLink, EngineUnreachable
+from linkly_engine.cli.engine_link import EngineLink, EngineUnreachable, Late
 from linkly_engine.cli.show import note
+from linkly_engine.cli.worker_port import Where
 
 CALL_MS = 10_000
 READY_S = 120.0
@@ -39,10 +40,9 @@ class CallFailed(Failure):
 class RunningEngine:
     """An engine at an address."""
 
-    def __init__(self, address: str, port: int) -> None:
-        self._address = address
-        self._port = port
-        self.where = f"{address}:{port}"
+    def __init__(self, where: Where) -> None:
+        self._where = where
+        self.where = f"{where.address}:{where.port}"
 
     def call(self, function_id: str, payload: Any, timeout_ms: int = CALL_MS) -> Any:
         """Call a function.
@@ -51,7 +51,7 @@ class RunningEngine:
             EngineUnreachable: There is no engine, or no answer in time.
             CallFailed: It answered with an error.
         """
-        link = EngineLink(self._address, self._port, timeout_ms)
+        link = EngineLink(self._where, timeout_ms)
         try:
             answer = link.call(function_id, payload)
         finally:
@@ -69,17 +69,19 @@ class RunningEngine:
         return list(self.listing().get("workers") or [])
 
 
-def find_engine(path: Path, address: str, port: int) -> tuple[RunningEngine | None, str]:
+def find_engine(path: Path, where: Where) -> tuple[RunningEngine | None, str]:
     """Look for the engine that runs a config file.
 
     Returns:
         The engine, or `None` and why: nobody is there, or it runs another project.
     """
-    engine = RunningEngine(address, port)
+    engine = RunningEngine(where)
     try:
         listing = engine.listing()
+    except Late as error:
+        return None, str(error)
     except EngineUnreachable:
-        return None, "engine not running; start it with `linkly`"
+        return None, "engine not running; start it with `linkly`" + (where.doubt and f". {where.doubt}")
     except CallFailed:
         return None, f"what runs at {engine.where} knows no projects"
     theirs = listing.get("config_path")

@@ -6,10 +6,11 @@ measured in tests/bench/bench_start.py.
 
 from __future__ import annotations
 
-from linkly_engine.cli.arguments import Arguments, UsageError, parse
-from linkly_engine.cli.engine_link import EngineLink, EngineUnreachable
+from linkly_engine.cli.arguments import Arguments, parse
+from linkly_engine.cli.engine_link import EngineLink, EngineUnreachable, Late
 from linkly_engine.cli.streams import say, tell
 from linkly_engine.cli.tinyjson import dumps
+from linkly_engine.cli.usage import UsageError
 
 TYPE_CHECKING = False  # type checkers take this name for true; importing it from typing costs 5 ms
 if TYPE_CHECKING:
@@ -34,13 +35,16 @@ def trigger(words: list[str]) -> int:
     except UsageError as error:
         tell(f"Error: {error}")
         return error.exit_code
+    except Late as error:
+        tell(f"Error: {error}. --timeout-ms MS gives it longer")
+        return 1
     except EngineUnreachable as error:
         tell(f"Error: {error}")
         return 1
 
 
 def _call(arguments: Arguments, function_id: str) -> int:
-    link = EngineLink(arguments.address, arguments.port, arguments.timeout_ms)
+    link = EngineLink(arguments.where(), arguments.timeout_ms)
     try:
         schema = None
         if arguments.ambiguous():

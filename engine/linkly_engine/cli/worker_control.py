@@ -43,7 +43,7 @@ def add_commands(worker: click.Group) -> None:
 @command.json_option
 @command.config_option
 @command.engine_options
-def list_workers(as_json: bool, config: Path | None, address: str, port: int | None) -> int:
+def list_workers(as_json: bool, config: Path | None, address: str | None, port: int | None) -> int:
     """List the workers of config.yaml and how they are."""
     path = command.project_file(config)
     rows, running = _rows(path, address, port)
@@ -62,14 +62,14 @@ def list_workers(as_json: bool, config: Path | None, address: str, port: int | N
 @command.json_option
 @command.config_option
 @command.engine_options
-def status(worker: str | None, as_json: bool, config: Path | None, address: str, port: int | None) -> int:
+def status(worker: str | None, as_json: bool, config: Path | None, address: str | None, port: int | None) -> int:
     """Say how the workers are, or all about one WORKER: process, functions, what it wrote last."""
     path = command.project_file(config)
     if worker is None:
         rows, running = _rows(path, address, port)
         _show_list(path, rows, running, as_json)
         return 0
-    engine, why = find_engine(path, address, command.port_of(port))
+    engine, why = find_engine(path, command.engine_of(path, address, port))
     if engine is None:
         note(why)
         wanted = ALIASES.get(worker, worker)
@@ -91,7 +91,7 @@ def status(worker: str | None, as_json: bool, config: Path | None, address: str,
 @click.option("--no-wait", is_flag=True, help="Do not wait until it runs.")
 @command.config_option
 @command.engine_options
-def start(worker: str, no_wait: bool, config: Path | None, address: str, port: int | None) -> int:
+def start(worker: str, no_wait: bool, config: Path | None, address: str | None, port: int | None) -> int:
     """Start a worker that does not run; the engine has to."""
     return _change("start", worker, no_wait, config, address, port)
 
@@ -101,7 +101,7 @@ def start(worker: str, no_wait: bool, config: Path | None, address: str, port: i
 @click.option("-y", "--yes", is_flag=True, help="Accepted; nothing is asked.")
 @command.config_option
 @command.engine_options
-def stop(worker: str, yes: bool, config: Path | None, address: str, port: int | None) -> int:
+def stop(worker: str, yes: bool, config: Path | None, address: str | None, port: int | None) -> int:
     """Stop a worker until it is started by name or its entry changes; calls in flight finish."""
     return _change("stop", worker, True, config, address, port)
 
@@ -112,7 +112,7 @@ def stop(worker: str, yes: bool, config: Path | None, address: str, port: int | 
 @click.option("--no-wait", is_flag=True, help="Do not wait until it runs.")
 @command.config_option
 @command.engine_options
-def restart(worker: str, yes: bool, no_wait: bool, config: Path | None, address: str, port: int | None) -> int:
+def restart(worker: str, yes: bool, no_wait: bool, config: Path | None, address: str | None, port: int | None) -> int:
     """Make a worker anew, or start it; calls in flight finish, others wait."""
     return _change("restart", worker, no_wait, config, address, port)
 
@@ -144,8 +144,8 @@ def configured(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _rows(path: Path, address: str, port: int | None) -> tuple[list[dict[str, Any]], bool]:
-    engine, why = find_engine(path, address, command.port_of(port))
+def _rows(path: Path, address: str | None, port: int | None) -> tuple[list[dict[str, Any]], bool]:
+    engine, why = find_engine(path, command.engine_of(path, address, port))
     if engine is None:
         rows = configured(path)
         note(why)
@@ -190,9 +190,9 @@ def _show_status(row: dict[str, Any], *, running: bool) -> None:
             say("  " + clean(line))
 
 
-def _change(verb: str, worker: str, no_wait: bool, config: Path | None, address: str, port: int | None) -> int:
+def _change(verb: str, worker: str, no_wait: bool, config: Path | None, address: str | None, port: int | None) -> int:
     path = command.project_file(config)
-    engine, why = find_engine(path, address, command.port_of(port))
+    engine, why = find_engine(path, command.engine_of(path, address, port))
     if engine is None:
         raise Failure(f"cannot {verb} `{worker}`: {why}")
     row = _named(engine, f"worker::{verb}", worker)

@@ -50,7 +50,7 @@ def add(
     no_wait: bool,
     yes: bool,
     config: Path | None,
-    address: str,
+    address: str | None,
     port: int | None,
 ) -> int:
     """Add workers to config.yaml.
@@ -81,7 +81,7 @@ def add(
             done(f"Worker {source.name} {said if source.name in before else 'added to'} {path}")
     if not wanted:
         return 0
-    engine, why = find_engine(path, address, command.port_of(port))
+    engine, why = find_engine(path, command.engine_of(path, address, port))
     if engine is None:
         _warn(path)
         note(why)
@@ -103,7 +103,7 @@ def add(
 @command.config_option
 @command.engine_options
 def remove(
-    workers: tuple[str, ...], yes: bool, no_wait: bool, config: Path | None, address: str, port: int | None
+    workers: tuple[str, ...], yes: bool, no_wait: bool, config: Path | None, address: str | None, port: int | None
 ) -> int:
     """Remove workers from config.yaml.
 
@@ -127,7 +127,7 @@ def remove(
     change(path, decide)
     for name in removed:
         done(f"Worker {name} removed from {path}")
-    engine, why = find_engine(path, address, command.port_of(port))
+    engine, why = find_engine(path, command.engine_of(path, address, port))
     if engine is None:
         note(why)
         return 0

@@ -1,0 +1,9 @@
+"""The one error of whoever typed a command."""
+
+
+class UsageError(Exception):
+    """The command line is wrong; `exit_code` is 2 for flags, 1 for payloads."""
+
+    def __init__(self, text: str, exit_code: int = 2) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
