@@ -132,7 +132,8 @@ class LocalBus:
         try:
             await self._engine.call(invocation)
         except LinklyError as error:
-            log.warning("`%s`, called without waiting, failed: %s", invocation.function_id, error)
+            if error.error_id is None:
+                log.warning("`%s`, called without waiting, failed: %s", invocation.function_id, error)
 
     def register_function(self, function: Function) -> Registration:  # noqa: D102
         self._begin()
@@ -147,6 +148,7 @@ class LocalBus:
             metadata=function.metadata,
         )
         self._engine.registry.add(record)
+        function.failed = partial(self._engine.failures.failed, self.record)
         return LocalRegistration(
             function.id, partial(self._engine.registry.remove, record.namespace, record.id, self.record)
         )

@@ -81,6 +81,7 @@ class Peer:
             name=self.record.id,
         )
         self._nesting = None if native else Nesting()
+        self._handler_failed = partial(engine.failures.failed, self.record)
         self._provider = RemoteProvider(engine, self)
         self._waiting: list[Message] = []
         self._waiting_calls: list[Callable[[], None]] = []
@@ -228,7 +229,7 @@ class Peer:
         record = FunctionRecord(
             id=message.id,
             namespace=self.record.home,
-            endpoint=endpoint_of(message, self.connection, self.record, self._nesting),
+            endpoint=endpoint_of(message, self.connection, self.record, self._nesting, self._handler_failed),
             owner=self.record,
             description=message.description,
             request_schema=plain(message.request_format),
@@ -369,9 +370,9 @@ class Peer:
         if not endpoint.connection.session.native:
             invocation.payload = with_caller(message.data, self.record.id)
         if invocation_id is None:
-            done: Callable[[Json, Json], None] = partial(events.unattended_failed, message.function_id)
+            done: Callable[[Json, Json], None] = partial(self._unattended, invocation)
         else:
-            done = partial(self._answered, message, invocation_id)
+            done = partial(self._forwarded, invocation, message, invocation_id)
         try:
             abandon = endpoint.start(invocation, done)
         except LinklyError as error:
@@ -379,6 +380,25 @@ class Peer:
             return
         if invocation_id is not None:
             self.connection.session.begin(invocation_id, message.function_id, abandon)
+
+    def _unattended(self, invocation: Invocation, result: Json, error: Json) -> None:
+        if not is_absent(error) and self._look_at(invocation, error).error_id is None:
+            events.unattended_failed(invocation.function_id, result, error)
+
+    def _forwarded(
+        self, invocation: Invocation, message: InvokeFunction, invocation_id: str, result: Json, error: Json
+    ) -> None:
+        if not is_absent(error):
+            self._look_at(invocation, error)
+        self._answered(message, invocation_id, result, error)
+
+    def _look_at(self, invocation: Invocation, error: Json) -> LinklyError:
+        """Have it said if the handler of another remote worker failed."""
+        failure = error_from_body(decode(error))
+        found = self.engine.registry.find(invocation.namespace or DEFAULT_NAMESPACE, invocation.function_id)
+        if found is not None:
+            self.engine.failures.failed(found.owner, invocation, failure)
+        return failure
 
     def _answered(self, message: InvokeFunction, invocation_id: str, result: Json, error: Json) -> None:
         self.connection.answer(

@@ -9,7 +9,7 @@ from typing import Any
 
 from linkly.bus import Endpoint, Invocation, Json
 from linkly.connection import Connection
-from linkly.errors import FunctionNotInvokable
+from linkly.errors import FunctionNotInvokable, HandlerFailed, LinklyError
 from linkly.session import Done
 from linkly.wire import RegisterFunction, is_absent
 from linkly_engine.core.workers import WorkerRecord
@@ -23,29 +23,41 @@ class RemoteFunction:
         connection: The worker's.
         function_id: What it serves.
         nesting: The calls it serves, if its wire cannot say what its own calls are nested in.
+        failed: Told when the handler failed, before the caller is.
     """
 
-    __slots__ = ("connection", "function_id", "nesting")
+    __slots__ = ("connection", "failed", "function_id", "nesting")
 
-    def __init__(self, connection: Connection, function_id: str, nesting: Nesting | None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        function_id: str,
+        nesting: Nesting | None,
+        failed: Callable[[Invocation, LinklyError], None],
+    ) -> None:
         self.connection = connection
         self.function_id = function_id
         self.nesting = nesting
+        self.failed = failed
 
     async def __call__(self, invocation: Invocation) -> Any:
         """Call it and wait."""
         nesting = self.nesting
         token = nesting.begin(invocation) if nesting is not None else None
-        if nesting is None or token is None:
-            return await self.connection.call(invocation)
         try:
             result = await self.connection.call(invocation)
         except asyncio.CancelledError:
-            nesting.give_up(token)
+            if nesting is not None and token is not None:
+                nesting.give_up(token)
             raise
-        except BaseException:
-            nesting.end(token)
+        except BaseException as error:
+            if nesting is not None and token is not None:
+                nesting.end(token)
+            if isinstance(error, HandlerFailed):
+                self.failed(invocation, error)
             raise
+        if nesting is None or token is None:
+            return result
         nesting.end(token)
         return result
 
@@ -106,7 +118,11 @@ class UrlFunction:
 
 
 def endpoint_of(
-    message: RegisterFunction, connection: Connection, worker: WorkerRecord, nesting: Nesting | None
+    message: RegisterFunction,
+    connection: Connection,
+    worker: WorkerRecord,
+    nesting: Nesting | None,
+    failed: Callable[[Invocation, LinklyError], None],
 ) -> Endpoint:
     """Return the endpoint of a function that a worker registers.
 
@@ -114,7 +130,7 @@ def endpoint_of(
     rejection would end clients of 0.25.
     """
     if is_absent(message.invocation):
-        return RemoteFunction(connection, message.id, nesting)
+        return RemoteFunction(connection, message.id, nesting, failed)
     return UrlFunction(message.id, worker.name or worker.id)
 
 

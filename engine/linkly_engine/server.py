@@ -28,6 +28,7 @@ from linkly.websocket import PING_IDLE_S, WebSocketStream
 from linkly.wire import MAX_MESSAGE_BYTES, NATIVE_SUBPROTOCOL
 from linkly_engine.channels import Pipe
 from linkly_engine.peer import Peer
+from linkly_engine.telemetry.origin import holder
 
 if TYPE_CHECKING:
     from picows import WSTransport
@@ -39,6 +40,8 @@ log = logging.getLogger("linkly.engine")
 DEFAULT_PORT = 49134
 HANDSHAKE_TIMEOUT_S = 10.0
 READER_LIMIT_BYTES = 1024 * 1024
+LOOKS = 10
+"""How many frames of a telemetry socket are looked at for whose it is."""
 """Readers of every Python client close with 1009 above this; binary data has no message bounds to keep."""
 
 _CHANNEL_PATH = "/ws/channels/"
@@ -189,7 +192,9 @@ class _WorkerSocket(WebSocketStream):
             native=self._native,
             ip_address=address[0] if isinstance(address, tuple) else None,
         )
-        peer.connection.session.on_telemetry = partial(self._engine.telemetry.ingest, worker=lambda: peer.record.name)
+        peer.connection.session.on_telemetry = partial(
+            self._engine.telemetry.ingest, worker=lambda: peer.record.program or peer.record.name
+        )
         self.receiver = peer.connection
         peer.start()
 
@@ -200,11 +205,28 @@ class _TelemetrySocket(WebSocketStream):
     def __init__(self, engine: Engine) -> None:
         super().__init__()
         self._engine = engine
+        self._name = ""
+        self._looks = 0
         self.receiver = self
 
     def frame_received(self, data: bytes, *, text: bool) -> None:
         if not text:
-            self._engine.telemetry.ingest(data)
+            self._engine.telemetry.ingest(data, self._worker)
+
+    def _worker(self) -> str:
+        """Return the name of the worker whose program has opened this socket, `""` if unknown."""
+        if not self._name and self._looks < LOOKS and self.transport is not None:
+            self._looks += 1  # the worker itself may not have said who it is yet
+            socket = self.transport.underlying_transport
+            client: Any = socket.get_extra_info("peername")
+            here: Any = socket.get_extra_info("sockname")
+            if isinstance(client, tuple) and isinstance(here, tuple) and client[0] == here[0]:
+                names = {peer.record.pid: peer.record.shown_name for peer in self._engine.peers.values()}
+                names.pop(None, None)
+                for arrival in self._engine.arrivals:
+                    names.update(dict.fromkeys(arrival.pids, arrival.name))
+                self._name = names.get(holder(client[1], here[1], [pid for pid in names if pid is not None]), "")
+        return self._name
 
     def stream_closed(self, reason: str) -> None:
         pass

@@ -254,13 +254,13 @@ class Connection:
             self._write(self.session.answer(message))
 
     async def _serve(self, endpoint: Endpoint, invocation: Invocation, invocation_id: str | None) -> None:
-        result, error = ABSENT, ABSENT
+        result, error, logged = ABSENT, ABSENT, False
         try:
             value = await endpoint(invocation)
             if value is not None:  # to iii's clients `null` is a value, and nothing is `undefined` (protocol.md 3.2)
                 result = as_json(value)
         except LinklyError as failure:
-            error = error_body(failure)
+            error, logged = error_body(failure), failure.error_id is not None
         except Exception as failure:
             error = error_body(HandlerFailed.wrap(failure))
         except asyncio.CancelledError:
@@ -277,7 +277,7 @@ class Connection:
                 traceparent=invocation.traceparent,
                 baggage=invocation.baggage,
             )
-        elif not is_absent(error):
+        elif not is_absent(error) and not logged:
             log.warning("`%s`, called by %s without waiting, failed: %s", invocation.function_id, self.name, error)
 
     def _write(self, frame: bytes) -> None:

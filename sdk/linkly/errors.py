@@ -22,9 +22,13 @@ class LinklyError(Exception):
         message: A sentence that names the offending value and the way out.
         details: Structured attributes, JSON values only.
         stacktrace: Where the handler failed, if the failing side sent it.
+        error_id: Stands in the engine's log beside the failure, once it was logged. Not sent.
+        failed_function_id: Whose handler failed, likewise.
     """
 
     code: str = "linkly_error"
+    error_id: str | None = None
+    failed_function_id: str | None = None
     registered: ClassVar[dict[str, type[LinklyError]]] = {}
 
     def __init__(

@@ -101,7 +101,10 @@ class Function:
         metadata: Free for tools.
         triggers: Declared triggers, bound when the function is registered by its worker.
         active: How many calls are being served.
+        failed: Told of each call that failed by a fault of the handler; what its caller gets is raised afterwards.
     """
+
+    failed: Callable[[Invocation, LinklyError], None] | None = None
 
     def __init__(
         self,
@@ -180,16 +183,17 @@ class Function:
         except LinklyError:
             raise
         except Exception as error:
-            raise HandlerFailed.wrap(error) from error
+            raise self._telling(invocation, HandlerFailed.wrap(error)) from error
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
             # Let out, it would end a caller that nobody wants to end: a worker's loop, the task that has to answer.
-            raise HandlerFailed(
+            failure = HandlerFailed(
                 f"the handler of {self._what} raised CancelledError although nobody cancelled the call",
                 stacktrace=HandlerFailed.wrap(error).stacktrace,
-            ) from error
+            )
+            raise self._telling(invocation, failure) from error
         finally:
             self.active -= 1
             current_invocation.reset(token)
@@ -198,7 +202,13 @@ class Function:
         try:
             return Json(encode(result))
         except InvalidResult as error:
-            raise InvalidResult(f"the result of {self._what}: {error.message}") from error
+            unusable = InvalidResult(f"the result of {self._what}: {error.message}")
+            raise self._telling(invocation, unusable) from error
+
+    def _telling(self, invocation: Invocation, failure: LinklyError) -> LinklyError:
+        if self.failed is not None:
+            self.failed(invocation, failure)
+        return failure
 
     def _arguments(self, invocation: Invocation) -> dict[str, Any]:
         """Return the handler's arguments by name."""

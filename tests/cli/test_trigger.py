@@ -4,6 +4,8 @@ import asyncio
 import base64
 import hashlib
 import json
+import os
+import pty
 import re
 import sys
 
@@ -99,6 +101,42 @@ async def test_an_error_is_printed_as_json_on_stderr():
     assert json.loads(errors.removeprefix("Error: ")) == {"code": "E1", "message": "no", "stacktrace": None}
 
 
+async def test_an_error_is_one_readable_line_on_a_terminal():
+    async def failing(socket):
+        error = {"code": "E1", "message": "no\nsuch\tluck\x1b[31m", "stacktrace": "at x\nat y"}
+        await socket.send(await answer(socket, function_id="f::x", error=error))
+
+    master, slave = pty.openpty()
+    try:
+        async with websockets.serve(failing, "127.0.0.1", 0) as server:
+            port = str(server.sockets[0].getsockname()[1])
+            words = ["trigger", "f::x", "--address", "127.0.0.1", "--port", port]
+            process = await asyncio.create_subprocess_exec(sys.executable, "-m", "linkly_engine", *words, stderr=slave)
+            await process.wait()
+        shown = os.read(master, 65536).decode()
+    finally:
+        os.close(master)
+        os.close(slave)
+    assert (process.returncode, shown) == (1, "Error: E1: no such luck[31m\r\n")
+
+
+@pytest.mark.parametrize("flag", [["-o", "json"], ["--output=json"]])
+async def test_an_error_is_json_where_that_is_asked_for(flag):
+    async def failing(socket):
+        await socket.send(await answer(socket, function_id="f::x", error={"code": "E1", "message": "no"}))
+
+    _, _, errors = await against(failing, "f::x", *flag)
+    assert json.loads(errors) == {"code": "E1", "message": "no", "stacktrace": None}
+
+
+async def test_an_error_is_one_line_where_that_is_asked_for():
+    async def failing(socket):
+        await socket.send(await answer(socket, function_id="f::x", error={"code": "E1", "message": "no"}))
+
+    _, _, errors = await against(failing, "f::x", "-o", "text")
+    assert errors == "Error: E1: no\n"
+
+
 async def test_an_engine_that_closes_is_said():
     async def closing(socket):
         await socket.recv()
@@ -168,6 +206,7 @@ async def test_an_answer_that_is_no_json_is_said(text):
         (["-c"], 2, "needs a file name"),
         (["-c", "no/such/file.yaml"], 1, "cannot be read"),
         (["trigger", "f", "x"], 1, "expected key=value, got `x`"),
+        (["t", "f", "-o", "xml"], 2, "expected json or text, got `xml`"),
         (["t", "f", "--json", "[1]", "a=b"], 1, "--json must be an object"),
         (["t", "f", "--json", '{"a":1e999}'], 1, "1e999 is too large for a number"),
         (["t", "f", "--json", "[-1e400]"], 1, "-1e400 is too large for a number"),

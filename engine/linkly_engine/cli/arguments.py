@@ -24,6 +24,7 @@ class Arguments:
         self.port: int | None = None
         self.timeout_ms = 30_000
         self.namespace: str | None = None
+        self.output: str | None = None
         self.help = False
 
     def where(self) -> Where:
@@ -88,6 +89,8 @@ _FLAGS = {
     "--address": "--address",
     "--port": "--port",
     "--timeout-ms": "--timeout-ms",
+    "-o": "--output",
+    "--output": "--output",
     "-n": "--namespace",
     "--namespace": "--namespace",
 }
@@ -109,6 +112,10 @@ def _set(arguments: Arguments, name: str, value: str) -> None:
             raise UsageError(f"--json: invalid JSON `{shown}`: {error}", 1) from None
     elif name == "--config":
         arguments.config = value
+    elif name == "--output":
+        if value not in ("json", "text"):
+            raise UsageError(f"{name}: expected json or text, got `{value}`")
+        arguments.output = value
     elif name == "--address":
         arguments.address = value
     elif name == "--namespace":

@@ -31,7 +31,17 @@ LANGUAGES = "python|typescript|javascript"
 SPECIFICATION: dict[str, tuple[dict[str, str], str]] = {
     "": ({**CONFIG, **HELP, "-v": "", "--version": "", "--verbose": "", "--log-format": "text|json"}, ""),
     "trigger": (
-        {**HELP, **CONFIG, **ENGINE, "--json": "text", "--timeout-ms": "text", "-n": "text", "--namespace": "text"},
+        {
+            **HELP,
+            **CONFIG,
+            **ENGINE,
+            "--json": "text",
+            "--timeout-ms": "text",
+            "-o": "json|text",
+            "--output": "json|text",
+            "-n": "text",
+            "--namespace": "text",
+        },
         "function",
     ),
     "project": (HELP, ""),

@@ -15,6 +15,7 @@ from linkly_engine.cli.tinyjson import dumps
 OPTIONS = """\
 Options:
   --json JSON          the whole payload; key=value pairs override its members
+  -o, --output FORMAT  of errors: text (one line, as on a terminal) or json
   --timeout-ms MS      how long to wait for the answer (default 30000)
   --address HOST       where the engine runs (default localhost)
   --port PORT          its worker port (default $LINKLY_PORT, else that of config.yaml, else 49134)

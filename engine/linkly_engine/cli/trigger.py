@@ -6,6 +6,8 @@ measured in tests/bench/bench_start.py.
 
 from __future__ import annotations
 
+import sys
+
 from linkly_engine.cli.arguments import Arguments, parse
 from linkly_engine.cli.engine_link import EngineLink, EngineUnreachable, Late
 from linkly_engine.cli.streams import say, tell
@@ -56,7 +58,7 @@ def _call(arguments: Arguments, function_id: str) -> int:
         link.close()
     error = answer.get("error")
     if error is not None:
-        tell("Error: " + dumps(_error_body(error), indent=2))
+        tell(_error_text(_error_body(error), arguments.output))
         return 1
     say(dumps(answer.get("result"), indent=2))  # `null` also where the answer has none: C24
     return 0
@@ -69,7 +71,17 @@ def _info_request(arguments: Arguments, function_id: str) -> dict[str, Any]:
     return request
 
 
-def _error_body(error: Any) -> Any:
+def _error_text(body: dict[str, Any], output: str | None) -> str:
+    """Return an error for a person in one line, for programs as JSON; else as iii writes it (workers-edge.md 2.2)."""
+    if output == "json":
+        return dumps(body, indent=2)
+    if output is None and not sys.stderr.isatty():
+        return "Error: " + dumps(body, indent=2)
+    line = " ".join(f"{body.get('code')}: {body.get('message')}".split())
+    return "Error: " + "".join(letter for letter in line if letter.isprintable())
+
+
+def _error_body(error: Any) -> dict[str, Any]:
     if not isinstance(error, dict):
         return {"code": "UNKNOWN", "message": str(error), "stacktrace": None}
     return {"stacktrace": None, **error}

@@ -27,6 +27,7 @@ class WorkerRecord(msgspec.Struct, kw_only=True, eq=False):
         connected_at_ms: Since the epoch.
         announced: It has named itself, or lives in this process; not one that only came to call.
         alive: False from the moment its teardown begins.
+        program: Name of the entry in config.yaml that started it; `None` for one that came by itself.
         retiring: Its program is being replaced: the next generation may take its ids and its name, it takes none.
     """
 
@@ -47,12 +48,18 @@ class WorkerRecord(msgspec.Struct, kw_only=True, eq=False):
     connected_at_ms: int = 0
     announced: bool = False
     alive: bool = True
+    program: str | None = None
     retiring: bool = False
 
     @property
     def caller(self) -> Caller:
         """This worker as the maker of a call."""
         return Caller(worker_id=self.id, worker_name=self.name)
+
+    @property
+    def shown_name(self) -> str:
+        """What people know it by: its entry in config.yaml, the name it gave itself, the beginning of its id."""
+        return self.program or self.name or self.id[:8]
 
     @property
     def home(self) -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from linkly.errors import WorkerConflict
 from linkly.wire import RegisterFunction
+from linkly_engine.process import sessions
 
 if TYPE_CHECKING:
     from linkly_engine.engine import Engine
@@ -44,13 +45,14 @@ class Arrival:
 
     Args:
         engine: Where they register.
-        name: Of the worker, for programs whose process cannot be told (in a container of their own).
+        name: Of the worker: what its records are shown under, and how a program is known whose process cannot be told
+            (in a container of its own).
         session: Of the program's processes.
     """
 
     def __init__(self, engine: Engine, *, name: str, session: int) -> None:
         self._engine = engine
-        self._name = name
+        self.name = name
         self._session = session
         self._held: list[tuple[Peer, Callable[[], None]]] = []
         self._came = asyncio.Event()
@@ -60,10 +62,11 @@ class Arrival:
         """Tell whether a connection is one of this program's."""
         if in_session(peer, metadata.pid, self._session):
             return True
-        return metadata.name == self._name and not _runs_here(metadata.pid)
+        return metadata.name == self.name and not _runs_here(metadata.pid)
 
     def add(self, peer: Peer, admit: Callable[[], None]) -> None:
         """Hold a connection."""
+        peer.record.program = self.name
         self._held.append((peer, admit))
         self._came.set()
 
@@ -93,6 +96,11 @@ class Arrival:
                 await clock.sleep(STEP_S)
             self._held.clear()  # they have gone: those that come next may stay
             self._came.clear()
+
+    @property
+    def pids(self) -> list[int]:
+        """Processes of the program."""
+        return sessions.members(self._session)
 
     @property
     def peers(self) -> list[Peer]:

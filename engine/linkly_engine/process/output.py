@@ -23,6 +23,26 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1a\x1c-\x1f\x7f-\x9f\u2028\u2029]")
 _ALL_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 
 
+_LEVELS = {"TRACE": 5, "DEBUG": 10, "INFO": 20, "WARN": 30, "WARNING": 30, "ERROR": 40, "CRITICAL": 50, "FATAL": 50}
+_LEVEL = re.compile(r"(?:\[(TRACE|DEBUG|INFO|WARN|WARNING|ERROR|CRITICAL|FATAL)\]|"
+                    r"(TRACE|DEBUG|INFO|WARN|WARNING|ERROR|CRITICAL|FATAL)(?=[:\s]))[:\s]*")  # fmt: skip
+_CLOCK = re.compile(r"\[?[\d:.,T/+Z-]+(?: [\d:.,]+)?\]?\s+")
+
+
+def level_and_text(line: str) -> tuple[int, str]:
+    """Return the logging level that a line begins with, and the rest of it; INFO for a line that names none.
+
+    Python's logging writes `ERROR:name:text`, most set-ups `ERROR text` or `[ERROR] text`, some a time before it.
+    """
+    clock = _CLOCK.match(line)
+    start = clock.end() if clock else 0
+    found = _LEVEL.match(line, start)
+    if found is None or found.end() == len(line):
+        return logging.INFO, line
+    level = _LEVELS[found[1] or found[2]]
+    return level, line[found.end() :] if start == 0 else line
+
+
 class Lines:
     """Bytes in, lines out; a line that is too long is cut into several."""
 
@@ -80,7 +100,8 @@ class Output:
         self._files[stream].write("".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
         for line in map(without_colours, lines):
             if line.strip():  # blank lines are for the eye of who reads nothing else
-                self._log.info("%s", line, extra={"stream": stream})
+                level, text = level_and_text(line)
+                self._log.log(level, "%s", text, extra={"stream": stream})
 
     def tail(self, count: int) -> tuple[list[str], list[str]]:
         """Return the last lines of stdout and of stderr."""

@@ -31,6 +31,8 @@ def worker_registered(worker: WorkerRecord) -> None:
 def worker_gone(worker: WorkerRecord, reason: str) -> None:
     """A connection has ended; that of one who only called, such as `linkly trigger`, is no news."""
     level = logging.INFO if worker.name else logging.DEBUG
+    if worker.retiring:
+        reason = "it was stopped or replaced"
     _say(worker, "Worker disconnected", level=level, data={"name": worker.name or worker.id, "reason": reason})
 
 
@@ -61,7 +63,7 @@ def unattended_failed(function_id: str, result: Json, error: Json) -> None:
 
 
 def _say(worker: WorkerRecord, text: str, *arguments: object, level: int = logging.INFO, data: Any = None) -> None:
-    log.log(level, text, *arguments, extra={"worker": worker.name or worker.id[:8], "data": data})
+    log.log(level, text, *arguments, extra={"worker": worker.shown_name, "data": data})
 
 
 def _telling(config: object) -> list[str]:

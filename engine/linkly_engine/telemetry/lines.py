@@ -2,7 +2,8 @@
 
 Everything that logs in this process uses stdlib `logging`; what a record may carry in `extra`:
 `worker` (who says it), `data` (a dict or any JSON value), `trace_id`, `span_id`, `body` (the message without its data),
-`stream` (`stdout` or `stderr` of a child). Records of SDKs come as `LogRecord` and are shown through logging as well.
+`stream` (`stdout` or `stderr` of a child), `stacktrace` (of a handler that failed elsewhere). Records of SDKs come as
+`LogRecord` and are shown through logging as well.
 This module must never know terminals or files.
 """
 
@@ -82,7 +83,7 @@ def line_of(record: logging.LogRecord) -> Line:
         trace_id=trace_id,
         span_id=span_id,
         stream=given.get("stream"),
-        trouble=_trouble(record),
+        trouble=given.get("stacktrace") or _trouble(record),
     )
     record.linkly_line = line
     return line

@@ -23,6 +23,9 @@ BODY_CHARACTERS = 64 * 1024
 ATTRIBUTES_BYTES = 256 * 1024
 """More than this beside one body is left out, with a note in its place."""
 
+TRACE_BEGINNING = 8
+"""As much of a trace id is enough to ask for it."""
+
 ENTRY_BYTES = 300
 """What an entry takes beside its text (measured)."""
 
@@ -63,7 +66,8 @@ class LogQuery(msgspec.Struct, kw_only=True):
     Attributes:
         start_time: Not older than this, in ms since the epoch.
         end_time: Not newer than this, in ms since the epoch.
-        trace_id: Of this trace.
+        trace_id: Of this trace; the first eight characters, as a line of the output shows them, are enough.
+        error_id: About this error, as a response of the gateway or a line of the output shows it.
         span_id: Of this span.
         severity_min: At least this severity: a number (9 is INFO, 13 WARN, 17 ERROR) or a name.
         severity_text: Exactly this level, in upper or lower case.
@@ -74,6 +78,7 @@ class LogQuery(msgspec.Struct, kw_only=True):
     start_time: int | float | None = None
     end_time: int | float | None = None
     trace_id: str | None = None
+    error_id: str | None = None
     span_id: str | None = None
     severity_min: int | float | str | None = None
     severity_text: str | None = None
@@ -102,7 +107,8 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
         return (
             self.severity >= lowest
             and (level is None or self.level == level)
-            and (query.trace_id is None or self.trace_id in (query.trace_id, query.trace_id.lower()))
+            and (query.trace_id is None or _is_trace(self.trace_id, query.trace_id))
+            and (query.error_id is None or b'"error_id":' + msgspec.json.encode(query.error_id) in self.text)
             and (query.span_id is None or self.span_id in (query.span_id, query.span_id.lower()))
             and (query.start_time is None or self.time_ns >= query.start_time * 1_000_000)
             and (query.end_time is None or self.time_ns <= query.end_time * 1_000_000)
@@ -164,6 +170,14 @@ class LogStore:
         self._entries.clear()
         self.bytes = 0
         return count
+
+
+def _is_trace(trace_id: str | None, wanted: str) -> bool:
+    if trace_id is None:
+        return False
+    return trace_id in (wanted, wanted.lower()) or (
+        TRACE_BEGINNING <= len(wanted) < len(trace_id) and trace_id.startswith(wanted.lower())
+    )
 
 
 def _time(entry: Entry) -> int:

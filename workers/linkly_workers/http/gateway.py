@@ -165,7 +165,9 @@ class Gateway:
             close: Headers = [(b"connection", b"close")] if "expect" in exchange.headers else []
             return error_reply(413, error.code, error.message, headers=close)
         except LinklyError as error:
-            return failure_reply(error, expose=self._expose_errors)
+            route = exchange.match.route
+            where = f"{route.method} {route.pattern}"
+            return failure_reply(error, route.binding.function_id, where, expose=self._expose_errors)
 
     async def _call(self, exchange: Exchange) -> Reply | None:
         """Middleware, body, condition, the route's middleware, function: in this order (1.6)."""

@@ -188,7 +188,15 @@ def _shown(value: Any) -> str:
 
 
 def error_reply(
-    status: int, code: str, message: str, *, shown: str | None = None, headers: Headers | None = None, **extra: Any
+    status: int,
+    code: str,
+    message: str,
+    *,
+    shown: str | None = None,
+    headers: Headers | None = None,
+    route: str = "",
+    error_id: str | None = None,
+    **extra: Any,
 ) -> Reply:
     """Return the error envelope; the ones that are logged carry an `error_id` to find the log line by.
 
@@ -198,27 +206,41 @@ def error_reply(
         message: What happened.
         shown: What the client is told instead of it.
         headers: Besides the content type.
+        route: What was asked for, for the log line: ``GET /s/:code runs `http::redirect` ``.
+        error_id: It has been logged under this one.
         **extra: Further keys beside `error`.
     """
     body: dict[str, Any] = {"error": {"code": code, "message": message if shown is None else shown}}
     if status >= 500 and status not in _UNREMARKABLE:
-        error_id = secrets.token_hex(6)
-        body["error"]["error_id"] = error_id
-        log.error("%d %s %s: %s", status, error_id, code, message)
+        body["error"]["error_id"] = error_id or secrets.token_hex(6)
+        if error_id is None:
+            text = f"{route}: {status}, {code}: {message}" if route else f"{status}, {code}: {message}"
+            _log_error(text, body["error"]["error_id"])
     return Reply(status, [JSON_TYPE, *(headers or [])], msgspec.json.encode({**body, **extra}))
 
 
-def failure_reply(error: LinklyError, *, expose: bool = False) -> Reply:
+def failure_reply(error: LinklyError, function_id: str, route: str, *, expose: bool = False) -> Reply:
     """Return the response for a call that failed.
 
     Args:
         error: Why.
+        function_id: What was called.
+        route: What was asked for.
         expose: Whether clients are told what a handler's exception said. An error with a code of its own was raised to
             be told.
     """
+    where = f"{route} runs `{function_id}`"
     if isinstance(error, CallTimeout):
-        return error_reply(504, error.code, error.message)
+        return error_reply(504, error.code, error.message, route=where)
     if isinstance(error, Overloaded):
         return error_reply(503, error.code, error.message, headers=[(b"retry-after", b"1")])
+    if error.failed_function_id not in (None, function_id):  # the line about that one does not know the route
+        _log_error(f"{where}: 500, `{error.failed_function_id}` failed", error.error_id)
     secret = not expose and (error.code == HandlerFailed.code or isinstance(error, UnsendableResponse))
-    return error_reply(500, error.code, error.message, shown=_FAILED if secret else None)
+    shown = _FAILED if secret else None
+    return error_reply(500, error.code, error.message, shown=shown, route=where, error_id=error.error_id)
+
+
+def _log_error(text: str, error_id: str | None) -> None:
+    # As data where the engine shows the line, in the text everywhere else.
+    log.error("%s (error_id %s)", text, error_id, extra={"body": text, "data": {"error_id": error_id}})
