@@ -48,7 +48,18 @@ class WorkerMetadata(msgspec.Struct, kw_only=True):
 
 
 class Arrival(Protocol):
-    """A program that is being started and whose connections are let in together (`Engine.arrivals`)."""
+    """A program that is being started and whose connections are let in together (`Engine.arrivals`).
+
+    Attributes:
+        name: Of the worker.
+    """
+
+    name: str
+
+    @property
+    def pids(self) -> list[int]:
+        """Processes of the program."""
+        ...
 
     def takes(self, peer: Peer, metadata: WorkerMetadata) -> bool:
         """Tell whether a connection is one of this program's."""

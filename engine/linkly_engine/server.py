@@ -221,11 +221,12 @@ class _TelemetrySocket(WebSocketStream):
             client: Any = socket.get_extra_info("peername")
             here: Any = socket.get_extra_info("sockname")
             if isinstance(client, tuple) and isinstance(here, tuple) and client[0] == here[0]:
-                names = {peer.record.pid: peer.record.shown_name for peer in self._engine.peers.values()}
-                names.pop(None, None)
+                records = [peer.record for peer in self._engine.peers.values() if peer.record.name]
+                names = {record.pid: record.shown_name for record in records if record.pid is not None}
                 for arrival in self._engine.arrivals:
                     names.update(dict.fromkeys(arrival.pids, arrival.name))
-                self._name = names.get(holder(client[1], here[1], [pid for pid in names if pid is not None]), "")
+                pid = holder(client[1], here[1], names)
+                self._name = "" if pid is None else names[pid]
         return self._name
 
     def stream_closed(self, reason: str) -> None:
