@@ -17,6 +17,7 @@ import msgspec
 from linkly.errors import ConfigError
 from linkly.origin import is_loopback, read_origin
 from linkly_engine.built_in import BUILT_IN, read_block
+from linkly_engine.typed_block import typed_block
 from linkly_engine.yaml_tree import Tree, kind
 
 DEFAULT_FILE = "config.yaml"
@@ -48,8 +49,6 @@ workers:
 NAME_OF_FOLDER = re.compile(r"(?!\.)(?!.*\.\.)[A-Za-z0-9_.-]{1,64}")
 """Names of workers in processes of their own: their logs lie in a folder of this name."""
 
-_PLACEHOLDER = re.compile(r"\$\{([^:}]+)(?::([^}]*))?\}")
-
 
 class Listener(msgspec.Struct, kw_only=True):
     """One worker port.
@@ -77,6 +76,8 @@ class WorkerEntry(msgspec.Struct, kw_only=True):
         folder: Where a program with a manifest lies that runs in a process of its own; absolute after `load`.
         config: Its `config:` block, plain data.
         path: Where it stands, for error messages: `config.yaml:7: $.workers[2]`.
+        place: The same within `tree`: `$.workers[2]`.
+        tree: The file it was read from.
     """
 
     name: str
@@ -84,6 +85,8 @@ class WorkerEntry(msgspec.Struct, kw_only=True):
     folder: Path | None = None
     config: Any = None
     path: str = ""
+    place: str = ""
+    tree: Tree | None = None
 
 
 class Config(msgspec.Struct, kw_only=True):
@@ -149,7 +152,7 @@ def parse(text: str, file: str, environment: Mapping[str, str] | None = None) ->
         ConfigError: Names file, line, path, reason and what is allowed.
     """
     variables = os.environ if environment is None else environment
-    tree = Tree(_expand(text, file, variables), file)
+    tree = Tree(text, file, variables=variables)
     top = tree.value
     if top is None:
         top = {}
@@ -216,6 +219,8 @@ def _entry(tree: Tree, path: str, entry: Any) -> tuple[WorkerEntry, str]:
         if key not in (*ENTRY_KEYS, "worker_path"):
             raise tree.error(f"{path}.{key}", f"unknown key; allowed here: {', '.join(ENTRY_KEYS)}")
     for key in ("name", "module", *FOLDER_KEYS):
+        if isinstance(fields.get(key), (bool, int, float)):
+            fields[key] = tree.text(f"{path}.{key}", fields[key])
         value = fields.get(key)
         if value is not None and (not isinstance(value, str) or not value.strip()):
             raise tree.error(f"{path}.{key}", f"expected a non-empty string, got {value!r}")
@@ -238,6 +243,8 @@ def _entry(tree: Tree, path: str, entry: Any) -> tuple[WorkerEntry, str]:
             folder=folder,
             config=cast("Any", block),
             path=tree.where(path),
+            place=path,
+            tree=tree,
         ),
         written,
     )
@@ -295,7 +302,8 @@ class _ListenerBlock(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 def _listener(tree: Tree, path: str, block: Any) -> Listener:
     try:
-        given = msgspec.convert({} if block is None else block, _ListenerBlock)
+        fitting = typed_block(block, _ListenerBlock, tree, f"{path}.config")
+        given = msgspec.convert({} if block is None else fitting, _ListenerBlock)
     except msgspec.ValidationError as error:
         reason, _, inner = str(error).partition(" - at `$")
         raise tree.error(
@@ -346,6 +354,7 @@ def _grace(tree: Tree, written: Any, variables: Mapping[str, str]) -> float:
         if not override.isdigit():
             raise ConfigError(f"environment variable III_NAMESPACE_GRACE_MS: expected milliseconds, got {override!r}")
         return int(override) / 1000
+    written = tree.number("$.registration_namespace_grace_ms", written)
     if written is None:
         return 5.0
     if isinstance(written, bool) or not isinstance(written, int) or written < 0:
@@ -360,22 +369,3 @@ def _number_duplicates(workers: list[WorkerEntry]) -> None:
         if worker.name and names.count(worker.name) > 1:
             numbers[worker.name] = numbers.get(worker.name, 0) + 1
             worker.name = f"{worker.name}#{numbers[worker.name]}"
-
-
-def _expand(text: str, file: str, variables: Mapping[str, str]) -> str:
-    """Replace `${NAME}` and `${NAME:default}`; a variable that is set wins even when it is empty."""
-
-    def value(match: re.Match[str]) -> str:
-        name: str = match[1]
-        default: str | None = match[2]
-        found = variables.get(name, default)
-        if found is None and text[text.rfind("\n", 0, match.start()) + 1 : match.start()].lstrip().startswith("#"):
-            return match[0]  # a comment may talk about variables
-        if found is None:
-            line = text.count("\n", 0, match.start()) + 1
-            raise ConfigError(
-                f"{file}:{line}: environment variable {name} is not set; set it, or write ${{{name}:default}}"
-            )
-        return found
-
-    return _PLACEHOLDER.sub(value, text)

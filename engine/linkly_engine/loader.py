@@ -17,6 +17,7 @@ from pathlib import Path
 from linkly.errors import ConfigError, LinklyError
 from linkly.worker import Worker
 from linkly_engine.config import Config, WorkerEntry, check_names
+from linkly_engine.typed_block import typed_block
 
 SHIPPED = "linkly_workers"
 
@@ -72,6 +73,8 @@ def load_worker(entry: WorkerEntry) -> Worker:
         ConfigError: As `load_workers`.
     """
     found = _from_module(entry) if entry.module is not None else _shipped(entry)
+    if entry.tree is not None:  # kept as well: a change of what is written is a change of the entry
+        entry.config = typed_block(entry.config, found.settings_type, entry.tree, f"{entry.place}.config")
     try:
         return found.from_config(entry.config, f"{entry.path}.config")
     except LinklyError:

@@ -59,8 +59,7 @@ def loads(text: str) -> Any:
         raise ValueError(f"expected a JSON value at character {error.value + 1}") from None
     except SystemError:
         # Up to 3.11 the scanner finds its exception in this module only if somebody has imported it.
-        import json.decoder  # noqa: F401
-
+        __import__("json.decoder")
         value, end = _scan(text, start)
     except RecursionError:
         raise ValueError("nested too deeply") from None

@@ -1,8 +1,8 @@
 """The text of a config.yaml -> where its worker entries stand and what they say.
 
-Positions are offsets into the text as it is written. Variables (`${NAME:default}`) are replaced before YAML is read,
-and may be set for the engine alone: for the positions each is masked by letters of the same length, for the values
-one that is not set here stands for itself. This module changes nothing and touches no file.
+Positions are offsets into the text as it is written: variables (`${NAME:default}`) are masked by letters of the same
+length for them. They may be set for the engine alone: in the values one that is not set here stands for itself. This
+module changes nothing and touches no file.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ from typing import Any, cast
 import yaml
 
 from linkly.errors import ConfigError
+from linkly_engine.placeholders import PATTERN
 from linkly_engine.yaml_tree import Tree, kind
 
 LISTS = ("workers", "modules")
 """Top-level keys that list workers; `modules` is the older spelling."""
-
-_PLACEHOLDER = re.compile(r"\$\{([^:}]+)(?::([^}]*))?\}")
 
 
 @dataclass(frozen=True)
@@ -109,12 +108,12 @@ def read(text: str, file: str) -> Layout:
     Raises:
         ConfigError: It is not valid YAML, no mapping, or has a list of workers that is none.
     """
-    tree = Tree(expand(text, os.environ), file)
+    tree = Tree(text, file, variables=os.environ, keep_missing=True)
     value = tree.value
     if value is not None and not isinstance(value, dict):
         raise tree.error("$", f"expected a mapping with `workers:`, got {kind(value)}")
     document = cast("dict[str, Any] | None", value)
-    masked = _PLACEHOLDER.sub(_mask, text)
+    masked = PATTERN.sub(_mask, text)
     try:
         top = _compose(masked)
     except yaml.YAMLError as error:
@@ -137,20 +136,9 @@ def read(text: str, file: str) -> Layout:
     return Layout(text=text, file=file, value=document, flow=bool(top.flow_style), start=start, end=end, lists=lists)
 
 
-def expand(text: str, variables: Mapping[str, str]) -> str:
-    """Replace variables as the engine does; one that is not set stands for itself."""
-
-    def replaced(match: re.Match[str]) -> str:
-        default: str | None = match[2]
-        found = variables.get(match[1], default)
-        return _mask(match) if found is None else found
-
-    return _PLACEHOLDER.sub(replaced, text)
-
-
 def missing_variables(text: str, variables: Mapping[str, str]) -> set[str]:
     """Return the variables that have no default and are not set here."""
-    found: list[tuple[str, str | None]] = [(match[1], match[2]) for match in _PLACEHOLDER.finditer(text)]
+    found: list[tuple[str, str | None]] = [(match[1], match[2]) for match in PATTERN.finditer(text)]
     return {name for name, default in found if default is None and name not in variables}
 
 

@@ -159,10 +159,9 @@ def _texts(tree: Tree, path: str, value: Any) -> dict[str, str]:
         where = f"{path}.{key}"
         if not isinstance(key, str) or not key or "=" in key or "\0" in key:
             raise tree.error(where, f"expected a name, got {key!r}")
-        if isinstance(item, bool):
-            texts[key] = "true" if item else "false"
-        elif isinstance(item, str | int | float) and "\0" not in str(item):
-            texts[key] = str(item)
+        item = tree.text(where, item)
+        if isinstance(item, str) and "\0" not in item:
+            texts[key] = item
         else:
             raise tree.error(where, f"expected text or a number, got {kind(item)}")
     return texts

@@ -1,0 +1,106 @@
+"""`${NAME}` and `${NAME:default}` in a YAML text: masked while the YAML is read, filled in afterwards.
+
+A value is filled into the one scalar where it stands, so that no value can change the structure of the file, whatever
+its text. What stands in a comment is never looked at. This module reads text only.
+
+* `${NAME:default}`: a variable that is set wins, also when it is empty (workers-edge.md 3.2).
+* `${NAME:-default}`: as in a shell; one that is empty counts as not set.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import msgspec
+
+PATTERN = re.compile(r"\$\{([^:}]+)(?::([^}]*))?\}")
+"""Name, and the default behind its colon."""
+
+_TOKEN = re.compile("\ue000([0-9]+)\ue001")
+"""Characters for private use: YAML takes them for letters, also in a flow mapping."""
+
+
+class Missing(Exception):
+    """A variable is not set and has no default.
+
+    Attributes:
+        name: Of the variable.
+        line: Where its placeholder stands, from 1.
+    """
+
+    def __init__(self, name: str, line: int) -> None:
+        super().__init__(f"environment variable {name} is not set; set it, or write ${{{name}:default}}")
+        self.name = name
+        self.line = line
+
+
+class Placeholder(msgspec.Struct, frozen=True):
+    """One placeholder.
+
+    Attributes:
+        written: As it stands in the text.
+        name: Of the variable.
+        default: Behind the colon; `None`: there is none.
+        line: Where it stands, from 1.
+    """
+
+    written: str
+    name: str
+    default: str | None
+    line: int
+
+    def value(self, variables: Mapping[str, str]) -> str | None:
+        """Return what it stands for; `None` if nobody says."""
+        if self.default is not None and self.default.startswith("-"):
+            return variables.get(self.name) or self.default[1:]
+        return variables.get(self.name, self.default)
+
+
+class Masked:
+    """A text whose placeholders are masked.
+
+    Args:
+        text: As written.
+        variables: What placeholders stand for; `None`: the text has none.
+        keep_missing: One without a value stands for itself.
+
+    Attributes:
+        text: What YAML reads.
+    """
+
+    def __init__(self, text: str, variables: Mapping[str, str] | None, *, keep_missing: bool = False) -> None:
+        self._variables = variables
+        self._keep_missing = keep_missing
+        self._found: list[Placeholder] = []
+        self.text = text if variables is None else PATTERN.sub(self._mask, text)
+
+    def _mask(self, match: re.Match[str]) -> str:
+        line = match.string.count("\n", 0, match.start()) + 1
+        self._found.append(Placeholder(match[0], match[1], match[2], line))
+        return f"\ue000{len(self._found) - 1}\ue001"
+
+    def holds(self, scalar: str) -> bool:
+        """Tell whether a scalar of the masked text has placeholders in it."""
+        return bool(self._found) and _TOKEN.search(scalar) is not None
+
+    def is_one(self, scalar: str) -> bool:
+        """Tell whether a scalar of the masked text is one placeholder and nothing else."""
+        return bool(self._found) and _TOKEN.fullmatch(scalar) is not None
+
+    def fill(self, scalar: str) -> str:
+        """Return a scalar of the masked text with the values in it.
+
+        Raises:
+            Missing: One has no value.
+        """
+        return _TOKEN.sub(self._value, scalar)
+
+    def _value(self, token: re.Match[str]) -> str:
+        placeholder = self._found[int(token[1])]
+        value = placeholder.value(self._variables or {})
+        if value is not None:
+            return value
+        if self._keep_missing:
+            return placeholder.written
+        raise Missing(placeholder.name, placeholder.line)
