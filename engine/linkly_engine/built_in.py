@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from linkly_engine.typed_block import typed_block
 from linkly_engine.yaml_tree import Tree
 
 Ratio = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -155,7 +156,7 @@ def read_block(tree: Tree, path: str, name: str, block: Any) -> str:
     """
     given: dict[str, Any] = {} if block is None else block
     try:
-        msgspec.convert(given, _BLOCKS[name])
+        msgspec.convert(typed_block(given, _BLOCKS[name], tree, f"{path}.config"), _BLOCKS[name])
     except msgspec.ValidationError as error:
         reason, _, inner = str(error).partition(" - at `$")
         inner = inner.rstrip("`")

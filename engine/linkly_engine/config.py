@@ -134,10 +134,25 @@ def load(path: Path | None, environment: Mapping[str, str] | None = None) -> Con
     config = parse(text, str(path), environment)
     config.file = path.absolute()
     config.folder = path.resolve().parent
+    config.notes += ignored_files(config)
     for entry in config.workers:
         if entry.folder is not None:
             entry.folder = (config.folder / entry.folder).resolve()
     return config
+
+
+def ignored_files(config: Config) -> list[str]:
+    """Return a sentence for each file of settings beside config.yaml that iii would read and linkly does not."""
+    names = {worker.name.partition("#")[0] for worker in config.workers} | {LISTENER, *BUILT_IN}
+    notes: list[str] = []
+    for path in sorted((config.folder / "config").glob("*.y*ml")):
+        name = ALIASES.get(path.stem, path.stem)
+        if path.suffix in (".yaml", ".yml") and name in names:
+            notes.append(
+                f"config/{path.name} is not read: the settings of `{name}` stand in "
+                f"{config.file.name if config.file is not None else DEFAULT_FILE}, under `config:` of its entry"
+            )
+    return notes
 
 
 def parse(text: str, file: str, environment: Mapping[str, str] | None = None) -> Config:

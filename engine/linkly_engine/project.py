@@ -315,7 +315,7 @@ class Project:
             if switch.problems:
                 raise ConfigError(switch.problems[0])
         member.restarts += ran and member.child is None
-        log.info("worker `%s` %s", member.name, "made anew" if ran else "started")
+        log.info("worker `%s` %s%s", member.name, "made anew" if ran else "started", _same_code(member.entry))
         return member
 
     async def _halt(self, member: Member) -> Member:
@@ -348,6 +348,11 @@ class Project:
     @staticmethod
     def _in_process(members: list[Member]) -> list[Member]:
         return [member for member in members if member.entry.folder is None]
+
+
+def _same_code(entry: WorkerEntry) -> str:
+    """Say what somebody who has changed the code would miss."""
+    return "" if entry.module is None else f", from the code of `{entry.module}` that the engine has loaded already"
 
 
 def _read(path: Path) -> tuple[Config, list[Worker]]:

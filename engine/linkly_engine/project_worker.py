@@ -106,6 +106,16 @@ class WorkerLogs(msgspec.Struct):
     stderr: list[str]
 
 
+class WorkerNames(msgspec.Struct):
+    """What the workers of config.yaml are called there.
+
+    Attributes:
+        names: The engine's id of a worker, as in `engine::workers::list` -> its name in config.yaml.
+    """
+
+    names: dict[str, str]
+
+
 class WorkerOwner(msgspec.Struct):
     """Whose a connection is.
 
@@ -157,7 +167,7 @@ class ProjectWorker(Worker):
             member,
             started_at_ms=started if member.runs else None,
             function_ids=sorted(
-                record.id for record in self._project.engine.registry if record.owner in records and not record.alias
+                record.id for record in self._project.engine.registry if record.owner in records and not record.internal
             ),
             logs_dir=self._logs_dir(member),
             stdout_tail=stdout,
@@ -191,6 +201,12 @@ class ProjectWorker(Worker):
             if member.child is not None and any(record.id == worker_id for record in self._records(member)):
                 return WorkerOwner(member.name)
         return WorkerOwner(None)
+
+    @function("worker::names")
+    async def names(self) -> WorkerNames:
+        """Tell which workers that run are which of config.yaml; those that came by themselves are not named."""
+        members = self._project.members
+        return WorkerNames({record.id: member.name for member in members for record in self._records(member)})
 
     @function("worker::start")
     async def start(self, name: str) -> WorkerRow:

@@ -56,7 +56,9 @@ def test_it_is_the_port_of_the_projects_first_listener(project, text, expected):
      ("192.0.2.7", "192.0.2.7"), ("box.example", "box.example"), ("'2001:db8::1'", "2001:db8::1")],
 )  # fmt: skip
 def test_it_is_reached_where_the_listener_listens(project, host, address):
-    (project / "config.yaml").write_text(f"workers:\n  {USUAL}\n    config:\n      host: {host}\n      port: 5001\n")
+    (project / "config.yaml").write_text(
+        f"workers:\n  {USUAL}\n    config:\n      host: {host}\n      port: 5001\n      allow_unauthenticated: true\n"
+    )
     assert where() == (address, 5001)
 
 

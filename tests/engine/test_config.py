@@ -261,3 +261,13 @@ _words = st.sampled_from(
 def test_no_text_raises_anything_but_a_config_error(text):
     with contextlib.suppress(ConfigError):
         parse(text, "config.yaml", {"A": "x"})
+
+
+def test_files_of_settings_that_iii_would_read_are_named(tmp_path):
+    (tmp_path / "config.yaml").write_text("workers:\n  - name: state\n  - name: iii-http\n")
+    (tmp_path / "config").mkdir()
+    for name in ("state.yaml", "iii-http.yml", "database.yaml", "notes.txt"):
+        (tmp_path / "config" / name).write_text("id: x\n")
+    notes = load(tmp_path / "config.yaml", {}).notes
+    assert [note.split()[0] for note in notes if "is not read" in note] == ["config/iii-http.yml", "config/state.yaml"]
+    assert any("stand in config.yaml, under `config:` of its entry" in note for note in notes)

@@ -91,6 +91,9 @@ def test_the_run_command_and_the_tour_do_what_they_say(copy):
         os.killpg(engine.pid, signal.SIGTERM)
         engine.wait(30)
         engine.stderr.close()
+    shown = blocks("text")
+    for expected, output in ((0, outputs[1]), (1, outputs[2]), (3, outputs[5])):
+        assert output.strip() == shown[expected].strip()
     assert '{"code":"iii","url":"https://iii.dev"}' in outputs[1]
     assert outputs[1].count("302 https://iii.dev") == 3
     assert json.loads(outputs[2])["rows"] == [{"clicks": 3}]
@@ -107,7 +110,7 @@ def test_the_worker_of_the_readme_is_the_example_and_its_test_passes(tmp_path):
     (tmp_path / "test_hello.py").write_text(test)
     paths = os.pathsep.join([str(tmp_path), *(str(ROOT / part) for part in ("sdk", "engine", "workers"))])
     finished = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "anyio_mode=auto", "test_hello.py"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_hello.py"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

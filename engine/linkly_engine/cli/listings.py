@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import click
 
 from linkly.errors import ConfigError
 from linkly_engine.cli import command
-from linkly_engine.cli.running_engine import RunningEngine
+from linkly_engine.cli.running_engine import CallFailed, RunningEngine
 from linkly_engine.cli.show import data, note, table
 from linkly_engine.cli.streams import say
+
+ID_CHARACTERS = 8
 
 
 @click.command(
@@ -61,6 +64,8 @@ def workers(as_json: bool, config: Path | None, address: str | None, port: int |
     engine = RunningEngine(command.engine_of(command.project_file(config), address, port))
     rows: list[dict[str, Any]] = engine.call("engine::workers::list", {}).get("workers") or []
     columns = ("name", "status", "runtime", "version", "functions", "namespace", "address", "id")
+    if not as_json:
+        _as_worker_list(engine, rows)
     if as_json:
         data({"workers": rows})
     elif not rows:
@@ -101,6 +106,17 @@ def check(as_json: bool, config: Path | None) -> int:
         note(f"note: {each}")
     say(f"{path}: fine, {len(names)} worker{'' if len(names) == 1 else 's'}")
     return 0
+
+
+def _as_worker_list(engine: RunningEngine, rows: list[dict[str, Any]]) -> None:
+    """Give workers the names and the status that they have in `linkly worker list`; ids are shortened."""
+    names: dict[str, str] = {}
+    with contextlib.suppress(CallFailed):  # an engine without a project
+        names = engine.call("worker::names", {})["names"]
+    for row in rows:
+        row["name"] = names.get(row["id"], row.get("name"))
+        row["status"] = "running"
+        row["id"] = str(row["id"])[:ID_CHARACTERS]
 
 
 def _id(row: dict[str, Any]) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 import msgspec
 
 from linkly.errors import LinklyError
 from linkly_engine import __version__
+from linkly_engine.cli.main import COMMANDS
 from linkly_engine.cli.output import LogFormat, Output, listen
 from linkly_engine.cli.streams import say, tell
 from linkly_engine.cli.welcome import welcome
@@ -73,7 +75,7 @@ def serve(words: list[str]) -> int:
     try:
         options = parse(words)
     except UsageError as error:
-        tell(f"Error: {error}\n\n{USAGE}")
+        tell(f"Error: {error}\n`linkly --help` shows what there is")
         return 2
     if options.answer is not None:
         say(options.answer)
@@ -97,6 +99,17 @@ def serve(words: list[str]) -> int:
     finally:
         capture.unbind()
         output.close()
+
+
+def _unknown(word: str) -> str:
+    """Say that a word means nothing, and which command may have been meant."""
+    if word.startswith("-"):
+        return f"unknown argument `{word}`"
+    near = difflib.get_close_matches(word, (*COMMANDS, "trigger"), n=1)
+    hint = f"; did you mean `linkly {near[0]}`?" if near else ""
+    if not near and "::" in word:
+        hint = f"; to call a function: `linkly trigger {word}`"
+    return f"unknown argument `{word}`: there is no such command{hint}"
 
 
 def parse(words: list[str]) -> Options:
@@ -129,5 +142,5 @@ def parse(words: list[str]) -> Options:
             else:
                 raise UsageError(f"--log-format: expected text or json, got `{value}`")
         else:
-            raise UsageError(f"unknown argument `{word}`")
+            raise UsageError(_unknown(word))
     return options

@@ -144,12 +144,12 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def _shown(engine: Engine, member: Member) -> WorkerShown:
-    name = member.worker.name if member.worker is not None else member.name
+    owner = engine.record_of(member.worker) if member.worker is not None else None
     return WorkerShown(
-        name=member.name or name,
+        name=member.name,
         status=member.state,
-        functions=sorted(record.id for record in engine.registry if record.owner.name == name and not record.internal),
-        trigger_types=sorted(kind.id for kind in engine.triggers.types if kind.owner.name == name),
+        functions=sorted(record.id for record in engine.registry if record.owner is owner and not record.internal),
+        trigger_types=sorted(kind.id for kind in engine.triggers.types if kind.owner is owner),
         path=str(member.entry.folder) if member.entry.folder is not None else None,
         reason=member.reason,
     )

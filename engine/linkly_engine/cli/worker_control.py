@@ -204,6 +204,8 @@ def _change(verb: str, worker: str, no_wait: bool, config: Path | None, address:
         row = engine.call("worker::status", {"name": name})
     pid = f" (pid {row['pid']})" if row.get("pid") else ""
     done(f"Worker {name}: {row.get('status')}{pid}")
+    if verb == "restart" and row.get("kind") == "module":
+        note("its code was not loaded again: Python keeps a module once imported; for new code, restart the engine")
     return 0
 
 

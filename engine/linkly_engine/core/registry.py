@@ -126,5 +126,5 @@ class Registry:
             self._on_change()
 
     def count(self, owner: WorkerRecord) -> int:
-        """Count the functions of a worker, older ids of one not twice."""
-        return sum(1 for record in self._functions.values() if record.owner is owner and not record.alias)
+        """Count the functions of a worker that a listing shows: neither internal ones nor older ids of one."""
+        return sum(1 for record in self._functions.values() if record.owner is owner and not record.internal)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import signal
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ log = logging.getLogger("linkly.process")
 DRAIN_S = 10.0
 STEP_S = 0.01
 SHOWN_LINES = 5
+
+_ERROR_LINE = re.compile(r"(?:Uncaught )?(?:[A-Za-z_][\w.]*)?(?:Error|Exception|Interrupt)(?: \[\w+\])?(?:: .+|$)")
 
 
 class NotReady(Exception):
@@ -136,8 +139,23 @@ def explain(program: Program) -> str:
         text = "ended with exit code 127: a command was not found; is it installed, and on PATH?"
     else:
         text = f"ended with exit code {code}" + (f" ({_signal(code - 128)})" if code > 128 else "")
-    lines = program.recent()[-SHOWN_LINES:]
+    lines = program.recent()
+    error = error_line(lines)
+    if error is not None:
+        return f"{text}: {error}"
+    lines = lines[-SHOWN_LINES:]
     return f"{text}; its last lines: {' | '.join(lines)}" if lines else f"{text}, without a word"
+
+
+def error_line(lines: list[str]) -> str | None:
+    """Return the line that names the error a program ended with; `None`: none does.
+
+    Python writes it last, below its traceback; Node first, above its stack.
+    """
+    named = [line for line in lines if _ERROR_LINE.match(line)]
+    if any(line.startswith("Traceback (") for line in lines):
+        return named[-1] if named and named[-1] in lines[-SHOWN_LINES:] else None
+    return named[0] if named and any(line.startswith(("at ", "Node.js v")) for line in lines) else None
 
 
 def _signal(number: int) -> str:

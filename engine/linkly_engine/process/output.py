@@ -14,7 +14,8 @@ from pathlib import Path
 from linkly_engine.process.log_file import LogFile
 
 LINE_BYTES = 64 * 1024
-RECENT = 20
+RECENT = 60
+"""Lines that are remembered of each stream: a Node program's error stands above its stack and npm's own lines."""
 STREAMS = ("stdout", "stderr")
 
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")

@@ -7,10 +7,18 @@ from collections.abc import Awaitable, Callable
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 PATHS = ("/healthz", "/readyz", "/openapi.json")
+
+HOME = """\
+This is the HTTP gateway of linkly, a function bus. No function has the route GET / yet:
+one gets it with a trigger of type http, `http("GET", "/")`.
+
+What can be asked for: /openapi.json
+Whether it runs:       /healthz and /readyz
+"""
 
 
 def pages(
@@ -44,8 +52,13 @@ def pages(
         """What can be asked for, and what is answered."""
         return Response(await document(), media_type="application/json")
 
+    async def home(request: Request) -> Response:
+        """Whoever has just started it looks here first."""
+        return PlainTextResponse(HOME)
+
+    served = zip((*PATHS, "/"), (healthz, readyz, openapi, home), strict=True)
     return Starlette(
-        routes=[Route(path, page) for path, page in zip(PATHS, (healthz, readyz, openapi), strict=True)],
+        routes=[Route(path, page) for path, page in served],
         exception_handlers={HTTPException: _refuse},
     )
 
