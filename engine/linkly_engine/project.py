@@ -112,6 +112,7 @@ class Project:
         self._closing = False
         self._programs = Programs(engine, lambda: self._listeners.url)
         self._read = _text(self.path)
+        self._unreadable: str | None = None
 
     @property
     def servers(self) -> list[WorkerServer]:
@@ -174,7 +175,15 @@ class Project:
         return await self._serially(lambda: self._apply(config, workers))
 
     async def _reload(self, forced: bool) -> Applied | None:
-        text = _text(self.path)
+        try:
+            text = _text(self.path)
+        except OSError as error:
+            # Out of file descriptors, no permission, a share that is away: the file as it was stays in force.
+            if self._unreadable != error.strerror:
+                log.error("%s cannot be read: %s; what runs keeps running", self.path, error.strerror)
+            self._unreadable = error.strerror
+            return None
+        self._unreadable = None
         if text is None:
             if self._read is not None:
                 log.warning("%s is gone; what runs keeps running", self.path)
@@ -361,7 +370,12 @@ def _read(path: Path) -> tuple[Config, list[Worker]]:
 
 
 def _text(path: Path) -> bytes | None:
+    """Return the bytes of a file; `None`: it is not there.
+
+    Raises:
+        OSError: It cannot be read.
+    """
     try:
         return path.read_bytes()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None

@@ -15,9 +15,11 @@ import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from linkly.errors import LinklyError
 from linkly.worker import Worker
 from linkly_engine.config import Config
 from linkly_engine.config_watch import watch_file
+from linkly_engine.descriptors import watch_descriptors
 from linkly_engine.engine import Engine
 from linkly_engine.project import Project
 
@@ -53,8 +55,20 @@ def _run(main: Coroutine[Any, Any, int]) -> int:
         factory = uvloop.new_event_loop
     except ImportError:  # Windows: asyncio's own loop serves as well, slower
         pass
-    with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(main)
+    code: int | None = None
+    try:
+        with asyncio.Runner(loop_factory=factory) as runner:
+            code = runner.run(main)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "can't start new thread" not in str(error):
+            raise
+        if code is not None:  # everything has ended; only idle threads of the interpreter are left to be joined
+            return code
+        raise LinklyError(
+            f"the engine has ended: no memory or no thread could be had ({error or 'out of memory'}). What was "
+            "answered is as durable as ever. Raise the limit (`ulimit -v`, `ulimit -u`, the container's memory)"
+        ) from error
+    return code
 
 
 async def _serve(
@@ -84,7 +98,7 @@ async def _serve(
 
     async with Engine(namespace_grace_s=config.namespace_grace_s) as engine:
         project = Project(engine, config, workers)
-        watching: asyncio.Task[None] | None = None
+        watching: list[asyncio.Task[None]] = []
         try:
             await project.start()
             # What start-up made lives as long as the engine: the collector need not look at it again.
@@ -93,12 +107,13 @@ async def _serve(
             loop.add_signal_handler(signal.SIGHUP, on_hangup)
             if on_ready is not None:
                 on_ready(project)
-            watching = loop.create_task(watch_file(project.path, project.reload), name="config.yaml")
+            watching.append(loop.create_task(watch_file(project.path, project.reload), name="config.yaml"))
+            watching.append(loop.create_task(watch_descriptors(engine.clock), name="file descriptors"))
             await stopping.wait()
             log.info("stopping: calls in flight have %g s to finish", GRACE_S)
         finally:
-            if watching is not None:
-                watching.cancel()
+            for task in watching:
+                task.cancel()
             await project.close()
             await _drain(engine)
             await project.stop()

@@ -156,6 +156,13 @@ async def test_a_client_that_hangs_up_cancels_its_call(gateway):
             assert await reader.read() == b""
 
 
+async def test_the_root_says_what_it_is_until_a_function_has_it(gateway):
+    async with gateway() as (client, _, _):
+        answer = await client.get("/")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/plain; charset=utf-8")
+    assert "HTTP gateway of linkly" in answer.text
+
+
 async def test_too_many_requests_at_once_are_a_503(gateway, caplog):
     async with gateway(concurrency_request_limit=1) as (client, pages, _):
         slow = asyncio.create_task(client.get("/slow"))

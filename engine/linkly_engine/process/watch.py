@@ -71,11 +71,12 @@ class Watch:
         self._loop = asyncio.get_running_loop()
         self._stopped = threading.Event()
         self._armed = asyncio.Event()
+        self._ended = asyncio.Event()
         self._changes = Changes()
         self._timer: asyncio.TimerHandle | None = None
         self._first_at = 0.0
         self._remembered: dict[str, tuple[int, int, int]] = {}
-        self._thread = threading.Thread(target=self._run, name=f"watch {folder.name}", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name=f"watch {folder.name}", daemon=True)
         self._thread.start()
 
     async def armed(self) -> None:
@@ -110,9 +111,17 @@ class Watch:
         self._stopped.set()
         if self._timer is not None:
             self._timer.cancel()
-        await asyncio.to_thread(self._thread.join)
+        await self._ended.wait()  # not `join` in another thread: at a memory limit there is none to be had
+        self._thread.join()
 
     # --- on the thread -------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        try:
+            self._run()
+        finally:
+            with contextlib.suppress(RuntimeError):  # the loop has been closed
+                self._loop.call_soon_threadsafe(self._ended.set)
 
     def _run(self) -> None:
         from watchfiles import watch  # here: 25 ms and 4 MB that only projects with child workers pay

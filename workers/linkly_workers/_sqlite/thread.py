@@ -18,6 +18,7 @@ class WritingThread:
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.get_running_loop()
+        self._ended = asyncio.Event()
         self._jobs: SimpleQueue[tuple[Callable[[], Any], Callable[[Any], None]] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
@@ -29,9 +30,11 @@ class WritingThread:
     async def stop(self) -> None:
         """Wait for what has been put, and end."""
         self._jobs.put(None)
-        await self._loop.run_in_executor(None, self._thread.join)
+        await self._ended.wait()  # not `join` in another thread: at a memory limit there is none to be had
+        self._thread.join()
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             run, done = job
             self._loop.call_soon_threadsafe(done, run())
+        self._loop.call_soon_threadsafe(self._ended.set)
