@@ -159,8 +159,8 @@ async def test_a_client_that_hangs_up_cancels_its_call(gateway):
 async def test_the_root_says_what_it_is_until_a_function_has_it(gateway):
     async with gateway() as (client, _, _):
         answer = await client.get("/")
-    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/plain; charset=utf-8")
-    assert "HTTP gateway of linkly" in answer.text
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "NOT_FOUND")
+    assert "linkly's HTTP gateway" in answer.json()["error"]["message"]
 
 
 async def test_too_many_requests_at_once_are_a_503(gateway, caplog):

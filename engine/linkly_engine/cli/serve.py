@@ -67,7 +67,11 @@ class Options(msgspec.Struct):
 
 
 class UsageError(Exception):
-    """The command line is wrong."""
+    """The command line is wrong; `about_option`: not its command."""
+
+    def __init__(self, text: str, *, about_option: bool = True) -> None:
+        super().__init__(text)
+        self.about_option = about_option
 
 
 def serve(words: list[str]) -> int:
@@ -75,7 +79,8 @@ def serve(words: list[str]) -> int:
     try:
         options = parse(words)
     except UsageError as error:
-        tell(f"Error: {error}\n`linkly --help` shows what there is")
+        known = USAGE if error.about_option else "`linkly --help` shows what there is"
+        tell(f"Error: {error}\n\n{known}")
         return 2
     if options.answer is not None:
         say(options.answer)
@@ -142,5 +147,5 @@ def parse(words: list[str]) -> Options:
             else:
                 raise UsageError(f"--log-format: expected text or json, got `{value}`")
         else:
-            raise UsageError(_unknown(word))
+            raise UsageError(_unknown(word), about_option=word.startswith("-"))
     return options

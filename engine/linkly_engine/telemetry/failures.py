@@ -57,9 +57,9 @@ class Failures:
             data["caller"] = invocation.caller.worker_name
         text = f"`{invocation.function_id}` failed: {error.message}"
         log.error(
-            "%s (error_id %s)",
-            text,
+            "%s %s",
             error.error_id,
+            text,
             extra={
                 "body": text,
                 "worker": worker.shown_name,

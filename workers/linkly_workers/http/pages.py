@@ -7,18 +7,15 @@ from collections.abc import Awaitable, Callable
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 PATHS = ("/healthz", "/readyz", "/openapi.json")
 
-HOME = """\
-This is the HTTP gateway of linkly, a function bus. No function has the route GET / yet:
-one gets it with a trigger of type http, `http("GET", "/")`.
-
-What can be asked for: /openapi.json
-Whether it runs:       /healthz and /readyz
-"""
+HOME = (
+    "this is linkly's HTTP gateway, and it runs; no function has the route GET / yet, which a trigger of type http gives "
+    "it. What can be asked for is told by /openapi.json"
+)
 
 
 def pages(
@@ -52,13 +49,8 @@ def pages(
         """What can be asked for, and what is answered."""
         return Response(await document(), media_type="application/json")
 
-    async def home(request: Request) -> Response:
-        """Whoever has just started it looks here first."""
-        return PlainTextResponse(HOME)
-
-    served = zip((*PATHS, "/"), (healthz, readyz, openapi, home), strict=True)
     return Starlette(
-        routes=[Route(path, page) for path, page in served],
+        routes=[Route(path, page) for path, page in zip(PATHS, (healthz, readyz, openapi), strict=True)],
         exception_handlers={HTTPException: _refuse},
     )
 
@@ -73,4 +65,6 @@ async def _refuse(request: Request, error: Exception) -> Response:
         headers["Allow"] += ", OPTIONS"
         if request.method == "OPTIONS":
             return Response(status_code=204, headers=headers)
+    if status == 404 and request.url.path == "/":  # where everybody looks first who has just started it
+        detail = HOME
     return JSONResponse({"error": {"code": code, "message": detail}}, status_code=status, headers=headers)

@@ -243,4 +243,4 @@ def failure_reply(error: LinklyError, function_id: str, route: str, *, expose: b
 
 def _log_error(text: str, error_id: str | None) -> None:
     # As data where the engine shows the line, in the text everywhere else.
-    log.error("%s (error_id %s)", text, error_id, extra={"body": text, "data": {"error_id": error_id}})
+    log.error("%s %s", error_id, text, extra={"body": text, "data": {"error_id": error_id}})
