@@ -13,8 +13,8 @@ from starlette.routing import Route
 PATHS = ("/healthz", "/readyz", "/openapi.json")
 
 HOME = (
-    "this is linkly's HTTP gateway, and it runs; no function has the route GET / yet, which a trigger of type http gives "
-    "it. What can be asked for is told by /openapi.json"
+    "this is linkly's HTTP gateway, and it runs; no function has the route GET / yet: a trigger of type http "
+    "gives it to one. What can be asked for is told by /openapi.json"
 )
 
 
