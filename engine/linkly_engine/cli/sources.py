@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from linkly_engine.cli.command import Failure
-from linkly_engine.config import ALIASES, BUILT_IN, LISTENER, NAME_OF_FOLDER
+from linkly_engine.config import ALIASES, BUILT_IN, LISTENER
+from linkly_engine.entry import NAME_OF_FOLDER
 
 BLOCKS: dict[str, dict[str, Any]] = {
     "database": {

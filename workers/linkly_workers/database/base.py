@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
@@ -22,7 +22,7 @@ from linkly_workers.database.target import Target
 class PoolSettings(Settings):
     """Connections of one database."""
 
-    max: int = 10
+    max: Annotated[int, msgspec.Meta(ge=1)] = 10
     idle_timeout_ms: int = 30_000
     acquire_timeout_ms: int = 5000
 
@@ -42,6 +42,14 @@ class OneDatabase(Settings):
     tls: TlsSettings | None = None
     durability: Durability = "power"
 
+    def __post_init__(self) -> None:
+        scheme, found, path = self.url.partition(":")
+        if not found or scheme.lower() != "sqlite" or not path:
+            raise ValueError(
+                f"url: scheme `{scheme}` is not supported by this version; "
+                "allowed: `sqlite:./data/name.db` or `sqlite::memory:`"
+            )
+
 
 def _default_databases() -> dict[str, OneDatabase]:
     return {"primary": OneDatabase(url="sqlite:./data/iii.db")}
@@ -51,6 +59,10 @@ class DatabaseSettings(Settings):
     """Settings of the database worker."""
 
     databases: dict[str, OneDatabase] = msgspec.field(default_factory=_default_databases)
+
+    def __post_init__(self) -> None:
+        if not self.databases:
+            raise ValueError("databases: declare at least one database")
 
 
 class DatabaseBase(Worker):
@@ -62,8 +74,6 @@ class DatabaseBase(Worker):
 
     def __init__(self, settings: DatabaseSettings | None = None) -> None:
         super().__init__(settings)
-        if not self.settings.databases:
-            raise ConfigError("database: config must declare at least one database")
         self._databases = {name: _database(name, one) for name, one in self.settings.databases.items()}
         self._events = RowChangedEvents(self._databases.__contains__)
         # What a request without `db` means: the only database, or the one called primary.
@@ -123,14 +133,7 @@ class DatabaseBase(Worker):
 
 
 def _database(name: str, settings: OneDatabase) -> SqliteDatabase:
-    scheme, found, path = settings.url.partition(":")
-    if not found or scheme.lower() != "sqlite" or not path:
-        raise ConfigError(
-            f"database `{name}`: url scheme `{scheme}` is not supported by this version; "
-            "allowed: `sqlite:./data/name.db` or `sqlite::memory:`"
-        )
-    if settings.pool.max < 1:
-        raise ConfigError(f"database `{name}`: pool.max {settings.pool.max}: must be at least 1")
+    path = settings.url.partition(":")[2]
     return SqliteDatabase(
         name,
         path.removeprefix("//") if path.startswith("//") else path,

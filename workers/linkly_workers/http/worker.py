@@ -55,6 +55,10 @@ class HttpSettings(Settings):
     cors: CorsSettings | None = None
     middleware: list[MiddlewareSettings] = []
 
+    def __post_init__(self) -> None:
+        for address in self.trusted_proxies:
+            _check_network(address)
+
 
 class HttpWorker(Worker):
     """Turns HTTP requests into calls."""
@@ -77,7 +81,6 @@ class HttpWorker(Worker):
         Connections are accepted from `ready` on, and wait until then: before, the routes are not known.
         """
         settings = self.settings
-        proxies = _networks(settings.trusted_proxies)
         gateway = Gateway(
             self.bus,
             self._routes,
@@ -107,8 +110,8 @@ class HttpWorker(Worker):
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                proxy_headers=bool(proxies),
-                forwarded_allow_ips=proxies,
+                proxy_headers=bool(settings.trusted_proxies),
+                forwarded_allow_ips=settings.trusted_proxies,
             )
         )
         server.config.load()
@@ -172,16 +175,14 @@ class HttpWorker(Worker):
         self._routes.remove(binding.id)
 
 
-def _networks(addresses: list[str]) -> list[str]:
-    """Check the addresses and networks of proxies whose `X-Forwarded-For` is believed."""
-    for address in addresses:
-        try:
-            ipaddress.ip_network(address)
-        except ValueError as error:
-            raise ConfigError(
-                f"trusted_proxies: `{address}` is neither an IP address nor a network such as `10.0.0.0/8`: {error}"
-            ) from error
-    return addresses
+def _check_network(address: str) -> None:
+    """Check the address or network of proxies whose `X-Forwarded-For` is believed."""
+    try:
+        ipaddress.ip_network(address)
+    except ValueError as error:
+        raise ValueError(
+            f"trusted_proxies: `{address}` is neither an IP address nor a network such as `10.0.0.0/8`: {error}"
+        ) from error
 
 
 def _listen(host: str, port: int) -> socket.socket:
