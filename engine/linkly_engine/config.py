@@ -68,7 +68,7 @@ class Config(msgspec.Struct, kw_only=True):
         workers: Workers, in process and in processes of their own, in the order of the file.
         listeners: Worker ports.
         namespace_grace_s: How long a connection's namespace may stay unknown.
-        folder: Where relative modules and paths are looked for.
+        folder: Where relative paths begin, of modules, programs and data.
         file: Where it was read; `None`: the embedded defaults.
         notes: What a person should know, one sentence each.
     """
@@ -112,6 +112,7 @@ def load(path: Path | None, environment: Mapping[str, str] | None = None, proble
     config.file = path.absolute()
     config.folder = path.resolve().parent
     for entry in config.workers:
+        entry.base = config.folder
         if entry.folder is not None:
             entry.folder = (config.folder / entry.folder).resolve()
     return config

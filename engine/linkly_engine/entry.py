@@ -30,6 +30,7 @@ class WorkerEntry(msgspec.Struct, kw_only=True):
         config: Its `config:` block, plain data.
         place: Where it stands in its file: `$.workers[2]`.
         tree: The file.
+        base: The file's folder, where relative paths of its block begin.
     """
 
     name: str
@@ -38,6 +39,7 @@ class WorkerEntry(msgspec.Struct, kw_only=True):
     config: Any = None
     place: str = ""
     tree: Tree | None = None
+    base: Path = Path()
 
     @property
     def path(self) -> str:

@@ -109,13 +109,15 @@ def load_worker(entry: WorkerEntry) -> Worker:
     """
     found = _from_module(entry) if entry.module is not None else _shipped(entry)
     try:
-        return found.from_config(entry.config, f"{entry.place}.config")
+        worker = found.from_config(entry.config, f"{entry.place}.config")
     except ConfigError as error:
         raise _placed(entry, error) from error
     except LinklyError:
         raise
     except Exception as error:
         raise entry.error("", f"`{found.__name__}` cannot be made: {type(error).__name__}: {error}") from error
+    worker.folder = entry.base
+    return worker
 
 
 def _placed(entry: WorkerEntry, error: ConfigError) -> ConfigError:

@@ -11,12 +11,15 @@ import msgspec
 
 from linkly import Settings, TriggerType, Worker
 from linkly.errors import ConfigError
+from linkly.paths import check_path
 from linkly_workers._sqlite import Durability, StatementResult
 from linkly_workers.database.errors import MissingDatabase, UnknownDatabase
 from linkly_workers.database.events import RowChanged, RowChangedEvents
 from linkly_workers.database.sql import as_rows
 from linkly_workers.database.sqlite import Changed, SqliteDatabase
 from linkly_workers.database.target import Target
+
+IN_MEMORY = ":memory:"
 
 
 class PoolSettings(Settings):
@@ -49,6 +52,13 @@ class OneDatabase(Settings):
                 f"url: scheme `{scheme}` is not supported by this version; "
                 "allowed: `sqlite:./data/name.db` or `sqlite::memory:`"
             )
+        check_path("url", self.path)
+
+    @property
+    def path(self) -> str:
+        """The file as it is written, or `:memory:`."""
+        path = self.url.partition(":")[2]
+        return path.removeprefix("//") if path.startswith("//") else path
 
 
 def _default_databases() -> dict[str, OneDatabase]:
@@ -74,17 +84,23 @@ class DatabaseBase(Worker):
 
     def __init__(self, settings: DatabaseSettings | None = None) -> None:
         super().__init__(settings)
-        self._databases = {name: _database(name, one) for name, one in self.settings.databases.items()}
-        self._events = RowChangedEvents(self._databases.__contains__)
-        # What a request without `db` means: the only database, or the one called primary.
-        default = next(iter(self._databases)) if len(self._databases) == 1 else "primary"
-        self._by_request: dict[str | None, SqliteDatabase | None] = {None: self._databases.get(default)}
-        self._by_request.update(self._databases.items())
+        self._events = RowChangedEvents(self.settings.databases.__contains__)
+        self._databases: dict[str, SqliteDatabase] = {}
+        self._by_request: dict[str | None, SqliteDatabase | None] = {}
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """Open every database, the file and its folder are made on first use; at the end deliver what waits."""
         self._events.bus = self.bus
+        settings = self.settings.databases
+        paths = {
+            name: one.path if one.path == IN_MEMORY else str(self.located(one.path)) for name, one in settings.items()
+        }
+        self._databases = {name: _database(name, paths[name], one) for name, one in settings.items()}
+        # What a request without `db` means: the only database, or the one called primary.
+        default = next(iter(self._databases)) if len(self._databases) == 1 else "primary"
+        self._by_request = {None: self._databases.get(default)}
+        self._by_request.update(self._databases.items())
         try:
             async with AsyncExitStack() as stack:
                 for name, database in self._databases.items():
@@ -132,11 +148,10 @@ class DatabaseBase(Worker):
         return changed
 
 
-def _database(name: str, settings: OneDatabase) -> SqliteDatabase:
-    path = settings.url.partition(":")[2]
+def _database(name: str, path: str, settings: OneDatabase) -> SqliteDatabase:
     return SqliteDatabase(
         name,
-        path.removeprefix("//") if path.startswith("//") else path,
+        path,
         durability=settings.durability,
         readers=settings.pool.max,
         idle_timeout_ms=settings.pool.idle_timeout_ms,
