@@ -1,4 +1,16 @@
+from pathlib import Path
+
 import pytest
+
+SLOW = ("bench", "compat/published", "integration", "repository/test_readme.py")
+"""Published clients, kills and whole programs: CI runs them with one version of Python, the fast tests with all."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow."""
+    for item in items:
+        if item.path.relative_to(Path(__file__).parent).as_posix().startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture

@@ -7,11 +7,13 @@ nor what runs.
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
 import msgspec
 
+from linkly.errors import ConfigError
+from linkly.schema import Settings, read_settings
+from linkly_engine.problems import Problems, problems_of
 from linkly_engine.typed_block import typed_block
 from linkly_engine.yaml_tree import Tree
 
@@ -19,7 +21,7 @@ Ratio = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
-class _Block(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class _Block(Settings, kw_only=True):
     """A block whose keys may all be left out, or be null."""
 
 
@@ -136,10 +138,8 @@ _BLOCKS: dict[str, type[_Block]] = {
 BUILT_IN = frozenset(_BLOCKS)
 """Names of these workers: accepted, noted, not started."""
 
-_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
 
-
-def read_block(tree: Tree, path: str, name: str, block: Any) -> str:
+def read_block(tree: Tree, path: str, name: str, block: Any, problems: Problems) -> str:
     """Check the block of a worker that is a part of the engine, or not there yet.
 
     Args:
@@ -147,42 +147,17 @@ def read_block(tree: Tree, path: str, name: str, block: Any) -> str:
         path: Where the entry stands in it.
         name: One of `BUILT_IN`.
         block: Its `config:`, `None` if there is none.
+        problems: Where is noted which key is unknown, or has a value that cannot be.
 
     Returns:
         A sentence that says which of its keys have no effect.
-
-    Raises:
-        ConfigError: A key is unknown, or its value cannot be.
     """
     given: dict[str, Any] = {} if block is None else block
     try:
-        msgspec.convert(typed_block(given, _BLOCKS[name], tree, f"{path}.config"), _BLOCKS[name])
-    except msgspec.ValidationError as error:
-        reason, _, inner = str(error).partition(" - at `$")
-        inner = inner.rstrip("`")
-        unknown = _UNKNOWN.fullmatch(reason)
-        if unknown is not None:
-            reason = f"unknown key; allowed here: {_allowed(_BLOCKS[name], inner)}"
-            inner += f".{unknown[1]}"
-        raise tree.error(f"{path}.config{inner}", reason) from error
+        read_settings(_BLOCKS[name], typed_block(given, _BLOCKS[name], tree, f"{path}.config"), "")
+    except ConfigError as error:
+        for problem in problems_of(error):
+            problems.add(tree.error(f"{path}.config{problem['key']}", problem["reason"]))
     note = f"`{name}` needs no entry here: it is part of the engine or not there yet"
     said = [key for key, value in given.items() if value is not None]
     return f"{note}; without effect: {', '.join(said)}" if said else note
-
-
-def _allowed(block: Any, inner: str) -> str:
-    """Return the keys of a block, or of one inside of it."""
-    for key in re.findall(r"\.(\w+)", inner):
-        kind = msgspec.inspect.type_info(next(f.type for f in msgspec.structs.fields(block) if f.name == key))
-        block = next(found for found in map(_struct_in, _parts(kind)) if found is not None)
-    return ", ".join(field.name for field in msgspec.structs.fields(block)) or "nothing"
-
-
-def _parts(kind: Any) -> tuple[Any, ...]:
-    parts: tuple[Any, ...] = kind.types if isinstance(kind, msgspec.inspect.UnionType) else (kind,)
-    return parts
-
-
-def _struct_in(kind: Any) -> Any:
-    kind = kind.item_type if isinstance(kind, msgspec.inspect.ListType) else kind
-    return kind.cls if isinstance(kind, msgspec.inspect.StructType) else None

@@ -16,7 +16,10 @@ import msgspec
 
 from linkly.errors import ConfigError
 from linkly.origin import is_loopback, read_origin
+from linkly.schema import Settings, read_settings
 from linkly_engine.built_in import BUILT_IN, read_block
+from linkly_engine.entry import WorkerEntry, check_names, number_duplicates
+from linkly_engine.problems import Problems, problems_of
 from linkly_engine.typed_block import typed_block
 from linkly_engine.yaml_tree import Tree, kind
 
@@ -46,9 +49,6 @@ workers:
 """
 """What runs where there is no config.yaml."""
 
-NAME_OF_FOLDER = re.compile(r"(?!\.)(?!.*\.\.)[A-Za-z0-9_.-]{1,64}")
-"""Names of workers in processes of their own: their logs lie in a folder of this name."""
-
 
 class Listener(msgspec.Struct, kw_only=True):
     """One worker port.
@@ -66,29 +66,6 @@ class Listener(msgspec.Struct, kw_only=True):
     allowed_origins: list[str] = []
 
 
-class WorkerEntry(msgspec.Struct, kw_only=True):
-    """One entry of `workers:`.
-
-    Attributes:
-        name: Today's name, with `#1`, `#2` behind it where one name stands more than once; `""` for a module or a
-            folder whose name is not known before it has been looked at (`linkly_engine.loader`).
-        module: `package.module:Class` of a worker that does not ship with linkly.
-        folder: Where a program with a manifest lies that runs in a process of its own; absolute after `load`.
-        config: Its `config:` block, plain data.
-        path: Where it stands, for error messages: `config.yaml:7: $.workers[2]`.
-        place: The same within `tree`: `$.workers[2]`.
-        tree: The file it was read from.
-    """
-
-    name: str
-    module: str | None = None
-    folder: Path | None = None
-    config: Any = None
-    path: str = ""
-    place: str = ""
-    tree: Tree | None = None
-
-
 class Config(msgspec.Struct, kw_only=True):
     """A project.
 
@@ -96,7 +73,7 @@ class Config(msgspec.Struct, kw_only=True):
         workers: Workers, in process and in processes of their own, in the order of the file.
         listeners: Worker ports.
         namespace_grace_s: How long a connection's namespace may stay unknown.
-        folder: Where relative modules and paths are looked for.
+        folder: Where relative paths begin, of modules, programs and data.
         file: Where it was read; `None`: the embedded defaults.
         notes: What a person should know, one sentence each.
     """
@@ -109,8 +86,13 @@ class Config(msgspec.Struct, kw_only=True):
     notes: list[str] = []
 
 
-def load(path: Path | None, environment: Mapping[str, str] | None = None) -> Config:
+def load(path: Path | None, environment: Mapping[str, str] | None = None, problems: Problems | None = None) -> Config:
     """Read a config file; `None`: `config.yaml` here if there is one, else the embedded defaults.
+
+    Args:
+        path: The file.
+        environment: As for `parse`.
+        problems: As for `parse`.
 
     Raises:
         ConfigError: It cannot be read or used.
@@ -118,7 +100,7 @@ def load(path: Path | None, environment: Mapping[str, str] | None = None) -> Con
     if path is None:
         path = Path(DEFAULT_FILE)
         if not path.exists():
-            config = parse(EMBEDDED, "the embedded defaults", environment)
+            config = parse(EMBEDDED, "the embedded defaults", environment, problems)
             config.folder = Path.cwd()
             config.notes.append("no config.yaml here: running the embedded defaults (state, database, http, link)")
             return config
@@ -131,11 +113,12 @@ def load(path: Path | None, environment: Mapping[str, str] | None = None) -> Con
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8 text: {error}") from error
-    config = parse(text, str(path), environment)
+    config = parse(text, str(path), environment, problems)
     config.file = path.absolute()
     config.folder = path.resolve().parent
     config.notes += ignored_files(config)
     for entry in config.workers:
+        entry.base = config.folder
         if entry.folder is not None:
             entry.folder = (config.folder / entry.folder).resolve()
     return config
@@ -155,19 +138,29 @@ def ignored_files(config: Config) -> list[str]:
     return notes
 
 
-def parse(text: str, file: str, environment: Mapping[str, str] | None = None) -> Config:
+def parse(
+    text: str, file: str, environment: Mapping[str, str] | None = None, problems: Problems | None = None
+) -> Config:
     """Turn the text of a config file into a `Config`.
 
     Args:
         text: YAML.
         file: Its name in error messages.
         environment: For `${NAME}`; default: the process's.
+        problems: Where errors are noted; the `Config` is then of what is left. Default: they are raised, together.
 
     Raises:
-        ConfigError: Names file, line, path, reason and what is allowed.
+        ConfigError: Names file, line, path, reason and what is allowed. With `problems` only if nothing can be read.
     """
     variables = os.environ if environment is None else environment
-    tree = Tree(text, file, variables=variables)
+    noted = Problems() if problems is None else problems
+    config = _parse(Tree(text, file, noted, variables=variables), variables, noted)
+    if problems is None:
+        noted.check()
+    return config
+
+
+def _parse(tree: Tree, variables: Mapping[str, str], problems: Problems) -> Config:
     top = tree.value
     if top is None:
         top = {}
@@ -176,69 +169,93 @@ def parse(text: str, file: str, environment: Mapping[str, str] | None = None) ->
     fields = cast("dict[str, Any]", top)
     for key in fields:
         if key not in TOP_LEVEL:
-            raise tree.error(f"$.{key}", f"unknown key; allowed here: {', '.join(TOP_LEVEL)}")
+            problems.add(tree.error(f"$.{key}", f"unknown key; allowed here: {', '.join(TOP_LEVEL)}"))
     entries: list[tuple[str, Any]] = []
     for key in ("workers", "modules"):
         listed = fields.get(key)
         if listed is None:
             continue
         if not isinstance(listed, list):
-            raise tree.error(f"$.{key}", f"expected a list of workers, got {kind(listed)}")
+            problems.add(tree.error(f"$.{key}", f"expected a list of workers, got {kind(listed)}"))
+            continue
         entries += [(f"$.{key}[{index}]", entry) for index, entry in enumerate(listed)]
-    return _assemble(tree, entries, fields.get("registration_namespace_grace_ms"), variables)
+    return _assemble(tree, entries, fields.get("registration_namespace_grace_ms"), variables, problems)
 
 
-def _assemble(tree: Tree, entries: list[tuple[str, Any]], grace_ms: Any, variables: Mapping[str, str]) -> Config:
+def _assemble(
+    tree: Tree, entries: list[tuple[str, Any]], grace_ms: Any, variables: Mapping[str, str], problems: Problems
+) -> Config:
     config = Config(workers=[], listeners=[])
     seen: dict[str, tuple[str, str]] = {}
+    ports: dict[tuple[str, int], str] = {}
     for path, entry in entries:
-        worker, written = _entry(tree, path, entry)
-        if worker.folder is not None:
-            config.workers.append(worker)
-            continue
-        if worker.name == LISTENER:
-            config.listeners.append(_listener(tree, path, worker.config))
+        try:
+            worker, written = _entry(tree, path, entry)
+            if worker.folder is not None:
+                config.workers.append(worker)
+                continue
+            if worker.name == LISTENER:
+                config.listeners.append(_listener(tree, path, worker.config, ports))
+                continue
+        except ConfigError as error:
+            problems.add(error)
             continue
         if written in BUILT_IN:
-            config.notes.append(read_block(tree, path, written, worker.config))
+            config.notes.append(read_block(tree, path, written, worker.config, problems))
             continue
         other, other_path = seen.setdefault(worker.name, (written, path))
         if worker.name and other != written:
             old, old_path = (other, other_path) if other in ALIASES else (written, path)
-            raise tree.error(
-                path,
-                f"Duplicate worker configurations: `{other}` and `{written}` are the same worker; "
-                f"remove `{old}` at {old_path}",
+            problems.add(
+                tree.error(
+                    path,
+                    f"Duplicate worker configurations: `{other}` and `{written}` are the same worker; "
+                    f"remove `{old}` at {old_path}",
+                )
             )
+            continue
         if written in ALIASES:
             config.notes.append(f"`{written}` is the old name of `{worker.name}`; both are understood")
         config.workers.append(worker)
-    check_names(config.workers)
-    _number_duplicates(config.workers)
+    check_names(config.workers, problems)
+    number_duplicates(config.workers)
     config.listeners = config.listeners or [Listener()]
-    config.namespace_grace_s = _grace(tree, grace_ms, variables)
+    try:
+        config.namespace_grace_s = _grace(tree, grace_ms, variables)
+    except ConfigError as error:
+        problems.add(error)
     return config
 
 
 def _entry(tree: Tree, path: str, entry: Any) -> tuple[WorkerEntry, str]:
+    """Read one entry.
+
+    Raises:
+        ConfigError: Everything that is wrong with it.
+    """
     if not isinstance(entry, dict):
         raise tree.error(path, f"expected a mapping such as `- name: state`, got {kind(entry)}")
     fields = cast("dict[str, Any]", entry)
+    problems = Problems()
     for key in fields:
         if key == "image":
-            raise tree.error(
-                f"{path}.image",
+            reason = (
                 "workers in container images are not run by linkly; put the program in a folder with an "
-                "`iii.worker.yaml` and give `path: ./folder`, or run the image yourself and let it connect",
+                "`iii.worker.yaml` and give `path: ./folder`, or run the image yourself and let it connect"
             )
-        if key not in (*ENTRY_KEYS, "worker_path"):
-            raise tree.error(f"{path}.{key}", f"unknown key; allowed here: {', '.join(ENTRY_KEYS)}")
+            problems.add(tree.error(f"{path}.image", reason))
+        elif key not in (*ENTRY_KEYS, "worker_path"):
+            problems.add(tree.error(f"{path}.{key}", f"unknown key; allowed here: {', '.join(ENTRY_KEYS)}"))
     for key in ("name", "module", *FOLDER_KEYS):
         if isinstance(fields.get(key), (bool, int, float)):
             fields[key] = tree.text(f"{path}.{key}", fields[key])
         value = fields.get(key)
         if value is not None and (not isinstance(value, str) or not value.strip()):
-            raise tree.error(f"{path}.{key}", f"expected a non-empty string, got {value!r}")
+            problems.add(tree.error(f"{path}.{key}", f"expected a non-empty string, got {value!r}"))
+    block = fields.get("config")
+    if block is not None and not isinstance(block, dict):
+        problems.add(tree.error(f"{path}.config", f"expected a mapping, got {kind(block)}"))
+    problems.check()
     name, module = fields.get("name"), fields.get("module")
     folder = _folder(tree, path, fields)
     if name is None and module is None and folder is None:
@@ -247,9 +264,6 @@ def _entry(tree: Tree, path: str, entry: Any) -> tuple[WorkerEntry, str]:
         )
     if module is not None and not re.fullmatch(r"[\w.]+:\w+", module):
         raise tree.error(f"{path}.module", f"expected `package.module:Class`, got `{module}`")
-    block = fields.get("config")
-    if block is not None and not isinstance(block, dict):
-        raise tree.error(f"{path}.config", f"expected a mapping, got {kind(block)}")
     written = name or ""
     return (
         WorkerEntry(
@@ -257,7 +271,6 @@ def _entry(tree: Tree, path: str, entry: Any) -> tuple[WorkerEntry, str]:
             module=module,
             folder=folder,
             config=cast("Any", block),
-            path=tree.where(path),
             place=path,
             tree=tree,
         ),
@@ -283,29 +296,7 @@ def _folder(tree: Tree, path: str, fields: dict[str, Any]) -> Path | None:
         raise tree.error(f"{path}.{given[0]}", f"`{fields[given[0]]}`: {error}") from error
 
 
-def check_names(workers: list[WorkerEntry]) -> None:
-    """See to it that a program in a process of its own shares its name with nobody.
-
-    Raises:
-        ConfigError: It does.
-    """
-    for worker in workers:
-        if worker.folder is None or not worker.name:
-            continue
-        if not NAME_OF_FOLDER.fullmatch(worker.name):
-            raise ConfigError(
-                f"{worker.path}.name: `{worker.name}`: letters, digits and `-_.` are allowed, 64 at most, "
-                "no leading dot, no `..`"
-            )
-        for other in workers:
-            if other is not worker and other.name == worker.name:
-                raise ConfigError(
-                    f"{worker.path}.name: `{worker.name}` is the name of another worker too ({other.path}); "
-                    "give this one another `name:`"
-                )
-
-
-class _ListenerBlock(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class _ListenerBlock(Settings):
     host: str = "127.0.0.1"
     port: int = 49134
     handshake_timeout_ms: int = 10_000
@@ -315,51 +306,58 @@ class _ListenerBlock(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     middleware_function_id: Any = None
 
 
-def _listener(tree: Tree, path: str, block: Any) -> Listener:
+def _listener(tree: Tree, path: str, block: Any, ports: dict[tuple[str, int], str]) -> Listener:
+    """Read the block of a worker port; `ports` are those of others, and where they stand.
+
+    Raises:
+        ConfigError: Everything that is wrong with it.
+    """
+    problems = Problems()
+    given = _ListenerBlock()
     try:
-        fitting = typed_block(block, _ListenerBlock, tree, f"{path}.config")
-        given = msgspec.convert({} if block is None else fitting, _ListenerBlock)
-    except msgspec.ValidationError as error:
-        reason, _, inner = str(error).partition(" - at `$")
-        raise tree.error(
-            f"{path}.config{inner.rstrip('`')}",
-            f"{reason}; allowed here: host, port, handshake_timeout_ms, allowed_origins, allow_unauthenticated",
-        ) from error
+        given = read_settings(_ListenerBlock, typed_block(block, _ListenerBlock, tree, f"{path}.config"), "")
+    except ConfigError as error:
+        for problem in problems_of(error):
+            problems.add(tree.error(f"{path}.config{problem['key']}", problem["reason"]))
     for key in ("rbac", "middleware_function_id"):
         if getattr(given, key) is not None:
-            raise tree.error(
-                f"{path}.config.{key}",
-                "is not supported by this version; a listener without it would let everybody in: nothing was started",
+            reason = (
+                "is not supported by this version; a listener without it would let everybody in: nothing was started"
             )
+            problems.add(tree.error(f"{path}.config.{key}", reason))
     if not 0 <= given.port <= 65535:
-        raise tree.error(f"{path}.config.port", f"{given.port} is no port; allowed: 0 (any free one) to 65535")
+        problems.add(tree.error(f"{path}.config.port", f"{given.port} is no port; allowed: 0 (any free one) to 65535"))
     if given.handshake_timeout_ms < 1:
-        raise tree.error(f"{path}.config.handshake_timeout_ms", f"{given.handshake_timeout_ms}: must be at least 1")
+        reason = f"{given.handshake_timeout_ms}: must be at least 1"
+        problems.add(tree.error(f"{path}.config.handshake_timeout_ms", reason))
     if not is_loopback(given.host) and not given.allow_unauthenticated:
-        raise tree.error(
-            f"{path}.config.host",
+        reason = (
             f"on `{given.host}` whoever reaches this port commands the engine: workers do not authenticate themselves "
-            "yet. Listen on 127.0.0.1, or let a firewall stand before the port and write `allow_unauthenticated: true`",
+            "yet. Listen on 127.0.0.1, or let a firewall stand before the port and write `allow_unauthenticated: true`"
         )
+        problems.add(tree.error(f"{path}.config.host", reason))
+    origins = _origins(tree, f"{path}.config.allowed_origins", given.allowed_origins, problems)
+    problems.check()
+    other = ports.setdefault((given.host, given.port), path)
+    if given.port and other != path:
+        raise tree.error(path, f"listens on {given.host}:{given.port}, as {other} does; give it another port")
     return Listener(
         host=given.host,
         port=given.port,
         handshake_timeout_s=given.handshake_timeout_ms / 1000,
-        allowed_origins=_origins(tree, f"{path}.config.allowed_origins", given.allowed_origins),
+        allowed_origins=origins,
     )
 
 
-def _origins(tree: Tree, path: str, given: list[str]) -> list[str]:
+def _origins(tree: Tree, path: str, given: list[str], problems: Problems) -> list[str]:
     read: list[str] = []
     for index, origin in enumerate(given):
-        if origin == "*":
-            raise tree.error(
-                f"{path}[{index}]", "`*` would let every web page command the engine; name the pages' origins"
-            )
         try:
+            if origin == "*":
+                raise ValueError("`*` would let every web page command the engine; name the pages' origins")
             read.append(read_origin(origin))
         except ValueError as error:
-            raise tree.error(f"{path}[{index}]", str(error)) from error
+            problems.add(tree.error(f"{path}[{index}]", str(error)))
     return read
 
 
@@ -375,12 +373,3 @@ def _grace(tree: Tree, written: Any, variables: Mapping[str, str]) -> float:
     if isinstance(written, bool) or not isinstance(written, int) or written < 0:
         raise tree.error("$.registration_namespace_grace_ms", f"expected milliseconds, 0 or more, got {written!r}")
     return written / 1000
-
-
-def _number_duplicates(workers: list[WorkerEntry]) -> None:
-    names = [worker.name for worker in workers]
-    numbers: dict[str, int] = {}
-    for worker in workers:
-        if worker.name and names.count(worker.name) > 1:
-            numbers[worker.name] = numbers.get(worker.name, 0) + 1
-            worker.name = f"{worker.name}#{numbers[worker.name]}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from linkly.worker import Worker
-from linkly_engine.config import WorkerEntry
+from linkly_engine.entry import WorkerEntry
 
 if TYPE_CHECKING:
     from linkly_engine.process import ChildWorker

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
-from linkly_engine.config import Config, WorkerEntry
+from linkly_engine.config import Config
+from linkly_engine.entry import WorkerEntry
 from linkly_engine.member import Member
 
 if TYPE_CHECKING:

@@ -20,11 +20,13 @@ import msgspec
 from linkly.context import current_invocation
 from linkly.errors import ConfigError, NotFound, Shutdown
 from linkly.worker import Worker
-from linkly_engine.config import ALIASES, DEFAULT_FILE, Config, WorkerEntry, load
+from linkly_engine.config import ALIASES, DEFAULT_FILE, Config, load
 from linkly_engine.engine import DRAIN_S
+from linkly_engine.entry import WorkerEntry
 from linkly_engine.listeners import ListenerChanges, Listeners
 from linkly_engine.loader import load_worker, load_workers
 from linkly_engine.member import Member, continues, same
+from linkly_engine.problems import Problems
 from linkly_engine.programs import Programs
 from linkly_engine.project_worker import ProjectWorker
 from linkly_engine.server import WorkerServer
@@ -38,18 +40,23 @@ log = logging.getLogger("linkly.engine")
 T = TypeVar("T")
 
 
-def check(path: Path | None) -> Config:
-    """Judge a config file as the running engine does; nothing is started, no port is opened.
+def read(path: Path | None) -> tuple[Config, list[Worker]]:
+    """Read and judge a config file, the same for `linkly check`, the start and every change.
 
     Args:
         path: Default: `config.yaml` here, else the embedded defaults.
 
+    Returns:
+        The config, and its in-process workers; nothing is started, no port is opened.
+
     Raises:
-        ConfigError: It cannot be used; the message names file, line, path and reason.
+        ConfigError: It cannot be used; a line of the message for each error, with file, line, path and reason.
     """
-    config = load(path)
-    load_workers(config)
-    return config
+    problems = Problems()
+    config = load(path, problems=problems)
+    workers = load_workers(config, problems)
+    problems.check()
+    return config, workers
 
 
 class Applied(msgspec.Struct):
@@ -194,10 +201,11 @@ class Project:
         self._read = text
         try:
             # Reading imports the modules of workers, and that may take its time.
-            config, workers = await asyncio.to_thread(_read, self.path)
+            config, workers = await asyncio.to_thread(read, self.path)
         except ConfigError as error:
             self.refusal = error.message
-            log.error("%s; nothing was changed, the earlier configuration stays in force", error.message)
+            end = "\n" if "\n" in error.message else "; "
+            log.error("%s%snothing was changed, the earlier configuration stays in force", error.message, end)
             return None
         self.refusal = None
         for note in config.notes:
@@ -362,11 +370,6 @@ class Project:
 def _same_code(entry: WorkerEntry) -> str:
     """Say what somebody who has changed the code would miss."""
     return "" if entry.module is None else f", from the code of `{entry.module}` that the engine has loaded already"
-
-
-def _read(path: Path) -> tuple[Config, list[Worker]]:
-    config = load(path)
-    return config, load_workers(config)
 
 
 def _text(path: Path) -> bytes | None:

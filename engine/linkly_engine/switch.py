@@ -13,8 +13,8 @@ import msgspec
 
 from linkly.errors import LinklyError
 from linkly.worker import Worker
-from linkly_engine.config import WorkerEntry
 from linkly_engine.engine import DRAIN_S
+from linkly_engine.entry import WorkerEntry
 from linkly_engine.handover import Handover
 from linkly_engine.loader import load_worker
 from linkly_engine.member import Member, same

@@ -224,17 +224,8 @@ class Function:
 
 def functions_of(owner: object) -> list[Function]:
     """Collect the decorated methods of a worker, or the decorated functions of a module, in order of definition."""
-    members: dict[str, Any] = {}
-    if inspect.ismodule(owner):
-        members.update(vars(owner))
-    else:
-        for cls in reversed(type(owner).__mro__):
-            members.update(vars(cls))
     found: list[Function] = []
-    for name, member in members.items():
-        declaration = declaration_of(member)
-        if declaration is None:
-            continue
+    for name, declaration in _declarations(owner):
         handler = getattr(owner, name)
         found.append(
             Function(
@@ -249,6 +240,22 @@ def functions_of(owner: object) -> list[Function]:
         for alias in declaration.aliases:
             found.append(Function(alias, handler, description=declaration.description, metadata=hidden))
     return found
+
+
+def function_ids_of(owner: object) -> list[str]:
+    """Return the ids that `functions_of` would find, and look at no signature."""
+    return [function_id for _, each in _declarations(owner) for function_id in (each.id, *each.aliases)]
+
+
+def _declarations(owner: object) -> list[tuple[str, FunctionDeclaration]]:
+    members: dict[str, Any] = {}
+    if inspect.ismodule(owner):
+        members.update(vars(owner))
+    else:
+        for cls in reversed(type(owner).__mro__):
+            members.update(vars(cls))
+    found = ((name, declaration_of(member)) for name, member in members.items())
+    return [(name, declaration) for name, declaration in found if declaration is not None]
 
 
 def _type_hints(handler: Callable[..., Any]) -> dict[str, Any]:

@@ -213,15 +213,17 @@ def read_settings(settings_type: type[T], block: object, path: str) -> T:
         path: Where it stands, for example ``$.workers[2].config``.
 
     Raises:
-        ConfigError: With the full path of the offending value and what is allowed.
+        ConfigError: A line for everything that does not fit: its full path, and what is allowed. `details["problems"]`
+            has the same by itself: `message`, `key` (`.pool.max`, from the block on) and `reason`.
     """
     try:
         return msgspec.convert({} if block is None else block, settings_type)
     except msgspec.ValidationError as error:
-        text = str(error)
-        reason, _, inner = text.partition(" - at `$")
-        where = path + inner.rstrip("`")
-        if "unknown field" in reason:
-            known = ", ".join(field.name for field in msgspec.structs.fields(cast("Any", settings_type)))
-            reason += f"; allowed here at the top: {known or 'nothing'}"
-        raise ConfigError(f"{where}: {reason}") from error
+        from linkly.settings_problems import path_of, problems_in  # only who made a mistake pays for it
+
+        problems = [
+            {"key": path_of(place), "reason": reason, "message": f"{path}{path_of(place)}: {reason}"}
+            for place, reason in problems_in(settings_type, {} if block is None else block)
+        ]
+        message = "\n".join(problem["message"] for problem in problems)
+        raise ConfigError(message, details={"problems": problems}) from error

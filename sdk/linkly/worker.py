@@ -14,12 +14,15 @@ only through `self.bus`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 
 from linkly.bus import Bus, Registration
 from linkly.function import Function, functions_of
+from linkly.paths import located
 from linkly.schema import NoSettings, Settings, read_settings
 from linkly.trigger import TriggerDeclaration, TriggerType
 
@@ -32,11 +35,13 @@ class Worker:
         settings_type: Class of its `config:` block.
         bus: The world around it; there from the start of `lifespan` on.
         settings: Its typed settings.
+        folder: Where relative paths of its settings begin: the folder of config.yaml, else the working directory.
     """
 
     name: ClassVar[str] = ""
     settings_type: ClassVar[type[Settings]] = NoSettings
     bus: Bus
+    folder: Path = Path()
 
     def __init__(self, settings: Settings | None = None) -> None:
         if not self.name:
@@ -51,6 +56,10 @@ class Worker:
             ConfigError: The block does not fit; the message starts with the path of the offending value.
         """
         return cls(read_settings(cls.settings_type, block, path))
+
+    def located(self, written: str) -> Path:
+        """Return the absolute path of data that it keeps: see `linkly.paths`."""
+        return located(written, self.folder, logging.getLogger(f"linkly.{self.name}"))
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:

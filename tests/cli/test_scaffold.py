@@ -45,6 +45,32 @@ def test_a_python_worker_runs_as_it_is(gateway, engine, folder, linkly):
 
 
 @pytest.mark.compat
+def test_a_python_worker_on_the_published_sdk_runs_as_it_is(gateway, engine, folder, linkly):
+    assert linkly("worker", "init", "hello-1.x", "--language", "python", "--sdk", "iii")[0] == 0
+    assert "from iii import" in (folder / "hello-1.x/src/main.py").read_text()
+    runs(linkly, engine, "hello-1.x")
+    written = (folder / ".linkly/logs/hello-1.x/stderr.log").read_text()
+    assert "said hello to Ann" in written
+
+
+def test_a_language_without_an_sdk_of_linkly_says_so(folder, linkly):
+    code, _, err = linkly("worker", "init", "hello", "-l", "js", "--sdk", "linkly")
+    assert code == 2
+    assert "linkly has no SDK for javascript" in err
+    assert list(folder.iterdir()) == []
+
+
+def test_a_worker_that_cannot_heal_is_not_waited_for(engine, folder, linkly):
+    assert linkly("worker", "init", "hello", "-l", "py")[0] == 0
+    (folder / "hello/src/main.py").write_text("import no_such_module_here\n")
+    code, _, err = linkly("worker", "add", "./hello")
+    assert code == 1
+    assert "hello: failed" in err
+    assert "waiting" not in err
+    assert "No module named 'no_such_module_here'" in err
+
+
+@pytest.mark.compat
 @pytest.mark.parametrize("language", ["typescript", "javascript"])
 def test_a_node_worker_runs_as_it_is(gateway, engine, folder, linkly, language):
     assert linkly("worker", "init", "greeter", "-l", language)[0] == 0
@@ -73,8 +99,9 @@ def test_the_files_of_a_new_worker(folder, linkly, language):
         assert json.loads((folder / "made/package.json").read_text())["name"] == "link_2"
 
 
-def test_the_python_scaffold_is_clean(folder, linkly):
-    assert linkly("worker", "init", "3-things", "-l", "py")[0] == 0
+@pytest.mark.parametrize("sdk", ["linkly", "iii"])
+def test_the_python_scaffold_is_clean(folder, linkly, sdk):
+    assert linkly("worker", "init", "3-things", "-l", "py", "--sdk", sdk)[0] == 0
     for words in (["ruff", "check", "--isolated"], ["ruff", "format", "--isolated", "--check", "--line-length", "120"]):
         subprocess.run([sys.executable, "-m", *words, "3-things/src/main.py"], check=True, capture_output=True)
 

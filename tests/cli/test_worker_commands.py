@@ -203,7 +203,14 @@ def test_the_verdict_of_check(folder, linkly):
     (folder / "config.yaml").write_text("workers:\n  - name: http\n    config: {prot: 1}\n")
     code, out, err = linkly("check")
     assert (code, out) == (1, "")
-    assert "config.yaml:2: $.workers[0].config" in err
+    assert "config.yaml:3: $.workers[0].config.prot: unknown key" in err
     code, out, _ = linkly("check", "--json")
     assert code == 1
     assert json.loads(out)["ok"] is False
+    assert [problem["line"] for problem in json.loads(out)["problems"]] == [3]
+
+
+def test_check_tells_every_error_on_a_line_of_its_own(folder, linkly):
+    (folder / "config.yaml").write_text("workers:\n  - name: http\n    config: {prot: 1}\n  - name: stat\n")
+    _, _, err = linkly("check")
+    assert [line.split(": ")[1] for line in err.splitlines()] == ["config.yaml:3", "config.yaml:4"]

@@ -91,7 +91,7 @@ def test_the_keys_that_are_allowed_are_those_of_the_place():
         ("sampling_ratio: 1.5", "config.sampling_ratio: Expected `float` <= 1"),
         ("logs_batch_size: 0", "config.logs_batch_size: Expected `int` >= 1"),
         ("enabled: 1", "config.enabled: Expected `bool | null`"),
-        ("alerts: [{name: a}]", "config.alerts[0]: Object missing required field"),
+        ("alerts: [{name: a}]", "config.alerts[0]: `metric` is missing"),
         ("trace_storage: {max_disk_bytes: 1}", "config.trace_storage.max_disk_bytes: Expected `int` >= 67108864"),
     ],
 )

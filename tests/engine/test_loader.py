@@ -37,17 +37,20 @@ def test_a_worker_of_ones_own_lies_beside_the_config(tmp_path):
         ("workers:\n  - module: linkly:Nope\n", ["`Nope` is no Worker class", "Worker"]),
         (
             "workers:\n  - name: state\n    config: {trigers_enabled: 1}\n",
-            ["config.yaml:2: $.workers[0].config", "trigers_enabled", "triggers_enabled"],
+            ["config.yaml:3: $.workers[0].config.trigers_enabled", "triggers_enabled"],
         ),
         (
             "workers:\n  - name: http\n    config: {port: 99999}\n",
-            ["$.workers[0].config.port", "65535"],
+            ["config.yaml:3: $.workers[0].config.port", "65535"],
         ),
         (
             "workers:\n  - name: database\n    config: {databases: {a: {url: 'mongo://x'}}}\n",
-            ["`a`", "mongo", "sqlite:"],
+            ["config.yaml:3: $.workers[0].config.databases.a.url", "mongo", "sqlite:"],
         ),
-        ("workers:\n  - name: database\n    config: {databases: {}}\n", ["at least one database"]),
+        (
+            "workers:\n  - name: database\n    config: {databases: {}}\n",
+            ["config.yaml:3: $.workers[0].config.databases", "at least one"],
+        ),
     ],
 )
 def test_an_entry_that_cannot_be_used_says_why_and_what_is_allowed(tmp_path, text, expected):

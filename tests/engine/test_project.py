@@ -7,7 +7,7 @@ import pytest
 
 from linkly.errors import ConfigError, FunctionNotFound, NotFound
 from linkly.testing import settle
-from linkly_engine.project import check
+from linkly_engine.project import read
 
 STATE = "  - name: state\n"
 HTTP = "  - name: http\n    config: {port: 0}\n"
@@ -118,7 +118,7 @@ async def test_a_file_that_cannot_be_used_changes_nothing_and_says_where_and_why
             assert part in refusal
             assert part in caplog.text
         with pytest.raises(ConfigError) as verdict:
-            check(run.folder / "config.yaml")
+            read(run.folder / "config.yaml")
         assert verdict.value.message == refusal
         applied = await run.change(probe(greeting="new"))
         assert applied.changed == ["probe"]

@@ -141,9 +141,8 @@ async def test_no_connection_is_refused_while_settings_of_the_gateway_change(gat
 
 async def test_a_gateway_that_cannot_start_leaves_its_address_to_the_earlier_one(gateway):
     async with gateway() as (project, _, client, text), asyncio.timeout(10):
-        for block in ("trusted_proxies: [nonsense]", "host: 203.0.113.7"):
-            applied = await project.change(text().replace("default_timeout: 30000", block))
-            assert "earlier settings" in applied.problems[0]
-            assert (await client.get("/hello")).json() == "hello"
+        applied = await project.change(text().replace("default_timeout: 30000", "host: 203.0.113.7"))
+        assert "earlier settings" in applied.problems[0]
+        assert (await client.get("/hello")).json() == "hello"
         assert (await project.change(text().replace("port: ", "host: 0.0.0.0, port: "))).problems == []
         assert (await client.get("/hello")).json() == "hello"

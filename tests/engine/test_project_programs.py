@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from linkly.errors import ConfigError
-from linkly_engine.project import check
+from linkly_engine.project import read
 
 WAIT_S = 30
 
@@ -185,4 +185,4 @@ async def test_a_folder_that_cannot_be_used_is_refused_before_anything_changes(l
         for part in expected:
             assert part in run.project.refusal
         with pytest.raises(ConfigError):
-            check(run.folder / "config.yaml")
+            read(run.folder / "config.yaml")

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -218,3 +220,62 @@ def test_a_line_that_reaches_the_engine_is_not_printed_here_as_well(capsys, monk
     line = {"message": "no stock", "data": data, "trace_id": "t", "span_id": None}
     assert taken == [("error", {**line, "service_name": "shop"})]
     assert capsys.readouterr().err == ""
+
+
+# --- the end of a program -----------------------------------------------------------------------------------
+
+LINGERS = """
+import sys
+from linkly.iii import InitOptions, register_worker
+
+worker = register_worker(sys.argv[1], InitOptions(worker_name="lingers"))
+
+async def hello(data):
+    return await worker.trigger_async({"function_id": "test::name", "payload": {}})
+
+worker.register_function("lingers::hello", hello)
+"""
+
+
+async def there(engine, bus, function_id):
+    """Wait until a function is registered; `engine::functions-available` says when it may be."""
+    changed = asyncio.Event()
+
+    async def note(payload):
+        changed.set()
+
+    noting = bus.register_function(Function("test::note", note))
+    bus.register_trigger("test::note", trigger("engine::functions-available"))
+    async with asyncio.timeout(30):
+        while engine.registry.find("default", function_id) is None:
+            await changed.wait()
+            changed.clear()
+    noting.unregister()
+
+
+async def test_a_program_that_ends_behind_its_registrations_goes_on_serving():
+    async with Engine() as engine:
+        server = WorkerServer(engine, port=0)
+        await server.start()
+        url = server.url.replace("127.0.0.1", "localhost")  # a name: it has to be looked up again after the end
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", LINGERS, url, stderr=subprocess.PIPE)
+        try:
+            bus = engine.bus("test")
+
+            async def name(payload):
+                return "Ann"
+
+            bus.register_function(Function("test::name", name))
+            await there(engine, bus, "lingers::hello")
+            assert await bus.trigger("lingers::hello") == "Ann"
+            # A connection that is cut comes back although the program's own code has ended long ago.
+            (peer,) = [peer for peer in engine.peers.values() if peer.record.name == "lingers"]
+            peer.cut("on purpose")
+            assert engine.registry.find("default", "lingers::hello") is None
+            await there(engine, bus, "lingers::hello")
+            assert await bus.trigger("lingers::hello") == "Ann"
+            assert process.returncode is None
+        finally:
+            process.terminate()
+            await process.communicate()
+            await server.stop()

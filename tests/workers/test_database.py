@@ -2,6 +2,9 @@
 
 import asyncio
 import base64
+import contextlib
+import gc
+import os
 import sqlite3
 
 import pytest
@@ -184,6 +187,42 @@ async def test_a_cancelled_caller_stops_its_statement_at_whatever_moment(run, da
             assert call.cancelled()
         answer = await bus.trigger(function_id, {"db": "one", "sql": "SELECT 1 AS a", "returning": ["a"]})
         assert answer.get("rows", answer.get("returned_rows")) == [{"a": 1}]
+
+
+@pytest.fixture
+def open_files():
+    """Return what lists the names of this process's open files; nothing is closed by the garbage collector."""
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("open files are listed in /proc")
+
+    def names():
+        found = []
+        for number in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                found.append(os.readlink(f"/proc/self/fd/{number}"))
+        return found
+
+    gc.collect()
+    gc.disable()
+    yield names
+    gc.enable()
+
+
+@pytest.mark.parametrize("function_id", ["database::query", "database::beginTransaction"])
+async def test_a_cancelled_caller_leaves_no_connection_open_at_whatever_moment(run, database, open_files, function_id):
+    if run.framing == "json":
+        return  # iii's protocol has no message for it
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT COUNT(*) FROM n"
+    payload = {"sql": endless} if function_id == "database::query" else {"isolation": "serializable"}
+    async with run(database()) as bus:
+        for turns in range(0, 60, 3):
+            call = asyncio.create_task(bus.trigger(function_id, payload))
+            await settle(turns)
+            call.cancel()
+            await asyncio.wait([call])
+    async with asyncio.timeout(10):  # over the wire, a caller is told before the transaction's thread has ended
+        while any(name.startswith(str(database.path)) for name in open_files()):
+            await settle(1)
 
 
 @pytest.mark.parametrize("url", ["postgres://localhost/a", "a.db", "sqlite:"])

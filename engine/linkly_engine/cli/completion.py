@@ -63,7 +63,8 @@ SPECIFICATION: dict[str, tuple[dict[str, str], str]] = {
     "worker stop": ({**HELP, **CONFIG, **ENGINE, **YES}, "worker"),
     "worker restart": ({**HELP, **CONFIG, **ENGINE, **YES, **WAIT}, "worker"),
     "worker init": (
-        {**HELP, "-l": LANGUAGES, "--language": LANGUAGES, "-d": FILES, "--directory": FILES, "--allow-non-empty": ""},
+        {**HELP, "-l": LANGUAGES, "--language": LANGUAGES, "--sdk": "linkly|iii", "-d": FILES, "--directory": FILES}
+        | {"--allow-non-empty": ""},
         "text",
     ),
     "functions": ({**HELP, **CONFIG, **ENGINE, **JSON, "-a": "", "--all": ""}, "text"),

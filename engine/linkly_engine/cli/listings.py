@@ -87,16 +87,19 @@ def workers(as_json: bool, config: Path | None, address: str | None, port: int |
 @command.config_option
 def check(as_json: bool, config: Path | None) -> int:
     """Tell whether config.yaml can be used, as a running engine would; nothing is started."""
-    from linkly_engine.project import check as judge
+    from linkly_engine.problems import problems_of
+    from linkly_engine.project import read
 
     path = command.project_file(config)
     try:
-        found = judge(path)
+        found, _ = read(path)
     except ConfigError as error:
         if as_json:
-            data({"config_path": str(path), "ok": False, "error": error.message})
+            shown = {"error": error.message, "problems": problems_of(error)}
+            data({"config_path": str(path), "ok": False, **shown})
         else:
-            note(f"Error: {error.message}")
+            for line in error.message.splitlines():
+                note(f"Error: {line}")
         return 1
     names = [entry.name for entry in found.workers]
     if as_json:

@@ -13,9 +13,7 @@ from linkly_engine.cli.main import COMMANDS
 from linkly_engine.cli.output import LogFormat, Output, listen
 from linkly_engine.cli.streams import say, tell
 from linkly_engine.cli.welcome import welcome
-from linkly_engine.config import load
-from linkly_engine.loader import load_workers
-from linkly_engine.project import Project
+from linkly_engine.project import Project, read
 from linkly_engine.serve import run
 from linkly_engine.telemetry.capture import Capture
 
@@ -93,8 +91,7 @@ def serve(words: list[str]) -> int:
         welcome(project, output)
 
     try:
-        config = load(options.config)
-        workers = load_workers(config)
+        config, workers = read(options.config)
         for note in config.notes:
             output.note(note)
         return run(config, workers, on_ready=on_ready)

@@ -15,7 +15,8 @@ from typing import Any
 
 from linkly_engine.built_in import BUILT_IN
 from linkly_engine.cli.command import Failure
-from linkly_engine.config import ALIASES, LISTENER, NAME_OF_FOLDER
+from linkly_engine.config import ALIASES, LISTENER
+from linkly_engine.entry import NAME_OF_FOLDER
 
 BLOCKS: dict[str, dict[str, Any]] = {
     "database": {

@@ -202,9 +202,9 @@ def _names_in_engine(path: Path, wanted: list[Source]) -> list[str]:
     modules = [source.value["module"] for source in wanted if "module" in source.value]
     names = [source.name for source in wanted if source.name != LISTENER and "module" not in source.value]
     if modules:
-        from linkly_engine.project import check
+        from linkly_engine.project import read
 
-        names += [entry.name for entry in check(path).workers if entry.module in modules]
+        names += [entry.name for entry in read(path)[0].workers if entry.module in modules]
     return names
 
 
@@ -220,9 +220,10 @@ def _follow(engine: RunningEngine, names: list[str], again: list[str]) -> int:
 def _warn(path: Path) -> None:
     """Say what would keep an engine from starting with the file."""
     from linkly.errors import ConfigError
-    from linkly_engine.project import check
+    from linkly_engine.project import read
 
     try:
-        check(path)
+        read(path)
     except ConfigError as error:
-        note(f"warning: {error.message}")
+        for line in error.message.splitlines():
+            note(f"warning: {line}")

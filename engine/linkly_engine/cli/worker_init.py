@@ -1,4 +1,7 @@
-"""`linkly worker init`: a folder with a worker in Python, TypeScript or JavaScript that runs as it is."""
+"""`linkly worker init`: a folder with a worker in Python, TypeScript or JavaScript that runs as it is.
+
+In Python on linkly's own SDK, or on iii's published one (`--sdk iii`).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from linkly_engine.cli import command
 from linkly_engine.cli.command import Failure
 from linkly_engine.cli.scaffold import is_occupied, template_files, write_files
 from linkly_engine.cli.show import done, note
-from linkly_engine.config import NAME_OF_FOLDER
+from linkly_engine.entry import NAME_OF_FOLDER
 
 LANGUAGES = {
     "python": "python",
@@ -30,6 +33,7 @@ MANIFEST = "iii.worker.yaml"
     cls=command.Command,
     example="""
     linkly worker init hello --language python
+    linkly worker init hello --language python --sdk iii
     linkly worker init link --language typescript
     """,
 )
@@ -42,9 +46,14 @@ MANIFEST = "iii.worker.yaml"
     metavar="LANGUAGE",
     help="python, typescript or javascript (py, ts, js).",
 )
+@click.option(
+    "--sdk",
+    type=click.Choice(["linkly", "iii"]),
+    help="python: linkly's own (default), or iii's published one, which iii runs too; the other languages: iii's.",
+)
 @click.option("-d", "--directory", type=click.Path(path_type=Path), metavar="DIR", help="Where (default ./NAME).")
 @click.option("--allow-non-empty", is_flag=True, help="Also in a folder that has files.")
-def init_worker(name: str, language: str, directory: Path | None, allow_non_empty: bool) -> int:
+def init_worker(name: str, language: str, sdk: str | None, directory: Path | None, allow_non_empty: bool) -> int:
     """Make a worker called NAME in a folder of its own.
 
     config.yaml is not touched: `linkly worker add ./NAME` runs it. Files that are there already are kept.
@@ -53,6 +62,11 @@ def init_worker(name: str, language: str, directory: Path | None, allow_non_empt
         raise Failure(
             f"`{name}` is no name of a worker: letters, digits and `-_.` are allowed, no leading dot, no `..`"
         )
+    template = LANGUAGES[language.lower()]
+    if template == "python" and sdk == "iii":
+        template = "python-iii"
+    elif template != "python" and sdk == "linkly":
+        raise Failure(f"linkly has no SDK for {template}; leave `--sdk` out: a worker in {template} uses iii's", 2)
     folder = directory or Path(name)
     if folder.exists() and not folder.is_dir():
         raise Failure(f"{folder} is a file; give another name")
@@ -65,7 +79,7 @@ def init_worker(name: str, language: str, directory: Path | None, allow_non_empt
         "PACKAGE": name.lower().lstrip("-_.") or "worker",
         "CLASS": class_name if class_name[0].isalpha() else f"W{class_name}",
     }
-    written = write_files(folder, template_files(LANGUAGES[language.lower()], values))
+    written = write_files(folder, template_files(template, values))
     shown = os.path.relpath(folder)
     where = shown if shown.startswith("..") else f"./{shown}" if shown != "." else "."
     if not written:

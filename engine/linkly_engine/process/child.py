@@ -9,7 +9,7 @@ One task does all of it, one thing after another:
   after 10 s. Two of its generations never run at once, nor do those of a program whose new generation finds an
   address in use.
 * A program that ends is started again, later each time (`backoff.py`), up to 8 times in a row. Then, as after a
-  failed installation or with a broken manifest, it takes a change of its files, or `restart`.
+  failed installation, with a broken manifest or what cannot heal (`hopeless.py`), it takes a change, or `restart`.
 
 It knows the engine by its tables only, and config.yaml not at all.
 """
@@ -317,7 +317,7 @@ class ChildWorker:
         done = await first_of(waiting, exited.wait(), self._change.wait(), sleep)
         if exited.is_set():
             await generation.end()
-            raise NotReady(generation.why_it_ended(), uptime_s=generation.uptime_s)
+            raise NotReady(generation.why_it_ended(), lasting=generation.hopeless, uptime_s=generation.uptime_s)
         if self._change.is_set():
             raise Superseded
         return 0 in done

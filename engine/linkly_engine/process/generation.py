@@ -10,6 +10,7 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from linkly_engine.process.arrival import Arrival, in_session
+from linkly_engine.process.hopeless import is_hopeless
 from linkly_engine.process.program import Program
 
 if TYPE_CHECKING:
@@ -121,6 +122,11 @@ class Generation:
         self.arrival.close()
         await self.program.end()
 
+    @property
+    def hopeless(self) -> bool:
+        """Whether it has ended, and would do so again: nothing but a change can help."""
+        return is_hopeless(self.program.returncode, self.program.recent())
+
     def why_it_ended(self) -> str:
         """Return one sentence: exit code or signal, what to do, and the last lines it wrote."""
         return explain(self.program)
@@ -135,6 +141,8 @@ def explain(program: Program) -> str:
         text = f"was ended by {_signal(-code)}"
     elif code == 0:
         text = "ended with exit code 0, but a worker's start command has to keep running"
+    elif code == 126:
+        text = "ended with exit code 126: a command cannot be executed; is it a program, and may it be run?"
     elif code == 127:
         text = "ended with exit code 127: a command was not found; is it installed, and on PATH?"
     else:

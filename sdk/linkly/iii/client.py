@@ -43,7 +43,8 @@ class IIIClient:
         self._closed = False
         self._lines: set[asyncio.Task[None]] = set()
         self._line_places = threading.Semaphore(LINES_LIMIT)
-        self._thread = threading.Thread(target=self._run, args=(address,), name="linkly worker", daemon=True)
+        # Not a daemon: as with iii, a program that ends behind its last registration goes on serving until `shutdown`.
+        self._thread = threading.Thread(target=self._run, args=(address,), name="linkly worker", daemon=False)
         self._thread.start()
         self._ready.wait()
         senders.append(self._send_line)
@@ -64,7 +65,8 @@ class IIIClient:
                 self._ready.set()
                 await self._finished.wait()
 
-        asyncio.run(main())
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(main())
 
     # --- registrations -------------------------------------------------------------------------------------
 
@@ -284,6 +286,15 @@ def register_worker(address: str, options: InitOptions | None = None) -> IIIClie
     if not client.connect():
         logging.getLogger("linkly.client").warning("no engine at %s after %g s; still trying", address, CONNECT_S)
     return client
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return uvloop's, where there is one: asyncio's asks for addresses on threads that end with the main one."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 def _untyped(handler: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,6 +10,7 @@ import msgspec
 
 from linkly_workers._sqlite.connection import CACHED_STATEMENTS, Connection
 from linkly_workers._sqlite.guard import NO_ROWID, ROWID, SOMETIMES_ROWID
+from linkly_workers._sqlite.placeholders import bind
 from linkly_workers._sqlite.text import ALONE, TEXT_LIMIT, TEXTS, first_word, place_of
 
 LONG_TEXTS = 8_000_000
@@ -67,7 +68,7 @@ def run_statement(
     before = connection.total_changes
     cursor = connection.statements
     try:
-        cursor.execute(sql, parameters)
+        cursor.execute(*bind(sql, parameters))
         description = cursor.description
         if description is None:
             columns: list[str] = []

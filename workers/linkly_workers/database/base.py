@@ -6,12 +6,13 @@ import logging
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
 from linkly import Settings, TriggerType, Worker
 from linkly.errors import ConfigError, LinklyError
+from linkly.paths import check_path
 from linkly_workers._sqlite import Durability, StatementResult
 from linkly_workers._sqlite.ownership import OwnedElsewhere, Ownership
 from linkly_workers.database.errors import MissingDatabase, UnknownDatabase
@@ -22,11 +23,13 @@ from linkly_workers.database.target import Target
 
 log = logging.getLogger("linkly.database")
 
+IN_MEMORY = ":memory:"
+
 
 class PoolSettings(Settings):
     """Connections of one database."""
 
-    max: int = 10
+    max: Annotated[int, msgspec.Meta(ge=1)] = 10
     idle_timeout_ms: int = 30_000
     acquire_timeout_ms: int = 5000
 
@@ -46,6 +49,21 @@ class OneDatabase(Settings):
     tls: TlsSettings | None = None
     durability: Durability = "power"
 
+    def __post_init__(self) -> None:
+        scheme, found, path = self.url.partition(":")
+        if not found or scheme.lower() != "sqlite" or not path:
+            raise ValueError(
+                f"url: scheme `{scheme}` is not supported by this version; "
+                "allowed: `sqlite:./data/name.db` or `sqlite::memory:`"
+            )
+        check_path("url", self.path)
+
+    @property
+    def path(self) -> str:
+        """The file as it is written, or `:memory:`."""
+        path = self.url.partition(":")[2]
+        return path.removeprefix("//") if path.startswith("//") else path
+
 
 def _default_databases() -> dict[str, OneDatabase]:
     return {"primary": OneDatabase(url="sqlite:./data/iii.db")}
@@ -55,6 +73,10 @@ class DatabaseSettings(Settings):
     """Settings of the database worker."""
 
     databases: dict[str, OneDatabase] = msgspec.field(default_factory=_default_databases)
+
+    def __post_init__(self) -> None:
+        if not self.databases:
+            raise ValueError("databases: declare at least one database")
 
 
 class DatabaseBase(Worker):
@@ -66,14 +88,9 @@ class DatabaseBase(Worker):
 
     def __init__(self, settings: DatabaseSettings | None = None) -> None:
         super().__init__(settings)
-        if not self.settings.databases:
-            raise ConfigError("database: config must declare at least one database")
-        self._databases = {name: _database(name, one) for name, one in self.settings.databases.items()}
-        self._events = RowChangedEvents(self._databases.__contains__)
-        # What a request without `db` means: the only database, or the one called primary.
-        default = next(iter(self._databases)) if len(self._databases) == 1 else "primary"
-        self._by_request: dict[str | None, SqliteDatabase | None] = {None: self._databases.get(default)}
-        self._by_request.update(self._databases.items())
+        self._events = RowChangedEvents(self.settings.databases.__contains__)
+        self._databases: dict[str, SqliteDatabase] = {}
+        self._by_request: dict[str | None, SqliteDatabase | None] = {}
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -83,6 +100,15 @@ class DatabaseBase(Worker):
             ConfigError: One cannot be opened, or another engine has it.
         """
         self._events.bus = self.bus
+        settings = self.settings.databases
+        paths = {
+            name: one.path if one.path == IN_MEMORY else str(self.located(one.path)) for name, one in settings.items()
+        }
+        self._databases = {name: _database(name, paths[name], one) for name, one in settings.items()}
+        # What a request without `db` means: the only database, or the one called primary.
+        default = next(iter(self._databases)) if len(self._databases) == 1 else "primary"
+        self._by_request = {None: self._databases.get(default)}
+        self._by_request.update(self._databases.items())
         try:
             async with AsyncExitStack() as stack:
                 for name, database in self._databases.items():
@@ -154,18 +180,10 @@ class DatabaseBase(Worker):
         return changed
 
 
-def _database(name: str, settings: OneDatabase) -> SqliteDatabase:
-    scheme, found, path = settings.url.partition(":")
-    if not found or scheme.lower() != "sqlite" or not path:
-        raise ConfigError(
-            f"database `{name}`: url scheme `{scheme}` is not supported by this version; "
-            "allowed: `sqlite:./data/name.db` or `sqlite::memory:`"
-        )
-    if settings.pool.max < 1:
-        raise ConfigError(f"database `{name}`: pool.max {settings.pool.max}: must be at least 1")
+def _database(name: str, path: str, settings: OneDatabase) -> SqliteDatabase:
     return SqliteDatabase(
         name,
-        path.removeprefix("//") if path.startswith("//") else path,
+        path,
         durability=settings.durability,
         readers=settings.pool.max,
         idle_timeout_ms=settings.pool.idle_timeout_ms,

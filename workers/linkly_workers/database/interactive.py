@@ -245,8 +245,10 @@ class InteractiveTransaction:
     def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.set_progress_handler(None, 0)
-            _roll_back(self._connection)
-            self._connection.close()
+            try:
+                _roll_back(self._connection)
+            finally:
+                self._connection.close()
 
 
 class _RolledBack(Exception):

@@ -12,6 +12,7 @@ import aiosqlite
 from linkly_workers._sqlite import Budget, StatementResult, connect
 from linkly_workers._sqlite.connection import THREAD_CHECK_STEPS, guard_of, is_final
 from linkly_workers._sqlite.guard import Guard
+from linkly_workers._sqlite.placeholders import bind
 from linkly_workers._sqlite.statement import note_long_text
 from linkly_workers._sqlite.text import TEXT_LIMIT, first_word
 
@@ -56,7 +57,7 @@ class LoopReader:
         self._budget.allow(LOOP_READ_S)
         cursor: sqlite3.Cursor | None = None
         try:
-            cursor = self._connection.execute(sql, parameters)
+            cursor = self._connection.execute(*bind(sql, parameters))
             rows: list[tuple[Any, ...]] = []
             while found := cursor.fetchmany(ROWS_AT_ONCE):
                 rows += found
@@ -121,14 +122,18 @@ class Reader:
         self.idle_since = 0.0
         self._guard: Guard | None = None
         self._connection = aiosqlite.Connection(self._connect, iter_chunk_size=64)
+        self._opening: asyncio.Future[aiosqlite.Connection] | None = None
 
     async def open(self) -> None:
         """Connect.
 
+        A cancelled caller has to `close` as well: the thread comes to its end, and only then there is what to close.
+
         Raises:
             sqlite3.Error: The file cannot be opened.
         """
-        await self._connection
+        self._opening = asyncio.ensure_future(self._connection)
+        await asyncio.shield(self._opening)
 
     async def read(self, sql: str, parameters: list[Any]) -> StatementResult:
         """Run a statement for its rows.
@@ -140,7 +145,7 @@ class Reader:
         """
         cursor: aiosqlite.Cursor | None = None
         try:
-            cursor = await self._connection.execute(sql, parameters)
+            cursor = await self._connection.execute(*bind(sql, parameters))
             columns = [column[0] for column in cursor.description or ()]
             rows = [tuple(row) for row in await cursor.fetchall()]
             await cursor.close()
@@ -156,8 +161,11 @@ class Reader:
             raise
 
     async def close(self) -> None:
-        """Disconnect, after the statement that runs."""
-        await self._connection.close()
+        """Disconnect, after the statement that runs; harmless if it could not connect."""
+        if self._opening is not None:
+            await asyncio.wait([self._opening])
+            if self._opening.exception() is None:
+                await self._connection.close()
 
     def _connect(self) -> sqlite3.Connection:
         connection = connect(self._path, read_only=True, cached_statements=0)

@@ -63,6 +63,7 @@ class SqliteDatabase:
         self._idle: list[Reader] = []
         self._sweeping: TimerHandle | None = None
         self._retiring: set[asyncio.Task[None]] = set()
+        self._closing = False
         self._targets: dict[str, Target] = {}
 
     @contextlib.asynccontextmanager
@@ -79,9 +80,11 @@ class SqliteDatabase:
             finally:
                 if self._sweeping is not None:
                     self._sweeping.cancel()
+                self._closing = True
                 for reader in self._idle:
                     self._retire(reader)
-                await asyncio.gather(*self._retiring)
+                while self._retiring:
+                    await asyncio.wait(self._retiring)
                 if self._here is not None:
                     self._here.close()
                 self._types.close()
@@ -337,11 +340,17 @@ class SqliteDatabase:
         self._writer.file.check()
         try:
             await reader.open()
+        except asyncio.CancelledError:
+            self._retire(reader)
+            raise
         except sqlite3.Error as error:
             raise DriverError(f"database `{self.name}` cannot be opened: {error}") from error
         return reader
 
     def _keep(self, reader: Reader) -> None:
+        if self._closing:
+            self._retire(reader)
+            return
         reader.idle_since = self._clock.monotonic()
         self._idle.append(reader)
         if self._sweeping is None:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 
 from linkly_workers._sqlite import connect
 from linkly_workers._sqlite.connection import unguarded
+from linkly_workers._sqlite.placeholders import TOKENS
 from linkly_workers._sqlite.text import TEXT_LIMIT, first_word
 
 LIMIT = 1024
-
-_PARAMETERS = re.compile(
-    r"""('(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|\[[^\]]*\]|--[^\n]*|/\*.*?\*/)|\?\d*|[:@$][A-Za-z_]\w*""", re.DOTALL
-)
 
 
 class ColumnTypes:
@@ -68,7 +64,7 @@ class ColumnTypes:
 def _ask(connection: sqlite3.Connection, sql: str) -> list[str]:
     # A temporary view is made of what this connection remembers of the schema; reading notices that it has changed.
     connection.execute("SELECT 1 FROM main.sqlite_schema LIMIT 1").fetchall()
-    text = _PARAMETERS.sub(lambda found: found[1] or "NULL", sql).rstrip().rstrip(";")
+    text = TOKENS.sub(lambda found: found[1] or "NULL", sql).rstrip().rstrip(";")
     with unguarded(connection):
         try:
             connection.execute(f"CREATE TEMP VIEW linkly_types AS {text}")

@@ -69,6 +69,8 @@ class HttpSettings(Settings):
                 read_host(host)
             except ValueError as error:
                 raise ValueError(f"allowed_hosts: {error}") from error
+        for address in self.trusted_proxies:
+            _check_network(address)
 
 
 class HttpWorker(Worker):
@@ -96,7 +98,6 @@ class HttpWorker(Worker):
         Connections are accepted from `ready` on, and wait until then: before, the routes are not known.
         """
         settings = self.settings
-        proxies = _networks(settings.trusted_proxies)
         legacy, self._legacy = self._legacy, None
         absent = self._absent = Absent(self.bus) if legacy is None else legacy.absent
         absent.goes_on(self.bus)
@@ -123,7 +124,7 @@ class HttpWorker(Worker):
                 body_s=settings.body_timeout_ms / 1000,
                 idle_s=settings.keep_alive_timeout_ms / 1000,
             ),
-            proxies,
+            settings.trusted_proxies,
         )
         self._socket = _listen(settings.host, settings.port) if legacy is None else legacy.listener_for(settings)
         server = uvicorn.Server(
@@ -135,8 +136,8 @@ class HttpWorker(Worker):
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                proxy_headers=bool(proxies),
-                forwarded_allow_ips=proxies,
+                proxy_headers=bool(settings.trusted_proxies),
+                forwarded_allow_ips=settings.trusted_proxies,
             )
         )
         server.config.load()
@@ -243,16 +244,14 @@ class _Legacy:
         self._listener.close()
 
 
-def _networks(addresses: list[str]) -> list[str]:
-    """Check the addresses and networks of proxies whose `X-Forwarded-For` is believed."""
-    for address in addresses:
-        try:
-            ipaddress.ip_network(address)
-        except ValueError as error:
-            raise ConfigError(
-                f"trusted_proxies: `{address}` is neither an IP address nor a network such as `10.0.0.0/8`: {error}"
-            ) from error
-    return addresses
+def _check_network(address: str) -> None:
+    """Check the address or network of proxies whose `X-Forwarded-For` is believed."""
+    try:
+        ipaddress.ip_network(address)
+    except ValueError as error:
+        raise ValueError(
+            f"trusted_proxies: `{address}` is neither an IP address nor a network such as `10.0.0.0/8`: {error}"
+        ) from error
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -69,14 +69,14 @@ INSERT_LINK = "INSERT INTO links (code, url, created_at, expires_at, max_clicks)
 
 INSERT_CLICK = (
     "INSERT INTO clicks (code, clicked_at, click_id, visitor, referrer, bot) "
-    "SELECT code, ?2, ?3, ?4, ?5, ?6 FROM links WHERE code = ?1 AND (expires_at IS NULL OR expires_at > ?7) "
+    "SELECT code, ?, ?, ?, ?, ? FROM links WHERE code = ? AND (expires_at IS NULL OR expires_at > ?) "
     "AND (max_clicks IS NULL OR clicks < max_clicks) ON CONFLICT (code, click_id) DO NOTHING"
 )
 COUNT_CLICK = "UPDATE links SET clicks = clicks + 1 WHERE code = ? AND changes() = 1"
 
 WHY_NOT_COUNTED = (
-    "SELECT expires_at, max_clicks, (SELECT clicked_at FROM clicks WHERE code = ?1 AND click_id = ?2) AS counted_at "
-    "FROM links WHERE code = ?1"
+    "SELECT expires_at, max_clicks, (SELECT clicked_at FROM clicks WHERE code = ? AND click_id = ?) AS counted_at "
+    "FROM links WHERE code = ?"
 )
 
 # By pages, because an answer has a limit and links have none.
@@ -87,14 +87,14 @@ CAPITALS = (
 
 # One statement each, so that all figures are of one moment.
 STATS = (
-    "WITH people AS MATERIALIZED (SELECT clicked_at, visitor, referrer FROM clicks WHERE code = ?1 AND bot = 0) "
+    "WITH people AS MATERIALIZED (SELECT clicked_at, visitor, referrer FROM clicks WHERE code = ? AND bot = 0) "
     "SELECT (SELECT COUNT(*) FROM people) AS total, (SELECT COUNT(DISTINCT visitor) FROM people) AS uniques, "
-    "(SELECT COUNT(*) FROM clicks WHERE code = ?1 AND bot <> 0) AS bots, "
+    "(SELECT COUNT(*) FROM clicks WHERE code = ? AND bot <> 0) AS bots, "
     "(SELECT json_group_array(json_object('day', day, 'clicks', n)) FROM (SELECT substr(clicked_at, 1, 10) AS day, "
-    "COUNT(*) AS n FROM people GROUP BY day HAVING day >= ?2 ORDER BY day)) AS by_day, "
+    "COUNT(*) AS n FROM people GROUP BY day HAVING day >= ? ORDER BY day)) AS by_day, "
     "(SELECT json_group_array(json_object('referrer', referrer, 'clicks', n)) FROM (SELECT referrer, COUNT(*) AS n "
     f"FROM people GROUP BY referrer ORDER BY n DESC, referrer LIMIT {REFERRER_LIMIT})) AS by_referrer "
-    "FROM links WHERE code = ?1"
+    "FROM links WHERE code = ?"
 )
 VERIFY = (
     "WITH counted AS MATERIALIZED (SELECT code, COUNT(*) AS n FROM clicks GROUP BY code), different AS ("
@@ -233,11 +233,11 @@ class DatabaseStore:
         return msgspec.convert(await self._query(sql, [*(after or ()), limit]), list[LinkDetails])
 
     async def count(self, click: Click, now: str) -> Outcome:  # noqa: D102
-        values = [click.code, click.clicked_at, click.click_id, click.visitor, click.referrer, int(click.bot), now]
+        values = [click.clicked_at, click.click_id, click.visitor, click.referrer, int(click.bot), click.code, now]
         results = await self._transaction([(INSERT_CLICK, values), (COUNT_CLICK, [click.code])])
         if results[0]["affected_rows"] == 1:
             return Outcome.COUNTED
-        rows = await self._query(WHY_NOT_COUNTED, [click.code, click.click_id])
+        rows = await self._query(WHY_NOT_COUNTED, [click.code, click.click_id, click.code])
         if not rows:
             return Outcome.NOT_FOUND
         link = rows[0]
@@ -246,7 +246,7 @@ class DatabaseStore:
         return Outcome.EXPIRED if is_expired(link["expires_at"], now) else Outcome.EXHAUSTED
 
     async def stats(self, code: str, since_day: str) -> Stats | None:  # noqa: D102
-        rows = await self._query(STATS, [code, since_day])
+        rows = await self._query(STATS, [code, code, since_day, code])
         if not rows:
             return None
         row = rows[0]

@@ -225,7 +225,7 @@ class LinkWorker(LinkPages):
 def _own_host(entry: str) -> str:
     host = canonical_host(entry)
     if host is None:
-        raise ConfigError(f"link: own_hosts has `{entry}`, which is no host; write a name or an address, as s.example")
+        raise ConfigError(f"own_hosts: `{entry}` is no host; write a name or an address, as s.example")
     return host
 
 
@@ -235,5 +235,5 @@ def _base_host(base_url: str) -> str:
     except ValueError:
         host = None
     if host is None:
-        raise ConfigError(f"link: base_url `{base_url}` is no address such as https://s.example")
+        raise ConfigError(f"base_url: `{base_url}` is no address such as https://s.example")
     return host

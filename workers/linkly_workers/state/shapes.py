@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from linkly import Json, Settings
+from linkly.paths import check_path
 from linkly_workers._update_ops import Operation, OperationError
 
 Scope = Annotated[str, msgspec.Meta(examples=["greetings"])]
@@ -22,7 +23,7 @@ class KvSettings(Settings):
 
     Attributes:
         store_method: `in_memory`, or `file_based`: answered when it is on disk.
-        file_path: A folder, for `file_based`.
+        file_path: A folder, for `file_based`; a relative one begins at the folder of config.yaml.
         save_interval_ms: Understood, without effect: nothing waits for an interval, every write is on disk before
             it is answered.
     """
@@ -30,6 +31,9 @@ class KvSettings(Settings):
     store_method: Literal["in_memory", "file_based"] = "in_memory"
     file_path: Annotated[str, msgspec.Meta(min_length=1)] = DEFAULT_FOLDER
     save_interval_ms: SaveInterval | None = None
+
+    def __post_init__(self) -> None:
+        check_path("file_path", self.file_path)
 
 
 class AdapterSettings(Settings):

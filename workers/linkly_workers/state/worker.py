@@ -90,12 +90,13 @@ class StateWorker(Worker):
             finally:
                 await self._events.stop()
             return
-        store = SqliteStore(kv.file_path, monotonic=self.bus.clock.monotonic)
+        folder = str(self.located(kv.file_path))
+        store = SqliteStore(folder, monotonic=self.bus.clock.monotonic)
         opening = store.opened()
         try:
             await opening.__aenter__()
         except StoreError as error:
-            raise ConfigError(f"state: the store {kv.file_path} cannot be opened: {error}") from error
+            raise ConfigError(f"state: the store {folder} cannot be opened: {error}") from error
         self._store = store
         try:
             yield

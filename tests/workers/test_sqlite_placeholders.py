@@ -1,0 +1,100 @@
+"""A list of values fits every kind of placeholder, on every version of Python: warnings are errors here."""
+
+import sqlite3
+
+import pytest
+
+from linkly import LinklyError
+from linkly.schema import read_settings
+from linkly_workers._sqlite import connect, execute
+from linkly_workers.database import DatabaseSettings, DatabaseWorker
+
+SLOW = "FROM (WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 300000) SELECT SUM(i) FROM n)"
+
+
+@pytest.fixture
+def connection(tmp_path):
+    connection = connect(str(tmp_path / "a.db"))
+    yield connection
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "sql, values, row",
+    [
+        ("SELECT ?, ?", ["a", "b"], ("a", "b")),
+        ("SELECT ?1, ?2", ["a", "b"], ("a", "b")),
+        ("SELECT ?2, ?1, ?2", ["a", "b"], ("b", "a", "b")),
+        ("SELECT ?3", ["a", "b", "c"], ("c",)),
+        ("SELECT ?, ?1, ?", ["a", "b"], ("a", "a", "b")),
+        ("SELECT ?2, ?", ["a", "b", "c"], ("b", "c")),
+        ("SELECT :a, :b, :a", ["a", "b"], ("a", "b", "a")),
+        ("SELECT :a, @a, $a, #a", ["a", "b", "c", "d"], ("a", "b", "c", "d")),
+        ("SELECT :a, ?, ?1", ["a", "b"], ("a", "b", "a")),
+        ("SELECT $2, $1", ["a", "b"], ("a", "b")),
+        ("SELECT $a::b(c), $größe", ["a", "b"], ("a", "b")),
+        ("SELECT ':x', \":x\", `?9`, [?8], ?1 FROM t -- ?7", ["a"], (":x", 1, 2, 3, "a")),
+        ("SELECT /* ?2 */ x$1, ?1 FROM u", ["a"], (4, "a")),
+        ("SELECT 'it''s :x', ?1", ["a"], ("it's :x", "a")),
+    ],
+)
+def test_a_value_of_a_list_goes_where_sqlite_counts_it(connection, sql, values, row):
+    connection.executescript(
+        'CREATE TABLE t (":x", "?9", "?8"); INSERT INTO t VALUES (1, 2, 3); '
+        "CREATE TABLE u (x$1); INSERT INTO u VALUES (4)"
+    )
+    assert execute(connection, sql, values).rows == [row]
+
+
+def test_placeholders_of_one_number_stay_one_value(connection):
+    sql = "SELECT a || ?3 AS b, COUNT(*) FROM (SELECT 'x' AS a UNION ALL SELECT 'x') GROUP BY a || ?3"
+    assert execute(connection, sql, ["", "", "y"]).rows == [("xy", 2)]
+
+
+def test_the_columns_of_a_result_keep_the_names_of_their_placeholders(connection):
+    assert execute(connection, "SELECT :a, ?2", [1, 2]).columns == [":a", "?2"]
+
+
+@pytest.mark.parametrize("values", [["a"], ["a", "b", "c"]])
+def test_a_list_of_the_wrong_length_is_refused(connection, values):
+    with pytest.raises(sqlite3.ProgrammingError, match=rf"uses 2, and there are {len(values)} supplied"):
+        execute(connection, "SELECT ?2, ?1", values)
+
+
+@pytest.mark.parametrize("sql", ["SELECT ?0", "SELECT ?250001", f"SELECT ?{'9' * 5000}"])
+def test_a_number_that_sqlite_refuses_is_its_error(connection, sql):
+    with pytest.raises(sqlite3.OperationalError, match="variable number"):
+        execute(connection, sql, ["a"])
+
+
+@pytest.mark.parametrize("placeholders", ["?1, ?2", ":a, :b", "$1, $2", "@a, @b", "?, ?"])
+async def test_every_function_that_runs_a_statement_takes_every_placeholder(run, tmp_path, placeholders):
+    entries = {"primary": {"url": f"sqlite:{tmp_path}/a.db"}}
+    async with run(DatabaseWorker(read_settings(DatabaseSettings, {"databases": entries}, "$"))) as bus:
+        values = {"params": [1, "x"]}
+        insert, select = f"INSERT INTO t VALUES ({placeholders})", f"SELECT * FROM (VALUES ({placeholders}))"
+        await bus.trigger("database::execute", {"sql": "CREATE TABLE t (a, b)"})
+        await bus.trigger("database::execute", {"sql": insert, **values})
+        await bus.trigger("database::transaction", {"statements": [{"sql": insert, **values}]})
+        begun = await bus.trigger("database::beginTransaction", {})
+        inside = {"transaction_id": begun["transaction"]["id"]}
+        await bus.trigger("database::transactionExecute", {**inside, "sql": insert, **values})
+        read = await bus.trigger("database::transactionQuery", {**inside, "sql": select, **values})
+        await bus.trigger("database::commitTransaction", inside)
+        handle = (await bus.trigger("database::prepareStatement", {"sql": select}))["handle"]
+        run_again = await bus.trigger("database::runStatement", {"handle_id": handle["id"], **values})
+        plan = await bus.trigger("database::explain", {"sql": select, "analyze": True, **values})
+        slow = await bus.trigger("database::query", {"sql": f"SELECT {placeholders} {SLOW}", **values})
+        written = await bus.trigger("database::query", {"sql": "SELECT DISTINCT a, b, COUNT(*) AS n FROM t"})
+        assert [list(row.values()) for row in read["rows"]] == [[1, "x"]]
+        assert run_again["rows"] in ([[1, "x"]], read["rows"])
+        assert plan["row_count"] == slow["row_count"] == 1
+        assert written["rows"] == [{"a": 1, "b": "x", "n": 3}]
+
+
+async def test_too_few_values_for_numbered_placeholders_are_the_callers_error(run, tmp_path):
+    entries = {"primary": {"url": f"sqlite:{tmp_path}/a.db"}}
+    async with run(DatabaseWorker(read_settings(DatabaseSettings, {"databases": entries}, "$"))) as bus:
+        with pytest.raises(LinklyError, match="uses 2, and there are 1 supplied") as failure:
+            await bus.trigger("database::query", {"sql": "SELECT ?2, ?1", "params": [1]})
+        assert failure.value.code == "DRIVER_ERROR"
