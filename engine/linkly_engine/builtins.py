@@ -12,7 +12,7 @@ import msgspec
 from linkly.bus import DEFAULT_NAMESPACE
 from linkly.channel import Channel
 from linkly.context import current
-from linkly.errors import InvalidArguments, LinklyError, NotFound, WorkerConflict
+from linkly.errors import Forbidden, InvalidArguments, LinklyError, NotFound, WorkerConflict
 from linkly.function import function
 from linkly.trigger import Binding, TriggerType, fire
 from linkly.worker import Worker
@@ -20,6 +20,7 @@ from linkly_engine import introspection as rows
 from linkly_engine.core.registry import FunctionRecord
 from linkly_engine.core.router import check_namespace
 from linkly_engine.core.triggers import BindingRecord
+from linkly_engine.core.workers import WorkerRecord
 from linkly_engine.metadata import WorkerMetadata, apply_metadata
 from linkly_engine.statistics import statistics
 
@@ -361,8 +362,21 @@ class EngineWorker(Worker):
         Args:
             id: Its id.
             trigger_type: Its type; not needed.
+
+        Raises:
+            Forbidden: A worker has registered it, and not the one that asks.
         """
-        return {"removed": self._engine.unbind(id)}
+        caller = current().caller
+        # A worker that has gone since owns nothing; the engine itself (no caller) may take back whatever it wants.
+        asking = (self._engine.workers.get(caller.worker_id) or WorkerRecord()) if caller is not None else None
+        removed = self._engine.unbind(id, asking)
+        binding = self._engine.triggers.find_binding(id) if not removed else None
+        if binding is not None and binding.owner is not None:
+            raise Forbidden(
+                f"trigger `{id}` belongs to worker {binding.owner.name or binding.owner.id}: only that worker can take "
+                "it back, and it ends with that worker"
+            )
+        return {"removed": removed}
 
     @function("engine::statistics")
     async def statistics(self) -> dict[str, Any]:

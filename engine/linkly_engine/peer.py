@@ -198,7 +198,7 @@ class Peer:
         if isinstance(message, RegisterFunction):
             self._register_function(message)
         elif isinstance(message, UnregisterFunction):
-            engine.registry.remove(home, message.id, self.record)
+            engine.remove_function(home, message.id, self.record)
         elif isinstance(message, RegisterTriggerType):
             record = TypeRecord(
                 id=message.id,
@@ -214,9 +214,7 @@ class Peer:
         elif isinstance(message, RegisterTrigger):
             self._register_trigger(message)
         elif isinstance(message, UnregisterTrigger):
-            binding = engine.triggers.find_binding(message.id)
-            if binding is None or binding.owner is self.record or not self.record.retiring:
-                engine.unbind(message.id)
+            self._unregister_trigger(message)
 
     def _register_function(self, message: RegisterFunction) -> None:
         record = FunctionRecord(
@@ -230,7 +228,7 @@ class Peer:
             metadata=plain(message.metadata),
         )
         try:
-            self.engine.registry.add(record)
+            self.engine.add_function(record)
         except FunctionConflict as error:
             events.function_refused(self.record, error)
             self.connection.send(
@@ -241,6 +239,7 @@ class Peer:
                     owner_worker_id=str(error.details["owner_worker_id"]),
                 )
             )
+            self.engine.keep_waiting(record)
         else:
             events.function_registered(self.record, record.id)
 
@@ -263,6 +262,11 @@ class Peer:
             return
         self.engine.bind(binding)
         events.trigger_registered(self.record, binding)
+
+    def _unregister_trigger(self, message: UnregisterTrigger) -> None:
+        # One that retires takes back by id what its next generation has registered under the same id: no news.
+        if not self.engine.unbind(message.id, self.record) and not self.record.retiring:
+            events.trigger_not_theirs(self.record, self.engine.triggers.find_binding(message.id))
 
     def _provider_answered(self, message: TriggerRegistrationResult) -> None:
         if is_absent(message.error):

@@ -276,7 +276,7 @@ class Client:
     def _rejected(self, message: RegistrationRejected) -> None:
         if message.worker_name is None:
             log.error(
-                "function `%s` is served by another worker (%s) in namespace `%s`: calls go there",
+                "function `%s` is served by another worker (%s) in namespace `%s`: calls go there until it is gone",
                 message.function_id,
                 message.owner_worker_id,
                 message.namespace,

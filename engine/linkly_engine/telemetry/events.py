@@ -10,6 +10,7 @@ import msgspec
 from linkly.bus import Json
 from linkly.errors import LinklyError
 from linkly.wire import is_absent
+from linkly_engine.core.registry import FunctionRecord
 from linkly_engine.core.triggers import BindingRecord
 from linkly_engine.core.workers import WorkerRecord
 
@@ -39,7 +40,20 @@ def function_registered(worker: WorkerRecord, function_id: str) -> None:
 
 def function_refused(worker: WorkerRecord, error: LinklyError) -> None:
     """A function id is another worker's."""
-    _say(worker, "%s", error.message, level=logging.WARNING)
+    text = "%s" if not error.details.get("owner_worker_id") else "%s; it is served from here when that one is gone"
+    _say(worker, text, error.message, level=logging.WARNING)
+
+
+def function_handed_on(function: FunctionRecord) -> None:
+    """A function that waited for its id is served from now on: whoever served it is gone."""
+    _say(function.owner, "[REGISTERED] Function %s: the worker that served it is gone", function.id)
+
+
+def trigger_not_theirs(worker: WorkerRecord, binding: BindingRecord | None) -> None:
+    """A worker wanted to take back a trigger; nothing happens if it is another's, or if there is none."""
+    if binding is not None and binding.owner is not None:
+        owner = binding.owner.name or binding.owner.id
+        _say(worker, "trigger `%s` belongs to worker %s and stays", binding.id, owner, level=logging.WARNING)
 
 
 def trigger_registered(worker: WorkerRecord, binding: BindingRecord) -> None:
