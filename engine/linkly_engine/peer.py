@@ -121,6 +121,7 @@ class Peer:
     def reject_name(self, error: LinklyError) -> None:
         """Tell the worker that its name is taken and let it go; none of its registrations is applied."""
         self._waiting.clear()
+        events.name_refused(self.record, error)
         self.connection.send(
             RegistrationRejected(
                 code=error.code,

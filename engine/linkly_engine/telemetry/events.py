@@ -27,6 +27,15 @@ def worker_registered(worker: WorkerRecord) -> None:
         _say(worker, "Worker registered", data={key: value for key, value in facts.items() if value is not None})
 
 
+def name_refused(worker: WorkerRecord, error: LinklyError) -> None:
+    """A worker's name is another's: it is let go, and nothing that it registers is served."""
+    who = {"id": worker.id, "address": worker.ip_address, "pid": worker.pid}
+    data = {key: value for key, value in who.items() if value is not None}
+    name = str(error.details.get("worker_name") or worker.id[:8])
+    pid = f" (process {worker.pid})" if worker.pid is not None else ""
+    _say(worker, "refused a second `%s`%s: %s", name, pid, error.message, level=logging.WARNING, data=data)
+
+
 def worker_gone(worker: WorkerRecord, reason: str) -> None:
     """A connection has ended; that of one who only called, such as `linkly trigger`, is no news."""
     level = logging.INFO if worker.name else logging.DEBUG
