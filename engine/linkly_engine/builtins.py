@@ -230,7 +230,7 @@ class EngineWorker(Worker):
         found = [
             row
             for record in self._engine.triggers.types
-            if (include_internal or not rows.is_internal_type(record)) and record.id.startswith(prefix or "")
+            if (include_internal or not rows.is_internal_type(record.id)) and record.id.startswith(prefix or "")
             for row in [rows.type_summary(record)]
             if worker in (None, row["worker_name"])
         ]
@@ -260,6 +260,7 @@ class EngineWorker(Worker):
         function_id: str | None = None,
         worker: str | None = None,
         include_internal: bool = False,
+        include_waiting: bool = False,
     ) -> dict[str, Any]:
         """List live triggers.
 
@@ -269,15 +270,16 @@ class EngineWorker(Worker):
             function_id: Of this function only.
             worker: Name of the worker that registered them.
             include_internal: Also those on the engine's own types.
+            include_waiting: Also those that do not fire yet; every row says its `status`, and the `reason` if it waits.
         """
         found = [
             row
             for binding in self._engine.triggers.bindings
-            if binding.provider is not None
-            and (include_internal or not rows.is_internal_type(binding.provider))
+            if (include_waiting or binding.provider is not None)
+            and (include_internal or not rows.is_internal_type(binding.trigger_type))
             and trigger_type in (None, binding.trigger_type)
             and function_id in (None, binding.function_id)
-            for row in [rows.binding_summary(binding)]
+            for row in [rows.binding_summary(binding, with_status=include_waiting)]
             if worker in (None, row["worker_name"])
         ]
         return {"registered_triggers": rows.ranked(found, "function_id", search)}

@@ -30,7 +30,7 @@ from linkly_engine.channels import ChannelStore
 from linkly_engine.core.registry import FunctionRecord
 from linkly_engine.core.router import Router
 from linkly_engine.core.tables import Tables
-from linkly_engine.core.triggers import BindingRecord, Change, Effect, TypeRecord
+from linkly_engine.core.triggers import BindingRecord, BindingState, Change, Effect, TypeRecord
 from linkly_engine.core.workers import WorkerRecord
 from linkly_engine.handover import Handover
 from linkly_engine.local import LocalBus
@@ -282,10 +282,16 @@ class Engine:
         """A worker provides a trigger type from now on."""
         earlier = self._provided(record.namespace, record.id, record.owner)
         self._providers[record] = provider
+        waited = {each.id for each in self.triggers.bindings if each.state is BindingState.WAITS_FOR_TYPE}
         effects = self.triggers.add_type(record)
         if earlier is not None:
             del self._providers[earlier]
         self._apply(effects)
+        # In-process workers start one after another and say so themselves; remote ones were told that theirs wait.
+        peers = [each.binding for each in effects if each.binding.owner and not each.binding.owner.in_process]
+        live = len({binding.id for binding in peers} & waited)
+        if live:
+            events.triggers_live(record, live)
 
     def remove_trigger_type(self, namespace: str, type_id: str, owner: WorkerRecord) -> None:
         """A worker no longer provides a trigger type; nothing happens if it is not its own."""

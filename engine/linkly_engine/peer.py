@@ -43,6 +43,7 @@ from linkly_engine.core.router import check_namespace
 from linkly_engine.core.triggers import BindingRecord, TypeRecord
 from linkly_engine.core.workers import WorkerRecord
 from linkly_engine.enqueue import enqueue
+from linkly_engine.missing import why_it_waits
 from linkly_engine.provider import RemoteProvider, plain
 from linkly_engine.remote_function import RemoteFunction, with_caller
 from linkly_engine.telemetry import events
@@ -262,7 +263,7 @@ class Peer:
             self.tell_refusal(binding, error_body(error))
             return
         self.engine.bind(binding)
-        events.trigger_registered(self.record, binding)
+        events.trigger_registered(self.record, binding, why_it_waits(binding))
 
     def _unregister_trigger(self, message: UnregisterTrigger) -> None:
         # One that retires takes back by id what its next generation has registered under the same id: no news.

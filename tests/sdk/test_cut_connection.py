@@ -1,7 +1,7 @@
 """A cut connection that its proxy goes on holding: the client comes back, and the engine knows which one counts."""
 
 import asyncio
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
 
@@ -90,19 +90,19 @@ class Counting(WebSocketDialer):
 
 @asynccontextmanager
 async def behind_a_proxy(*, native):
-    async with Engine() as engine, asyncio.timeout(60):
+    async with Engine() as engine, asyncio.timeout(60), AsyncExitStack() as stack:
         server = WorkerServer(engine, port=0)
         await server.start()
+        stack.push_async_callback(server.stop)
         proxy = HoldingProxy(server.port)
         url = await proxy.start()
+        stack.push_async_callback(proxy.stop)
         dialer = Counting(url, native=native)
         client = Client(url, name="w", dialer=dialer)
         client.register_function(Function("w::who", lambda payload: client.worker_id))
-        async with client:
-            await dialer.connections.get()
-            yield engine, proxy, client, dialer
-        await proxy.stop()
-        await server.stop()
+        await stack.enter_async_context(client)
+        await dialer.connections.get()
+        yield engine, proxy, client, dialer
 
 
 @pytest.mark.parametrize("native", [True, False], ids=["native", "json"])

@@ -11,7 +11,7 @@ from linkly.bus import Json
 from linkly.errors import LinklyError
 from linkly.wire import is_absent
 from linkly_engine.core.registry import FunctionRecord
-from linkly_engine.core.triggers import BindingRecord
+from linkly_engine.core.triggers import BindingRecord, TypeRecord
 from linkly_engine.core.workers import WorkerRecord
 
 log = logging.getLogger("linkly.engine")
@@ -65,10 +65,18 @@ def trigger_not_theirs(worker: WorkerRecord, binding: BindingRecord | None) -> N
         _say(worker, "trigger `%s` belongs to worker %s and stays", binding.id, owner, level=logging.WARNING)
 
 
-def trigger_registered(worker: WorkerRecord, binding: BindingRecord) -> None:
-    """A trigger is tied to a function."""
-    words = (binding.trigger_type, *_telling(binding.config))
-    _say(worker, "[REGISTERED] Trigger %s runs %s", " ".join(words), binding.function_id)
+def trigger_registered(worker: WorkerRecord, binding: BindingRecord, waits: str | None) -> None:
+    """A trigger is tied to a function; `waits` says why it does not fire yet."""
+    words = " ".join((binding.trigger_type, *_telling(binding.config)))
+    if waits is None:
+        _say(worker, "[REGISTERED] Trigger %s runs %s", words, binding.function_id)
+    else:
+        _say(worker, "[WAITING] Trigger %s of %s: %s", words, binding.function_id, waits, level=logging.WARNING)
+
+
+def triggers_live(kind: TypeRecord, count: int) -> None:
+    """Triggers that waited for their type fire from now on."""
+    _say(kind.owner, "[REGISTERED] Trigger type %s: %d waiting trigger(s) fire from now on", kind.id, count)
 
 
 def unattended_failed(function_id: str, result: Json, error: Json) -> None:
