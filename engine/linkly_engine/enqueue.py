@@ -46,8 +46,8 @@ async def enqueue(engine: Engine, invocation: Invocation, queue: str) -> Receipt
         )
     except FunctionNotFound as error:
         raise EnqueueFailed(
-            f"`{invocation.function_id}` cannot be enqueued on `{queue}`: nobody serves "
-            f"{ENQUEUE_FUNCTION}: {how_to_get('queue')}"
+            f"`{invocation.function_id}` cannot be enqueued on `{queue}`: no queue worker is running "
+            f"(nobody serves {ENQUEUE_FUNCTION}): {how_to_get('queue')}"
         ) from error
     except LinklyError as error:
         raise EnqueueFailed(f"queue `{queue}` did not take `{invocation.function_id}`: {error.message}") from error
