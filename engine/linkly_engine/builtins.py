@@ -12,7 +12,7 @@ import msgspec
 from linkly.bus import DEFAULT_NAMESPACE
 from linkly.channel import Channel
 from linkly.context import current
-from linkly.errors import InvalidArguments, LinklyError, NotFound, WorkerConflict
+from linkly.errors import Forbidden, InvalidArguments, LinklyError, NotFound, WorkerConflict
 from linkly.function import function
 from linkly.trigger import Binding, TriggerType, fire
 from linkly.worker import Worker
@@ -245,7 +245,7 @@ class EngineWorker(Worker):
         found = [
             row
             for record in self._engine.triggers.types
-            if (include_internal or not rows.is_internal_type(record)) and record.id.startswith(prefix or "")
+            if (include_internal or not rows.is_internal_type(record.id)) and record.id.startswith(prefix or "")
             for row in [rows.type_summary(record)]
             if worker in (None, row["worker_name"])
         ]
@@ -275,6 +275,7 @@ class EngineWorker(Worker):
         function_id: str | None = None,
         worker: str | None = None,
         include_internal: bool = False,
+        include_waiting: bool = False,
     ) -> dict[str, Any]:
         """List live triggers.
 
@@ -284,15 +285,16 @@ class EngineWorker(Worker):
             function_id: Of this function only.
             worker: Name of the worker that registered them.
             include_internal: Also those on the engine's own types.
+            include_waiting: Also those that do not fire yet; every row says its `status`, and the `reason` if it waits.
         """
         found = [
             row
             for binding in self._engine.triggers.bindings
-            if binding.provider is not None
-            and (include_internal or not rows.is_internal_type(binding.provider))
+            if (include_waiting or binding.provider is not None)
+            and (include_internal or not rows.is_internal_type(binding.trigger_type))
             and trigger_type in (None, binding.trigger_type)
             and function_id in (None, binding.function_id)
-            for row in [rows.binding_summary(binding)]
+            for row in [rows.binding_summary(binding, with_status=include_waiting)]
             if worker in (None, row["worker_name"])
         ]
         return {"registered_triggers": rows.ranked(found, "function_id", search)}
@@ -377,8 +379,21 @@ class EngineWorker(Worker):
         Args:
             id: Its id.
             trigger_type: Its type; not needed.
+
+        Raises:
+            Forbidden: A worker has registered it, and not the one that asks.
         """
-        return {"removed": self._engine.unbind(id)}
+        caller = current().caller
+        # A worker that has gone since owns nothing; the engine itself (no caller) may take back whatever it wants.
+        asking = (self._engine.workers.get(caller.worker_id) or WorkerRecord()) if caller is not None else None
+        removed = self._engine.unbind(id, asking)
+        binding = self._engine.triggers.find_binding(id) if not removed else None
+        if binding is not None and binding.owner is not None:
+            raise Forbidden(
+                f"trigger `{id}` belongs to worker {binding.owner.name or binding.owner.id}: only that worker can take "
+                "it back, and it ends with that worker"
+            )
+        return {"removed": removed}
 
     @function("engine::statistics")
     async def statistics(self) -> dict[str, Any]:

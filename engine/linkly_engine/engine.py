@@ -27,14 +27,15 @@ from linkly.errors import ConfigError, LinklyError
 from linkly.worker import Worker, running
 from linkly_engine.builtins import EngineWorker
 from linkly_engine.channels import ChannelStore
-from linkly_engine.core.registry import Registry
+from linkly_engine.core.registry import FunctionRecord
 from linkly_engine.core.router import Router
-from linkly_engine.core.triggers import BindingRecord, Change, Effect, TriggerTable, TypeRecord
-from linkly_engine.core.workers import WorkerRecord, WorkerTable
+from linkly_engine.core.tables import Tables
+from linkly_engine.core.triggers import BindingRecord, BindingState, Change, Effect, TypeRecord
+from linkly_engine.core.workers import WorkerRecord
 from linkly_engine.handover import Handover
 from linkly_engine.local import LocalBus
 from linkly_engine.provider import Provider
-from linkly_engine.telemetry import Telemetry
+from linkly_engine.telemetry import Telemetry, events
 from linkly_engine.telemetry.failures import Failures
 from linkly_engine.telemetry.worker import TelemetryWorker
 
@@ -82,10 +83,11 @@ class Engine:
         self.clock: Clock = clock or SystemClock()
         self.namespace_grace_s = namespace_grace_s
         self.deadlines = Deadlines(self.clock)
-        self.registry = Registry(self._functions_changed)
+        self._tables = Tables(self._functions_changed, events.function_handed_on)
+        self.registry = self._tables.functions
+        self.triggers = self._tables.triggers
+        self.workers = self._tables.workers
         self.router = Router(self.registry)
-        self.triggers = TriggerTable()
-        self.workers = WorkerTable()
         self.peers: dict[str, Peer] = {}
         self.channels = ChannelStore(self.clock)
         self._hosted: list[_Hosted] = []
@@ -260,31 +262,63 @@ class Engine:
         """Count the calls nobody waits for that are still running."""
         return len(self._tasks)
 
+    # --- functions -----------------------------------------------------------------------------------------
+
+    def add_function(self, record: FunctionRecord) -> None:
+        """Serve a function from now on.
+
+        Raises:
+            FunctionConflict: As `Registry.add`.
+        """
+        self._apply(self._tables.add_function(record))
+
+    def keep_waiting(self, record: FunctionRecord) -> None:
+        """Serve a function that was refused when its owner is gone; until then the worker's triggers on it rest."""
+        self._apply(self._tables.wait(record))
+
+    def remove_function(self, namespace: str, function_id: str, owner: WorkerRecord) -> None:
+        """A worker no longer serves a function, or no longer wants to; nothing happens to that of another."""
+        self._apply(self._tables.remove_function(namespace, function_id, owner))
+
+    def drop_functions(self, owner: WorkerRecord) -> None:
+        """Take back every function of a worker."""
+        self._apply(self._tables.drop_functions(owner))
+
     # --- triggers ------------------------------------------------------------------------------------------
 
     def add_trigger_type(self, record: TypeRecord, provider: Provider) -> None:
         """A worker provides a trigger type from now on."""
+        earlier = self._provided(record.namespace, record.id, record.owner)
         self._providers[record] = provider
-        self._apply(self.triggers.add_type(record))
+        waited = {each.id for each in self.triggers.bindings if each.state is BindingState.WAITS_FOR_TYPE}
+        effects = self.triggers.add_type(record)
+        if earlier is not None:
+            del self._providers[earlier]
+        self._apply(effects)
+        # In-process workers start one after another and say so themselves; remote ones were told that theirs wait.
+        peers = [each.binding for each in effects if each.binding.owner and not each.binding.owner.in_process]
+        live = len({binding.id for binding in peers} & waited)
+        if live:
+            events.triggers_live(record, live)
 
     def remove_trigger_type(self, namespace: str, type_id: str, owner: WorkerRecord) -> None:
         """A worker no longer provides a trigger type; nothing happens if it is not its own."""
-        record = self.triggers.find_type(namespace, type_id)
+        record = self._provided(namespace, type_id, owner)
         self._apply(self.triggers.remove_type(namespace, type_id, owner))
-        if record is not None and record.owner is owner:
-            self._providers.pop(record, None)
+        if record is not None:
+            del self._providers[record]
+
+    def _provided(self, namespace: str, type_id: str, owner: WorkerRecord) -> TypeRecord | None:
+        kinds = (kind for kind in self._providers if kind.id == type_id and kind.namespace == namespace)
+        return next((kind for kind in kinds if kind.owner is owner), None)
 
     def bind(self, binding: BindingRecord) -> None:
         """Tie a trigger to a function, now or when its provider comes."""
-        self._apply(self.triggers.bind(binding))
+        self._apply(self._tables.bind(binding))
 
-    def unbind(self, binding_id: str, owner: WorkerRecord | None = None) -> bool:
-        """Take a binding back, if `owner` is given only its own; answer whether there was one."""
-        if owner is not None:
-            binding = self.triggers.find_binding(binding_id)
-            if binding is None or binding.owner is not owner:
-                return False
-        effects = self.triggers.unbind(binding_id)
+    def unbind(self, binding_id: str, by: WorkerRecord | None = None) -> bool:
+        """Take a binding back; answer whether there was one that `by` may take back (`TriggerTable.unbind`)."""
+        effects = self.triggers.unbind(binding_id, by)
         if effects is not None:
             self._apply(effects)
         return effects is not None
@@ -325,13 +359,9 @@ class Engine:
         """A worker's lifetime is over: everything it owned goes, and only that (protocol.md 3.6)."""
         if not record.alive:
             return
-        record.alive = False
-        self.registry.drop_owner(record)
-        owned = [kind for kind in self._providers if kind.owner is record]
-        self._apply(self.triggers.drop_owner(record))
-        for kind in owned:
+        self._apply(self._tables.drop_worker(record))
+        for kind in [kind for kind in self._providers if kind.owner is record]:
             del self._providers[kind]
-        self.workers.remove(record)
         self.peers.pop(record.id, None)
         self._builtins.worker_gone(record)
 
@@ -341,13 +371,11 @@ class Engine:
 
     def retire(self, record: WorkerRecord) -> None:
         """A worker is being replaced: its triggers are dropped, its functions serve until then."""
-        record.retiring = True
-        self._apply(self.triggers.drop_bindings(record))
+        self._apply(self._tables.retire(record))
 
     def withdraw(self, record: WorkerRecord) -> None:
         """A worker is about to end: nothing new reaches it, what it is doing it may finish."""
-        self.retire(record)
-        self.registry.drop_owner(record)
+        self._apply(self._tables.withdraw(record))
 
     def workers_changed(self, event: str, worker_id: str) -> None:
         """Fire `engine::workers-available`."""

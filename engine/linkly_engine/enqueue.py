@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from linkly.bus import DEFAULT_NAMESPACE, Invocation, Receipt
 from linkly.connection import as_json
 from linkly.errors import EnqueueFailed, FunctionNotFound, LinklyError
+from linkly_engine.missing import how_to_get
 from linkly_engine.trace import with_function_id
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ async def enqueue(engine: Engine, invocation: Invocation, queue: str) -> Receipt
         )
     except FunctionNotFound as error:
         raise EnqueueFailed(
-            f"`{invocation.function_id}` cannot be enqueued on `{queue}`: no queue worker is running; "
-            "add one that serves engine::queue::enqueue (`- name: queue` in config.yaml)"
+            f"`{invocation.function_id}` cannot be enqueued on `{queue}`: no queue worker is running "
+            f"(nobody serves {ENQUEUE_FUNCTION}): {how_to_get('queue')}"
         ) from error
     except LinklyError as error:
         raise EnqueueFailed(f"queue `{queue}` did not take `{invocation.function_id}`: {error.message}") from error

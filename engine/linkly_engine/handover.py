@@ -52,6 +52,8 @@ class Handover:
                     binding.owner = self._owner
                 else:
                     engine.unbind(binding.id)
+        if not waiting:
+            self._give_way()
 
     @property
     def in_flight(self) -> int:
@@ -80,8 +82,14 @@ class Handover:
         if close is not None:
             close()
         self._engine.drop_triggers(self._owner)
-        self._engine.registry.drop_owner(self._owner)
+        self._engine.drop_functions(self._owner)
         self._released.set()
+
+    def _give_way(self) -> None:
+        """What other workers offer too is served by them from now on."""
+        for function in self._engine.registry:
+            if function.owner is self._owner and self._engine.registry.heir(function.namespace, function.id):
+                self._engine.remove_function(function.namespace, function.id, self._owner)
 
     def _standing_in_for(self, endpoint: Endpoint) -> Endpoint:
         async def call(invocation: Invocation) -> Any:

@@ -10,6 +10,7 @@ from linkly.errors import NotFound
 from linkly_engine.core.registry import BUILTIN_PREFIX, FunctionRecord
 from linkly_engine.core.triggers import BindingRecord, TypeRecord
 from linkly_engine.core.workers import WorkerRecord
+from linkly_engine.missing import why_it_waits
 from linkly_engine.provider import plain
 
 if TYPE_CHECKING:
@@ -81,8 +82,8 @@ def type_detail(engine: Engine, record: TypeRecord) -> Row:
     }
 
 
-def binding_summary(binding: BindingRecord) -> Row:
-    """Return a RegisteredTriggerSummary."""
+def binding_summary(binding: BindingRecord, *, with_status: bool = False) -> Row:
+    """Return a RegisteredTriggerSummary; with its status, and why it waits if it does, when that is asked for."""
     config = plain(binding.config)
     summary = json.dumps(config, separators=(",", ":"), ensure_ascii=False)
     if len(summary) > SUMMARY_CHARACTERS:
@@ -94,6 +95,7 @@ def binding_summary(binding: BindingRecord) -> Row:
         "worker_name": owner_name(binding.owner, binding.function_id),
         "config": config,
         "config_summary": summary,
+        **(_present(status=binding.state.value, reason=why_it_waits(binding)) if with_status else {}),
     }
 
 
@@ -101,7 +103,11 @@ def binding_detail(engine: Engine, binding: BindingRecord) -> Row:
     """Return a RegisteredTriggerDetail."""
     function = engine.registry.find(binding.namespace, binding.function_id)
     return {
-        **{name: value for name, value in binding_summary(binding).items() if name != "config_summary"},
+        **{
+            name: value
+            for name, value in binding_summary(binding, with_status=True).items()
+            if name != "config_summary"
+        },
         **_present(metadata=plain(binding.metadata) if binding.metadata is not None else None),
         "trigger": type_detail(engine, binding.provider) if binding.provider is not None else None,
         "function": function_detail(engine, function) if function is not None else None,
@@ -189,6 +195,6 @@ def only_one(found: list[Any], kind: str, name: str) -> Any:
     raise NotFound(f"{kind} `{name}` exists in several namespaces ({spaces}); say which with `namespace`")
 
 
-def is_internal_type(record: TypeRecord) -> bool:
+def is_internal_type(type_id: str) -> bool:
     """Tell whether listings hide a trigger type by default."""
-    return record.id.startswith(BUILTIN_PREFIX)
+    return type_id.startswith(BUILTIN_PREFIX)

@@ -24,6 +24,9 @@ from linkly_engine.typed_block import typed_block
 
 SHIPPED = "linkly_workers"
 
+IIIS = frozenset({"queue", "cron", "pubsub", "stream", "observability", "console", "exec", "bridge", "sandbox"})
+"""Workers that iii has (in its configs also as `iii-...`; workers-edge.md 2): linkly may not have them yet."""
+
 
 def load_workers(config: Config, problems: Problems | None = None) -> list[Worker]:
     """Make every in-process worker of a project, in order; none is started. Entries without a name get theirs.
@@ -150,12 +153,26 @@ def shipped_names() -> list[str]:
     )
 
 
+def not_there_yet(name: str) -> str | None:
+    """Say that a worker is one of iii's that linkly does not have yet; `None` if it is not."""
+    today = name.removeprefix("iii-")
+    if today not in IIIS or today in shipped_names():
+        return None
+    return (
+        f"linkly has no `{today}` worker yet: a program that connects and registers the same "
+        "functions and trigger types can stand in for it"
+    )
+
+
 def _shipped(entry: WorkerEntry) -> type[Worker]:
     name = entry.name.partition("#")[0]
     names = shipped_names()
     if name not in names:
+        missing = not_there_yet(name)
+        if missing is not None:
+            raise entry.error(".name", f"{missing}. Workers that ship: {', '.join(names)}")
         near = difflib.get_close_matches(name, names, n=1)
-        hint = f"; did you mean `{near[0]}`?" if near else ""
+        hint = f"; did you mean `{near[0]}`?" if near else "."
         raise entry.error(
             ".name",
             f"there is no worker `{name}`{hint} Workers that ship: {', '.join(names)}. "

@@ -147,10 +147,10 @@ class LocalBus:
             response_schema=function.response_schema,
             metadata=function.metadata,
         )
-        self._engine.registry.add(record)
+        self._engine.add_function(record)
         function.failed = partial(self._engine.failures.failed, self.record)
         return LocalRegistration(
-            function.id, partial(self._engine.registry.remove, record.namespace, record.id, self.record)
+            function.id, partial(self._engine.remove_function, record.namespace, record.id, self.record)
         )
 
     def register_trigger_type(self, trigger_type: TriggerType) -> Registration:  # noqa: D102

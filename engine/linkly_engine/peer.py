@@ -43,6 +43,7 @@ from linkly_engine.core.router import check_namespace, too_many_hops
 from linkly_engine.core.triggers import BindingRecord, TypeRecord
 from linkly_engine.core.workers import WorkerRecord
 from linkly_engine.enqueue import enqueue
+from linkly_engine.missing import why_it_waits
 from linkly_engine.nesting import Nesting
 from linkly_engine.provider import RemoteProvider, plain
 from linkly_engine.remote_function import RemoteFunction, endpoint_of, with_caller
@@ -128,6 +129,7 @@ class Peer:
     def reject_name(self, error: LinklyError) -> None:
         """Tell the worker that its name is taken and let it go; none of its registrations is applied."""
         self._waiting.clear()
+        events.name_refused(self.record, error)
         self.connection.send(
             RegistrationRejected(
                 code=error.code,
@@ -205,7 +207,7 @@ class Peer:
         if isinstance(message, RegisterFunction):
             self._register_function(message)
         elif isinstance(message, UnregisterFunction):
-            engine.registry.remove(home, message.id, self.record)
+            engine.remove_function(home, message.id, self.record)
         elif isinstance(message, RegisterTriggerType):
             record = TypeRecord(
                 id=message.id,
@@ -221,9 +223,7 @@ class Peer:
         elif isinstance(message, RegisterTrigger):
             self._register_trigger(message)
         elif isinstance(message, UnregisterTrigger):
-            binding = engine.triggers.find_binding(message.id)
-            if binding is None or binding.owner is self.record or not self.record.retiring:
-                engine.unbind(message.id)
+            self._unregister_trigger(message)
 
     def _register_function(self, message: RegisterFunction) -> None:
         record = FunctionRecord(
@@ -237,7 +237,7 @@ class Peer:
             metadata=plain(message.metadata),
         )
         try:
-            self.engine.registry.add(record)
+            self.engine.add_function(record)
         except FunctionConflict as error:
             events.function_refused(self.record, error)
             self.connection.send(
@@ -248,6 +248,7 @@ class Peer:
                     owner_worker_id=str(error.details["owner_worker_id"]),
                 )
             )
+            self.engine.keep_waiting(record)
         else:
             events.function_registered(self.record, record)
 
@@ -269,7 +270,12 @@ class Peer:
             self.tell_refusal(binding, error_body(error))
             return
         self.engine.bind(binding)
-        events.trigger_registered(self.record, binding)
+        events.trigger_registered(self.record, binding, why_it_waits(binding))
+
+    def _unregister_trigger(self, message: UnregisterTrigger) -> None:
+        # One that retires takes back by id what its next generation has registered under the same id: no news.
+        if not self.engine.unbind(message.id, self.record) and not self.record.retiring:
+            events.trigger_not_theirs(self.record, self.engine.triggers.find_binding(message.id))
 
     def _provider_answered(self, message: TriggerRegistrationResult) -> None:
         if is_absent(message.error):

@@ -15,6 +15,7 @@ def statistics(engine: Engine) -> dict[str, Any]:
     """Return counts and fill levels now."""
     return {
         "functions": len(engine.registry),
+        "waiting_functions": engine.registry.waiting,
         "background_calls": engine.background_calls,
         "armed_deadlines": len(engine.deadlines),
         "parked_triggers": sum(1 for binding in engine.triggers.bindings if binding.provider is None),

@@ -6,7 +6,12 @@ What is promised across a reconnect:
 * a call that was on its way when the connection was lost fails at once with `ConnectionLost`: nobody can know
   whether it ran, so only its caller can decide to repeat it;
 * a call made while there is no connection waits for one, within its own time-out, and is then sent;
-* what this side was serving is cancelled: the engine has told the callers `invocation_stopped`.
+* what this side was serving is cancelled: the engine has told the callers `invocation_stopped`;
+* the engine is told of every earlier connection that it may still take for alive (behind a proxy that holds a cut one
+  open, for example): it ends them, and what they served is served here.
+
+A worker whose name another program has is told so (`WorkerConflict`, and one ERROR line), and goes on trying: it gets
+in when the name is free.
 
 The wait between attempts doubles from 0.1 s to 10 s, with 30 % jitter, without end.
 """
@@ -20,6 +25,7 @@ import random
 import socket
 import uuid
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
@@ -60,6 +66,9 @@ log = logging.getLogger("linkly.client")
 FIRST_WAIT_S, LONGEST_WAIT_S, JITTER = 0.1, 10.0, 0.3
 DRAIN_S = 5.0
 
+EARLIER_LIMIT = 16
+"""How many earlier connections the engine is told of: so many cuts in a row, none of which lived to be answered."""
+
 
 class ClientRegistration:
     """Something this client registered."""
@@ -88,7 +97,7 @@ class Client:
         wait: Whether `async with` waits for the first connection.
 
     Raises:
-        WorkerConflict: From `async with` or any call: another program has this name.
+        WorkerConflict: From any call as long as another program has this name.
     """
 
     def __init__(
@@ -118,15 +127,24 @@ class Client:
         self._connected = asyncio.Event()
         self._lost = asyncio.Event()
         self._failure: LinklyError | None = None
-        self._reattach_token: str | None = None
+        self._conflict: WorkerConflict | None = None
+        self._greeted = False
+        self._admitted = False
+        self._identity: Reattach | None = None
+        self._earlier: list[Reattach] = []
         self._loop_task: asyncio.Task[None] | None = None
 
     # --- lifetime ------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Client:
         self._loop_task = asyncio.get_running_loop().create_task(self._stay_connected(), name="linkly client")
-        if self._wait:
-            await self._ready()
+        try:
+            if self._wait:
+                with suppress(WorkerConflict):  # said in the log; the name may become free
+                    await self._ready()
+        except BaseException:
+            await self.close()
+            raise
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -157,14 +175,14 @@ class Client:
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection now."""
-        return self._connection is not None and not self._connection.closed
+        """Whether there is a connection now, on which this worker has its name."""
+        return self._connection is not None and not self._connection.closed and self._conflict is None
 
     async def wait_connected(self) -> None:
         """Wait for a connection.
 
         Raises:
-            WorkerConflict: There will be none: another program has this worker's name.
+            WorkerConflict: Another program has this worker's name.
             Shutdown: There will be none: this client has been closed.
         """
         await self._ready()
@@ -178,14 +196,20 @@ class Client:
             except (OSError, LinklyError) as error:
                 log.info("no connection to %s yet: %s", self.url, error)
             else:
-                wait_s = FIRST_WAIT_S
                 self._greet()
                 await self._lost.wait()
+                if self._admitted:
+                    wait_s = FIRST_WAIT_S
             await self._clock.sleep(wait_s * random.uniform(1 - JITTER, 1 + JITTER))
             wait_s = min(wait_s * 2, LONGEST_WAIT_S)
 
     def _attach(self, stream: FrameStream, native: bool) -> FrameReceiver:
         """Give a new stream a session of its own."""
+        # Here, not in `_greet`: the engine's hello, with this connection's own identity, may come before that.
+        if self._identity is not None:
+            self._earlier = [*self._earlier, self._identity][-EARLIER_LIMIT:]
+            self._identity = None
+        self._greeted = self._admitted = False
         self._connection = Connection(
             Session(native=native, stopped=ConnectionLost),
             stream,
@@ -200,16 +224,33 @@ class Client:
         connection = self._connection
         if connection is None or connection.closed:
             return
-        if self.worker_id is not None:
-            connection.send(Reattach(previous_worker_id=self.worker_id, reattach_token=self._reattach_token))
-        connection.send(
-            InvokeFunction(
-                function_id="engine::workers::register", data=metadata(self.name, self.namespace, self.description)
-            )
+        for earlier in self._earlier:
+            connection.send(earlier)
+        connection.start_call(
+            Invocation(
+                function_id="engine::workers::register", payload=metadata(self.name, self.namespace, self.description)
+            ),
+            partial(self._told_the_name, connection),
         )
         for message in self._replay():
             connection.send(message)
-        self._connected.set()
+        self._greeted = True
+        if self._conflict is None:
+            self._connected.set()
+
+    def _told_the_name(self, connection: Connection, result: Json, error: Json) -> None:
+        """The engine has answered who we are; everything that was sent before has been dealt with."""
+        if connection is not self._connection or connection.closed or not is_absent(error):
+            return
+        answer = None if is_absent(result) else decode(result)
+        if isinstance(answer, dict) and cast("dict[str, Any]", answer).get("success") is False:
+            return
+        self._admitted = True
+        self._earlier.clear()
+        if self._conflict is not None:
+            self._conflict = None
+            log.info("worker name `%s` is free: this worker has it now", self.name)
+            self._connected.set()
 
     def _replay(self) -> list[Message]:
         return [
@@ -219,18 +260,22 @@ class Client:
         ]
 
     def _closed(self, reason: str) -> None:
+        self._greeted = False
         self._connected.clear()
         self._lost.set()
-        if self._failure is None:
+        if self._failure is None and self._conflict is None:
             log.warning("lost the connection to %s: %s", self.url, reason)
 
     async def _ready(self) -> Connection:
         """Wait for a connection.
 
         Raises:
-            LinklyError: There will be none any more.
+            WorkerConflict: Another program has this worker's name.
+            Shutdown: There will be none any more.
         """
         while self._failure is None:
+            if self._conflict is not None:
+                raise WorkerConflict(self._conflict.message, details=self._conflict.details)
             connection = self._connection
             if connection is not None and not connection.closed and self._connected.is_set():
                 return connection
@@ -243,7 +288,8 @@ class Client:
         if isinstance(message, InvokeFunction):
             self._invoked(message)
         elif isinstance(message, WorkerRegistered):
-            self.worker_id, self._reattach_token = message.worker_id, message.reattach_token
+            self.worker_id = message.worker_id
+            self._identity = Reattach(previous_worker_id=message.worker_id, reattach_token=message.reattach_token)
         elif isinstance(message, RegisterTrigger):
             self._provided.bind(message)
         elif isinstance(message, UnregisterTrigger):
@@ -282,18 +328,23 @@ class Client:
     def _rejected(self, message: RegistrationRejected) -> None:
         if message.worker_name is None:
             log.error(
-                "function `%s` is served by another worker (%s) in namespace `%s`: calls go there",
+                "function `%s` is served by another worker (%s) in namespace `%s`: calls go there until it is gone",
                 message.function_id,
                 message.owner_worker_id,
                 message.namespace,
             )
             return
-        self._failure = WorkerConflict(
-            f"worker name `{message.worker_name}` is taken in namespace `{message.namespace}`; choose another",
+        again, self._admitted = self._conflict is not None, False
+        self._conflict = WorkerConflict(
+            f"worker name `{message.worker_name}` is taken in namespace `{message.namespace}` by worker "
+            f"{message.owner_worker_id}; choose another name, or end that one: it gets in when the name is free",
             details={"owner_worker_id": message.owner_worker_id},
         )
-        self._connected.set()
-        self._lost.set()
+        log.log(logging.DEBUG if again else logging.ERROR, "%s", self._conflict.message)
+        self._connected.set()  # whoever waits for a connection is told
+        connection = cast("Connection", self._connection)
+        connection.stream.close(1000, "the name of this worker is taken")
+        connection.stream_closed("the name of this worker is taken", self._conflict)
 
     # --- Bus -----------------------------------------------------------------------------------------------
 
@@ -403,5 +454,5 @@ class Client:
     def _send_if_connected(self, message: Message) -> None:
         """Send now if there is a connection; otherwise the replay of the next one says it."""
         connection = self._connection
-        if connection is not None and not connection.closed and self._connected.is_set():
+        if connection is not None and not connection.closed and self._greeted:
             connection.send(message)

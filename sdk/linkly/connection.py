@@ -121,12 +121,12 @@ class Connection:
         elif self._draining is not None:
             self._draining.set()  # it may have cancelled the last call that `drain` waits for
 
-    def stream_closed(self, reason: str) -> None:
-        """End the conversation: every call on it ends now."""
+    def stream_closed(self, reason: str, error: LinklyError | None = None) -> None:
+        """End the conversation: every call on it ends now, with `error` if that says more than the reason."""
         if self.closed:
             return
         self.closed = True
-        self.session.end(reason)
+        self.session.end(reason, error)
         if self._draining is not None:
             self._draining.set()
         self._on_closed(reason)

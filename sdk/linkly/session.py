@@ -219,9 +219,9 @@ class Session:
             message.result, message.error = ABSENT, error_body(too_large)
             return self.encode(message)
 
-    def end(self, reason: str) -> None:
-        """The conversation is over: our calls are told, the other side's are cancelled."""
-        stopped = error_body(self._stopped(f"Invocation stopped: {reason}"))
+    def end(self, reason: str, error: LinklyError | None = None) -> None:
+        """The conversation is over: our calls are told (with `error`, if given), the other side's are cancelled."""
+        stopped = error_body(error or self._stopped(f"Invocation stopped: {reason}"))
         calls, self.calls = self.calls, {}
         for done in calls.values():
             done(ABSENT, stopped)

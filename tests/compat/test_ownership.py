@@ -131,3 +131,219 @@ async def test_a_name_that_another_program_holds_is_rejected_and_nothing_is_regi
     await second.socket.wait_closed()
     assert second.socket.close_code not in (1000, 1001, 1005)
     assert bus_engine.engine.registry.find("default", "x::y") is None
+
+
+# --- several workers that offer the same thing ---------------------------------------------------------------
+
+
+async def offering(bus_engine, function_id="x::y", **metadata):
+    """A worker that registers a function and a trigger on it."""
+    worker = await bus_engine.connect(**metadata)
+    await worker.send(type="registerfunction", id=function_id)
+    await worker.send(
+        type="registertrigger", id=worker.worker_id, trigger_type="tick", function_id=function_id, config={}
+    )
+    await worker.nothing_came()
+    return worker
+
+
+async def providing(bus_engine, kind="tick"):
+    provider = await bus_engine.connect()
+    await provider.send(type="registertriggertype", id=kind, description="d")
+    await provider.nothing_came()
+    return provider
+
+
+async def told(provider):
+    """What a provider was told since it was asked last: (what, binding id)."""
+    kinds = {"registertrigger": "bound", "unregistertrigger": "unbound"}
+    return [(kinds[frame["type"]], frame["id"]) for frame in await provider.nothing_came() if frame["type"] in kinds]
+
+
+def server_of(bus_engine, function_id="x::y"):
+    record = bus_engine.engine.registry.find("default", function_id)
+    return None if record is None else record.owner.id
+
+
+async def test_a_refused_function_is_served_when_its_owner_is_gone(bus_engine):
+    caller = await bus_engine.connect()
+    first, second = await offering(bus_engine), await offering(bus_engine)
+    await bus_engine.gone(first)
+    invocation_id = await caller.start_call("x::y", {"n": 1})
+    await second.serve_one(lambda message: {"result": message["data"]["n"]})
+    assert (await caller.until("invocationresult", invocation_id=invocation_id))["result"] == 1
+
+
+async def test_a_refused_function_is_served_when_its_owner_takes_it_back(bus_engine):
+    first, second = await offering(bus_engine), await offering(bus_engine)
+    await first.send(type="unregisterfunction", id="x::y")
+    await first.nothing_came()
+    assert server_of(bus_engine) == second.worker_id
+
+
+async def test_those_who_offer_a_function_serve_it_in_the_order_in_which_they_came(bus_engine):
+    first, second, third = [await offering(bus_engine) for _ in range(3)]
+    await second.send(type="registerfunction", id="x::y", description="said again")
+    await second.nothing_came()
+    await bus_engine.gone(first)
+    assert server_of(bus_engine) == second.worker_id
+    assert bus_engine.engine.registry.find("default", "x::y").description == "said again"
+    await bus_engine.gone(second)
+    assert server_of(bus_engine) == third.worker_id
+
+
+async def test_a_refused_worker_is_told_once_and_nothing_when_its_turn_comes(bus_engine):
+    first = await offering(bus_engine)
+    second = await bus_engine.connect()
+    await second.send(type="registerfunction", id="x::y")
+    assert await second.nothing_came() == [
+        {
+            "type": "registrationrejected",
+            "code": "FUNCTION_NAMESPACE_CONFLICT",
+            "namespace": "default",
+            "function_id": "x::y",
+            "owner_worker_id": first.worker_id,
+        }
+    ]
+    await bus_engine.gone(first)
+    assert await second.nothing_came() == []
+
+
+async def test_unregistering_a_refused_function_ends_the_waiting(bus_engine):
+    first, second = await offering(bus_engine), await offering(bus_engine)
+    await second.send(type="unregisterfunction", id="x::y")
+    await second.nothing_came()
+    assert bus_engine.engine.registry.waiting == 0
+    await bus_engine.gone(first)
+    assert server_of(bus_engine) is None
+
+
+async def test_a_refused_worker_that_leaves_waits_no_longer(bus_engine):
+    first, second = await offering(bus_engine), await offering(bus_engine)
+    await bus_engine.gone(second)
+    assert bus_engine.engine.registry.waiting == 0
+    await bus_engine.gone(first)
+    assert server_of(bus_engine) is None
+
+
+async def test_an_engine_id_outside_default_never_waits(bus_engine):
+    worker = await bus_engine.connect(namespace="orders")
+    await worker.send(type="registerfunction", id="engine::x")
+    assert (await worker.nothing_came())[0]["owner_worker_id"] == ""
+    assert bus_engine.engine.registry.waiting == 0
+
+
+async def test_triggers_of_a_refused_function_are_bound_when_it_is_served(bus_engine):
+    provider = await providing(bus_engine)
+    first, second = await offering(bus_engine), await offering(bus_engine)
+    assert await told(provider) == [("bound", first.worker_id)]
+    await bus_engine.gone(first)
+    assert await told(provider) == [("unbound", first.worker_id), ("bound", second.worker_id)]
+
+
+async def test_a_trigger_that_came_before_its_function_was_refused_rests_as_well(bus_engine):
+    provider = await providing(bus_engine)
+    first, second = await offering(bus_engine), await bus_engine.connect()
+    await second.send(type="registertrigger", id="t2", trigger_type="tick", function_id="x::y", config={})
+    await second.send(type="registerfunction", id="x::y")
+    await second.nothing_came()
+    assert await told(provider) == [("bound", first.worker_id), ("bound", "t2"), ("unbound", "t2")]
+    await bus_engine.gone(first)
+    assert await told(provider) == [("unbound", first.worker_id), ("bound", "t2")]
+
+
+async def test_an_event_fires_once_while_an_owner_that_has_taken_its_function_back_is_still_there(bus_engine):
+    provider = await providing(bus_engine)
+    first, second = await offering(bus_engine), await offering(bus_engine)
+    await told(provider)
+    await first.send(type="unregisterfunction", id="x::y")
+    await first.nothing_came()
+    assert await told(provider) == [("unbound", first.worker_id), ("bound", second.worker_id)]
+    await first.send(type="registerfunction", id="x::y")  # it changes its mind: it is the next one now
+    await first.nothing_came()
+    await bus_engine.gone(second)
+    assert await told(provider) == [("unbound", second.worker_id), ("bound", first.worker_id)]
+
+
+async def test_triggers_rest_while_another_worker_serves_their_function_also_when_their_provider_comes_back(bus_engine):
+    first, second = await offering(bus_engine), await offering(bus_engine)
+    provider = await providing(bus_engine)
+    again = await providing(bus_engine)
+    assert await told(again) == []
+    assert [frame["id"] for frame in again.seen if frame["type"] == "registertrigger"] == [first.worker_id]
+    del provider, second
+
+
+async def test_a_trigger_on_a_function_of_somebody_else_is_bound_at_once(bus_engine):
+    provider = await providing(bus_engine)
+    first, other = await offering(bus_engine), await bus_engine.connect()
+    await other.send(type="registertrigger", id="t2", trigger_type="tick", function_id="x::y", config={})
+    await other.nothing_came()
+    assert await told(provider) == [("bound", first.worker_id), ("bound", "t2")]
+
+
+async def test_a_trigger_type_goes_back_to_the_provider_before_when_the_last_one_is_gone(bus_engine):
+    first = await providing(bus_engine)
+    binder = await offering(bus_engine)
+    assert await told(first) == [("bound", binder.worker_id)]
+    second = await bus_engine.connect()
+    await second.send(type="registertriggertype", id="tick", description="d")
+    assert await told(second) == [("bound", binder.worker_id)]
+    assert await told(first) == [("unbound", binder.worker_id)]  # or both would fire
+    await bus_engine.gone(second)
+    assert await told(first) == [("bound", binder.worker_id)]
+
+
+async def test_a_name_that_two_share_stays_taken_when_the_first_of_them_is_gone(bus_engine):
+    shared = {"name": "shop", "pid": 1, "features": [], "namespace": "default"}
+    first = await bus_engine.connect(**shared)
+    second = await bus_engine.connect(**shared)
+    await bus_engine.gone(first)
+    assert bus_engine.engine.workers.holder("default", "shop").id == second.worker_id
+
+
+# --- who may take back a trigger -----------------------------------------------------------------------------
+
+
+async def test_a_trigger_of_another_worker_cannot_be_taken_back(bus_engine):
+    provider = await providing(bus_engine)
+    owner, stranger = await offering(bus_engine), await bus_engine.connect()
+    await stranger.send(type="unregistertrigger", id=owner.worker_id, trigger_type="tick")
+    assert await stranger.nothing_came() == []
+    answer = await stranger.call("engine::unregister_trigger", {"id": owner.worker_id})
+    assert answer["error"]["code"] == "FORBIDDEN"
+    assert owner.worker_id in answer["error"]["message"]
+    assert await told(provider) == [("bound", owner.worker_id)]
+
+
+async def test_a_worker_takes_its_own_trigger_back_by_frame_or_by_call(bus_engine):
+    provider = await providing(bus_engine)
+    by_frame, by_call = await offering(bus_engine, "a::a"), await offering(bus_engine, "b::b")
+    await by_frame.send(type="unregistertrigger", id=by_frame.worker_id, trigger_type="tick")
+    await by_frame.nothing_came()
+    answer = await by_call.call("engine::unregister_trigger", {"id": by_call.worker_id})
+    assert answer["result"] == {"removed": True}
+    assert (await told(provider))[2:] == [("unbound", by_frame.worker_id), ("unbound", by_call.worker_id)]
+
+
+async def test_the_id_of_a_live_trigger_of_another_worker_waits_until_that_one_is_gone(bus_engine):
+    provider = await providing(bus_engine)
+    owner, second = await offering(bus_engine), await bus_engine.connect()
+    await second.send(
+        type="registertrigger", id=owner.worker_id, trigger_type="tick", function_id="evil::steals", config={"n": 2}
+    )
+    assert await second.nothing_came() == []
+    assert await told(provider) == [("bound", owner.worker_id)]
+    await bus_engine.gone(owner)
+    assert await told(provider) == [("unbound", owner.worker_id), ("bound", owner.worker_id)]
+    assert provider.seen[-2]["config"] == {"n": 2}
+
+
+async def test_taking_back_a_trigger_that_waits_for_its_id_leaves_the_live_one_alone(bus_engine):
+    provider = await providing(bus_engine)
+    owner, second = await offering(bus_engine), await bus_engine.connect()
+    await second.send(type="registertrigger", id=owner.worker_id, trigger_type="tick", function_id="x::y", config={})
+    await second.send(type="unregistertrigger", id=owner.worker_id, trigger_type="tick")
+    await second.nothing_came()
+    await bus_engine.gone(owner)
+    assert await told(provider) == [("bound", owner.worker_id), ("unbound", owner.worker_id)]

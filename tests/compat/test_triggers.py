@@ -7,6 +7,7 @@ import pytest
 from linkly import Worker, function
 from linkly.testing import running_engine, settle
 from linkly.trigger import Binding, TriggerType, condition_met, fire
+from linkly_engine.loader import shipped_names
 
 
 async def provider_of(bus_engine, kind="my-type", **metadata):
@@ -296,3 +297,69 @@ async def test_c96_unregistering_a_type_removes_it_and_parks_its_bindings(bus_en
     assert await provider.nothing_came() == []
     assert bus_engine.engine.triggers.find_type("default", "my-type") is None
     assert bus_engine.engine.triggers.find_binding("t1").provider is None
+
+
+# --- triggers that wait --------------------------------------------------------------------------------------
+
+
+async def listed(client, **request):
+    answer = await client.call("engine::registered-triggers::list", request)
+    return {row["id"]: row for row in answer["result"]["registered_triggers"]}
+
+
+async def test_triggers_that_wait_are_listed_with_their_status_when_that_is_asked_for(bus_engine):
+    provider = await provider_of(bus_engine)
+    owner, other = await bus_engine.connect(), await bus_engine.connect()
+    for worker in (owner, other):
+        await worker.send(type="registerfunction", id="x::y")
+        await worker.nothing_came()
+    await bind(owner, "live", config={})
+    await bind(owner, "typeless", kind="nobody's", config={})
+    await bind(owner, "bad", config={})
+    await owner.nothing_came()
+    await provider.until("registertrigger", id="bad")
+    await ack(provider, {"id": "bad", "trigger_type": "my-type", "function_id": "x::y"}, {"code": "x", "message": "y"})
+    await provider.nothing_came()
+    await bind(other, "held", config={})
+    await bind(other, "live", config={"second": True})
+    await other.nothing_came()
+    rows = await listed(owner, include_waiting=True)
+    assert {id_: row["status"] for id_, row in rows.items() if id_ != "live"} == {
+        "typeless": "waits_for_type",
+        "bad": "refused",
+        "held": "waits_for_function",
+    }
+    assert "`nobody's`" in rows["typeless"]["reason"]
+    answer = await owner.call("engine::registered-triggers::list", {"include_waiting": True})
+    found = answer["result"]["registered_triggers"]
+    assert sorted(row["status"] for row in found if row["id"] == "live") == ["live", "waits_for_id"]
+    only_live = await listed(owner)
+    assert set(only_live) == {"live"}
+    assert not {"status", "reason"} & set(only_live["live"])
+
+
+async def test_the_log_says_that_a_trigger_waits_for_its_type_and_when_it_no_longer_does(bus_engine, caplog):
+    caplog.set_level("INFO", logger="linkly.engine")
+    binder = await bus_engine.connect(name="binder")
+    await bind(binder, config={})
+    await binder.nothing_came()
+    assert "[REGISTERED] Trigger" not in caplog.text
+    assert (
+        "[WAITING] Trigger my-type of x::y: it waits for trigger type `my-type`, which nobody provides" in caplog.text
+    )
+    await provider_of(bus_engine)
+    assert "[REGISTERED] Trigger type my-type: 1 waiting trigger(s) fire from now on" in caplog.text
+    await bind(binder, "t2", config={})
+    await binder.nothing_came()
+    assert "[REGISTERED] Trigger my-type runs x::y" in caplog.text
+
+
+@pytest.mark.parametrize("kind, worker", [("http", "http"), ("cron", "cron"), ("subscribe", "pubsub")])
+async def test_the_line_of_a_trigger_that_waits_names_a_worker_that_can_be_had_or_says_that_there_is_none(
+    bus_engine, caplog, kind, worker
+):
+    binder = await bus_engine.connect()
+    await bind(binder, kind=kind, config={})
+    await binder.nothing_came()
+    there = worker in shipped_names()
+    assert (f"`linkly worker add {worker}`" if there else f"linkly has no `{worker}` worker yet") in caplog.text

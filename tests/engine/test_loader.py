@@ -2,9 +2,12 @@
 
 import pytest
 
-from linkly.errors import ConfigError
+from linkly import Enqueue
+from linkly.errors import ConfigError, EnqueueFailed
+from linkly.testing import running_engine
 from linkly_engine.config import parse
-from linkly_engine.loader import load_workers, shipped_names
+from linkly_engine.loader import IIIS, load_workers, shipped_names
+from linkly_engine.missing import PROVIDERS, how_to_get
 
 
 def workers(text, folder):
@@ -64,3 +67,30 @@ def test_a_module_that_fails_on_import_names_the_error(tmp_path):
     (tmp_path / "broken_on_import.py").write_text("1 / 0\n")
     with pytest.raises(ConfigError, match="ZeroDivisionError"):
         workers("workers:\n  - module: broken_on_import:X\n", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["queue", "iii-queue", "cron", "pubsub", "stream", "iii-stream"])
+def test_a_worker_of_iii_that_is_not_there_yet_is_said_to_be_so(tmp_path, name):
+    with pytest.raises(ConfigError) as caught:
+        workers(f"workers:\n  - name: {name}\n", tmp_path)
+    assert f"linkly has no `{name.removeprefix('iii-')}` worker yet" in caught.value.message
+    assert "did you mean" not in caught.value.message
+
+
+def test_what_an_error_recommends_can_be_loaded(tmp_path):
+    for worker in {*PROVIDERS.values(), *IIIS}:
+        advice = how_to_get(worker)
+        if "- name:" in advice:
+            assert [each.name for each in workers(f"workers:\n  - name: {worker}\n", tmp_path)] == [worker]
+        else:
+            assert "not" in advice or "no `" in advice
+            with pytest.raises(ConfigError):
+                workers(f"workers:\n  - name: {worker}\n", tmp_path)
+
+
+async def test_an_enqueue_without_a_queue_worker_recommends_only_what_there_is():
+    async with running_engine() as bus:
+        with pytest.raises(EnqueueFailed) as caught:
+            await bus.trigger("t::later", {}, action=Enqueue("mails"))
+    assert "engine::queue::enqueue" in caught.value.message
+    assert ("`- name: queue`" in caught.value.message) == ("queue" in shipped_names())

@@ -11,7 +11,6 @@ from linkly.errors import (
     ConnectionLost,
     FunctionNotFound,
     Shutdown,
-    WorkerConflict,
 )
 from linkly.testing import ManualClock, running_engine, settle, wired
 from linkly.trigger import TriggerType
@@ -152,18 +151,6 @@ async def test_a_remote_executor_is_told_that_its_caller_gave_up():
             await asyncio.wait_for(started.wait(), 10)
             call.cancel()
             await asyncio.wait_for(cancelled.wait(), 10)
-
-
-async def test_a_name_that_another_program_has_ends_the_newcomer_with_the_reason():
-    async with running_engine() as bus, wired(bus._engine, name="shop"):
-        await settle()
-        owner = bus._engine.workers.holder("default", "shop")
-        owner.pid = -1  # another program than this one
-        async with wired(bus._engine, name="shop") as newcomer:
-            await settle()
-            with pytest.raises(WorkerConflict, match="`shop` is taken"):
-                await newcomer.trigger("engine::functions::list")
-        assert bus._engine.workers.holder("default", "shop") is owner
 
 
 async def test_a_client_that_was_closed_says_so():

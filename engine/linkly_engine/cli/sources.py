@@ -110,6 +110,11 @@ def _shipped() -> list[str]:
 
 
 def _unknown(name: str, known: list[str], project: Path) -> str:
+    from linkly_engine.loader import not_there_yet
+
+    missing = not_there_yet(name)
+    if missing is not None and not Path(name).is_dir():
+        return f"{missing}. Workers that ship: {', '.join(sorted(known))}"
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean `{near[0]}`?" if near else "."
     if Path(name).is_dir():

@@ -1,7 +1,8 @@
 """The table of functions: (namespace, function id) -> who serves it and how to call it.
 
-First come, first served: an id belongs to one live worker, until that worker retires. `on_change` is called at once
-for every change of the set of functions, which is how `functions-available` fires without polling.
+First come, first served: an id belongs to one live worker, until that worker retires. Others who offer the same id
+stand in line (`wait`); when the owner goes, the first of them serves. `on_change` is called at once for every change
+of the set of functions, which is how `functions-available` fires without polling.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ class Registry:
 
     def __init__(self, on_change: Callable[[], None] | None = None) -> None:
         self._functions: dict[tuple[str, str], FunctionRecord] = {}
+        self._waiting: dict[tuple[str, str], list[FunctionRecord]] = {}
         self._on_change = on_change or (lambda: None)
 
     def __iter__(self) -> Iterator[FunctionRecord]:
@@ -106,24 +108,88 @@ class Registry:
                 },
             )
         self._functions[key] = record
+        self._leave_line(key, record.owner)
         self._on_change()
 
-    def remove(self, namespace: str, function_id: str, owner: WorkerRecord) -> bool:
-        """Stop serving a function; nothing happens if `owner` does not own it."""
-        known = self._functions.get((namespace, function_id))
-        if known is None or known.owner is not owner:
+    def wait(self, record: FunctionRecord) -> bool:
+        """Let a function that `add` has refused stand in line for its id; answer whether it does.
+
+        Its owner may say it again with other words, without losing its place. One that retires gets no place, and
+        nothing waits for an id that nobody owns.
+        """
+        key = (record.namespace, record.id)
+        if key not in self._functions or record.owner.retiring:
             return False
-        del self._functions[namespace, function_id]
-        self._on_change()
+        line = self._waiting.setdefault(key, [])
+        for place, known in enumerate(line):
+            if known.owner is record.owner:
+                line[place] = record
+                return True
+        line.append(record)
         return True
 
-    def drop_owner(self, owner: WorkerRecord) -> None:
-        """Remove everything a worker serves."""
-        gone = [key for key, record in self._functions.items() if record.owner is owner]
-        for key in gone:
-            del self._functions[key]
-        if gone:
+    def heir(self, namespace: str, function_id: str) -> FunctionRecord | None:
+        """Return who would serve a function if its owner went now."""
+        return next(iter(self._waiting.get((namespace, function_id), ())), None)
+
+    def waits(self, namespace: str, function_id: str, owner: WorkerRecord) -> bool:
+        """Tell whether a worker stands in line for an id."""
+        return any(record.owner is owner for record in self._waiting.get((namespace, function_id), ()))
+
+    @property
+    def waiting(self) -> int:
+        """Count the functions that stand in line."""
+        return sum(len(line) for line in self._waiting.values())
+
+    def remove(self, namespace: str, function_id: str, owner: WorkerRecord) -> list[FunctionRecord]:
+        """Stop serving a function, or waiting for it; nothing happens if `owner` does neither.
+
+        Returns:
+            The function that is served instead from now on, if one stood in line.
+        """
+        key = (namespace, function_id)
+        self._leave_line(key, owner)
+        known = self._functions.get(key)
+        if known is None or known.owner is not owner:
+            return []
+        return self._vacate([key])
+
+    def drop_owner(self, owner: WorkerRecord) -> list[FunctionRecord]:
+        """Remove everything a worker serves or waits for.
+
+        Returns:
+            The functions that are served instead from now on, because they stood in line.
+        """
+        self.leave_lines(owner)
+        return self._vacate([key for key, record in self._functions.items() if record.owner is owner])
+
+    def leave_lines(self, owner: WorkerRecord) -> None:
+        """Remove everything a worker waits for."""
+        for key in list(self._waiting):
+            self._leave_line(key, owner)
+
+    def _vacate(self, keys: list[tuple[str, str]]) -> list[FunctionRecord]:
+        """Take ids from their owners and give them to those who wait."""
+        promoted: list[FunctionRecord] = []
+        for key in keys:
+            line = self._waiting.get(key)
+            if line:
+                heir = self._functions[key] = line[0]
+                self._leave_line(key, heir.owner)
+                promoted.append(heir)
+            else:
+                del self._functions[key]
+        if keys:
             self._on_change()
+        return promoted
+
+    def _leave_line(self, key: tuple[str, str], owner: WorkerRecord) -> None:
+        line = self._waiting.get(key)
+        if line is None:
+            return
+        line[:] = [record for record in line if record.owner is not owner]
+        if not line:
+            del self._waiting[key]
 
     def count(self, owner: WorkerRecord) -> int:
         """Count the functions of a worker that a listing shows: neither internal ones nor older ids of one."""

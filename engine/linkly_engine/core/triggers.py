@@ -3,13 +3,21 @@
 Pure bookkeeping: every method returns the `Effect`s somebody else has to carry out, in order. A binding is *live*
 while a provider has it and *parked* while none does; a parked one waits, without an error, until its type is
 registered (protocol.md 4). Bindings point at the `WorkerRecord` that made them, durable ones at nobody.
+
+Several may offer the same thing, and what one of them leaves the next one has:
+
+* of several providers of a type the last one has its bindings; when it goes, the one before;
+* a binding id belongs to the live worker that took it first; others who take it stand in line;
+* a binding whose owner was refused its target is *held*: the worker that serves the target has triggers of its own,
+  and an event has to fire once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from enum import Enum
-from typing import Any
+from itertools import chain
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -37,6 +45,20 @@ class TypeRecord(msgspec.Struct, kw_only=True, eq=False):
     payload_schema: Any = None
 
 
+Offer: TypeAlias = tuple[WorkerRecord, str, str]
+"""A worker, a namespace and the id of a function that this worker registers there."""
+
+
+class BindingState(Enum):
+    """Whether a binding fires, and if not, what it waits for."""
+
+    LIVE = "live"
+    WAITS_FOR_TYPE = "waits_for_type"
+    WAITS_FOR_FUNCTION = "waits_for_function"
+    WAITS_FOR_ID = "waits_for_id"
+    REFUSED = "refused"
+
+
 class BindingRecord(msgspec.Struct, kw_only=True, eq=False):
     """One trigger tied to one function.
 
@@ -51,6 +73,8 @@ class BindingRecord(msgspec.Struct, kw_only=True, eq=False):
         trigger_namespace: Where the type has to be; `None`: the owner's namespace, then `default`.
         provider: The type it is live at; `None`: parked.
         refused: Its provider refused it: it waits for another provider.
+        held: Another worker serves its target, which its owner offers too: it waits until its owner serves it.
+        queued: Another worker has a binding of this id: it waits until that one is gone.
     """
 
     id: str
@@ -63,6 +87,19 @@ class BindingRecord(msgspec.Struct, kw_only=True, eq=False):
     trigger_namespace: str | None = None
     provider: TypeRecord | None = None
     refused: bool = False
+    held: bool = False
+    queued: bool = False
+
+    @property
+    def state(self) -> BindingState:
+        """Whether it fires, and if not, what it waits for."""
+        if self.queued:
+            return BindingState.WAITS_FOR_ID
+        if self.held:
+            return BindingState.WAITS_FOR_FUNCTION
+        if self.provider is not None:
+            return BindingState.LIVE
+        return BindingState.REFUSED if self.refused else BindingState.WAITS_FOR_TYPE
 
 
 class Change(Enum):
@@ -84,47 +121,55 @@ class TriggerTable:
     """Types and bindings."""
 
     def __init__(self) -> None:
-        self._types: dict[tuple[str, str], TypeRecord] = {}
+        self._types: dict[tuple[str, str], list[TypeRecord]] = {}
+        """Who provides a type; the last one has its bindings."""
         self._bindings: dict[str, BindingRecord] = {}
+        self._queued: dict[str, list[BindingRecord]] = {}
 
     @property
     def types(self) -> Iterator[TypeRecord]:
         """Every provided type."""
-        return iter(list(self._types.values()))
+        return iter([providers[-1] for providers in self._types.values()])
 
     @property
     def bindings(self) -> Iterator[BindingRecord]:
         """Every binding, live and parked."""
-        return iter(list(self._bindings.values()))
+        return chain(list(self._bindings.values()), *list(self._queued.values()))
 
     def find_type(self, namespace: str, type_id: str) -> TypeRecord | None:
         """Return a provided type."""
-        return self._types.get((namespace, type_id))
+        providers = self._types.get((namespace, type_id))
+        return providers[-1] if providers else None
 
     def find_binding(self, binding_id: str) -> BindingRecord | None:
         """Return a binding by its id."""
         return self._bindings.get(binding_id)
 
     def add_type(self, record: TypeRecord) -> list[Effect]:
-        """A type is provided from now on, replacing an earlier provider: it gets every binding that wants it."""
-        self._types[record.namespace, record.id] = record
+        """A type is provided from now on, in place of an earlier provider: it gets every binding that wants it."""
+        providers = self._types.setdefault((record.namespace, record.id), [])
+        providers[:] = [known for known in providers if known.owner is not record.owner]
+        providers.append(record)
         effects: list[Effect] = []
         for binding in self._bindings.values():
             if binding.trigger_type != record.id or self._choose(binding) is not record:
                 continue
             old = binding.provider
-            if old is not None and old.owner.alive and old.namespace != record.namespace:
-                effects.append(Effect(Change.UNBIND, old, binding))  # it had settled on the `default` provider
+            if old is not None and old.owner is not record.owner and old.owner.alive:
+                effects.append(Effect(Change.UNBIND, old, binding))
             binding.provider, binding.refused = record, False
             effects.append(Effect(Change.BIND, record, binding))
         return effects
 
     def remove_type(self, namespace: str, type_id: str, owner: WorkerRecord) -> list[Effect]:
-        """A type is no longer provided; its bindings fall back to another provider or are parked."""
-        record = self._types.get((namespace, type_id))
-        if record is None or record.owner is not owner:
+        """A worker no longer provides a type; its bindings fall back to another provider or are parked."""
+        providers = self._types.get((namespace, type_id), [])
+        record = next((known for known in providers if known.owner is owner), None)
+        if record is None:
             return []
-        del self._types[namespace, type_id]
+        providers.remove(record)
+        if not providers:
+            del self._types[namespace, type_id]
         effects: list[Effect] = []
         for binding in self._bindings.values():
             if binding.provider is record:
@@ -132,8 +177,15 @@ class TriggerTable:
         return effects
 
     def bind(self, binding: BindingRecord) -> list[Effect]:
-        """Take a binding; an id that is known replaces the earlier binding."""
+        """Take a binding; one of the same owner replaces it, one of another live worker lets it wait."""
         known = self._bindings.get(binding.id)
+        if known is not None and not _may_take(known, binding.owner):
+            binding.queued = True
+            line = self._queued.setdefault(binding.id, [])
+            line[:] = [each for each in line if each.owner is not binding.owner]
+            line.append(binding)
+            return []
+        self._leave_line(binding.id, binding.owner)
         effects: list[Effect] = []
         if known is not None and known.provider is not None:
             target = self._choose(binding)
@@ -142,14 +194,17 @@ class TriggerTable:
         self._bindings[binding.id] = binding
         return effects + self._settle(binding)
 
-    def unbind(self, binding_id: str) -> list[Effect] | None:
-        """Drop a binding; `None` if there is none with this id."""
-        binding = self._bindings.pop(binding_id, None)
-        if binding is None:
-            return None
-        if binding.provider is None:
-            return []
-        return [Effect(Change.UNBIND, binding.provider, binding)]
+    def unbind(self, binding_id: str, by: WorkerRecord | None = None) -> list[Effect] | None:
+        """Drop a binding; `None` if there is none with this id, or none that `by` may take back.
+
+        Args:
+            binding_id: Its id.
+            by: A worker, which may take back its own and those without an owner; `None`: the engine itself.
+        """
+        binding = self._bindings.get(binding_id)
+        if binding is not None and (by is None or binding.owner in (None, by)):
+            return self._drop(binding)
+        return [] if by is not None and self._leave_line(binding_id, by) else None
 
     def refuse(self, binding_id: str, owner: WorkerRecord) -> BindingRecord | None:
         """The provider's worker `owner` refused a binding: park it. `None` if it is not that worker's to refuse."""
@@ -159,23 +214,71 @@ class TriggerTable:
         binding.provider, binding.refused = None, True
         return binding
 
+    def hold(self, unserved: Collection[Offer]) -> list[Effect]:
+        """Others serve these functions, which these workers offer too: their triggers on them are parked."""
+        effects: list[Effect] = []
+        for binding in self.bindings:
+            if not binding.held and binding.owner is not None and _target(binding, binding.owner) in unserved:
+                binding.held = True
+                if binding.provider is not None:
+                    effects.append(Effect(Change.UNBIND, binding.provider, binding))
+                    binding.provider = None
+        return effects
+
+    def release(self, served: Collection[Offer]) -> list[Effect]:
+        """These workers serve these functions now: their triggers on them that were held go live."""
+        effects: list[Effect] = []
+        for binding in self.bindings:
+            if binding.held and binding.owner is not None and _target(binding, binding.owner) in served:
+                binding.held = False
+                if not binding.queued:
+                    effects += self._settle(binding)
+        return effects
+
     def drop_owner(self, owner: WorkerRecord) -> list[Effect]:
         """A worker is gone: its bindings are unbound, its types removed, other workers' bindings fall back."""
         effects = self.drop_bindings(owner)
-        for record in list(self._types.values()):
-            if record.owner is owner:
-                effects += self.remove_type(record.namespace, record.id, owner)
+        for namespace, type_id in list(self._types):
+            effects += self.remove_type(namespace, type_id, owner)
         return effects
 
     def drop_bindings(self, owner: WorkerRecord) -> list[Effect]:
         """Drop every binding that a worker made."""
+        for binding_id in list(self._queued):
+            self._leave_line(binding_id, owner)
         effects: list[Effect] = []
         for binding in list(self._bindings.values()):
             if binding.owner is owner:
-                del self._bindings[binding.id]
-                if binding.provider is not None and binding.provider.owner is not owner:
-                    effects.append(Effect(Change.UNBIND, binding.provider, binding))
+                if binding.provider is not None and binding.provider.owner is owner:
+                    binding.provider = None  # a worker that goes need not be told of itself
+                effects += self._drop(binding)
         return effects
+
+    def _drop(self, binding: BindingRecord) -> list[Effect]:
+        """Take a binding from the table; the next of its id goes live."""
+        del self._bindings[binding.id]
+        effects: list[Effect] = []
+        if binding.provider is not None:
+            effects.append(Effect(Change.UNBIND, binding.provider, binding))
+        line = self._queued.get(binding.id)
+        if line:
+            heir = line[0]
+            self._leave_line(binding.id, heir.owner)
+            heir.queued = False
+            self._bindings[heir.id] = heir
+            effects += self._settle(heir)
+        return effects
+
+    def _leave_line(self, binding_id: str, owner: WorkerRecord | None) -> bool:
+        line = self._queued.get(binding_id, [])
+        left = [each for each in line if each.owner is not owner]
+        if len(left) == len(line):
+            return False
+        if left:
+            self._queued[binding_id] = left
+        else:
+            del self._queued[binding_id]
+        return True
 
     def _settle(self, binding: BindingRecord) -> list[Effect]:
         binding.provider = self._choose(binding)
@@ -184,8 +287,20 @@ class TriggerTable:
         return [Effect(Change.BIND, binding.provider, binding)]
 
     def _choose(self, binding: BindingRecord) -> TypeRecord | None:
+        if binding.held:
+            return None
         if binding.trigger_namespace is not None:
-            return self._types.get((binding.trigger_namespace, binding.trigger_type))
+            return self.find_type(binding.trigger_namespace, binding.trigger_type)
         home = binding.owner.home if binding.owner is not None else DEFAULT_NAMESPACE
-        found = self._types.get((home, binding.trigger_type))
-        return found or self._types.get((DEFAULT_NAMESPACE, binding.trigger_type))
+        found = self.find_type(home, binding.trigger_type)
+        return found or self.find_type(DEFAULT_NAMESPACE, binding.trigger_type)
+
+
+def _target(binding: BindingRecord, owner: WorkerRecord) -> Offer:
+    return owner, binding.namespace, binding.function_id
+
+
+def _may_take(known: BindingRecord, owner: WorkerRecord | None) -> bool:
+    """Tell whether a binding of `owner` may replace one of the same id: not if a live worker made that one."""
+    maker = known.owner
+    return maker is None or maker is owner or not maker.alive or maker.retiring

@@ -72,7 +72,7 @@ class WorkerTable:
 
     def __init__(self) -> None:
         self._by_id: dict[str, WorkerRecord] = {}
-        self._by_name: dict[tuple[str, str], WorkerRecord] = {}
+        self._by_name: dict[tuple[str, str], list[WorkerRecord]] = {}
 
     def __iter__(self) -> Iterator[WorkerRecord]:
         return iter(list(self._by_id.values()))
@@ -89,8 +89,8 @@ class WorkerTable:
         self._by_id[worker.id] = worker
 
     def holder(self, namespace: str, name: str) -> WorkerRecord | None:
-        """Return the live worker that has this name."""
-        return self._by_name.get((namespace, name))
+        """Return the live worker that has this name; of several that share it the one that came first."""
+        return next(iter(self._by_name.get((namespace, name), ())), None)
 
     def claim_name(self, worker: WorkerRecord, namespace: str, name: str, *, shared: bool = False) -> None:
         """Give `worker` a name.
@@ -106,23 +106,26 @@ class WorkerTable:
             WorkerConflict: Another live worker has it, is not about to retire, and `shared` is off; `details` name
                 the owner.
         """
-        owner = self._by_name.get((namespace, name))
-        if owner is not None and owner is not worker and owner.alive and not owner.retiring:
-            if not shared:
-                raise WorkerConflict(
-                    f"worker name `{name}` is taken in namespace `{namespace}` by worker {owner.id}; "
-                    "give this worker another name",
-                    details={"owner_worker_id": owner.id, "namespace": namespace, "worker_name": name},
-                )
-        else:
-            self.release_name(worker)
-            self._by_name[namespace, name] = worker
+        owner = self.holder(namespace, name)
+        taken = owner is not None and owner is not worker and owner.alive and not owner.retiring
+        if owner is not None and taken and not shared:
+            raise WorkerConflict(
+                f"worker name `{name}` is taken in namespace `{namespace}` by worker {owner.id}; "
+                "give this worker another name",
+                details={"owner_worker_id": owner.id, "namespace": namespace, "worker_name": name},
+            )
+        self.release_name(worker)
+        holders = self._by_name.setdefault((namespace, name), [])
+        holders.insert(len(holders) if taken else 0, worker)
         worker.name = name
 
     def release_name(self, worker: WorkerRecord) -> None:
-        """Free the name this worker holds, if it holds one."""
-        for key in [key for key, holder in self._by_name.items() if holder is worker]:
-            del self._by_name[key]
+        """Free the name this worker has, if it has one; others who share it keep it."""
+        for key in [key for key, holders in self._by_name.items() if worker in holders]:
+            holders = self._by_name[key]
+            holders.remove(worker)
+            if not holders:
+                del self._by_name[key]
 
     def remove(self, worker: WorkerRecord) -> None:
         """A lifetime is over."""

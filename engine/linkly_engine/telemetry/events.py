@@ -11,7 +11,7 @@ from linkly.bus import Json
 from linkly.errors import LinklyError
 from linkly.wire import is_absent
 from linkly_engine.core.registry import FunctionRecord
-from linkly_engine.core.triggers import BindingRecord
+from linkly_engine.core.triggers import BindingRecord, TypeRecord
 from linkly_engine.core.workers import WorkerRecord
 from linkly_engine.remote_function import UrlFunction
 
@@ -26,6 +26,15 @@ def worker_registered(worker: WorkerRecord) -> None:
     if worker.name:
         facts = {"name": worker.name, "id": worker.id, "address": worker.ip_address, "pid": worker.pid}
         _say(worker, "Worker registered", data={key: value for key, value in facts.items() if value is not None})
+
+
+def name_refused(worker: WorkerRecord, error: LinklyError) -> None:
+    """A worker's name is another's: it is let go, and nothing that it registers is served."""
+    who = {"id": worker.id, "address": worker.ip_address, "pid": worker.pid}
+    data = {key: value for key, value in who.items() if value is not None}
+    name = str(error.details.get("worker_name") or worker.id[:8])
+    pid = f" (process {worker.pid})" if worker.pid is not None else ""
+    _say(worker, "refused a second `%s`%s: %s", name, pid, error.message, level=logging.WARNING, data=data)
 
 
 def worker_gone(worker: WorkerRecord, reason: str) -> None:
@@ -46,14 +55,36 @@ def function_registered(worker: WorkerRecord, function: FunctionRecord) -> None:
 
 def function_refused(worker: WorkerRecord, error: LinklyError) -> None:
     """A function id is another worker's."""
-    _say(worker, "%s", error.message, level=logging.WARNING)
+    text = "%s" if not error.details.get("owner_worker_id") else "%s; it is served from here when that one is gone"
+    _say(worker, text, error.message, level=logging.WARNING)
 
 
-def trigger_registered(worker: WorkerRecord, binding: BindingRecord) -> None:
-    """A trigger is tied to a function; that somebody watches a caller while it keeps something for it is no news."""
+def function_handed_on(function: FunctionRecord) -> None:
+    """A function that waited for its id is served from now on: whoever served it is gone."""
+    _say(function.owner, "[REGISTERED] Function %s: the worker that served it is gone", function.id)
+
+
+def trigger_not_theirs(worker: WorkerRecord, binding: BindingRecord | None) -> None:
+    """A worker wanted to take back a trigger; nothing happens if it is another's, or if there is none."""
+    if binding is not None and binding.owner is not None:
+        owner = binding.owner.name or binding.owner.id
+        _say(worker, "trigger `%s` belongs to worker %s and stays", binding.id, owner, level=logging.WARNING)
+
+
+def trigger_registered(worker: WorkerRecord, binding: BindingRecord, waits: str | None) -> None:
+    """A trigger is tied to a function; `waits` says why it does not fire yet."""
+    words = " ".join((binding.trigger_type, *_telling(binding.config)))
+    if waits is not None:
+        _say(worker, "[WAITING] Trigger %s of %s: %s", words, binding.function_id, waits, level=logging.WARNING)
+        return
+    # That somebody watches a caller while it keeps something for it is no news.
     level = logging.DEBUG if binding.trigger_type == "engine::worker-gone" else logging.INFO
-    words = (binding.trigger_type, *_telling(binding.config))
-    _say(worker, "[REGISTERED] Trigger %s runs %s", " ".join(words), binding.function_id, level=level)
+    _say(worker, "[REGISTERED] Trigger %s runs %s", words, binding.function_id, level=level)
+
+
+def triggers_live(kind: TypeRecord, count: int) -> None:
+    """Triggers that waited for their type fire from now on."""
+    _say(kind.owner, "[REGISTERED] Trigger type %s: %d waiting trigger(s) fire from now on", kind.id, count)
 
 
 def unattended_failed(function_id: str, result: Json, error: Json) -> None:

@@ -17,7 +17,7 @@ from linkly.bus import Enqueue, Registration, Void
 from linkly.channel import Channel
 from linkly.client import Client
 from linkly.dialer import WebSocketDialer
-from linkly.errors import LinklyError, Shutdown
+from linkly.errors import LinklyError, Shutdown, WorkerConflict
 from linkly.function import Function
 from linkly.iii.logger import senders
 from linkly.iii.shapes import FunctionRef, InitOptions, InvocationError, TriggerConfig
@@ -283,8 +283,9 @@ def register_worker(address: str, options: InitOptions | None = None) -> IIIClie
         options: Name, description, time-out.
     """
     client = IIIClient(address, options)
-    if not client.connect():
-        logging.getLogger("linkly.client").warning("no engine at %s after %g s; still trying", address, CONNECT_S)
+    with contextlib.suppress(WorkerConflict):  # said in the log; the worker gets in when its name is free
+        if not client.connect():
+            logging.getLogger("linkly.client").warning("no engine at %s after %g s; still trying", address, CONNECT_S)
     return client
 
 
