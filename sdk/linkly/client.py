@@ -265,6 +265,7 @@ class Client:
             metadata=None if is_absent(message.metadata) else message.metadata,
             traceparent=message.traceparent,
             baggage=message.baggage,
+            origin=message.caller_worker_id,
         )
         function = self._functions.get(message.function_id)
         if function is not None:

@@ -80,6 +80,7 @@ class GatewayProtocol(HttpToolsProtocol):
     Attributes:
         serving: The task that serves a request now; it is cancelled when the client has gone.
         lost: The client has gone.
+        origin: Where the calls of its requests enter.
         body_until: The clock's time until which a body that is being waited for has to be complete.
     """
 
@@ -91,6 +92,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._monotonic = connections.clock.monotonic
         self.serving: asyncio.Task[Any] | None = None
         self.lost = False
+        self.origin = ""
         self.body_until: float | None = None
         self._head_bytes = 0  # what came since the head began; at most one packet less if it began inside of one
         self._shared = False  # a request ended in the packet that the head begins in
@@ -128,6 +130,7 @@ class GatewayProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected."""
         super().connection_made(transport)
+        self.origin = "http {}:{}".format(*self.client) if self.client else f"http {id(self)}"
         self.flow = self._ahead = ReadAhead(transport, self.data_received)
         self._connections.open.add(self)
 
