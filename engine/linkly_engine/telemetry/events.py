@@ -37,8 +37,8 @@ def function_registered(worker: WorkerRecord, function_id: str) -> None:
     _say(worker, "[REGISTERED] Function %s", function_id)
 
 
-def function_refused(worker: WorkerRecord, error: LinklyError) -> None:
-    """A function id is another worker's."""
+def registration_refused(worker: WorkerRecord, error: LinklyError) -> None:
+    """A function id is another worker's, or the worker has too much of all."""
     _say(worker, "%s", error.message, level=logging.WARNING)
 
 
