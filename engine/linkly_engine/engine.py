@@ -36,6 +36,7 @@ from linkly_engine.local import LocalBus
 from linkly_engine.provider import Provider
 from linkly_engine.telemetry import Telemetry
 from linkly_engine.telemetry.worker import TelemetryWorker
+from linkly_engine.turns import Turns
 
 if TYPE_CHECKING:
     from linkly_engine.metadata import Arrival
@@ -74,6 +75,7 @@ class Engine:
         channels: Byte streams between workers.
         arrivals: Programs that are being started, to whom a new connection may belong.
         telemetry: What workers and the engine say about themselves.
+        turns: Shares the loop among the connections of remote workers.
     """
 
     def __init__(self, *, clock: Clock | None = None, namespace_grace_s: float = NAMESPACE_GRACE_S) -> None:
@@ -91,6 +93,7 @@ class Engine:
         self._providers: dict[TypeRecord, Provider] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self.telemetry = Telemetry(self.clock, self.peers.__contains__)
+        self.turns = Turns()
         self._builtins = EngineWorker(self)
 
     # --- lifetime ------------------------------------------------------------------------------------------

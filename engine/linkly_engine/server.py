@@ -24,6 +24,8 @@ from linkly.websocket import PING_IDLE_S, WebSocketStream
 from linkly.wire import MAX_MESSAGE_BYTES, NATIVE_SUBPROTOCOL
 from linkly_engine.channels import Pipe
 from linkly_engine.peer import Peer
+from linkly_engine.small_reads import bound_reads
+from linkly_engine.turns import Inbox
 
 if TYPE_CHECKING:
     from picows import WSTransport
@@ -162,8 +164,11 @@ class _WorkerSocket(WebSocketStream):
             native=self._native,
             ip_address=address[0] if isinstance(address, tuple) else None,
         )
-        peer.connection.session.on_telemetry = partial(self._engine.telemetry.ingest, worker=lambda: peer.record.name)
-        self.receiver = peer.connection
+        peer.connection.session.on_telemetry = partial(
+            self._engine.telemetry.ingest, worker=lambda: peer.record.name, source=peer.record.id
+        )
+        self.receiver = Inbox(peer.connection, self, self._engine.turns, peer.connection.session)
+        bound_reads(transport.underlying_transport)
         peer.start()
 
 
@@ -173,11 +178,16 @@ class _TelemetrySocket(WebSocketStream):
     def __init__(self, engine: Engine) -> None:
         super().__init__()
         self._engine = engine
-        self.receiver = self
+        self._source = f"telemetry {id(self):x}"
+        self.receiver = Inbox(self, self, engine.turns)
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        super().on_ws_connected(transport)
+        bound_reads(transport.underlying_transport)
 
     def frame_received(self, data: bytes, *, text: bool) -> None:
         if not text:
-            self._engine.telemetry.ingest(data)
+            self._engine.telemetry.ingest(data, source=self._source)
 
     def stream_closed(self, reason: str) -> None:
         pass

@@ -61,12 +61,18 @@ class Registry:
     def __init__(self, on_change: Callable[[], None] | None = None) -> None:
         self._functions: dict[tuple[str, str], FunctionRecord] = {}
         self._on_change = on_change or (lambda: None)
+        self._before: dict[tuple[str, str], bool] = {}
 
     def __iter__(self) -> Iterator[FunctionRecord]:
         return iter(list(self._functions.values()))
 
     def __len__(self) -> int:
         return len(self._functions)
+
+    def take_change(self) -> bool:
+        """Tell whether the set of ids differs from that at the last call; costs what has changed, not what there is."""
+        before, self._before = self._before, {}
+        return any((key in self._functions) is not was for key, was in before.items())
 
     def find(self, namespace: str, function_id: str) -> FunctionRecord | None:
         """Return the function, `None` if nobody serves it."""
@@ -105,6 +111,7 @@ class Registry:
                     "function_id": record.id,
                 },
             )
+        self._before.setdefault(key, known is not None)
         self._functions[key] = record
         self._on_change()
 
@@ -113,6 +120,7 @@ class Registry:
         known = self._functions.get((namespace, function_id))
         if known is None or known.owner is not owner:
             return False
+        self._before.setdefault((namespace, function_id), True)
         del self._functions[namespace, function_id]
         self._on_change()
         return True
@@ -121,6 +129,7 @@ class Registry:
         """Remove everything a worker serves."""
         gone = [key for key, record in self._functions.items() if record.owner is owner]
         for key in gone:
+            self._before.setdefault(key, True)
             del self._functions[key]
         if gone:
             self._on_change()
