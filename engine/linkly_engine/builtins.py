@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -34,6 +35,9 @@ MAX_IDS = 32
 
 INTERNAL = {"internal": True}
 
+PAUSE_S, PAUSES = 0.05, 20
+"""Between two events that list every function; at least so many times what it takes to make one."""
+
 
 class DurableTrigger(msgspec.Struct, kw_only=True):
     """A trigger without an owner.
@@ -61,8 +65,8 @@ class EngineWorker(Worker):
     def __init__(self, engine: Engine) -> None:
         super().__init__()
         self._engine = engine
-        self._known: set[tuple[str, str]] = set()
         self._scheduled = False
+        self._pausing = False
         self._workers_bindings: dict[str, Binding] = {}
         self._functions_bindings: dict[str, Binding] = {}
         self._watches = Watches(engine.workers, self._fire_one)
@@ -90,21 +94,22 @@ class EngineWorker(Worker):
         self._watches.gone(record)
 
     def functions_changed(self) -> None:
-        """Fire `engine::functions-available` at the end of this turn of the loop, if the set of ids differs."""
-        if not self._scheduled:
+        """Fire `engine::functions-available` if the set of ids differs: at the end of this turn, or after the pause."""
+        if not self._scheduled and not self._pausing:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._compare)
 
     def _compare(self) -> None:
-        self._scheduled = False
-        now = {(record.namespace, record.id) for record in self._engine.registry}
-        if now == self._known:
+        self._scheduled = self._pausing = False
+        if not self._engine.registry.take_change() or not self._functions_bindings:
             return
-        self._known = now
-        if self._functions_bindings:
-            summaries = [rows.function_summary(record) for record in self._engine.registry]
-            payload = {"event": "functions_changed", "functions": rows.ranked(summaries, "function_id", None)}
-            self._fire(self._functions_bindings, payload)
+        began = perf_counter()
+        summaries = [rows.function_summary(record) for record in self._engine.registry]
+        payload = {"event": "functions_changed", "functions": rows.ranked(summaries, "function_id", None)}
+        self._fire(self._functions_bindings, payload)
+        # The event lists every function there is: told after every registration, it would cost all that were before.
+        self._pausing = True
+        self._engine.clock.call_later(max(PAUSE_S, PAUSES * (perf_counter() - began)), self._compare)
 
     def _fire(self, bindings: dict[str, Binding], payload: dict[str, Any]) -> None:
         for binding in bindings.values():

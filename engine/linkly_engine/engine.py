@@ -38,6 +38,7 @@ from linkly_engine.provider import Provider
 from linkly_engine.telemetry import Telemetry, events
 from linkly_engine.telemetry.failures import Failures
 from linkly_engine.telemetry.worker import TelemetryWorker
+from linkly_engine.turns import Turns
 
 if TYPE_CHECKING:
     from linkly_engine.metadata import Arrival
@@ -77,6 +78,7 @@ class Engine:
         arrivals: Programs that are being started, to whom a new connection may belong.
         telemetry: What workers and the engine say about themselves.
         failures: Says which handlers have failed.
+        turns: Shares the loop among the connections of remote workers.
     """
 
     def __init__(self, *, clock: Clock | None = None, namespace_grace_s: float = NAMESPACE_GRACE_S) -> None:
@@ -96,6 +98,7 @@ class Engine:
         self._tasks: set[asyncio.Task[Any]] = set()
         self.telemetry = Telemetry(self.clock, self.peers.__contains__)
         self.failures = Failures()
+        self.turns = Turns()
         self._builtins = EngineWorker(self)
 
     # --- lifetime ------------------------------------------------------------------------------------------

@@ -40,6 +40,7 @@ async def enqueue(engine: Engine, invocation: Invocation, queue: str) -> Receipt
                 function_id=ENQUEUE_FUNCTION,
                 payload=as_json(payload),
                 caller=invocation.caller,
+                origin=invocation.origin,
                 traceparent=invocation.traceparent,
                 baggage=invocation.baggage,
             )

@@ -96,8 +96,11 @@ class LocalBus:
             namespace=DEFAULT_NAMESPACE if namespace is None else namespace,
             metadata=metadata,
             caller=self._caller,
+            origin=self._caller.worker_id,
         )
         if parent is not None:
+            if parent.origin is not None:
+                invocation.origin = parent.origin
             invocation.traceparent = parent.traceparent
             invocation.baggage = parent.baggage
             invocation.deadline = parent.deadline

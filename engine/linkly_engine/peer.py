@@ -46,6 +46,7 @@ from linkly_engine.enqueue import enqueue
 from linkly_engine.missing import why_it_waits
 from linkly_engine.nesting import Nesting
 from linkly_engine.provider import RemoteProvider, plain
+from linkly_engine.registrations import REGISTRATIONS, WAITING_LIMIT, Owned, Waiting, refusal, too_many
 from linkly_engine.remote_function import RemoteFunction, endpoint_of, with_caller
 from linkly_engine.telemetry import events
 from linkly_engine.trace import valid_traceparent, with_function_id
@@ -62,8 +63,8 @@ SERVICE_RESTART = 1012
 PENDING_LIMIT = 1000
 """How many unanswered calls of one function a worker may have made: circles that no deadline reaches end here."""
 
-WAITING_LIMIT = 100_000
-"""How many registrations, and calls of them, may wait for a namespace: one more ends the peer or fails the call."""
+LET_IN_AT_ONCE = 256
+"""Registrations that are applied in one turn of the loop when the namespace is known."""
 
 
 class Peer:
@@ -84,7 +85,8 @@ class Peer:
         self._nesting = None if native else Nesting()
         self._handler_failed = partial(engine.failures.failed, self.record)
         self._provider = RemoteProvider(engine, self)
-        self._waiting: list[Message] = []
+        self._owned = Owned()
+        self._waiting = Waiting(self._register, self._let_in)
         self._waiting_calls: list[Callable[[], None]] = []
         self._grace = engine.clock.call_later(engine.namespace_grace_s, self._grace_over)
 
@@ -114,10 +116,11 @@ class Peer:
             return
         self._grace.cancel()
         self.record.namespace = namespace
-        waiting, self._waiting = self._waiting, []
-        for message in waiting:
-            self._register(message)
-        events.worker_registered(self.record)
+        self._waiting.let_in()
+
+    def _let_in(self) -> None:
+        if not self.connection.closed:
+            events.worker_registered(self.record)
         calls, self._waiting_calls = self._waiting_calls, []
         for call in calls:
             call()
@@ -128,7 +131,7 @@ class Peer:
 
     def reject_name(self, error: LinklyError) -> None:
         """Tell the worker that its name is taken and let it go; none of its registrations is applied."""
-        self._waiting.clear()
+        self._waiting.drop()
         events.name_refused(self.record, error)
         self.connection.send(
             RegistrationRejected(
@@ -147,9 +150,7 @@ class Peer:
 
     def awaits(self, namespace: str, function_id: str) -> bool:
         """Tell whether a registration of this function waits for this connection's namespace."""
-        return namespace == DEFAULT_NAMESPACE and any(
-            isinstance(message, RegisterFunction) and message.id == function_id for message in self._waiting
-        )
+        return namespace == DEFAULT_NAMESPACE and self._waiting.offers(function_id)
 
     @property
     def waiting_registrations(self) -> list[Message]:
@@ -175,17 +176,17 @@ class Peer:
             self._reattach(message)
         elif isinstance(message, TriggerRegistrationResult):
             self._provider_answered(message)
-        elif isinstance(message, _REGISTRATIONS):
-            if self.record.namespace is not None:
+        elif isinstance(message, REGISTRATIONS):
+            if self.record.namespace is not None and not self._waiting:
                 self._register(message)
             elif len(self._waiting) < WAITING_LIMIT:
-                self._waiting.append(message)
+                self._waiting.add(message)
             else:
                 self.cut(f"more than {WAITING_LIMIT} registrations before its metadata")
 
     def _closed(self, reason: str) -> None:
         self._grace.cancel()
-        self._waiting.clear()
+        self._waiting.drop()
         calls, self._waiting_calls = self._waiting_calls, []
         self.engine.forget(self.record)
         for call in calls:
@@ -204,7 +205,13 @@ class Peer:
 
     def _register(self, message: Message) -> None:
         engine, home = self.engine, self.record.home
-        if isinstance(message, RegisterFunction):
+        if not self._owned.takes(message):
+            error = too_many(message)
+            events.registration_refused(self.record, error)
+            told = refusal(message, error, home, self.record.id)
+            if told is not None:
+                self.connection.send(told)
+        elif isinstance(message, RegisterFunction):
             self._register_function(message)
         elif isinstance(message, UnregisterFunction):
             engine.remove_function(home, message.id, self.record)
@@ -239,7 +246,7 @@ class Peer:
         try:
             self.engine.add_function(record)
         except FunctionConflict as error:
-            events.function_refused(self.record, error)
+            events.registration_refused(self.record, error)
             self.connection.send(
                 RegistrationRejected(
                     code=error.code,
@@ -355,6 +362,7 @@ class Peer:
             namespace=message.namespace if message.namespace is not None else DEFAULT_NAMESPACE,
             metadata=None if is_absent(message.metadata) else message.metadata,
             caller=self.record.caller,
+            origin=self.record.id,
             traceparent=traceparent,
             baggage=baggage,
         )
@@ -442,16 +450,6 @@ class Peer:
     async def _enqueue(self, invocation: Invocation, *, queue: str) -> Json:
         check_namespace(invocation.namespace)
         return as_json(await enqueue(self.engine, invocation, queue))
-
-
-_REGISTRATIONS = (
-    RegisterFunction,
-    UnregisterFunction,
-    RegisterTriggerType,
-    UnregisterTriggerType,
-    RegisterTrigger,
-    UnregisterTrigger,
-)
 
 
 def _nothing() -> None:

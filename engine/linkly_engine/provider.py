@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
+from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
 from linkly.bus import Json
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from linkly_engine.peer import Peer
 
 log = logging.getLogger("linkly.engine")
+
+WORK_S = 0.001
+"""So long a provider in this process deals with bindings in one turn of the loop."""
 
 DURABLE_ANSWER_S = 10.0
 """How long a remote provider may take to refuse a durable binding (protocol.md 4.5)."""
@@ -53,7 +58,7 @@ class LocalProvider:
         self._engine = engine
         self._type = trigger_type
         self._owner = owner
-        self._waiting: list[tuple[bool, BindingRecord]] = []
+        self._waiting: deque[tuple[bool, BindingRecord]] = deque()
         self._task: asyncio.Task[None] | None = None
         self._refusals: dict[str, LinklyError] = {}
 
@@ -77,9 +82,13 @@ class LocalProvider:
             self._task = self._engine.spawn(self._work(), name=f"bindings of {self._type.id}")
 
     async def _work(self) -> None:
+        until = perf_counter() + WORK_S
         try:
             while self._waiting:
-                bound, binding = self._waiting.pop(0)
+                if perf_counter() > until:
+                    await asyncio.sleep(0)  # a provider that never waits would keep the loop until all is bound
+                    until = perf_counter() + WORK_S
+                bound, binding = self._waiting.popleft()
                 try:
                     if bound:
                         await self._type.bind(as_binding(binding))

@@ -28,7 +28,9 @@ from linkly.websocket import PING_IDLE_S, WebSocketStream
 from linkly.wire import MAX_MESSAGE_BYTES, NATIVE_SUBPROTOCOL
 from linkly_engine.channels import Pipe
 from linkly_engine.peer import Peer
+from linkly_engine.small_reads import bound_reads
 from linkly_engine.telemetry.origin import holder
+from linkly_engine.turns import Inbox
 
 if TYPE_CHECKING:
     from picows import WSTransport
@@ -39,9 +41,10 @@ log = logging.getLogger("linkly.engine")
 
 DEFAULT_PORT = 49134
 HANDSHAKE_TIMEOUT_S = 10.0
-READER_LIMIT_BYTES = 1024 * 1024
 LOOKS = 10
 """How many frames of a telemetry socket are looked at for whose it is."""
+
+READER_LIMIT_BYTES = 1024 * 1024
 """Readers of every Python client close with 1009 above this; binary data has no message bounds to keep."""
 
 _CHANNEL_PATH = "/ws/channels/"
@@ -193,9 +196,12 @@ class _WorkerSocket(WebSocketStream):
             ip_address=address[0] if isinstance(address, tuple) else None,
         )
         peer.connection.session.on_telemetry = partial(
-            self._engine.telemetry.ingest, worker=lambda: peer.record.program or peer.record.name
+            self._engine.telemetry.ingest,
+            worker=lambda: peer.record.program or peer.record.name,
+            source=peer.record.id,
         )
-        self.receiver = peer.connection
+        self.receiver = Inbox(peer.connection, self, self._engine.turns, peer.connection.session)
+        bound_reads(transport.underlying_transport)
         peer.start()
 
 
@@ -207,11 +213,16 @@ class _TelemetrySocket(WebSocketStream):
         self._engine = engine
         self._name = ""
         self._looks = 0
-        self.receiver = self
+        self._source = f"telemetry {id(self):x}"
+        self.receiver = Inbox(self, self, engine.turns)
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        super().on_ws_connected(transport)
+        bound_reads(transport.underlying_transport)
 
     def frame_received(self, data: bytes, *, text: bool) -> None:
         if not text:
-            self._engine.telemetry.ingest(data, self._worker)
+            self._engine.telemetry.ingest(data, self._worker, source=self._source)
 
     def _worker(self) -> str:
         """Return the name of the worker whose program has opened this socket, `""` if unknown."""

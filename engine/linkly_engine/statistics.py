@@ -23,6 +23,7 @@ def statistics(engine: Engine) -> dict[str, Any]:
             {"id": pipe.id, "messages": pipe.buffered_messages, "bytes": pipe.buffered_bytes}
             for pipe in engine.channels
         ],
+        "frames_waiting": engine.turns.frames_waiting,
         "telemetry": engine.telemetry.statistics(),
         "connections": [_connection(peer) for peer in engine.peers.values()],
     }

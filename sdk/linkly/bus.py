@@ -54,6 +54,8 @@ class Invocation(msgspec.Struct, kw_only=True):
         namespace: Where `function_id` is looked up.
         metadata: The sidecar beside the payload, a JSON value or `Json`; `None` if there is none.
         caller: Who calls, `None` for the engine itself.
+        origin: Where the call entered this process; nested calls inherit it. The worker id of a connection or of an
+            in-process worker, or the address of an HTTP client's socket. Fair shares go by it, nothing else does.
         traceparent: W3C trace context of the caller's span.
         baggage: W3C baggage.
         deadline: `Clock.monotonic` time after which nobody waits any more; `None`: no limit.
@@ -65,6 +67,7 @@ class Invocation(msgspec.Struct, kw_only=True):
     namespace: str = DEFAULT_NAMESPACE
     metadata: Any = None
     caller: Caller | None = None
+    origin: str | None = None
     traceparent: str | None = None
     baggage: str | None = None
     deadline: float | None = None

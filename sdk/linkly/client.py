@@ -315,6 +315,7 @@ class Client:
             traceparent=message.traceparent,
             baggage=message.baggage,
             hops=message.hops,
+            origin=message.caller_worker_id,
         )
         if message.timeout_ms is not None:
             invocation.deadline = self._clock.monotonic() + message.timeout_ms / 1000

@@ -1,7 +1,7 @@
 """The invocation that is being handled right now, for code that was not handed it.
 
-Set by `linkly.function` around every handler, read by the bus for nested calls (trace, deadline) and by
-handlers through `linkly.current()`.
+Set by `linkly.function` around every handler, read by the bus for nested calls (trace, deadline, origin), by
+whoever shares something out among callers (`current_origin`), and by handlers through `linkly.current()`.
 """
 
 from __future__ import annotations
@@ -23,3 +23,9 @@ def current() -> Invocation:
     if invocation is None:
         raise LookupError("linkly.current() works only inside a function that the bus called")
     return invocation
+
+
+def current_origin() -> str | None:
+    """Return where the call entered whose handler is running; `None` outside of one, and where that is unknown."""
+    invocation = current_invocation.get()
+    return None if invocation is None else invocation.origin

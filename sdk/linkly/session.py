@@ -89,6 +89,10 @@ class Session:
         # it was not given. They look like UUIDs because executors may parse them as such.
         self._prefix = "" if native else str(uuid.uuid4())[:24]
 
+    def __len__(self) -> int:
+        """Count the calls of the other side that have not been answered."""
+        return len(self.serving)
+
     def encode(self, message: Message) -> bytes:
         """Turn a message into one frame.
 

@@ -16,6 +16,7 @@ from linkly_engine.cli.welcome import welcome
 from linkly_engine.project import Project, read
 from linkly_engine.serve import run
 from linkly_engine.telemetry.capture import Capture
+from linkly_engine.telemetry.limits import LineFilter
 
 USAGE = """\
 linkly: a function bus. Workers register functions, anybody triggers them, the engine routes the call.
@@ -83,11 +84,14 @@ def serve(words: list[str]) -> int:
     if options.answer is not None:
         say(options.answer)
         return 0
-    output, capture = Output(options.log_format), Capture()
+    output, capture, limited = Output(options.log_format), Capture(), LineFilter()
+    output.addFilter(limited)
+    capture.addFilter(limited)
     listen(output, capture, verbose=options.verbose)
 
     def on_ready(project: Project) -> None:
         capture.bind(project.engine.telemetry)
+        limited.bind(project.engine.telemetry.limits)
         welcome(project, output)
 
     try:
@@ -100,6 +104,7 @@ def serve(words: list[str]) -> int:
         return 1
     finally:
         capture.unbind()
+        limited.unbind()
         output.close()
 
 

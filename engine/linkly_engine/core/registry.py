@@ -63,12 +63,18 @@ class Registry:
         self._functions: dict[tuple[str, str], FunctionRecord] = {}
         self._waiting: dict[tuple[str, str], list[FunctionRecord]] = {}
         self._on_change = on_change or (lambda: None)
+        self._before: dict[tuple[str, str], bool] = {}
 
     def __iter__(self) -> Iterator[FunctionRecord]:
         return iter(list(self._functions.values()))
 
     def __len__(self) -> int:
         return len(self._functions)
+
+    def take_change(self) -> bool:
+        """Tell whether the set of ids differs from that at the last call; costs what has changed, not what there is."""
+        before, self._before = self._before, {}
+        return any((key in self._functions) is not was for key, was in before.items())
 
     def find(self, namespace: str, function_id: str) -> FunctionRecord | None:
         """Return the function, `None` if nobody serves it."""
@@ -107,6 +113,7 @@ class Registry:
                     "function_id": record.id,
                 },
             )
+        self._before.setdefault(key, known is not None)
         self._functions[key] = record
         self._leave_line(key, record.owner)
         self._on_change()
@@ -178,6 +185,7 @@ class Registry:
                 self._leave_line(key, heir.owner)
                 promoted.append(heir)
             else:
+                self._before.setdefault(key, True)
                 del self._functions[key]
         if keys:
             self._on_change()

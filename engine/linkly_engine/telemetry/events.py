@@ -53,8 +53,8 @@ def function_registered(worker: WorkerRecord, function: FunctionRecord) -> None:
         _say(worker, "[REGISTERED] Function %s", function.id)
 
 
-def function_refused(worker: WorkerRecord, error: LinklyError) -> None:
-    """A function id is another worker's."""
+def registration_refused(worker: WorkerRecord, error: LinklyError) -> None:
+    """A function id is another worker's, or the worker has too much of all."""
     text = "%s" if not error.details.get("owner_worker_id") else "%s; it is served from here when that one is gone"
     _say(worker, text, error.message, level=logging.WARNING)
 

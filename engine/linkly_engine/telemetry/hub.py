@@ -13,6 +13,7 @@ import msgspec
 
 from linkly.clock import Clock
 from linkly_engine.telemetry import lines
+from linkly_engine.telemetry.limits import LineLimits
 from linkly_engine.telemetry.logs import Entry, LogRecord, LogStore
 from linkly_engine.telemetry.metrics import WorkerGauges
 from linkly_engine.telemetry.otlp import LOGS, METRICS, SPANS, Log, OtlpError, kind_of, read
@@ -43,6 +44,7 @@ class Telemetry:
 
     Attributes:
         logs: The newest log records.
+        limits: How many lines each source may have.
         gauges: The newest gauges of each worker.
         counts: What came in, by kind.
         firings_dropped: How often a `log` trigger did not fire because too many firings were on their way.
@@ -52,22 +54,25 @@ class Telemetry:
     def __init__(self, clock: Clock, is_here: Callable[[str], bool]) -> None:
         self._clock = clock
         self.logs = LogStore()
+        self.limits = LineLimits(clock)
         self.gauges = WorkerGauges(is_here)
         self.counts = {kind: FrameCounts() for kind in (LOGS, METRICS, SPANS, "unknown")}
         self.firings_dropped = 0
         self.on_record: Callable[[Entry], None] | None = None
 
-    def ingest(self, frame: bytes, worker: Callable[[], str] | None = None) -> None:
+    def ingest(self, frame: bytes, worker: Callable[[], str] | None = None, *, source: str = "telemetry") -> None:
         """Take one frame of a telemetry socket, or a binary one of a worker's own.
 
         Args:
             frame: As it came.
             worker: Names the worker whose socket it came on, `""` if unknown.
+            source: Whose log lines share a limit: the socket.
         """
+        name = worker() if worker is not None else ""
         counts = self.counts[kind_of(frame)]
         counts.frames += 1
         try:
-            export = read(frame)
+            export = read(frame, lambda count: self.limits.admit(source, count, name=name))
         except OtlpError as error:
             counts.dropped += 1
             log.debug("dropped a telemetry frame of %d bytes: %s", len(frame), error)
@@ -75,7 +80,6 @@ class Telemetry:
         counts.records += export.count
         if export.points:
             self.gauges.add(export.points, self.now_ns() // 1_000_000)
-        name = worker() if worker is not None else ""
         for each in export.logs:
             record = self._from_client(each)
             self.add(record)
@@ -98,6 +102,7 @@ class Telemetry:
             "log_records_kept": len(self.logs),
             "log_bytes_kept": self.logs.bytes,
             "log_records_displaced": self.logs.dropped,
+            "log_lines_left_out": self.limits.left_out,
             "log_firings_dropped": self.firings_dropped,
             "workers_with_gauges": len(self.gauges),
         }

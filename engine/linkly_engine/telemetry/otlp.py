@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import msgspec
@@ -102,8 +102,12 @@ class _TracesExport(msgspec.Struct, rename="camel"):
 _traces = msgspec.json.Decoder(_TracesExport)
 
 
-def read(frame: bytes) -> Export:
+def read(frame: bytes, room: Callable[[int], int] | None = None) -> Export:
     """Read one frame.
+
+    Args:
+        frame: As it came.
+        room: Told how many log records there are, says how many are wanted; the first ones are read.
 
     Raises:
         OtlpError: Unknown first bytes, no UTF-8, no JSON, or another outline than an OTLP export has.
@@ -117,7 +121,7 @@ def read(frame: bytes) -> Export:
         export = _object(_decode(frame[4:]))
         if export is None:
             raise OtlpError(f"a frame of {kind} holds a JSON object")
-        return _read_logs(export) if kind == LOGS else _read_metrics(export)
+        return _read_logs(export, room) if kind == LOGS else _read_metrics(export)
     except (ValueError, RecursionError) as error:
         raise OtlpError(f"not OTLP as JSON: {error}") from error
 
@@ -148,11 +152,14 @@ def _read_spans(data: memoryview) -> Export:
     return Export(kind=SPANS, count=count)
 
 
-def _read_logs(export: dict[str, Any]) -> Export:
+def _read_logs(export: dict[str, Any], room: Callable[[int], int] | None) -> Export:
+    groups = list(_records(export, "resourceLogs", "scopeLogs", "logRecords"))
+    count = sum(len(records) for _, _, records in groups)
+    left = count if room is None or count == 0 else room(count)
     logs: list[Log] = []
-    for resource, scope, records in _records(export, "resourceLogs", "scopeLogs", "logRecords"):
-        logs += [_log(record, resource, scope) for record in records]
-    return Export(kind=LOGS, count=len(logs), logs=logs)
+    for resource, scope, records in groups:
+        logs += [_log(record, resource, scope) for record in records[: left - len(logs)]]
+    return Export(kind=LOGS, count=count, logs=logs)
 
 
 def _read_metrics(export: dict[str, Any]) -> Export:

@@ -185,10 +185,13 @@ class TelemetryWorker(Worker):
 
     def _log(self, line: LogLine, level: str) -> None:
         invocation = current()
+        caller = invocation.caller.worker_name if invocation.caller is not None else ""
+        if not self._telemetry.limits.admit(invocation.origin or "engine::log", name=caller):
+            return
         trace_id, span_id = line.trace_id, line.span_id
         if not trace_id:
             trace_id, span_id = lines.trace_of(invocation.traceparent)
-        service = line.service_name or (invocation.caller.worker_name if invocation.caller is not None else "")
+        service = line.service_name or caller
         now = self._telemetry.now_ns()
         record = LogRecord(
             timestamp_unix_nano=now,

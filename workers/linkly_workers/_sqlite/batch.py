@@ -40,6 +40,7 @@ class Operation(msgspec.Struct, Generic[T], eq=False):
         several: It is more than one statement, so that a failure can leave half of it behind.
         alone: It cannot run inside a transaction (VACUUM); it runs on the writing thread.
         key: What to remember it by if it takes long.
+        caller: Among whom the writer's time is shared out.
         on_commit: Told the result, in the order of the commits.
         expired: Its time is over.
         taken: It is in a batch; from here on it is answered with what really happened.
@@ -52,6 +53,7 @@ class Operation(msgspec.Struct, Generic[T], eq=False):
     alone: bool = False
     key: object = None
     on_commit: Callable[[T], None] | None = None
+    caller: str | None = None
     expired: bool = False
     taken: bool = False
     took_s: float = 0.0

@@ -158,9 +158,10 @@ class Budget:
         self._connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, ANY_PATTERN_BYTES)
         self._connection.set_progress_handler(unwanted, THREAD_CHECK_STEPS)
 
-    def allow(self, seconds: float) -> None:
-        """Give what runs next on the loop's thread this much time."""
-        self.limit = perf_counter() + seconds
+    def allow(self, seconds: float) -> float:
+        """Give what runs next on the loop's thread this much time; return when it ends."""
+        self.limit = limit = perf_counter() + seconds
+        return limit
 
     def lift(self) -> None:
         """Give what runs next all the time it needs: BEGIN, COMMIT and ROLLBACK must not be stopped half-way.

@@ -7,11 +7,11 @@ thread waits in short slices, between which everybody stands in line again.
 from __future__ import annotations
 
 import sqlite3
-from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
 from linkly_workers._sqlite.batch import Asking, Operation, expire
+from linkly_workers._sqlite.line import FairLine
 
 LOCK_SLICE_MS = 50
 """So long the writing thread waits at a time."""
@@ -37,7 +37,7 @@ class Lock:
         self.since: float | None = None
 
     def met(
-        self, queue: deque[Operation[Any]], batch: Sequence[Operation[Any]], now: float
+        self, queue: FairLine[Operation[Any]], batch: Sequence[Operation[Any]], now: float
     ) -> Sequence[Operation[Any]]:
         """Put a batch that could not be begun back into line.
 
@@ -56,7 +56,8 @@ class Lock:
             operation.taken, operation.error = False, None
             if operation.expired:
                 expire(operation)
-        queue.extendleft(reversed(batch))
+        for operation in reversed(batch):
+            queue.appendleft(operation.caller, operation)
         if self.since is None:
             self.since = now
         if now - self.since < self._patience_s:
@@ -65,7 +66,8 @@ class Lock:
         failing = [operation for operation in queue if not isinstance(operation, Asking)]
         asking = [operation for operation in queue if isinstance(operation, Asking)]
         queue.clear()
-        queue.extend(asking)
+        for turn in asking:
+            queue.append(turn.caller, turn)
         for operation in failing:
             operation.error = self._error()
         return failing

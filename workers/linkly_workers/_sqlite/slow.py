@@ -6,15 +6,18 @@ own, for ever.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any
 
 from linkly_workers._sqlite.batch import Asking, Operation
+from linkly_workers._sqlite.line import FairLine
 
 KEYS = 512
 
 BATCH_LIMIT = 512
 """Operations that share one commit at most, so that the first of them does not wait for ever."""
+
+SAVED_AFTER_FAILURE = 2000
+"""Operations of several statements that run on the writing thread, with savepoints, after one has failed half-way."""
 
 
 class SlowOperations:
@@ -36,16 +39,16 @@ class SlowOperations:
         """Tell whether an operation belongs on the writing thread."""
         return operation.alone or (bool(self.keys) and hash(operation.key) in self.keys)
 
-    def take(self, queue: deque[Operation[Any]]) -> list[Operation[Any]]:
+    def take(self, queue: FairLine[Operation[Any]]) -> list[Operation[Any]]:
         """Take a batch for the writing thread: a slow operation by itself, or others together."""
         batch = [queue.popleft()]
         if not self.has(batch[0]):
             self.gather(queue, batch)
         return batch
 
-    def gather(self, queue: deque[Operation[Any]], batch: list[Operation[Any]]) -> None:
+    def gather(self, queue: FairLine[Operation[Any]], batch: list[Operation[Any]]) -> None:
         """Take into a batch who is next in line and can share its commit."""
-        while queue and len(batch) < BATCH_LIMIT and not (self.has(queue[0]) or isinstance(queue[0], Asking)):
+        while queue and len(batch) < BATCH_LIMIT and not (self.has(queue.head) or isinstance(queue.head, Asking)):
             batch.append(queue.popleft())
 
     def stopped(self, operation: Operation[Any]) -> None:

@@ -8,8 +8,8 @@ the disk, runs there too when that is a small part of a large batch (see `disk`)
 meanwhile the next batch gathers. What turns out to be long or to need patience (a large statement, another process's
 lock, VACUUM) is undone and run on the writing thread, and remembered.
 
-A failing operation fails its own caller alone, see `batch`. Whoever needs to write over several calls asks for a
-`turn`: it comes in order, and the writes behind it wait, neither failing nor becoming part of it.
+Callers take turns, see `line`. A failing operation fails its own caller alone, see `batch`. Whoever needs to write over
+several calls asks for a `turn`: it comes in order, and the writes behind it wait, neither failing nor part of it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any, TypeVar
 
+from linkly.context import current_invocation
 from linkly.errors import LinklyError, Overloaded
 from linkly_workers._sqlite.batch import (
     Asking,
@@ -40,8 +40,10 @@ from linkly_workers._sqlite.commits import Commits
 from linkly_workers._sqlite.connection import OWN_BYTES, Budget, Durability, connect, is_too_large
 from linkly_workers._sqlite.data_file import DataFile
 from linkly_workers._sqlite.disk import Disk
+from linkly_workers._sqlite.line import SHARED_FROM, FairLine
 from linkly_workers._sqlite.lock import HOLDERS_PATIENCE_MS, Lock
-from linkly_workers._sqlite.slow import BATCH_LIMIT, SlowOperations
+from linkly_workers._sqlite.loop_time import BATCH_S, LEAST_BATCH_S, QUICK_S, loop_time
+from linkly_workers._sqlite.slow import BATCH_LIMIT, SAVED_AFTER_FAILURE, SlowOperations
 from linkly_workers._sqlite.statement import StatementResult, execute, run_statement
 from linkly_workers._sqlite.text import ALONE, THREAD, place_of
 from linkly_workers._sqlite.thread import WritingThread
@@ -49,17 +51,8 @@ from linkly_workers._sqlite.turn import Turn
 
 T = TypeVar("T")
 
-QUEUE_LIMIT = 100_000
-"""Operations that may wait; more are refused with `Overloaded`."""
-
-LOOP_BATCH_S = 0.004
-"""After this time on the loop's thread a batch is committed with what it has."""
-
 LOOP_STATEMENT_S = 0.010
 """Longer statements are stopped and run again on the writing thread."""
-
-SAVED_AFTER_FAILURE = 2000
-"""Operations of several statements that run on the writing thread, with savepoints, after one has failed half-way."""
 
 
 class GroupCommitWriter:
@@ -97,7 +90,7 @@ class GroupCommitWriter:
         self._durability: Durability = durability
         self._waits_for_disk = path != ":memory:" and durability == "power"
         self._disk = Disk()
-        self._queue: deque[Operation[Any]] = deque()
+        self._queue: FairLine[Operation[Any]] = FairLine()
         self._working = False
         self._scheduled = False
         self._turn: Turn | None = None
@@ -113,6 +106,7 @@ class GroupCommitWriter:
 
     async def __aenter__(self) -> GroupCommitWriter:
         self._loop = asyncio.get_running_loop()
+        self._loop_time = loop_time()
         # On the loop's thread nobody waits for another process's lock; the writing thread does.
         self._connection = connect(self.path, durability=self._durability, busy_timeout_ms=0)
         self._budget = Budget(self._connection, self._value_bytes)
@@ -218,11 +212,15 @@ class GroupCommitWriter:
             raise
 
     def _submit(self, operation: Operation[T], timeout_s: float | None) -> asyncio.Future[T]:
-        if len(self._queue) >= QUEUE_LIMIT or self._closing or self.file.lost is not None:
+        if self._closing or self.file.lost is not None:
             raise self._refusal()
-        if not (self._queue or self._working):
+        invocation, queue = current_invocation.get(), self._queue
+        operation.caller = caller = None if invocation is None else invocation.origin
+        if queue.size >= SHARED_FROM:
+            queue.check(caller, self.path)
+        if not (queue.size or self._working):
             self._moved = self.monotonic()
-        self._queue.append(operation)
+        queue.append(caller, operation)
         if timeout_s is not None:
             timer = self._loop.call_later(timeout_s, expire, operation)
             operation.future.add_done_callback(lambda _: timer.cancel())
@@ -247,16 +245,16 @@ class GroupCommitWriter:
         queue = self._queue
         if self.file.lost is not None:
             self._refuse_all()
-        while queue and queue[0].unwanted:
+        while queue and queue.head.unwanted:
             queue.popleft()
         if not queue:
             if self._idle is not None and not self._idle.done():
                 self._idle.set_result(None)
             return
-        if isinstance(queue[0], Asking):
+        if isinstance(queue.head, Asking):
             self._turn = Turn(self._run_in_turn, self._end_turn)
             queue.popleft().future.set_result(self._turn)
-        elif self.file.unsettled or self._slow.has(queue[0]) or (queue[0].several and self._saving):
+        elif self.file.unsettled or self._slow.has(queue.head) or (queue.head.several and self._saving):
             self._hand_over(self._threaded())
         else:
             self._run_here()
@@ -264,6 +262,7 @@ class GroupCommitWriter:
     def _run_here(self) -> None:
         queue, connection, budget, slow = self._queue, self._connection, self._budget, self._slow.keys
         batch: list[Operation[Any]] = []
+        rotation = queue.rotation
         undone: Undone | None = None
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -272,29 +271,32 @@ class GroupCommitWriter:
             return
         self._lock.since = None
         now = perf_counter()
-        end = now + LOOP_BATCH_S
+        end = now + min(BATCH_S, max(LEAST_BATCH_S, self._loop_time.left_s))
         connection.guard.on = True
         try:
             # Every write of the process passes here: no call that an attribute can save.
-            while queue and now < end and len(batch) < BATCH_LIMIT:
-                operation = queue[0]
+            while rotation and now < end and len(batch) < BATCH_LIMIT:
+                operation = queue.popleft()
                 if operation.alone or (slow and hash(operation.key) in slow):
+                    queue.undo(operation.caller, operation)
                     break
-                queue.popleft()
                 if operation.expired or operation.future.cancelled():
                     continue
                 operation.taken = True
                 batch.append(operation)
-                budget.limit = now + LOOP_STATEMENT_S
+                began, budget.limit = now, now + LOOP_STATEMENT_S
                 try:
                     operation.result = operation.run(connection)
                 except BaseException as error:
                     failed_unsaved(connection, operation, error)
                 now = perf_counter()
+                if now - began > QUICK_S:
+                    self._loop_time.spend(now - began)
             if now > budget.limit:  # one long step, which nothing could stop; only the last can have been it
                 self._slow.stopped(batch[-1])
         except Undone as error:
             undone = error
+            self._loop_time.spend(perf_counter() - now)
         budget.lift()
         connection.guard.on = False
         if undone is not None:
@@ -359,7 +361,7 @@ class GroupCommitWriter:
     def _refusal(self) -> LinklyError:
         if self.file.lost is not None:
             return self.file.error()
-        return Overloaded(f"{self.path} is being closed or has too many writes waiting: {len(self._queue)}")
+        return Overloaded(f"{self.path} is being closed; nothing was written")
 
     def _refuse_all(self) -> None:
         while self._queue:
@@ -391,7 +393,8 @@ class GroupCommitWriter:
         if self._closing:
             return None
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._queue.append(Operation(lambda connection: connection.execute(CHECKPOINT).fetchall(), future, alone=True))
+        checkpoint = Operation(lambda connection: connection.execute(CHECKPOINT).fetchall(), future, alone=True)
+        self._queue.append(None, checkpoint)
         if not (self._working or self._scheduled or self._turn):
             self._start()
         return future

@@ -12,6 +12,7 @@ from linkly.clock import Clock, TimerHandle
 from linkly.errors import Overloaded
 from linkly_workers._sqlite import Durability, GroupCommitWriter, StatementResult, execute, trouble
 from linkly_workers._sqlite.connection import LOOP_VALUE_BYTES, unguarded
+from linkly_workers._sqlite.line import Places
 from linkly_workers._sqlite.text import TEXT_LIMIT
 from linkly_workers.database.errors import DriverError, PoolTimeout, QueryTimeout, driver_error
 from linkly_workers.database.interactive import InteractiveTransaction
@@ -59,7 +60,7 @@ class SqliteDatabase:
         self._limit = readers
         self._idle_timeout_s = idle_timeout_ms / 1000
         self._acquire_timeout_ms = acquire_timeout_ms
-        self._free = asyncio.Semaphore(readers)
+        self._free = Places(readers)
         self._idle: list[Reader] = []
         self._sweeping: TimerHandle | None = None
         self._retiring: set[asyncio.Task[None]] = set()

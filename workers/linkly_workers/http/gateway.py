@@ -132,8 +132,13 @@ class Gateway:
         connection.serving = task
         asking.set(connection)
         headers = exchange.headers
-        # Nested calls inherit the trace of the request.
-        trace = Invocation(function_id="http", traceparent=headers.get("traceparent"), baggage=headers.get("baggage"))
+        # Nested calls inherit the trace of the request, and the socket it came on.
+        trace = Invocation(
+            function_id="http",
+            origin=connection.origin,
+            traceparent=headers.get("traceparent"),
+            baggage=headers.get("baggage"),
+        )
         token = current_invocation.set(trace)
         self.active += 1
         try:

@@ -95,6 +95,7 @@ class GatewayProtocol(HttpToolsProtocol):
         serving: The task that serves a request now; it is cancelled when the client has gone.
         lost: The client has gone.
         from_this_machine: The client is a program on this machine, a browser perhaps, and no trusted proxy.
+        origin: Where the calls of its requests enter.
         body_until: The clock's time until which a body that is being waited for has to be complete.
     """
 
@@ -107,6 +108,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self.serving: asyncio.Task[Any] | None = None
         self.lost = False
         self.from_this_machine = False
+        self.origin = ""
         self.body_until: float | None = None
         self._head_bytes = 0  # what came since the head began; at most one packet less if it began inside of one
         self._shared = False  # a request ended in the packet that the head begins in
@@ -144,6 +146,7 @@ class GatewayProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected."""
         super().connection_made(transport)
+        self.origin = "http {}:{}".format(*self.client) if self.client else f"http {id(self)}"
         self.flow = self._ahead = ReadAhead(transport, self.data_received)
         if self.client is not None:
             self.from_this_machine = self._connections.come_from_this_machine(self.client[0])

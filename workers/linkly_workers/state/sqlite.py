@@ -20,24 +20,22 @@ import os
 import secrets
 import sqlite3
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import msgspec
 
-from linkly.errors import OutcomeUnknown, Overloaded
+from linkly.context import current_origin
+from linkly.errors import OutcomeUnknown
 from linkly_workers._sqlite import GroupCommitWriter, trouble
 from linkly_workers._sqlite.connection import is_locked
+from linkly_workers._sqlite.line import FairLine
 from linkly_workers.state.errors import StoreError
 from linkly_workers.state.memory import MemoryStore
 from linkly_workers.state.store import Change, Outcome, Written
 
 log = logging.getLogger("linkly.state")
-
-WAITING_LIMIT = 100_000
-"""Writes that may wait for the disk; more are refused with `Overloaded`."""
 
 BATCH_WRITES, BATCH_BYTES = 1024, 4 * 1024 * 1024
 """What one batch takes at most, so that the loop and the first of its callers do not wait for long."""
@@ -146,7 +144,7 @@ class SqliteStore:
             os.path.join(folder, "state.db"), lock_patience_s=lock_patience_s, monotonic=monotonic
         )
         self._memory = MemoryStore()
-        self._waiting: deque[_Write] = deque()
+        self._waiting: FairLine[_Write] = FairLine()
         self._flushing: asyncio.Task[None] | None = None
         self._open = False
 
@@ -222,11 +220,11 @@ class SqliteStore:
     async def write(self, scope: str, key: str, change: Change, written: Written) -> Outcome:  # noqa: D102
         if not self._open:
             raise StoreError("the store is closed")
-        if len(self._waiting) >= WAITING_LIMIT:
-            raise Overloaded(f"{len(self._waiting)} writes wait for the disk; nothing was written, try again later")
+        waiting, caller = self._waiting, current_origin()
+        waiting.check(caller, "the disk")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Outcome] = loop.create_future()
-        self._waiting.append(_Write(scope, key, change, written, future))
+        waiting.append(caller, _Write(scope, key, change, written, future))
         if self._flushing is None:
             # An empty context: what it does is not part of the call that happened to come first.
             self._flushing = loop.create_task(self._flush(), context=contextvars.Context())

@@ -1,0 +1,38 @@
+"""Reads of bounded size from a WebSocket's socket.
+
+picows doubles its buffer whenever a read fills it and never reads less again: a client that floods soon has megabytes
+taken at a time, tens of thousands of frames (80 ms) before anybody can say that it is enough. Not SO_RCVBUF: a small
+window would slow down large messages on a long way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+READ_BYTES = 64 * 1024
+
+
+class SmallReads(asyncio.BufferedProtocol):
+    """Stands in front of a buffered protocol.
+
+    Args:
+        protocol: Whose reads are bounded.
+    """
+
+    def __init__(self, protocol: Any) -> None:
+        self._get_buffer = protocol.get_buffer
+        self.buffer_updated = protocol.buffer_updated  # type: ignore[method-assign]
+        self.connection_lost = protocol.connection_lost  # type: ignore[method-assign]
+        self.eof_received = protocol.eof_received  # type: ignore[method-assign]
+        self.pause_writing = protocol.pause_writing  # type: ignore[method-assign]
+        self.resume_writing = protocol.resume_writing  # type: ignore[method-assign]
+
+    def get_buffer(self, sizehint: int) -> Any:
+        """Give a part of the protocol's buffer, or all of a small one."""
+        return self._get_buffer(sizehint)[:READ_BYTES]
+
+
+def bound_reads(transport: Any) -> None:
+    """Bound the reads of a connected transport."""
+    transport.set_protocol(SmallReads(transport.get_protocol()))

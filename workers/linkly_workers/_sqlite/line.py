@@ -1,0 +1,171 @@
+"""Lines in which callers wait side by side: one of each caller in turn, each caller's own in order.
+
+A single line makes everybody wait behind whoever asks most. Callers are told apart by where their calls entered
+(`linkly.context.current_origin`). No clock and no database in here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Hashable, Iterator
+from typing import Generic, TypeVar
+
+from linkly.context import current_origin
+from linkly.errors import Overloaded
+
+T = TypeVar("T")
+
+LINE_LIMIT = 100_000
+"""Items that may wait, shared out evenly among the callers that wait."""
+
+CALLER_LIMIT = 20_000
+"""Items of one caller that may wait, also when nobody else does."""
+
+SHARED_FROM = 1_000
+"""While no more wait in all, nobody's share is worked out."""
+
+
+class _Own(Generic[T]):
+    """What one caller waits for."""
+
+    __slots__ = ("caller", "items")
+
+    def __init__(self, caller: Hashable) -> None:
+        self.caller = caller
+        self.items: deque[T] = deque()
+
+
+class FairLine(Generic[T]):
+    """Items of several callers, served round robin.
+
+    Attributes:
+        size: How many wait.
+        rotation: Who waits, in the order in which it is their turn. Only to be read: whether it is empty costs no call.
+    """
+
+    __slots__ = ("_by_caller", "rotation", "size")
+
+    def __init__(self) -> None:
+        self._by_caller: dict[Hashable, _Own[T]] = {}
+        self.rotation: deque[_Own[T]] = deque()
+        self.size = 0
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[T]:
+        """Give every item, caller by caller."""
+        return iter([item for own in self.rotation for item in own.items])
+
+    @property
+    def head(self) -> T:
+        """Whose turn it is; `IndexError` if nobody waits."""
+        return self.rotation[0].items[0]
+
+    def waiting(self, caller: Hashable) -> int:
+        """Count what one caller waits for."""
+        own = self._by_caller.get(caller)
+        return 0 if own is None else len(own.items)
+
+    @property
+    def share(self) -> int:
+        """Count what each caller may wait for now."""
+        return max(1, min(CALLER_LIMIT, LINE_LIMIT // max(1, len(self.rotation))))
+
+    def is_full_for(self, caller: Hashable) -> bool:
+        """Tell whether a caller waits for his share already; the others are not concerned."""
+        return self.size >= SHARED_FROM and self.waiting(caller) >= self.share
+
+    def check(self, caller: Hashable, whom: str) -> None:
+        """Refuse one item more of a caller who waits for his share already.
+
+        Raises:
+            Overloaded: `whom` is what he waits for.
+        """
+        if self.is_full_for(caller):
+            raise Overloaded(
+                f"{self.waiting(caller)} writes of this caller wait for {whom}, and {self.share} may; nothing was "
+                "written, wait for some of them before you write more"
+            )
+
+    def append(self, caller: Hashable, item: T) -> None:
+        """Stand behind the caller's others."""
+        own = self._by_caller.get(caller)
+        if own is None:
+            own = self._by_caller[caller] = _Own(caller)
+            self.rotation.append(own)
+        own.items.append(item)
+        self.size += 1
+
+    def appendleft(self, caller: Hashable, item: T) -> None:
+        """Stand in front of the caller's others again; a caller who no longer waited comes next."""
+        own = self._by_caller.get(caller)
+        if own is None:
+            own = self._by_caller[caller] = _Own(caller)
+            self.rotation.appendleft(own)
+        own.items.appendleft(item)
+        self.size += 1
+
+    def popleft(self) -> T:
+        """Take the head; it is the next caller's turn. `IndexError` if nobody waits."""
+        own = self.rotation[0]
+        item = own.items.popleft()
+        self.size -= 1
+        if own.items:
+            self.rotation.rotate(-1)
+        else:
+            self.rotation.popleft()
+            del self._by_caller[own.caller]
+        return item
+
+    def undo(self, caller: Hashable, item: T) -> None:
+        """Make what was taken last the head again."""
+        own = self._by_caller.get(caller)
+        if own is None:
+            self.appendleft(caller, item)
+        else:
+            own.items.appendleft(item)
+            self.size += 1
+            self.rotation.rotate(1)
+
+    def clear(self) -> None:
+        """Forget everybody."""
+        self._by_caller.clear()
+        self.rotation.clear()
+        self.size = 0
+
+
+class Places:
+    """A number of places that are given away in fair order: a semaphore.
+
+    Args:
+        count: How many there are.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._line: FairLine[asyncio.Future[None]] = FairLine()
+
+    async def acquire(self) -> None:
+        """Take a place; waits until it is this caller's turn."""
+        if self._free:
+            self._free -= 1
+            return
+        given: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._line.append(current_origin(), given)
+        try:
+            await given
+        except asyncio.CancelledError:
+            if given.done() and not given.cancelled():
+                self.release()  # given in the very moment in which its caller was cancelled
+            raise
+
+    def release(self) -> None:
+        """Give a place back, to whoever comes next."""
+        while self._line:
+            given = self._line.popleft()
+            if not given.done():
+                given.set_result(None)
+                return
+        self._free += 1
