@@ -142,12 +142,12 @@ async def test_a_statement_that_fails_inside_a_turn_leaves_its_holders_transacti
     async with GroupCommitWriter(path if path == ":memory:" else str(tmp_path / "a.db")) as writer:
         await writer.execute("CREATE TABLE t (a UNIQUE)")
         turn = await writer.turn()
-        await turn.run(lambda connection: connection.execute("BEGIN").close())
+        await turn.run(lambda connection: connection.own("BEGIN").close())
         await turn.run(lambda connection: execute(connection, "INSERT INTO t VALUES (1)"))
         with pytest.raises(sqlite3.IntegrityError):
             await turn.run(lambda connection: execute(connection, "INSERT INTO t VALUES (1)"))
         await turn.run(lambda connection: execute(connection, "INSERT INTO t VALUES (2)"))
-        await turn.run(lambda connection: connection.execute("COMMIT").close())
+        await turn.run(lambda connection: connection.own("COMMIT").close())
         turn.end()
         assert (await writer.execute("SELECT a FROM t")).rows == [(1,), (2,)]
 

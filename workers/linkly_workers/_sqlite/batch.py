@@ -116,21 +116,17 @@ def run_saved(connection: Connection, operation: Operation[Any]) -> None:
     began, began_cpu = perf_counter(), thread_time()
     try:
         if operation.several:
-            connection.execute("SAVEPOINT operation")
-        connection.guard.on = True
-        try:
-            operation.result = operation.run(connection)
-        finally:
-            connection.guard.on = False
+            connection.own("SAVEPOINT operation")
+        operation.result = operation.run(connection)
         if not connection.in_transaction:
             raise LostTransaction()
         if operation.several:
-            connection.execute("RELEASE operation")
+            connection.own("RELEASE operation")
     except BaseException as error:
         operation.error = error
         if operation.several and connection.in_transaction:
-            connection.execute("ROLLBACK TO operation")
-            connection.execute("RELEASE operation")
+            connection.own("ROLLBACK TO operation")
+            connection.own("RELEASE operation")
     finally:
         operation.took_s = max(thread_time() - began_cpu, perf_counter() - began - INTERPRETER_S)
 
@@ -154,10 +150,10 @@ def run_and_commit(
     left = list(batch)
     while left:
         try:
-            connection.execute("BEGIN IMMEDIATE")
+            connection.own("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
             if connection.in_transaction:
-                connection.execute("ROLLBACK")
+                connection.own("ROLLBACK")
             if is_locked(error):
                 raise Locked(left) from error
             for operation in left:
@@ -175,17 +171,17 @@ def run_and_commit(
                     raise Undone(operation)
                 if operation.error is not None and not operation.several and connection.left_rows:
                     raise Undone(operation)
-            connection.execute("COMMIT")
+            connection.own("COMMIT")
         except Undone as undone:
             if connection.in_transaction:
-                connection.execute("ROLLBACK")
+                connection.own("ROLLBACK")
             left.remove(undone.guilty)
             continue
         except LostTransaction:
             lose(left)
         except sqlite3.Error as error:
             if connection.in_transaction:
-                connection.execute("ROLLBACK")
+                connection.own("ROLLBACK")
             if len(left) > 1:
                 # Somebody's deferred constraint, or the disk: who can commit by himself does.
                 for index, operation in enumerate(left):
@@ -208,7 +204,7 @@ def _run_alone(
     except BaseException as error:
         operation.error = error
         if connection.in_transaction and not its_own:
-            connection.execute("ROLLBACK")
+            connection.own("ROLLBACK")
         if is_locked(error) and not isinstance(operation, Inside):
             raise Locked([operation]) from error
     finally:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from math import inf
 from pathlib import Path
+from secrets import token_hex
 from time import perf_counter
-from typing import Literal
+from typing import Literal, LiteralString
 
 from linkly_workers._sqlite.guard import Guard
 
@@ -36,11 +36,16 @@ ANY_PATTERN_BYTES = 50_000
 CACHED_STATEMENTS = 256
 
 
+_MARK = f" -- {token_hex(8)}"
+"""Ends every statement of ours. Python keeps compiled statements by their text: a caller, who does not know the mark,
+cannot be handed one that was compiled while the guard was lifted."""
+
+
 class Connection(sqlite3.Connection):
-    """A connection with the guard that callers' statements pass.
+    """A connection whose statements pass a guard, except `own` ones.
 
     Attributes:
-        guard: Off until somebody lets callers' SQL in.
+        guard: What callers' statements pass.
         statements: The cursor that statements run on; making one for each costs an eighth of a small statement.
         left_rows: The statement that failed last has changed rows all the same.
         long_texts: Characters of long statements that the statement cache may hold.
@@ -52,6 +57,23 @@ class Connection(sqlite3.Connection):
     statements: sqlite3.Cursor
     left_rows: bool
     long_texts: int
+
+    def own(self, sql: LiteralString, number: int | None = None) -> sqlite3.Cursor:
+        """Run a statement of ours, which the guard does not see.
+
+        Args:
+            sql: A literal of the source code, so that no caller can have written it; pyright checks that.
+            number: Stands at its end.
+
+        Raises:
+            sqlite3.Error: It failed.
+        """
+        guard = self.guard
+        guard.lifted = True
+        try:
+            return self.execute(sql + _MARK if number is None else f"{sql}{number:d}{_MARK}")
+        finally:
+            guard.lifted = False
 
 
 def connect(
@@ -94,37 +116,14 @@ def connect(
         connection.long_texts = 0
         connection.guard.attach(connection)
         if not read_only:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute(f"PRAGMA busy_timeout = {busy_timeout_ms}")
+            connection.own("PRAGMA journal_mode = WAL")
+            connection.own("PRAGMA synchronous = FULL" if durability == "power" else "PRAGMA synchronous = NORMAL")
+        connection.own("PRAGMA foreign_keys = ON")
+        connection.own("PRAGMA busy_timeout = ", busy_timeout_ms)
     except sqlite3.Error:
         connection.close()
         raise
     return connection
-
-
-@contextmanager
-def unguarded(connection: sqlite3.Connection) -> Iterator[None]:
-    """Compile something of our own among callers' statements."""
-    guard = guard_of(connection)
-    before, guard.on = guard.on, False
-    try:
-        yield
-    finally:
-        guard.on = before
-
-
-def guard_of(connection: sqlite3.Connection) -> Guard:
-    """Return the guard of a connection that `connect` has made."""
-    assert isinstance(connection, Connection)
-    return connection.guard
-
-
-def left_rows(connection: sqlite3.Connection) -> bool:
-    """Tell whether the statement that failed last has changed rows all the same."""
-    assert isinstance(connection, Connection)
-    return connection.left_rows
 
 
 class Budget:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,10 +9,14 @@ import msgspec
 
 from linkly_workers._sqlite.connection import CACHED_STATEMENTS, Connection
 from linkly_workers._sqlite.guard import NO_ROWID, ROWID, SOMETIMES_ROWID
-from linkly_workers._sqlite.text import ALONE, TEXT_LIMIT, TEXTS, first_word, place_of
+from linkly_workers._sqlite.text import TEXT_LIMIT, TEXTS, first_word, is_vacuum
 
 LONG_TEXTS = 8_000_000
 """Characters of long statements that the statement cache may hold: it counts statements and not their size."""
+
+
+_INSERTING = ("INSERT", "REPLACE")
+_CHANGING = frozenset(("WITH", "INSERT", "REPLACE", "UPDATE", "DELETE"))
 
 
 class StatementResult(msgspec.Struct):
@@ -34,28 +37,23 @@ class StatementResult(msgspec.Struct):
     last_insert_id: int | None
 
 
-def execute(
-    connection: sqlite3.Connection, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()
-) -> StatementResult:
+def execute(connection: Connection, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> StatementResult:
     """Run one statement of a caller on a connection and read all of its result.
 
     Raises:
         sqlite3.Error: It failed, or it would do what the guard refuses.
     """
-    assert isinstance(connection, Connection)
-    guard = connection.guard
-    before = guard.on
-    guard.on = first_word(sql) != "VACUUM" if place_of(sql) == ALONE else True  # VACUUM itself attaches a second file
-    try:
-        return run_statement(connection, sql, parameters)
-    finally:
-        guard.on = before
+    if is_vacuum(sql):
+        # It attaches a second file, which the guard refuses in callers' texts; so it is ours that runs.
+        connection.own("VACUUM").close()
+        return StatementResult([], [], 0, None)
+    return run_statement(connection, sql, parameters)
 
 
 def run_statement(
     connection: Connection, sql: str, parameters: Sequence[Any] | dict[str, Any] = (), kind: int = 0
 ) -> StatementResult:
-    """Run one statement while the guard is on.
+    """Run one statement that is not VACUUM.
 
     Raises:
         sqlite3.Error: It failed; `connection.left_rows` tells whether rows stay changed although it has.
@@ -85,9 +83,10 @@ def run_statement(
     affected = cursor.rowcount
     if affected < 0:
         # sqlite3 counts only statements that start with INSERT, UPDATE, DELETE or REPLACE, not `WITH ... INSERT`.
-        # total_changes alone would count what triggers and foreign keys did as well.
+        # total_changes alone would count what triggers and foreign keys did as well, and CREATE VIRTUAL TABLE makes
+        # rows in tables of its own.
         affected = 0
-        if connection.total_changes != before:
+        if connection.total_changes != before and first_word(sql) in _CHANGING:
             affected = connection.execute("SELECT changes()").fetchone()[0]
     if affected and kind == ROWID:
         return StatementResult(columns, rows, affected, cursor.lastrowid)
@@ -110,7 +109,8 @@ def _run_comparing(
         guard.inserted = None
         result = run_statement(connection, sql, parameters, ROWID)
         if kind == ROWID and guard.inserted is None:
-            kind = 0  # compiled before: which table it is can be found out when it is compiled again
+            # Compiled before: which table it is can be found out when it is compiled again. Or WITH without INSERT.
+            kind = 0
         elif kind == ROWID and not _has_rowid(connection, guard.inserted):
             kind = NO_ROWID
         if kind == NO_ROWID or (kind != ROWID and result.last_insert_id == previous):
@@ -123,9 +123,10 @@ def _run_comparing(
 
 
 def _kind_by_text(sql: str) -> int:
-    if first_word(sql) not in ("INSERT", "REPLACE"):
+    word, upper = first_word(sql), sql.upper()
+    if word not in _INSERTING and not (word == "WITH" and any(each in upper for each in _INSERTING)):
         return NO_ROWID
-    return SOMETIMES_ROWID if len(sql) > TEXT_LIMIT or "CONFLICT" in sql.upper() else ROWID
+    return SOMETIMES_ROWID if len(sql) > TEXT_LIMIT or "CONFLICT" in upper else ROWID
 
 
 def _has_rowid(connection: Connection, table: str | None) -> bool:
@@ -138,9 +139,8 @@ def _has_rowid(connection: Connection, table: str | None) -> bool:
     return found is not None and bool(found[0])
 
 
-def note_long_text(connection: sqlite3.Connection, sql: str) -> None:
+def note_long_text(connection: Connection, sql: str) -> None:
     """Push long statements out of the statement cache once they are many megabytes together."""
-    assert isinstance(connection, Connection)
     connection.long_texts += len(sql)
     if connection.long_texts > LONG_TEXTS:
         connection.long_texts = len(sql)

@@ -38,7 +38,7 @@ from linkly_workers._sqlite.batch import (
     run_and_commit,
 )
 from linkly_workers._sqlite.checkpoint import CHECKPOINT, Checkpointer
-from linkly_workers._sqlite.connection import OWN_BYTES, Budget, Durability, connect, is_too_large
+from linkly_workers._sqlite.connection import OWN_BYTES, Budget, Connection, Durability, connect, is_too_large
 from linkly_workers._sqlite.disk import Disk
 from linkly_workers._sqlite.lock import HOLDERS_PATIENCE_MS, LOCK_SLICE_MS, Lock
 from linkly_workers._sqlite.slow import BATCH_LIMIT, SlowOperations
@@ -106,7 +106,7 @@ class GroupCommitWriter:
         self._connection = connect(self.path, durability=self._durability, busy_timeout_ms=0)
         self._budget = Budget(self._connection, self._value_bytes)
         if self.path != ":memory:":
-            self._connection.execute("PRAGMA wal_autocheckpoint = 0")
+            self._connection.own("PRAGMA wal_autocheckpoint = 0")
             try:
                 self._checkpointer = Checkpointer(self.path, self._durability, self._finish_checkpoint)
             except BaseException:
@@ -136,7 +136,7 @@ class GroupCommitWriter:
 
     def run(
         self,
-        operation: Callable[[sqlite3.Connection], T],
+        operation: Callable[[Connection], T],
         *,
         on_commit: Callable[[T], None] | None = None,
         timeout_s: float | None = None,
@@ -178,7 +178,7 @@ class GroupCommitWriter:
         future: asyncio.Future[StatementResult] = self._loop.create_future()
         place = place_of(sql)
         alone = place == ALONE
-        run = execute if alone else run_statement  # what shares a transaction is guarded as a whole
+        run = execute if alone else run_statement
         operation = Operation(lambda connection: run(connection, sql, parameters), future, False, alone, sql, on_commit)
         if place == THREAD:
             self._slow.stopped(operation)
@@ -244,14 +244,13 @@ class GroupCommitWriter:
         batch: list[Operation[Any]] = []
         undone: Undone | None = None
         try:
-            connection.execute("BEGIN IMMEDIATE")
+            connection.own("BEGIN IMMEDIATE")
         except sqlite3.Error:
             self._hand_over(self._threaded())
             return
         self._lock.since = None
         now = perf_counter()
         end = now + LOOP_BATCH_S
-        connection.guard.on = True
         try:
             # Every write of the process passes here: no call that an attribute can save.
             while queue and now < end and len(batch) < BATCH_LIMIT:
@@ -274,7 +273,6 @@ class GroupCommitWriter:
         except Undone as error:
             undone = error
         budget.lift()
-        connection.guard.on = False
         if undone is not None:
             self._undo(batch, undone.guilty, undone.__cause__)
         elif not connection.in_transaction:
@@ -290,7 +288,7 @@ class GroupCommitWriter:
 
     def _undo(self, batch: list[Operation[Any]], guilty: Operation[Any], cause: BaseException | None) -> None:
         if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+            self._connection.own("ROLLBACK")
         if is_too_large(cause):
             self._slow.gather(self._queue, batch)  # it need not be slow, so others can share its commit
         elif guilty.error is None:
@@ -337,10 +335,10 @@ class GroupCommitWriter:
         """
         began = perf_counter()
         try:
-            self._connection.execute("COMMIT")
+            self._connection.own("COMMIT")
         except sqlite3.Error:
             if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+                self._connection.own("ROLLBACK")
             return False
         self._disk.committed(perf_counter() - began)
         return True
@@ -354,7 +352,7 @@ class GroupCommitWriter:
             self._slow.ran(operation)
         answer(operation, self.path)
 
-    async def _run_in_turn(self, operation: Callable[[sqlite3.Connection], Any]) -> Any:
+    async def _run_in_turn(self, operation: Callable[[Connection], Any]) -> Any:
         future: asyncio.Future[Any] = self._loop.create_future()
         inside = Inside(operation, future, alone=True)
         self._thread.put(lambda: self._run_there([inside], HOLDERS_PATIENCE_MS), lambda _: self._answer(inside))
@@ -369,7 +367,7 @@ class GroupCommitWriter:
         if self._closing:
             return None
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._queue.append(Operation(lambda connection: connection.execute(CHECKPOINT).fetchall(), future, alone=True))
+        self._queue.append(Operation(lambda connection: connection.own(CHECKPOINT).fetchall(), future, alone=True))
         if not (self._working or self._scheduled or self._turn):
             self._start()
         return future
@@ -380,7 +378,7 @@ class GroupCommitWriter:
         connection = self._connection
         self._budget.on_thread(self._is_unwanted)
         try:
-            connection.execute(f"PRAGMA busy_timeout = {patience_ms}")
+            connection.own("PRAGMA busy_timeout = ", patience_ms)
             run_and_commit(connection, batch, partial(setattr, self, "_current"))
         except Locked as locked:
             return [operation for operation in batch if operation not in locked.left], locked.left
@@ -388,7 +386,7 @@ class GroupCommitWriter:
             for operation in batch:
                 operation.error = operation.error or error
         finally:
-            connection.execute("PRAGMA busy_timeout = 0")
+            connection.own("PRAGMA busy_timeout = 0")
             self._budget.on_loop()
         return batch, ()
 

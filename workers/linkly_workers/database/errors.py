@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from linkly.errors import LinklyError
+from linkly_workers._sqlite.guard import OUTSIDE
 
 
 class UnknownDatabase(LinklyError):
@@ -63,6 +64,9 @@ class DatabaseConfigError(LinklyError):
     code = "CONFIG_ERROR"
 
 
+OUTSIDE_REASON = "reaches outside the database"
+
+
 def driver_error(error: Exception, parameters: Sequence[Any] = ()) -> LinklyError:
     """Translate what sqlite3 raised.
 
@@ -84,7 +88,11 @@ def driver_error(error: Exception, parameters: Sequence[Any] = ()) -> LinklyErro
     inner = str(name) if name is not None else None
     text = str(error)
     if inner == "SQLITE_AUTH":  # the guard's words, see `_sqlite.guard`
-        reason = "transaction control" if "transaction control" in text else "changes a shared connection"
+        reason = "changes a shared connection"
+        if "transaction control" in text:
+            reason = "transaction control"
+        elif OUTSIDE in text or "all callers, so" in text:
+            reason = OUTSIDE_REASON
         return InvalidParam(text, details={"index": 0, "reason": reason})
     if isinstance(error, (sqlite3.Warning, sqlite3.ProgrammingError)) and "one statement" in text:
         inner, text = "MULTI_STATEMENT", "one statement at a time: use database::transaction for several"

@@ -9,8 +9,8 @@ from typing import Any
 
 import aiosqlite
 
-from linkly_workers._sqlite import Budget, StatementResult, connect
-from linkly_workers._sqlite.connection import THREAD_CHECK_STEPS, guard_of, is_final
+from linkly_workers._sqlite import Budget, Connection, StatementResult, connect
+from linkly_workers._sqlite.connection import THREAD_CHECK_STEPS, is_final
 from linkly_workers._sqlite.guard import Guard
 from linkly_workers._sqlite.statement import note_long_text
 from linkly_workers._sqlite.text import TEXT_LIMIT, first_word
@@ -41,7 +41,6 @@ class LoopReader:
 
     def __init__(self, path: str) -> None:
         self._connection = connect(path, read_only=True, busy_timeout_ms=0)
-        self._connection.guard.on = True
         self._budget = Budget(self._connection)
         self._slow: dict[int, int] = {}  # by hash: a text may be megabytes
 
@@ -162,7 +161,6 @@ class Reader:
     def _connect(self) -> sqlite3.Connection:
         connection = connect(self._path, read_only=True, cached_statements=0)
         self._guard = connection.guard
-        self._guard.on = True
         # `interrupt()` would miss a statement that is just about to start; the flag does not.
         connection.set_progress_handler(lambda: self._stopped, THREAD_CHECK_STEPS)
         return connection
@@ -173,7 +171,7 @@ def is_write(error: BaseException) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
 
 
-def compile_only(connection: sqlite3.Connection, sql: str) -> None:
+def compile_only(connection: Connection, sql: str) -> None:
     """Compile a statement without running it.
 
     Raises:
@@ -186,5 +184,5 @@ def compile_only(connection: sqlite3.Connection, sql: str) -> None:
     except sqlite3.Error as error:
         # Missing values are found out after it has been compiled.
         if not isinstance(error, sqlite3.ProgrammingError) or "bindings" not in str(error):
-            guard_of(connection).explain(error)
+            connection.guard.explain(error)
             raise

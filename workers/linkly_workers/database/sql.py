@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 from linkly.errors import LinklyError
-from linkly_workers._sqlite.guard import CONTROL, HARMLESS_PRAGMAS, SHARED
-from linkly_workers._sqlite.text import first_word, remembered, skip
-from linkly_workers.database.errors import DriverError, InvalidParam
+from linkly_workers._sqlite.guard import CONTROL, COPYING, HARMLESS_PRAGMAS, SHARED
+from linkly_workers._sqlite.text import first_word, is_vacuum, remembered, skip, without_end
+from linkly_workers.database.errors import OUTSIDE_REASON, DriverError, InvalidParam
 from linkly_workers.database.shapes import Blobs, Parameters, Statement
 
 _CONTROL = re.compile(
@@ -23,15 +23,18 @@ _PLAIN = frozenset((str, int, float, bool, type(None)))
 
 @remembered
 def check_sql(sql: str) -> str:
-    """Return the statement.
+    """Return the statement, without the semicolons around it.
 
     The guard of the connection refuses the same, whatever the text looks like; here it is said before anything runs.
 
     Raises:
         DriverError: There is none.
-        InvalidParam: It is transaction control, or would change the connection that all callers share.
+        InvalidParam: It is transaction control, would change the connection that all callers share, or writes a file.
     """
+    sql = without_end(sql)
     start = skip(sql)
+    if ";" in sql[:start]:
+        sql, start = sql[start:], 0  # EXPLAIN is put before it
     rest = sql[start : start + 200]
     if not rest.strip():
         raise DriverError("empty SQL", details={"driver": "sqlite", "inner_code": None})
@@ -41,6 +44,8 @@ def check_sql(sql: str) -> str:
         raise InvalidParam(
             f"`{' '.join(rest.split()[:2])}` {SHARED}", details={"index": 0, "reason": "changes a shared connection"}
         )
+    if first_word(sql) == "VACUUM" and not is_vacuum(sql):
+        raise InvalidParam(COPYING, details={"index": 0, "reason": OUTSIDE_REASON})
     return sql
 
 
@@ -93,7 +98,7 @@ def check_statements(given: list[Statement | str] | str) -> list[tuple[str, list
     for index, each in enumerate(given):
         sql, parameters = (each, []) if isinstance(each, str) else (each.sql, each.params)
         try:
-            check_sql(sql)
+            sql = check_sql(sql)
         except (DriverError, InvalidParam) as error:
             raise _in_statement(index, error, {"index": index}) from error
         try:

@@ -10,9 +10,9 @@ from typing import Any
 
 from linkly.clock import Clock, TimerHandle
 from linkly.errors import Overloaded
-from linkly_workers._sqlite import Durability, GroupCommitWriter, StatementResult, execute
-from linkly_workers._sqlite.connection import LOOP_VALUE_BYTES, unguarded
-from linkly_workers._sqlite.text import TEXT_LIMIT
+from linkly_workers._sqlite import Connection, Durability, GroupCommitWriter, StatementResult, execute
+from linkly_workers._sqlite.connection import LOOP_VALUE_BYTES
+from linkly_workers._sqlite.text import TEXT_LIMIT, is_vacuum
 from linkly_workers.database.errors import DriverError, PoolTimeout, QueryTimeout, driver_error
 from linkly_workers.database.interactive import InteractiveTransaction
 from linkly_workers.database.reader import LoopReader, Reader, compile_only, is_write
@@ -121,7 +121,7 @@ class SqliteDatabase:
         except TimeoutError as error:
             raise self._timeout(timeout_ms) from error
         except _FAILURES as error:
-            if not is_write(error):
+            if not (is_write(error) or is_vacuum(sql)):
                 raise driver_error(error, parameters) from error
         return await self.execute(sql, parameters, timeout_ms, changed)
 
@@ -240,7 +240,7 @@ class SqliteDatabase:
         targets: list[Target | None] = []
         forget = any(changes_schema(sql) for sql, _ in statements)
 
-        def operation(connection: sqlite3.Connection) -> list[StatementResult]:
+        def operation(connection: Connection) -> list[StatementResult]:
             results: list[StatementResult] = []
             targets.clear()
             for sql, parameters in statements:
@@ -276,7 +276,7 @@ class SqliteDatabase:
                 failure.details["failed_index"] = index
             raise failure from error
 
-    def _target(self, connection: sqlite3.Connection, sql: str) -> Target:
+    def _target(self, connection: Connection, sql: str) -> Target:
         if changes_schema(sql):
             self._targets.clear()
         found = self._targets.get(sql)
@@ -354,10 +354,9 @@ class SqliteDatabase:
         task.add_done_callback(self._retiring.discard)
 
 
-def _without_writing(connection: sqlite3.Connection, sql: str, parameters: list[Any]) -> StatementResult:
-    with unguarded(connection):
-        connection.execute("PRAGMA query_only = ON")
-        try:
-            return execute(connection, sql, parameters)
-        finally:
-            connection.execute("PRAGMA query_only = OFF")
+def _without_writing(connection: Connection, sql: str, parameters: list[Any]) -> StatementResult:
+    connection.own("PRAGMA query_only = ON")
+    try:
+        return execute(connection, sql, parameters)
+    finally:
+        connection.own("PRAGMA query_only = OFF")
