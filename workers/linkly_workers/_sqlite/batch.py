@@ -39,6 +39,7 @@ class Operation(msgspec.Struct, Generic[T], eq=False):
         alone: It cannot run inside a transaction (VACUUM); it runs on the writing thread.
         key: What to remember it by if it takes long.
         on_commit: Told the result, in the order of the commits.
+        waits: Where it stands among those whose time will be over; taken out of it, it has all the time it needs.
         expired: Its time is over.
         taken: It is in a batch; from here on it is answered with what really happened.
         took_s: Seconds it ran on the writing thread, commit and waiting for the interpreter not included.
@@ -50,6 +51,7 @@ class Operation(msgspec.Struct, Generic[T], eq=False):
     alone: bool = False
     key: object = None
     on_commit: Callable[[T], None] | None = None
+    waits: dict[Operation[Any], float] | None = None
     expired: bool = False
     taken: bool = False
     took_s: float = 0.0
@@ -235,8 +237,16 @@ def expire(operation: Operation[Any]) -> None:
         operation.future.set_exception(TimeoutError())
 
 
+def disarm(operation: Operation[Any]) -> None:
+    """Its time does not count any longer."""
+    if operation.waits is not None:
+        operation.waits.pop(operation, None)
+
+
 def answer(operation: Operation[Any], path: str) -> None:
     """Tell the caller, and who wants to hear of a commit to `path`, how it has ended."""
+    if operation.waits is not None:
+        operation.waits.pop(operation, None)
     error = operation.error
     if error is None and operation.on_commit is not None:
         try:

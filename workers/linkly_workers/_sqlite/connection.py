@@ -20,13 +20,23 @@ LOOP_CHECK_STEPS = 250
 THREAD_CHECK_STEPS = 10_000
 """The same on a thread, where each look has to wait for the interpreter's lock: about 0.3 ms."""
 
-LOOP_VALUE_BYTES = 65_536
-"""No value is larger on the loop's thread: one step of SQLite cannot be stopped, so it must not be long."""
+LOOP_VALUE_BYTES = 16_384
+"""No value is larger on the loop's thread: one step of SQLite cannot be stopped, so it must not be long.
+
+The longest steps that callers can write grow with the square of it (rtrim: 65 ms, and 1 s with four times as much) or
+fill all of a row's 2000 columns (65 ms, and 250)."""
 
 OWN_BYTES = 1_000_000
 """The same for SQL of our own, of which it is known that its steps are short."""
 
-ANY_VALUE_BYTES = 1_000_000_000
+ANY_VALUE_BYTES = 64 * 1024 * 1024
+"""No value is larger anywhere unless results may be: Python copies it while it holds the interpreter's lock, so one of
+200 MB stops the loop for seconds whichever thread it is made on."""
+
+MOST_VALUE_BYTES = 1_000_000_000
+"""What SQLite is built for; for SQL of our own."""
+
+NO_LIMIT = 2**62
 
 LOOP_PATTERN_BYTES = 256
 """No pattern of LIKE and GLOB is longer there: one with a thousand wildcards takes seconds, in one step."""
@@ -49,14 +59,18 @@ class Connection(sqlite3.Connection):
         statements: The cursor that statements run on; making one for each costs an eighth of a small statement.
         left_rows: The statement that failed last has changed rows all the same.
         long_texts: Characters of long statements that the statement cache may hold.
+        max_result_bytes: A statement whose result is larger fails, see `statement.row_bytes`.
+        result_bytes: How large the last result was.
     """
 
-    __slots__ = ("guard", "left_rows", "long_texts", "statements")
+    __slots__ = ("guard", "left_rows", "long_texts", "max_result_bytes", "result_bytes", "statements")
 
     guard: Guard
     statements: sqlite3.Cursor
     left_rows: bool
     long_texts: int
+    max_result_bytes: int
+    result_bytes: int
 
     def own(self, sql: LiteralString, number: int | None = None) -> sqlite3.Cursor:
         """Run a statement of ours, which the guard does not see.
@@ -83,6 +97,7 @@ def connect(
     read_only: bool = False,
     busy_timeout_ms: int = 5000,
     cached_statements: int = CACHED_STATEMENTS,
+    max_result_bytes: int | None = None,
 ) -> Connection:
     """Open a connection: WAL, foreign keys, no implicit transactions.
 
@@ -92,6 +107,7 @@ def connect(
         read_only: Refuse writes.
         busy_timeout_ms: How long SQLite waits for another process's lock.
         cached_statements: How many compiled statements are kept, however large.
+        max_result_bytes: A statement whose result is larger fails; `None` for SQL of our own, which is not limited.
 
     Raises:
         sqlite3.Error: The file cannot be opened, or is no database.
@@ -114,6 +130,9 @@ def connect(
         connection.statements = connection.cursor()
         connection.left_rows = False
         connection.long_texts = 0
+        connection.max_result_bytes = NO_LIMIT if max_result_bytes is None else max_result_bytes
+        connection.result_bytes = 0
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, largest_value_bytes(connection))
         connection.guard.attach(connection)
         if not read_only:
             connection.own("PRAGMA journal_mode = WAL")
@@ -124,6 +143,12 @@ def connect(
         connection.close()
         raise
     return connection
+
+
+def largest_value_bytes(connection: Connection) -> int:
+    """Return how large a value may be, on any thread."""
+    limit = connection.max_result_bytes
+    return MOST_VALUE_BYTES if limit == NO_LIMIT else min(max(ANY_VALUE_BYTES, limit), MOST_VALUE_BYTES)
 
 
 class Budget:
@@ -139,7 +164,7 @@ class Budget:
         limit: The time, by `perf_counter`, at which what runs on the loop's thread is stopped.
     """
 
-    def __init__(self, connection: sqlite3.Connection, value_bytes: int = LOOP_VALUE_BYTES) -> None:
+    def __init__(self, connection: Connection, value_bytes: int = LOOP_VALUE_BYTES) -> None:
         self._connection = connection
         self._value_bytes = value_bytes
         self.limit = inf
@@ -152,8 +177,8 @@ class Budget:
         self._connection.set_progress_handler(self._is_late, LOOP_CHECK_STEPS)
 
     def on_thread(self, unwanted: Callable[[], bool]) -> None:
-        """Prepare the connection for another thread: no limits, but a statement stops when `unwanted` says so."""
-        self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, ANY_VALUE_BYTES)
+        """Prepare the connection for another thread: large values, and a statement stops when `unwanted` says so."""
+        self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, largest_value_bytes(self._connection))
         self._connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, ANY_PATTERN_BYTES)
         self._connection.set_progress_handler(unwanted, THREAD_CHECK_STEPS)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from linkly_workers._sqlite.connection import CACHED_STATEMENTS, Connection
+from linkly_workers._sqlite.connection import CACHED_STATEMENTS, NO_LIMIT, Connection
 from linkly_workers._sqlite.guard import NO_ROWID, ROWID, SOMETIMES_ROWID
 from linkly_workers._sqlite.text import TEXT_LIMIT, TEXTS, first_word, is_vacuum
 
@@ -17,6 +18,23 @@ LONG_TEXTS = 8_000_000
 
 _INSERTING = ("INSERT", "REPLACE")
 _CHANGING = frozenset(("WITH", "INSERT", "REPLACE", "UPDATE", "DELETE"))
+
+
+ROW_BYTES, VALUE_BYTES = 64, 16
+"""What a row and a value count in a result besides the length of texts and blobs."""
+
+_ROWS_AT_ONCE = 64
+
+
+class ResultTooLarge(sqlite3.ProgrammingError):
+    """A statement's result is larger than its connection allows; no more of it has been read."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"the result is larger than max_result_bytes: {limit}; ask for fewer rows or columns (LIMIT), "
+            "or raise the setting `max_result_bytes` of the database worker"
+        )
+        self.limit = limit
 
 
 class StatementResult(msgspec.Struct):
@@ -37,21 +55,34 @@ class StatementResult(msgspec.Struct):
     last_insert_id: int | None
 
 
-def execute(connection: Connection, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> StatementResult:
+def execute(
+    connection: Connection, sql: str, parameters: Sequence[Any] | dict[str, Any] = (), read_bytes: int = 0
+) -> StatementResult:
     """Run one statement of a caller on a connection and read all of its result.
 
+    Args:
+        connection: Where.
+        sql: The statement.
+        parameters: Its values.
+        read_bytes: How large the results are that belong to the same answer.
+
     Raises:
+        ResultTooLarge: The result, with what has been read before, is larger than the connection allows.
         sqlite3.Error: It failed, or it would do what the guard refuses.
     """
     if is_vacuum(sql):
         # It attaches a second file, which the guard refuses in callers' texts; so it is ours that runs.
         connection.own("VACUUM").close()
         return StatementResult([], [], 0, None)
-    return run_statement(connection, sql, parameters)
+    return run_statement(connection, sql, parameters, 0, read_bytes)
 
 
 def run_statement(
-    connection: Connection, sql: str, parameters: Sequence[Any] | dict[str, Any] = (), kind: int = 0
+    connection: Connection,
+    sql: str,
+    parameters: Sequence[Any] | dict[str, Any] = (),
+    kind: int = 0,
+    read_bytes: int = 0,
 ) -> StatementResult:
     """Run one statement that is not VACUUM.
 
@@ -61,7 +92,7 @@ def run_statement(
     if not kind:
         kind = connection.guard.kinds.get(sql, 0)
         if not kind or kind == SOMETIMES_ROWID:
-            return _run_comparing(connection, sql, parameters, kind)
+            return _run_comparing(connection, sql, parameters, kind, read_bytes)
     before = connection.total_changes
     cursor = connection.statements
     try:
@@ -69,10 +100,11 @@ def run_statement(
         description = cursor.description
         if description is None:
             columns: list[str] = []
+            connection.result_bytes = 0
             rows: list[tuple[Any, ...]] = []
         else:
             columns = [column[0] for column in description]
-            rows = cursor.fetchall()
+            rows = _read_rows(connection, cursor, read_bytes)
     except BaseException as error:
         # An unfinished statement would keep the transaction from being committed, for everybody.
         cursor.close()
@@ -93,8 +125,34 @@ def run_statement(
     return StatementResult(columns, rows, affected, None)
 
 
+def row_bytes(row: tuple[Any, ...]) -> int:
+    """Return what a row counts in a result, about the memory that it takes."""
+    size = ROW_BYTES + VALUE_BYTES * len(row)
+    for value in row:
+        if type(value) is str or type(value) is bytes:
+            size += len(value)
+    return size
+
+
+def _read_rows(connection: Connection, cursor: sqlite3.Cursor, read_bytes: int) -> list[tuple[Any, ...]]:
+    limit = connection.max_result_bytes
+    if limit == NO_LIMIT:
+        return cursor.fetchall()
+    rows: list[tuple[Any, ...]] = []
+    size = 0
+    while found := cursor.fetchmany(_ROWS_AT_ONCE):
+        size += sum(map(row_bytes, found))
+        if size + read_bytes > limit:
+            raise ResultTooLarge(limit)
+        rows += found
+        if len(found) < _ROWS_AT_ONCE:
+            break
+    connection.result_bytes = size
+    return rows
+
+
 def _run_comparing(
-    connection: Connection, sql: str, parameters: Sequence[Any] | dict[str, Any], kind: int
+    connection: Connection, sql: str, parameters: Sequence[Any] | dict[str, Any], kind: int, read_bytes: int
 ) -> StatementResult:
     """Run a statement of which it is not known whether it makes rowids, and learn that."""
     guard = connection.guard
@@ -103,11 +161,11 @@ def _run_comparing(
         if len(sql) > TEXT_LIMIT:
             note_long_text(connection, sql)
     if kind == NO_ROWID:
-        result = run_statement(connection, sql, parameters, NO_ROWID)
+        result = run_statement(connection, sql, parameters, NO_ROWID, read_bytes)
     else:
         previous = connection.execute("SELECT last_insert_rowid()").fetchone()[0]
         guard.inserted = None
-        result = run_statement(connection, sql, parameters, ROWID)
+        result = run_statement(connection, sql, parameters, ROWID, read_bytes)
         if kind == ROWID and guard.inserted is None:
             # Compiled before: which table it is can be found out when it is compiled again. Or WITH without INSERT.
             kind = 0

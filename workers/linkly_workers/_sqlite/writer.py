@@ -22,6 +22,7 @@ from functools import partial
 from time import perf_counter
 from typing import Any, TypeVar
 
+from linkly.clock import Clock, SystemClock
 from linkly.errors import Overloaded
 from linkly_workers._sqlite.batch import (
     Asking,
@@ -32,7 +33,7 @@ from linkly_workers._sqlite.batch import (
     Undone,
     answer,
     asking,
-    expire,
+    disarm,
     failed_unsaved,
     lose,
     run_and_commit,
@@ -46,6 +47,7 @@ from linkly_workers._sqlite.statement import StatementResult, execute, run_state
 from linkly_workers._sqlite.text import ALONE, THREAD, place_of
 from linkly_workers._sqlite.thread import WritingThread
 from linkly_workers._sqlite.turn import Turn
+from linkly_workers._sqlite.waits import Waits
 
 T = TypeVar("T")
 
@@ -70,6 +72,7 @@ class GroupCommitWriter:
         durability: What an answered write survives.
         lock_patience_s: How long writes wait for another program that has locked the file.
         value_bytes: Larger values are written on the writing thread.
+        max_result_bytes: A statement whose result is larger fails; `None`: no limit.
 
     Attributes:
         batches: Commits so far.
@@ -77,9 +80,16 @@ class GroupCommitWriter:
     """
 
     def __init__(
-        self, path: str, *, durability: Durability = "power", lock_patience_s: float = 5, value_bytes: int = OWN_BYTES
+        self,
+        path: str,
+        *,
+        durability: Durability = "power",
+        lock_patience_s: float = 5,
+        value_bytes: int = OWN_BYTES,
+        max_result_bytes: int | None = None,
     ) -> None:
         self.path = path
+        self.max_result_bytes = max_result_bytes
         self._value_bytes = value_bytes
         self._lock = Lock(path, lock_patience_s)
         self._durability: Durability = durability
@@ -95,6 +105,7 @@ class GroupCommitWriter:
         self._slow = SlowOperations(LOOP_STATEMENT_S)
         self._saving = 0
         self._checkpointer: Checkpointer | None = None
+        self._waits = Waits(SystemClock())
         self.batches = 0
         self.operations = 0
 
@@ -103,7 +114,9 @@ class GroupCommitWriter:
     async def __aenter__(self) -> GroupCommitWriter:
         self._loop = asyncio.get_running_loop()
         # On the loop's thread nobody waits for another process's lock; the writing thread does.
-        self._connection = connect(self.path, durability=self._durability, busy_timeout_ms=0)
+        self._connection = connect(
+            self.path, durability=self._durability, busy_timeout_ms=0, max_result_bytes=self.max_result_bytes
+        )
         self._budget = Budget(self._connection, self._value_bytes)
         if self.path != ":memory:":
             self._connection.own("PRAGMA wal_autocheckpoint = 0")
@@ -115,6 +128,10 @@ class GroupCommitWriter:
         self._thread = WritingThread(f"writer of {self.path}")
         return self
 
+    def count_by(self, clock: Clock) -> None:
+        """Count time-outs by a clock other than the system's; before anybody writes."""
+        self._waits = Waits(clock)
+
     async def __aexit__(self, *exc_info: object) -> None:
         self._closing = True
         if self._turn is not None:
@@ -125,6 +142,7 @@ class GroupCommitWriter:
         if self._checkpointer is not None:
             await self._checkpointer.close()
         await self._thread.stop()
+        self._waits.close()
         self._connection.close()
 
     @property
@@ -204,8 +222,7 @@ class GroupCommitWriter:
             raise Overloaded(f"{self.path} is being closed or has too many writes waiting: {len(self._queue)}")
         self._queue.append(operation)
         if timeout_s is not None:
-            timer = self._loop.call_later(timeout_s, expire, operation)
-            operation.future.add_done_callback(lambda _: timer.cancel())
+            self._waits.add(operation, timeout_s)
         if not (self._working or self._scheduled or self._turn):
             self._start()
         return operation.future
@@ -226,7 +243,7 @@ class GroupCommitWriter:
             return
         queue = self._queue
         while queue and queue[0].unwanted:
-            queue.popleft()
+            disarm(queue.popleft())
         if not queue:
             if self._idle is not None and not self._idle.done():
                 self._idle.set_result(None)
@@ -259,6 +276,7 @@ class GroupCommitWriter:
                     break
                 queue.popleft()
                 if operation.expired or operation.future.cancelled():
+                    disarm(operation)
                     continue
                 operation.taken = True
                 batch.append(operation)

@@ -12,6 +12,7 @@ import msgspec
 from linkly import Settings, TriggerType, Worker
 from linkly.errors import ConfigError
 from linkly_workers._sqlite import Durability, StatementResult
+from linkly_workers._sqlite.connection import MOST_VALUE_BYTES
 from linkly_workers.database.errors import MissingDatabase, UnknownDatabase
 from linkly_workers.database.events import RowChanged, RowChangedEvents
 from linkly_workers.database.sql import as_rows
@@ -48,9 +49,15 @@ def _default_databases() -> dict[str, OneDatabase]:
 
 
 class DatabaseSettings(Settings):
-    """Settings of the database worker."""
+    """Settings of the database worker.
+
+    Attributes:
+        databases: By name.
+        max_result_bytes: A call whose rows are larger together fails; about the memory that they take.
+    """
 
     databases: dict[str, OneDatabase] = msgspec.field(default_factory=_default_databases)
+    max_result_bytes: int = 16_777_216
 
 
 class DatabaseBase(Worker):
@@ -64,7 +71,10 @@ class DatabaseBase(Worker):
         super().__init__(settings)
         if not self.settings.databases:
             raise ConfigError("database: config must declare at least one database")
-        self._databases = {name: _database(name, one) for name, one in self.settings.databases.items()}
+        limit = self.settings.max_result_bytes
+        if not 1 <= limit <= MOST_VALUE_BYTES:
+            raise ConfigError(f"database: max_result_bytes {limit}: must be from 1 to {MOST_VALUE_BYTES}")
+        self._databases = {name: _database(name, one, limit) for name, one in self.settings.databases.items()}
         self._events = RowChangedEvents(self._databases.__contains__)
         # What a request without `db` means: the only database, or the one called primary.
         default = next(iter(self._databases)) if len(self._databases) == 1 else "primary"
@@ -122,7 +132,7 @@ class DatabaseBase(Worker):
         return changed
 
 
-def _database(name: str, settings: OneDatabase) -> SqliteDatabase:
+def _database(name: str, settings: OneDatabase, max_result_bytes: int) -> SqliteDatabase:
     scheme, found, path = settings.url.partition(":")
     if not found or scheme.lower() != "sqlite" or not path:
         raise ConfigError(
@@ -138,4 +148,5 @@ def _database(name: str, settings: OneDatabase) -> SqliteDatabase:
         readers=settings.pool.max,
         idle_timeout_ms=settings.pool.idle_timeout_ms,
         acquire_timeout_ms=settings.pool.acquire_timeout_ms,
+        max_result_bytes=max_result_bytes,
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from linkly.errors import LinklyError
+from linkly_workers._sqlite import statement
 from linkly_workers._sqlite.guard import OUTSIDE
 
 
@@ -26,6 +27,12 @@ class DriverError(LinklyError):
     """The database refused a statement; `details.inner_code` is its own code."""
 
     code = "DRIVER_ERROR"
+
+
+class ResultTooLarge(DriverError):
+    """The rows of a call are larger than `max_result_bytes`; a write of which they are a part has not happened."""
+
+    code = "RESULT_TOO_LARGE"
 
 
 class InvalidParam(LinklyError):
@@ -84,6 +91,8 @@ def driver_error(error: Exception, parameters: Sequence[Any] = ()) -> LinklyErro
                     details={"index": index, "reason": "does not fit 64 bits"},
                 )
         return InvalidParam(f"a parameter does not fit 64 bits: {error}", details={"reason": str(error)})
+    if isinstance(error, statement.ResultTooLarge):
+        return ResultTooLarge(str(error), details={"driver": "sqlite", "max_result_bytes": error.limit})
     name = getattr(error, "sqlite_errorname", None)
     inner = str(name) if name is not None else None
     text = str(error)
@@ -96,4 +105,6 @@ def driver_error(error: Exception, parameters: Sequence[Any] = ()) -> LinklyErro
         return InvalidParam(text, details={"index": 0, "reason": reason})
     if isinstance(error, (sqlite3.Warning, sqlite3.ProgrammingError)) and "one statement" in text:
         inner, text = "MULTI_STATEMENT", "one statement at a time: use database::transaction for several"
+    if inner == "SQLITE_TOOBIG":
+        text += "; a value may have 64 MiB, and as much as the setting `max_result_bytes` of the database worker"
     return DriverError(text, details={"driver": "sqlite", "inner_code": inner})

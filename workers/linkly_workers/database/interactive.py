@@ -204,7 +204,9 @@ class InteractiveTransaction:
             self._inside = None
 
     def _open(self) -> None:
-        connection = connect(self._writer.path, durability=self._durability)
+        connection = connect(
+            self._writer.path, durability=self._durability, max_result_bytes=self._writer.max_result_bytes
+        )
         connection.own("PRAGMA wal_autocheckpoint = 0")
         connection.own("PRAGMA query_only = ON")
         self._cancelled = False

@@ -10,9 +10,9 @@ from typing import Any
 import aiosqlite
 
 from linkly_workers._sqlite import Budget, Connection, StatementResult, connect
-from linkly_workers._sqlite.connection import THREAD_CHECK_STEPS, is_final
+from linkly_workers._sqlite.connection import LOOP_VALUE_BYTES, THREAD_CHECK_STEPS, is_final
 from linkly_workers._sqlite.guard import Guard
-from linkly_workers._sqlite.statement import note_long_text
+from linkly_workers._sqlite.statement import ROW_BYTES, VALUE_BYTES, ResultTooLarge, note_long_text, row_bytes
 from linkly_workers._sqlite.text import TEXT_LIMIT, first_word
 
 LOOP_READ_S = 0.002
@@ -37,11 +37,14 @@ class LoopReader:
 
     Args:
         path: File name.
+        max_result_bytes: A statement whose result is larger fails; `None`: no limit.
     """
 
-    def __init__(self, path: str) -> None:
-        self._connection = connect(path, read_only=True, busy_timeout_ms=0)
+    def __init__(self, path: str, max_result_bytes: int | None = None) -> None:
+        self._connection = connect(path, read_only=True, busy_timeout_ms=0, max_result_bytes=max_result_bytes)
         self._budget = Budget(self._connection)
+        # So many values cannot be more than the limit, so nobody counts their bytes.
+        self._few_values = self._connection.max_result_bytes // (LOOP_VALUE_BYTES + ROW_BYTES + VALUE_BYTES)
         self._slow: dict[int, int] = {}  # by hash: a text may be megabytes
 
     def read(self, sql: str, parameters: list[Any]) -> StatementResult | None:
@@ -57,8 +60,15 @@ class LoopReader:
         try:
             cursor = self._connection.execute(sql, parameters)
             rows: list[tuple[Any, ...]] = []
+            columns = [column[0] for column in cursor.description or ()]
+            few = self._few_values // (len(columns) or 1)
+            limit, size = self._connection.max_result_bytes, 0
             while found := cursor.fetchmany(ROWS_AT_ONCE):
                 rows += found
+                if len(rows) > few:
+                    size += sum(map(row_bytes, found if size else rows))
+                    if size > limit:
+                        raise ResultTooLarge(limit)
                 if len(found) < ROWS_AT_ONCE:
                     break
                 if self._budget.exhausted:
@@ -67,7 +77,7 @@ class LoopReader:
                     return None
             if perf_counter() > self._budget.limit + FREEZE_S:
                 self._remember(sql, FREEZE_RUNS)
-            return StatementResult([column[0] for column in cursor.description or ()], rows, 0, None)
+            return StatementResult(columns, rows, 0, None)
         except sqlite3.Error as error:
             if cursor is not None:
                 cursor.close()  # the error keeps it alive, and with it a snapshot that the log could not be folded past
@@ -112,10 +122,13 @@ class Reader:
 
     Args:
         path: File name.
+        max_result_bytes: A statement whose result is larger fails; `None`: no limit.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, max_result_bytes: int | None = None) -> None:
         self._path = path
+        self._max_result_bytes = max_result_bytes
+        self._left_bytes = 0
         self._stopped = False
         self.idle_since = 0.0
         self._guard: Guard | None = None
@@ -138,10 +151,11 @@ class Reader:
             sqlite3.Error: It failed, for example because it writes.
         """
         cursor: aiosqlite.Cursor | None = None
+        self._left_bytes = 0 if self._max_result_bytes is None else self._max_result_bytes
         try:
             cursor = await self._connection.execute(sql, parameters)
             columns = [column[0] for column in cursor.description or ()]
-            rows = [tuple(row) for row in await cursor.fetchall()]
+            rows: Any = await cursor.fetchall()
             await cursor.close()
             return StatementResult(columns, rows, 0, None)
         except asyncio.CancelledError:
@@ -159,11 +173,19 @@ class Reader:
         await self._connection.close()
 
     def _connect(self) -> sqlite3.Connection:
-        connection = connect(self._path, read_only=True, cached_statements=0)
+        connection = connect(self._path, read_only=True, cached_statements=0, max_result_bytes=self._max_result_bytes)
         self._guard = connection.guard
+        if self._max_result_bytes is not None:
+            connection.row_factory = self._counted
         # `interrupt()` would miss a statement that is just about to start; the flag does not.
         connection.set_progress_handler(lambda: self._stopped, THREAD_CHECK_STEPS)
         return connection
+
+    def _counted(self, _: sqlite3.Cursor, row: tuple[Any, ...]) -> tuple[Any, ...]:
+        self._left_bytes -= row_bytes(row)
+        if self._left_bytes < 0:
+            raise ResultTooLarge(self._max_result_bytes or 0)
+        return row
 
 
 def is_write(error: BaseException) -> bool:

@@ -10,6 +10,8 @@ Parameters = list[Any] | str
 Db = Annotated[str | None, msgspec.Meta(examples=["primary"])]
 Blobs = Literal["base64", "object"]
 Milliseconds = Annotated[int, msgspec.Meta(ge=1)]
+Timeout = Annotated[int, msgspec.Meta(ge=0)]
+DEFAULT_TIMEOUT_MS = 30_000
 Select = Annotated[str, msgspec.Meta(examples=["SELECT name FROM sqlite_master"])]
 Change = Annotated[str, msgspec.Meta(examples=["CREATE TABLE IF NOT EXISTS notes (text)"])]
 
@@ -21,14 +23,14 @@ class Query(msgspec.Struct, kw_only=True):
         db: Name of a configured database; may be left out if there is only one, or one called primary.
         sql: One statement, with ? for parameters.
         params: Values of the parameters.
-        timeout_ms: The statement is interrupted after this time.
+        timeout_ms: The statement is interrupted after this time, at most an hour; 0 for no limit of its own.
         blobs: How bytes are answered: `base64` text, or `object`: {"$blob": base64}, which can go back as a parameter.
     """
 
     sql: Select
     db: Db = None
     params: Parameters = []
-    timeout_ms: Milliseconds = 30_000
+    timeout_ms: Timeout = DEFAULT_TIMEOUT_MS
     blobs: Blobs = "base64"
 
 
@@ -61,7 +63,7 @@ class Execute(msgspec.Struct, kw_only=True):
         sql: One statement, with ? for parameters.
         params: Values of the parameters.
         returning: A non-empty list asks for the rows of the statement's RETURNING clause.
-        timeout_ms: It may wait and run for this time; no limit of its own if it is left out.
+        timeout_ms: It may wait and run for this time, at most an hour; 0 for no limit of its own.
         blobs: How bytes are answered: `base64` text, or `object`: {"$blob": base64}.
     """
 
@@ -69,7 +71,7 @@ class Execute(msgspec.Struct, kw_only=True):
     db: Db = None
     params: Parameters = []
     returning: list[str] = []
-    timeout_ms: Milliseconds | None = None
+    timeout_ms: Timeout = DEFAULT_TIMEOUT_MS
     blobs: Blobs = "base64"
 
 
@@ -101,7 +103,7 @@ class Transaction(msgspec.Struct, kw_only=True):
         statements: In order; each is an object of sql and params, or just SQL text.
         db: Name of a configured database; may be left out if there is only one, or one called primary.
         isolation: On SQLite every transaction is serializable; the others are accepted and give that too.
-        timeout_ms: It may wait and run for this time; no limit of its own if it is left out.
+        timeout_ms: It may wait and run for this time, at most an hour; 0 for no limit of its own.
         blobs: How bytes are answered: `base64` text, or `object`: {"$blob": base64}.
     """
 
@@ -111,7 +113,7 @@ class Transaction(msgspec.Struct, kw_only=True):
     ]
     db: Db = None
     isolation: str | None = None
-    timeout_ms: Milliseconds | None = None
+    timeout_ms: Timeout = DEFAULT_TIMEOUT_MS
     blobs: Blobs = "base64"
 
 
