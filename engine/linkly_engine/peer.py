@@ -324,6 +324,7 @@ class Peer:
             caller=self.record.caller,
             traceparent=traceparent,
             baggage=baggage,
+            not_finite=message.not_finite,
         )
 
     def _forward(

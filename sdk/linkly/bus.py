@@ -55,6 +55,7 @@ class Invocation(msgspec.Struct, kw_only=True):
         traceparent: W3C trace context of the caller's span.
         baggage: W3C baggage.
         deadline: `Clock.monotonic` time after which nobody waits any more; `None`: no limit.
+        not_finite: The caller has sent `NaN` or `Infinity`, as Python's json module writes them; they are null here.
     """
 
     function_id: str
@@ -65,6 +66,7 @@ class Invocation(msgspec.Struct, kw_only=True):
     traceparent: str | None = None
     baggage: str | None = None
     deadline: float | None = None
+    not_finite: bool = False
 
 
 Endpoint: TypeAlias = Callable[[Invocation], Awaitable[Any]]

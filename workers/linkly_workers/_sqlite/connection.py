@@ -51,11 +51,20 @@ _MARK = f" -- {token_hex(8)}"
 cannot be handed one that was compiled while the guard was lifted."""
 
 
+class DamagedText(bytes):
+    """A text of the database that is not UTF-8: others, and CAST, may put anything into a TEXT column."""
+
+    def text(self) -> str:
+        """Return it with U+FFFD where it is not UTF-8."""
+        return self.decode(errors="replace")
+
+
 class Connection(sqlite3.Connection):
     """A connection whose statements pass a guard, except `own` ones.
 
     Attributes:
         guard: What callers' statements pass.
+        damaged: Not empty once something has been read that is a `DamagedText`; whoever has read it empties it.
         statements: The cursor that statements run on; making one for each costs an eighth of a small statement.
         left_rows: The statement that failed last has changed rows all the same.
         long_texts: Characters of long statements that the statement cache may hold.
@@ -63,8 +72,9 @@ class Connection(sqlite3.Connection):
         result_bytes: How large the last result was.
     """
 
-    __slots__ = ("guard", "left_rows", "long_texts", "max_result_bytes", "result_bytes", "statements")
+    __slots__ = ("damaged", "guard", "left_rows", "long_texts", "max_result_bytes", "result_bytes", "statements")
 
+    damaged: list[bytes]
     guard: Guard
     statements: sqlite3.Cursor
     left_rows: bool
@@ -127,6 +137,8 @@ def connect(
     )
     try:
         connection.guard = Guard()
+        connection.damaged = []
+        connection.text_factory = _text_reader(connection.damaged)
         connection.statements = connection.cursor()
         connection.left_rows = False
         connection.long_texts = 0
@@ -143,6 +155,20 @@ def connect(
         connection.close()
         raise
     return connection
+
+
+def _text_reader(damaged: list[bytes]) -> Callable[[bytes], str | DamagedText]:
+    """Return what makes Python values of SQLite's texts; as quick as sqlite3's own, which fails the whole result."""
+
+    def read(data: bytes) -> str | DamagedText:
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            if not damaged:
+                damaged.append(data)
+            return DamagedText(data)
+
+    return read
 
 
 def largest_value_bytes(connection: Connection) -> int:

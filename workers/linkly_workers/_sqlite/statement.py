@@ -47,12 +47,14 @@ class StatementResult(msgspec.Struct):
         last_insert_id: Rowid of the last row an INSERT made, `None` for other statements and when there is no such row.
             An upsert (and an INSERT of more than 4096 characters) is told from one that inserted nothing by a rowid
             that differs from the one before; if they happen to be equal it is `None`, too.
+        damaged: There are values of `DamagedText` among the rows.
     """
 
     columns: list[str]
     rows: list[tuple[Any, ...]]
     affected_rows: int
     last_insert_id: int | None
+    damaged: bool = False
 
 
 def execute(
@@ -120,16 +122,23 @@ def run_statement(
         affected = 0
         if connection.total_changes != before and first_word(sql) in _CHANGING:
             affected = connection.execute("SELECT changes()").fetchone()[0]
-    if affected and kind == ROWID:
-        return StatementResult(columns, rows, affected, cursor.lastrowid)
-    return StatementResult(columns, rows, affected, None)
+    inserted = cursor.lastrowid if affected and kind == ROWID else None
+    return StatementResult(columns, rows, affected, inserted, has_damaged(connection.damaged) if rows else False)
+
+
+def has_damaged(noted: list[bytes]) -> bool:
+    """Tell whether a connection has noted a `DamagedText` since it was asked."""
+    if not noted:
+        return False
+    noted.clear()
+    return True
 
 
 def row_bytes(row: tuple[Any, ...]) -> int:
     """Return what a row counts in a result, about the memory that it takes."""
     size = ROW_BYTES + VALUE_BYTES * len(row)
     for value in row:
-        if type(value) is str or type(value) is bytes:
+        if type(value) is str or isinstance(value, bytes):
             size += len(value)
     return size
 

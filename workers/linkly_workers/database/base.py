@@ -15,7 +15,7 @@ from linkly_workers._sqlite import Durability, StatementResult
 from linkly_workers._sqlite.connection import MOST_VALUE_BYTES
 from linkly_workers.database.errors import MissingDatabase, UnknownDatabase
 from linkly_workers.database.events import RowChanged, RowChangedEvents
-from linkly_workers.database.sql import as_rows
+from linkly_workers.database.sql import as_rows, finite
 from linkly_workers.database.sqlite import Changed, SqliteDatabase
 from linkly_workers.database.target import Target
 
@@ -124,7 +124,7 @@ class DatabaseBase(Worker):
             return None
 
         def changed(target: Target, result: StatementResult) -> None:
-            returning = as_rows(result.columns, result.rows, "base64") if result.columns else msgspec.UNSET
+            returning = as_rows(finite(result), "base64") if result.columns else msgspec.UNSET
             op, table = target
             at = int(self.bus.clock.time() * 1000)
             self._events.committed(RowChanged(database.name, table, op, result.affected_rows, at, returning))

@@ -12,7 +12,14 @@ import aiosqlite
 from linkly_workers._sqlite import Budget, Connection, StatementResult, connect
 from linkly_workers._sqlite.connection import LOOP_VALUE_BYTES, THREAD_CHECK_STEPS, is_final
 from linkly_workers._sqlite.guard import Guard
-from linkly_workers._sqlite.statement import ROW_BYTES, VALUE_BYTES, ResultTooLarge, note_long_text, row_bytes
+from linkly_workers._sqlite.statement import (
+    ROW_BYTES,
+    VALUE_BYTES,
+    ResultTooLarge,
+    has_damaged,
+    note_long_text,
+    row_bytes,
+)
 from linkly_workers._sqlite.text import TEXT_LIMIT, first_word
 
 LOOP_READ_S = 0.002
@@ -77,7 +84,7 @@ class LoopReader:
                     return None
             if perf_counter() > self._budget.limit + FREEZE_S:
                 self._remember(sql, FREEZE_RUNS)
-            return StatementResult(columns, rows, 0, None)
+            return StatementResult(columns, rows, 0, None, has_damaged(self._connection.damaged))
         except sqlite3.Error as error:
             if cursor is not None:
                 cursor.close()  # the error keeps it alive, and with it a snapshot that the log could not be folded past
@@ -129,6 +136,7 @@ class Reader:
         self._path = path
         self._max_result_bytes = max_result_bytes
         self._left_bytes = 0
+        self._damaged: list[bytes] = []
         self._stopped = False
         self.idle_since = 0.0
         self._guard: Guard | None = None
@@ -157,7 +165,7 @@ class Reader:
             columns = [column[0] for column in cursor.description or ()]
             rows: Any = await cursor.fetchall()
             await cursor.close()
-            return StatementResult(columns, rows, 0, None)
+            return StatementResult(columns, rows, 0, None, has_damaged(self._damaged))
         except asyncio.CancelledError:
             self._stopped = True
             raise
@@ -175,6 +183,7 @@ class Reader:
     def _connect(self) -> sqlite3.Connection:
         connection = connect(self._path, read_only=True, cached_statements=0, max_result_bytes=self._max_result_bytes)
         self._guard = connection.guard
+        self._damaged = connection.damaged
         if self._max_result_bytes is not None:
             connection.row_factory = self._counted
         # `interrupt()` would miss a statement that is just about to start; the flag does not.

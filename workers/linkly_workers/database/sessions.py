@@ -21,7 +21,6 @@ from linkly_workers.database.errors import StatementNotFound, TransactionNotFoun
 from linkly_workers.database.interactive import InteractiveTransaction
 from linkly_workers.database.shapes import (
     Begin,
-    Blobs,
     Column,
     ExecuteResult,
     Prepare,
@@ -123,7 +122,7 @@ class SessionFunctions(DatabaseBase):
         database = prepared.database
         # 30 s: a call has no longer time by default either.
         result = await database.query(prepared.sql, check_parameters(request.params), 30_000, self._changed(database))
-        return _as_query(result, request.blobs, database.column_types(prepared.sql, len(result.columns)))
+        return _as_query(result, request, database.column_types(prepared.sql, len(result.columns)))
 
     @function("database::beginTransaction", aliases=["iii-database::beginTransaction"])
     async def begin_transaction(self, request: Begin) -> dict[str, Any]:
@@ -156,7 +155,7 @@ class SessionFunctions(DatabaseBase):
         """
         result = await self._run_inside(request)
         types = self._opened_types(request, len(result.columns))
-        return _as_query(result, request.blobs, types)
+        return _as_query(result, request, types)
 
     @function("database::transactionExecute", aliases=["iii-database::transactionExecute"])
     async def transaction_execute(self, request: TransactionStatement) -> ExecuteResult:
@@ -167,7 +166,7 @@ class SessionFunctions(DatabaseBase):
             DriverError: The database refused the statement; the transaction goes on.
         """
         result = await self._run_inside(request)
-        returned = as_rows(result.columns, result.rows, request.blobs) if request.returning else []
+        returned = as_rows(result, request.blobs, request.invalid_text) if request.returning else []
         inserted = None if result.last_insert_id is None else str(result.last_insert_id)
         return ExecuteResult(result.affected_rows, inserted, returned)
 
@@ -283,8 +282,8 @@ class SessionFunctions(DatabaseBase):
         return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _as_query(result: StatementResult, blobs: Blobs, types: list[str]) -> QueryResult:
-    rows = as_rows(result.columns, result.rows, blobs)
+def _as_query(result: StatementResult, request: RunStatement | TransactionStatement, types: list[str]) -> QueryResult:
+    rows = as_rows(result, request.blobs, request.invalid_text)
     columns = [Column(name, kind) for name, kind in zip(result.columns, types, strict=True)]
     return QueryResult(rows, len(rows), columns)
 

@@ -9,6 +9,7 @@ import msgspec
 Parameters = list[Any] | str
 Db = Annotated[str | None, msgspec.Meta(examples=["primary"])]
 Blobs = Literal["base64", "object"]
+InvalidText = Literal["replace", "blob"]
 Milliseconds = Annotated[int, msgspec.Meta(ge=1)]
 Timeout = Annotated[int, msgspec.Meta(ge=0)]
 DEFAULT_TIMEOUT_MS = 30_000
@@ -25,6 +26,7 @@ class Query(msgspec.Struct, kw_only=True):
         params: Values of the parameters.
         timeout_ms: The statement is interrupted after this time, at most an hour; 0 for no limit of its own.
         blobs: How bytes are answered: `base64` text, or `object`: {"$blob": base64}, which can go back as a parameter.
+        invalid_text: How a text that is not UTF-8 is answered: with U+FFFD in it, or as a `blob`.
     """
 
     sql: Select
@@ -32,6 +34,7 @@ class Query(msgspec.Struct, kw_only=True):
     params: Parameters = []
     timeout_ms: Timeout = DEFAULT_TIMEOUT_MS
     blobs: Blobs = "base64"
+    invalid_text: InvalidText = "replace"
 
 
 class Column(msgspec.Struct):
@@ -65,6 +68,7 @@ class Execute(msgspec.Struct, kw_only=True):
         returning: A non-empty list asks for the rows of the statement's RETURNING clause.
         timeout_ms: It may wait and run for this time, at most an hour; 0 for no limit of its own.
         blobs: How bytes are answered: `base64` text, or `object`: {"$blob": base64}.
+        invalid_text: How a text that is not UTF-8 is answered: with U+FFFD in it, or as a `blob`.
     """
 
     sql: Change
@@ -73,6 +77,7 @@ class Execute(msgspec.Struct, kw_only=True):
     returning: list[str] = []
     timeout_ms: Timeout = DEFAULT_TIMEOUT_MS
     blobs: Blobs = "base64"
+    invalid_text: InvalidText = "replace"
 
 
 class ExecuteResult(msgspec.Struct):
@@ -105,6 +110,7 @@ class Transaction(msgspec.Struct, kw_only=True):
         isolation: On SQLite every transaction is serializable; the others are accepted and give that too.
         timeout_ms: It may wait and run for this time, at most an hour; 0 for no limit of its own.
         blobs: How bytes are answered: `base64` text, or `object`: {"$blob": base64}.
+        invalid_text: How a text that is not UTF-8 is answered: with U+FFFD in it, or as a `blob`.
     """
 
     statements: Annotated[
@@ -115,6 +121,7 @@ class Transaction(msgspec.Struct, kw_only=True):
     isolation: str | None = None
     timeout_ms: Timeout = DEFAULT_TIMEOUT_MS
     blobs: Blobs = "base64"
+    invalid_text: InvalidText = "replace"
 
 
 class StatementOutcome(msgspec.Struct):
@@ -161,11 +168,13 @@ class RunStatement(msgspec.Struct, kw_only=True):
         handle_id: The id that prepareStatement answered.
         params: Values of the parameters.
         blobs: How bytes are answered: `base64` text, or `object`: {"$blob": base64}.
+        invalid_text: How a text that is not UTF-8 is answered: with U+FFFD in it, or as a `blob`.
     """
 
     handle_id: str
     params: Parameters = []
     blobs: Blobs = "base64"
+    invalid_text: InvalidText = "replace"
 
 
 class Begin(msgspec.Struct, kw_only=True):
@@ -191,6 +200,7 @@ class TransactionStatement(msgspec.Struct, kw_only=True):
         params: Values of the parameters.
         returning: A non-empty list asks for the rows of the statement's RETURNING clause.
         blobs: How bytes are answered: `base64` text, or `object`: {"$blob": base64}.
+        invalid_text: How a text that is not UTF-8 is answered: with U+FFFD in it, or as a `blob`.
     """
 
     transaction_id: str
@@ -198,6 +208,7 @@ class TransactionStatement(msgspec.Struct, kw_only=True):
     params: Parameters = []
     returning: list[str] = []
     blobs: Blobs = "base64"
+    invalid_text: InvalidText = "replace"
 
 
 class Explain(msgspec.Struct, kw_only=True):
