@@ -27,7 +27,7 @@ from linkly.bus import (
 )
 from linkly.channel import Channel, ChannelReader, ChannelRef, ChannelWriter
 from linkly.clock import Clock
-from linkly.connection import as_json
+from linkly.connection import as_json, payload_json
 from linkly.context import current_invocation
 from linkly.deadline import bounded
 from linkly.errors import LinklyError
@@ -125,7 +125,7 @@ class LocalBus:
         if isinstance(action, Enqueue):
             return await enqueue(self._engine, invocation, action.queue)
         # The value is taken now: what the caller does to its object later is not part of the call.
-        invocation.payload = as_json(invocation.payload)
+        invocation.payload = payload_json(invocation.payload)
         invocation.deadline, invocation.hops = None, 0
         self._engine.spawn(self._unattended(invocation), name=f"void {invocation.function_id}")
         return None

@@ -365,6 +365,7 @@ class Peer:
             origin=self.record.id,
             traceparent=traceparent,
             baggage=baggage,
+            not_finite=message.not_finite,
         )
         if self._nesting is None:
             invocation.hops = message.hops

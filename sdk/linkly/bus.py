@@ -60,6 +60,7 @@ class Invocation(msgspec.Struct, kw_only=True):
         baggage: W3C baggage.
         deadline: `Clock.monotonic` time after which nobody waits any more; `None`: no limit.
         hops: How many calls this one is nested in; `linkly.errors.TooManyHops` ends a chain beyond `HOP_LIMIT`.
+        not_finite: The caller has sent `NaN` or `Infinity`, as Python's json module writes them; they are null here.
     """
 
     function_id: str
@@ -72,6 +73,7 @@ class Invocation(msgspec.Struct, kw_only=True):
     baggage: str | None = None
     deadline: float | None = None
     hops: int = 0
+    not_finite: bool = False
 
 
 Endpoint: TypeAlias = Callable[[Invocation], Awaitable[Any]]

@@ -33,7 +33,7 @@ from linkly.announce import function_message, metadata, type_message
 from linkly.bus import DEFAULT_TIMEOUT_S, Action, Caller, Enqueue, Invocation, Json, Receipt, Registration, Void
 from linkly.channel import Channel, ChannelReader, ChannelRef, ChannelWriter
 from linkly.clock import Clock, SystemClock
-from linkly.connection import Connection, FrameReceiver, FrameStream, as_json
+from linkly.connection import Connection, FrameReceiver, FrameStream, as_json, payload_json
 from linkly.context import current_invocation
 from linkly.deadline import Deadlines, bounded
 from linkly.dialer import Dialer, WebSocketDialer
@@ -361,7 +361,7 @@ class Client:
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
     ) -> Any:
         parent = current_invocation.get()
-        invocation = Invocation(function_id=function_id, payload=as_json(payload), metadata=metadata)
+        invocation = Invocation(function_id=function_id, payload=payload_json(payload), metadata=metadata)
         if parent is not None:
             invocation.traceparent, invocation.baggage = parent.traceparent, parent.baggage
             if action is None:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from linkly.bus import Endpoint, Invocation, Json
 from linkly.clock import Clock
 from linkly.errors import HandlerFailed, LinklyError, Overloaded, error_from_body
-from linkly.schema import decode, encode
+from linkly.schema import decode, encode, encode_payload
 from linkly.session import Done, Session, error_body
 from linkly.wire import (
     ABSENT,
@@ -168,7 +168,7 @@ class Connection:
             )
         call = InvokeFunction(
             function_id=invocation.function_id,
-            data=as_json(invocation.payload),
+            data=payload_json(invocation.payload),
             metadata=ABSENT if invocation.metadata is None else as_json(invocation.metadata),
             traceparent=invocation.traceparent,
             baggage=invocation.baggage,
@@ -305,6 +305,16 @@ def as_json(value: Any) -> Json:
         InvalidResult: It has no JSON form.
     """
     return value if type(value) is Json else Json(encode(value))
+
+
+def payload_json(value: Any) -> Json:
+    """Return what is given to a function in its encoded form.
+
+    Raises:
+        InvalidResult: It has no JSON form.
+        InvalidPayload: A number in it is infinite or none.
+    """
+    return value if type(value) is Json else Json(encode_payload(value))
 
 
 class MemoryStream:

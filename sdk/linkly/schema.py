@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from math import isfinite
 from typing import Any, Generic, TypeVar, cast
 
 import msgspec
@@ -49,6 +50,52 @@ def encode(value: object) -> bytes:
         return _encoder.encode(value)
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise InvalidResult(f"the value has no JSON form: {error}") from error
+
+
+def encode_payload(value: object) -> bytes:
+    """Encode what is given to a function; unlike a result, it must not lose a number on the way.
+
+    Raises:
+        InvalidResult: It has no JSON form.
+        InvalidPayload: A number in it is infinite or none; JSON has only `null` for that, which means something else.
+    """
+    data = encode(value)
+    # Such a number is always written as null, so most payloads need no second look.
+    if b"null" in data:
+        refuse_not_finite(value)
+    return data
+
+
+def refuse_not_finite(value: object) -> None:
+    """Refuse numbers that JSON does not have.
+
+    Raises:
+        InvalidPayload: There is one; the message says where.
+    """
+    where = _not_finite(value, "$")
+    if where is not None:
+        raise InvalidPayload(f"not a number, or infinite - at `{where}`: JSON has no such number; {INSTEAD}")
+
+
+INSTEAD = "send null, or text"
+_OPAQUE = (bytes, bytearray, memoryview, msgspec.Raw)
+
+
+def _not_finite(value: Any, path: str) -> str | None:
+    parts: Iterable[tuple[str, Any]]
+    if isinstance(value, float):
+        return None if isfinite(value) else path
+    if isinstance(value, dict):
+        items: dict[Any, Any] = value
+        parts = ((f".{key}", part) for key, part in items.items())
+    elif isinstance(value, (list, tuple)):
+        entries: Iterable[Any] = value
+        parts = ((f"[{index}]", part) for index, part in enumerate(entries))
+    elif value is None or isinstance(value, (str, int, *_OPAQUE)):
+        return None
+    else:  # a Struct, a dataclass, a set
+        return _not_finite(msgspec.to_builtins(value, builtin_types=_OPAQUE), path)
+    return next((found for name, part in parts if (found := _not_finite(part, path + name)) is not None), None)
 
 
 def decode(data: bytes | Json | memoryview | str) -> Any:
@@ -196,12 +243,20 @@ class Codec(Generic[T]):
                     return msgspec.convert(payload, self.type)
                 except msgspec.ValidationError:
                     pass  # a value that fits only in its JSON form, as a caller on the wire would send it
-            value: T = self._decoder.decode(payload if type(payload) is Json else _encoder.encode(payload))
+            if type(payload) is Json:
+                value: T = self._decoder.decode(payload)
+            else:
+                data = _encoder.encode(payload)
+                if b"null" in data and type(payload) is not float:  # a result may be one
+                    refuse_not_finite(payload)
+                value = self._decoder.decode(data)
             return value
         except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
             if self._is_object and (payload is None or (type(payload) is Json and bytes(payload).strip() == b"null")):
                 return self.read({}, what)
             raise InvalidPayload(f"Failed to deserialize input for {what}: {error}") from error
+        except InvalidPayload as error:
+            raise InvalidPayload(f"Failed to deserialize input for {what}: {error.message}") from error
 
 
 def read_settings(settings_type: type[T], block: object, path: str) -> T:

@@ -120,8 +120,9 @@ class EnqueueAction(msgspec.Struct, tag_field="type", tag="enqueue"):
 class InvokeFunction(Message, tag="invokefunction"):
     """A call. `data` absent means `null`.
 
-    Only native frames have the last three: `caller_worker_id` comes from the engine (iii's executors find it inside
-    the payload), `timeout_ms` is how long the caller still waits, `hops` how many calls this one is nested in.
+    Only native frames have `caller_worker_id` (from the engine; iii's executors find it inside the payload),
+    `timeout_ms`, how long the caller still waits, and `hops`, how many calls this one is nested in. `not_finite` is
+    nothing that is sent: `read_json` says with it that it has made `NaN` or `Infinity` null.
     """
 
     function_id: str
@@ -135,6 +136,7 @@ class InvokeFunction(Message, tag="invokefunction"):
     caller_worker_id: str | None = None
     timeout_ms: int | None = None
     hops: int = 0
+    not_finite: bool = False
 
 
 class InvocationResult(Message, tag="invocationresult"):
@@ -251,10 +253,14 @@ def read_json(data: bytes) -> AnyMessage | None:
     except msgspec.DecodeError as error:
         if not data.strip():
             return None
-        repaired = _repair(data)
+        not_finite: list[str] = []
+        repaired = _repair(data, not_finite)
         if repaired is None or repaired == data:
             raise FrameError(f"not JSON: {error}") from error
-        return read_json(repaired)
+        message = read_json(repaired)
+        if not_finite and type(message) is InvokeFunction:
+            message.not_finite = True
+        return message
     except UnicodeDecodeError as error:
         raise FrameError(f"not UTF-8: {error}") from error
     except RecursionError as error:
@@ -380,10 +386,19 @@ def _optional_text(value: Any) -> str | None:
     return None if value is None else _text(value)
 
 
-def _repair(data: bytes) -> bytes | None:
-    """Re-encode a frame that only Python's own json module reads; `None` if it does not either."""
+def _repair(data: bytes, not_finite: list[str]) -> bytes | None:
+    """Re-encode a frame that only Python's own json module reads; `None` if it does not either.
+
+    Args:
+        data: The frame.
+        not_finite: Gets the literals that JSON does not have.
+    """
+
+    def constant(literal: str) -> None:
+        not_finite.append(literal)
+
     try:
-        value = json.loads(data)
+        value = json.loads(data, parse_constant=constant)
     except (ValueError, RecursionError):
         return None
     text = json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"))

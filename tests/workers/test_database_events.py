@@ -211,3 +211,25 @@ async def test_a_function_has_its_own_time_and_not_what_is_left_of_the_writers(r
         async with asyncio.timeout(WAIT_S):
             await draining
         assert (before, after) == (1, 2)
+
+
+async def test_what_json_has_no_form_for_does_not_keep_an_event_from_its_function():
+    class Told(Worker):
+        name = "told"
+        events = asyncio.Queue()
+
+        @function("told::rows", triggers=[trigger("database::row-changed", {"db": "primary"})])
+        async def rows(self, event: dict) -> None:
+            """Take note."""
+            self.events.put_nowait(event)
+
+    databases = {"primary": {"url": "sqlite::memory:"}}
+    database = DatabaseWorker(read_settings(DatabaseSettings, {"databases": databases}, "$"))
+    async with running_engine(database, Told()) as bus:
+        await settle()
+        await bus.trigger("database::execute", {"sql": "CREATE TABLE t (a, b)"})
+        sql = "INSERT INTO t VALUES (9e999, CAST(x'61ff' AS TEXT)) RETURNING a, b"
+        await bus.trigger("database::execute", {"sql": sql})
+        async with asyncio.timeout(WAIT_S):
+            event = await Told.events.get()
+        assert event["returning"] == [{"a": None, "b": "a\ufffd"}]

@@ -7,7 +7,7 @@ import pytest
 
 from linkly import LinklyError
 from linkly.testing import running_engine
-from linkly_workers._sqlite import GroupCommitWriter, execute
+from linkly_workers._sqlite import GroupCommitWriter, connect, execute
 from linkly_workers._sqlite.batch import LostTransaction
 
 CONTROL = ["BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT a", "RELEASE a", "BEGIN IMMEDIATE"]
@@ -127,8 +127,7 @@ async def test_the_writers_connection_refuses_what_no_text_check_has_seen(tmp_pa
 @pytest.mark.parametrize("several_before", [False, True], ids=["on the loop", "on the writing thread"])
 async def test_what_a_lost_transaction_has_written_is_not_written_again(tmp_path, several_before):
     def lose(connection):
-        connection.guard.on = False
-        connection.execute("COMMIT")
+        connection.own("COMMIT")
 
     def fail(connection):
         raise ValueError
@@ -142,3 +141,131 @@ async def test_what_a_lost_transaction_has_written_is_not_written_again(tmp_path
         assert [type(result) for result in results] == [LostTransaction, LostTransaction]
         assert (await writer.execute("SELECT a FROM t")).rows == [("once",)]
         await writer.execute("INSERT INTO t VALUES ('later')")
+
+
+# --- what writes or loads files, and what nobody's text may be compiled without ------------------------------
+
+
+OUTSIDE = [
+    "VACUUM INTO '{path}'",
+    "VACUUM main INTO '{path}'",
+    "vacuum/**/into\n'file:{path}?mode=rwc'",
+    "/* x */ VACUUM -- y\n INTO ('{path}' || '')",
+    "SELECT load_extension('{path}')",
+    "SELECT \"load_extension\"('{path}', 'x')",
+    "SELECT fts3_tokenizer('simple', x'0000000000000000')",
+    "SELECT sql FROM sqlite_stmt",
+    "SELECT count(*) FROM sqlite_stmt AS s",
+]
+FOR_ALL = [
+    "ATTACH 'file:{path}?mode=rwc' AS other",
+    "ATTACH DATABASE '{path}' AS other",
+    "PRAGMA writable_schema = ON",
+    "PRAGMA/**/writable_schema(1)",
+    "PRAGMA main.writable_schema = RESET",
+    "PRAGMA temp_store_directory = '{path}'",
+]
+
+
+async def through_every_door(bus, sql):
+    """Send a statement to every function that takes SQL; yield the name of the function and what it answered."""
+    for name, payload in [
+        ("query", {"sql": sql}),
+        ("execute", {"sql": sql}),
+        ("execute", {"sql": sql, "returning": ["x"]}),
+        ("transaction", {"statements": ["SELECT 1", sql]}),
+        ("executeBatch", {"statements": [sql]}),
+        ("explain", {"sql": sql}),
+        ("explain", {"sql": sql, "analyze": True}),
+    ]:
+        yield name, await refused(bus, name, **payload)
+    held = (await call(bus, "beginTransaction"))["transaction"]["id"]
+    for name in ("transactionQuery", "transactionExecute"):
+        yield name, await refused(bus, name, transaction_id=held, sql=sql)
+    await call(bus, "rollbackTransaction", transaction_id=held)
+    try:
+        handle = (await call(bus, "prepareStatement", sql=sql))["handle"]["id"]
+    except LinklyError as error:
+        yield "prepareStatement", error
+    else:
+        yield "runStatement", await refused(bus, "runStatement", handle_id=handle)
+
+
+@pytest.mark.parametrize("sql", OUTSIDE + FOR_ALL)
+async def test_no_door_lets_out_what_reaches_outside_the_database(database, tmp_path, sql):
+    path = tmp_path / "stolen"
+    reason = "reaches outside the database" if sql in OUTSIDE else "changes a shared connection"
+    async with running_engine(database) as bus:
+        await call(bus, "execute", sql="CREATE TABLE secret (a)")
+        before = sorted(tmp_path.iterdir())
+        async for name, error in through_every_door(bus, sql.format(path=path)):
+            assert (error.code, error.details["reason"]) == ("INVALID_PARAM", reason), name
+        assert (await call(bus, "query", sql="PRAGMA writable_schema"))["rows"] == [{"writable_schema": 0}]
+        assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "sql", ["VACUUM INTO ?", "VACUUM INTO '{path}'", "ATTACH 'file:{path}' AS x", "SELECT load_extension('{path}')"]
+)
+async def test_the_writer_itself_lets_nothing_out(tmp_path, sql):
+    path = str(tmp_path / "stolen")
+    async with GroupCommitWriter(str(tmp_path / "a.db")) as writer:
+        for run in (writer.execute, lambda *args: writer.run(lambda connection: execute(connection, *args))):
+            with pytest.raises(sqlite3.DatabaseError, match=r"outside|callers share|VACUUM from within a transaction"):
+                await run(sql.format(path=path), [path] if "?" in sql else [])
+    assert not (tmp_path / "stolen").exists()
+
+
+async def test_a_statement_of_ours_is_never_handed_to_a_caller_from_the_cache(tmp_path):
+    async with GroupCommitWriter(str(tmp_path / "a.db")) as writer:
+        await writer.execute("CREATE TABLE t (a)")
+        texts = []
+        writer._connection.set_trace_callback(texts.append)
+        await writer.execute("INSERT INTO t VALUES (1)")
+        writer._connection.set_trace_callback(None)
+        plain = {text.split(" -- ")[0] for text in texts}
+        assert {"BEGIN IMMEDIATE", "COMMIT"} <= plain
+        for text in plain & {"BEGIN IMMEDIATE", "COMMIT"}:
+            with pytest.raises(sqlite3.DatabaseError, match="transaction control"):
+                await writer.execute(text)
+
+
+async def test_only_own_statements_lift_the_guard(tmp_path):
+    connection = connect(str(tmp_path / "a.db"))
+    connection.own("BEGIN").close()
+    for sql in ("COMMIT", "ATTACH ':memory:' AS x", "PRAGMA foreign_keys = OFF"):
+        with pytest.raises(sqlite3.DatabaseError, match="not authorized"):
+            connection.execute(sql)
+    connection.own("COMMIT").close()
+    connection.close()
+
+
+@pytest.mark.parametrize("sql", ["VACUUM", "vacuum;", "/* a */ VACUUM -- b\n;", "VACUUM main", 'VACUUM "main" ; ;'])
+@pytest.mark.parametrize("name", ["query", "execute"])
+async def test_a_plain_vacuum_is_still_run(database, name, sql):
+    async with running_engine(database) as bus:
+        await call(bus, "execute", sql="CREATE TABLE t (a)")
+        assert (await call(bus, name, sql=sql)).get("row_count", 0) == 0
+        assert await values(bus) == []
+
+
+async def test_a_view_that_is_ours_cannot_be_made_by_a_caller(database):
+    async with running_engine(database) as bus:
+        error = await refused(bus, "execute", sql="CREATE TEMP VIEW linkly_types AS SELECT 1 AS a")
+        assert "ordinary table" in error.message
+
+
+async def test_a_refusal_is_not_shown_for_a_later_statement(database):
+    async with running_engine(database) as bus:
+        await call(bus, "execute", sql="CREATE TABLE t (a)")
+        await call(
+            bus,
+            "execute",
+            sql="CREATE TRIGGER g BEFORE DELETE ON t BEGIN SELECT RAISE(ABORT, 'not authorized'); END",
+        )
+        await call(bus, "execute", sql="INSERT INTO t VALUES (1)")
+        for sql in ("SELECT 1 AS a FROM sqlite_stmt", "PRAGMA/**/synchronous = 1", "CREATE TEMP TABLE x (a)"):
+            await refused(bus, "query", sql=sql)
+            await refused(bus, "execute", sql=sql)
+        error = await refused(bus, "execute", sql="DELETE FROM t")
+        assert (error.code, error.message) == ("DRIVER_ERROR", "not authorized")

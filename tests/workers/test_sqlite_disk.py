@@ -46,7 +46,7 @@ def commits_of(writer):
     threads = []
 
     def trace(sql):
-        if sql == "COMMIT":
+        if sql.startswith("COMMIT"):
             threads.append(threading.current_thread())
 
     writer._connection.set_trace_callback(trace)

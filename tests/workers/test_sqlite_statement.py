@@ -7,11 +7,12 @@ import sys
 import pytest
 
 from linkly_workers._sqlite import GroupCommitWriter, connect, execute
-from linkly_workers._sqlite.statement import LONG_TEXTS
+from linkly_workers._sqlite.statement import LONG_TEXTS, ResultTooLarge
 from linkly_workers._sqlite.text import TEXT_LIMIT
 from linkly_workers.database.reader import LoopReader, Reader
 
-UNREADABLE = "CAST(x'ff' AS TEXT)"
+LIMIT = 1000
+UNREADABLE = f"printf('%.{LIMIT}c', 'x')"
 HALF_DONE = [
     f"INSERT INTO t VALUES ('bad') RETURNING {UNREADABLE}",
     f"INSERT INTO t VALUES ('bad'), ('worse') RETURNING iif(a = 'worse', {UNREADABLE}, a)",
@@ -22,7 +23,7 @@ HALF_DONE = [
 @pytest.fixture
 async def writer(tmp_path):
     """A writer with a table."""
-    async with GroupCommitWriter(str(tmp_path / "a.db")) as writer:
+    async with GroupCommitWriter(str(tmp_path / "a.db"), max_result_bytes=LIMIT) as writer:
         await writer.execute("CREATE TABLE t (a UNIQUE)")
         await writer.execute("INSERT INTO t VALUES ('first')")
         yield writer
@@ -60,7 +61,7 @@ async def test_what_fails_after_it_has_changed_rows_leaves_none_and_harms_no_nei
 
 @pytest.mark.parametrize("kind", ["loop", "thread"])
 async def test_a_reader_lets_go_of_the_snapshot_of_a_result_that_it_cannot_read(writer, kind):
-    reader = LoopReader(writer.path) if kind == "loop" else Reader(writer.path)
+    reader = (LoopReader if kind == "loop" else Reader)(writer.path, LIMIT)
     if kind == "thread":
         await reader.open()
     errors = []
@@ -69,7 +70,7 @@ async def test_a_reader_lets_go_of_the_snapshot_of_a_result_that_it_cannot_read(
             found = reader.read(sql, [])
             if kind == "thread":
                 await found
-        except sqlite3.OperationalError as error:
+        except ResultTooLarge as error:
             errors.append(error)
     assert len(errors) == 2
     await writer.execute("INSERT INTO t VALUES ('later')")
@@ -142,12 +143,12 @@ async def test_a_statement_that_fails_inside_a_turn_leaves_its_holders_transacti
     async with GroupCommitWriter(path if path == ":memory:" else str(tmp_path / "a.db")) as writer:
         await writer.execute("CREATE TABLE t (a UNIQUE)")
         turn = await writer.turn()
-        await turn.run(lambda connection: connection.execute("BEGIN").close())
+        await turn.run(lambda connection: connection.own("BEGIN").close())
         await turn.run(lambda connection: execute(connection, "INSERT INTO t VALUES (1)"))
         with pytest.raises(sqlite3.IntegrityError):
             await turn.run(lambda connection: execute(connection, "INSERT INTO t VALUES (1)"))
         await turn.run(lambda connection: execute(connection, "INSERT INTO t VALUES (2)"))
-        await turn.run(lambda connection: connection.execute("COMMIT").close())
+        await turn.run(lambda connection: connection.own("COMMIT").close())
         turn.end()
         assert (await writer.execute("SELECT a FROM t")).rows == [(1,), (2,)]
 

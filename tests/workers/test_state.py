@@ -1,6 +1,7 @@
 """The state worker, both stores, in process and over the wire."""
 
 import asyncio
+import math
 
 import pytest
 
@@ -123,10 +124,18 @@ async def test_a_number_nobody_could_read_back_is_refused(run, state):
         assert await bus.trigger("state::list_keys", {"scope": "s"}) == {"keys": []}
 
 
-async def test_not_a_number_and_infinity_become_null_as_everywhere_in_json(run, state):
+@pytest.mark.parametrize("value", [math.nan, math.inf, [None, -math.inf], {"a": {"b": (1, math.nan)}}])
+async def test_not_a_number_and_infinity_are_refused_and_do_not_become_null(run, state, value):
     async with run(state()) as bus:
-        await bus.trigger("state::set", {"scope": "s", "key": "k", "value": [float("nan"), float("inf")]})
-        assert await bus.trigger("state::get", {"scope": "s", "key": "k"}) == [None, None]
+        address = {"scope": "s", "key": "k"}
+        for name, payload in [
+            ("set", {"value": value}),
+            ("update", {"ops": [{"type": "set", "path": "", "value": value}]}),
+        ]:
+            with pytest.raises(InvalidPayload, match=r"infinite - at `\$\.(value|ops\[0\]\.value)"):
+                await bus.trigger(f"state::{name}", {**address, **payload})
+        assert await bus.trigger("state::list_keys", {"scope": "s"}) == {"keys": []}
+        assert (await bus.trigger("state::set", {**address, "value": [None, 1.5]}))["new_value"] == [None, 1.5]
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ class Operation(msgspec.Struct, Generic[T], eq=False):
         key: What to remember it by if it takes long.
         caller: Among whom the writer's time is shared out.
         on_commit: Told the result, in the order of the commits.
+        waits: Where it stands among those whose time will be over; taken out of it, it has all the time it needs.
         expired: Its time is over.
         taken: It is in a batch; from here on it is answered with what really happened.
         took_s: Seconds it ran on the writing thread, commit and waiting for the interpreter not included.
@@ -54,6 +55,7 @@ class Operation(msgspec.Struct, Generic[T], eq=False):
     key: object = None
     on_commit: Callable[[T], None] | None = None
     caller: str | None = None
+    waits: dict[Operation[Any], float] | None = None
     expired: bool = False
     taken: bool = False
     took_s: float = 0.0
@@ -120,21 +122,17 @@ def run_saved(connection: Connection, operation: Operation[Any]) -> None:
     began, began_cpu = perf_counter(), thread_time()
     try:
         if operation.several:
-            connection.execute("SAVEPOINT operation")
-        connection.guard.on = True
-        try:
-            operation.result = operation.run(connection)
-        finally:
-            connection.guard.on = False
+            connection.own("SAVEPOINT operation")
+        operation.result = operation.run(connection)
         if not connection.in_transaction:
             raise LostTransaction()
         if operation.several:
-            connection.execute("RELEASE operation")
+            connection.own("RELEASE operation")
     except BaseException as error:
         operation.error = error
         if operation.several and connection.in_transaction:
-            connection.execute("ROLLBACK TO operation")
-            connection.execute("RELEASE operation")
+            connection.own("ROLLBACK TO operation")
+            connection.own("RELEASE operation")
     finally:
         operation.took_s = max(thread_time() - began_cpu, perf_counter() - began - INTERPRETER_S)
 
@@ -162,10 +160,10 @@ def run_and_commit(
     left = list(batch)
     while left:
         try:
-            connection.execute("BEGIN IMMEDIATE")
+            connection.own("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
             if connection.in_transaction:
-                connection.execute("ROLLBACK")
+                connection.own("ROLLBACK")
             if is_locked(error):
                 raise Locked(left) from error
             for operation in left:
@@ -186,7 +184,7 @@ def run_and_commit(
             file.commit(connection)
         except Undone as undone:
             if connection.in_transaction:
-                connection.execute("ROLLBACK")
+                connection.own("ROLLBACK")
             left.remove(undone.guilty)
             continue
         except LostTransaction:
@@ -196,7 +194,7 @@ def run_and_commit(
                 operation.error = operation.error or unknown
         except sqlite3.Error as error:
             if connection.in_transaction:
-                connection.execute("ROLLBACK")
+                connection.own("ROLLBACK")
             if len(left) > 1:
                 # Somebody's deferred constraint, or the disk: who can commit by himself does.
                 for index, operation in enumerate(left):
@@ -222,7 +220,7 @@ def _run_alone(
     except BaseException as error:
         operation.error = error
         if connection.in_transaction and not its_own:
-            connection.execute("ROLLBACK")
+            connection.own("ROLLBACK")
         if is_locked(error) and not isinstance(operation, Inside):
             raise Locked([operation]) from error
         if isinstance(error, sqlite3.Error) and not its_own:
@@ -265,8 +263,16 @@ def expire(operation: Operation[Any]) -> None:
         operation.future.set_exception(TimeoutError())
 
 
+def disarm(operation: Operation[Any]) -> None:
+    """Its time does not count any longer."""
+    if operation.waits is not None:
+        operation.waits.pop(operation, None)
+
+
 def answer(operation: Operation[Any], path: str) -> None:
     """Tell the caller, and who wants to hear of a commit to `path`, how it has ended."""
+    if operation.waits is not None:
+        operation.waits.pop(operation, None)
     error = operation.error
     if error is None and operation.on_commit is not None:
         try:

@@ -13,7 +13,7 @@ import os
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Final
 
 from linkly_workers._sqlite.connection import Durability, connect
 
@@ -25,7 +25,7 @@ MOST_OPERATIONS = 100_000
 LOOK_EVERY = 64
 """Operations between two looks at the log's size."""
 
-CHECKPOINT = "PRAGMA wal_checkpoint(PASSIVE)"
+CHECKPOINT: Final = "PRAGMA wal_checkpoint(PASSIVE)"
 
 
 class Checkpointer:
@@ -74,7 +74,7 @@ class Checkpointer:
 
     def _fold(self, operations: int) -> None:
         try:
-            _, pages, _ = self._connection.execute(CHECKPOINT).fetchone()
+            _, pages, _ = self._connection.own(CHECKPOINT).fetchone()
             self._log_bytes = os.stat(self._log_path).st_size
         except (sqlite3.Error, OSError):
             return  # the next one will do

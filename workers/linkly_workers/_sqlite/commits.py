@@ -47,7 +47,7 @@ class Commits:
         """
         began = perf_counter()
         try:
-            self._connection.execute("COMMIT")
+            self._connection.own("COMMIT")
         except sqlite3.Error as error:
             self._file.refused(self._connection, error)
             return error
@@ -80,7 +80,7 @@ class Commits:
         connection = self._connection
         self._budget.on_thread(self._is_unwanted)
         try:
-            connection.execute(f"PRAGMA busy_timeout = {patience_ms}")
+            connection.own("PRAGMA busy_timeout = ", patience_ms)
             if self._file.unsettled:
                 self._settle(batch, refused)
             run_and_commit(connection, batch, self._started, self._file)
@@ -90,7 +90,7 @@ class Commits:
             for operation in batch:
                 operation.error = operation.error or error
         finally:
-            connection.execute("PRAGMA busy_timeout = 0")
+            connection.own("PRAGMA busy_timeout = 0")
             self._budget.on_loop()
         return batch, ()
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from math import inf
 from pathlib import Path
+from secrets import token_hex
 from time import perf_counter
-from typing import Literal
+from typing import Literal, LiteralString
 
 from linkly_workers._sqlite.guard import Guard
 
@@ -20,13 +20,23 @@ LOOP_CHECK_STEPS = 250
 THREAD_CHECK_STEPS = 10_000
 """The same on a thread, where each look has to wait for the interpreter's lock: about 0.3 ms."""
 
-LOOP_VALUE_BYTES = 65_536
-"""No value is larger on the loop's thread: one step of SQLite cannot be stopped, so it must not be long."""
+LOOP_VALUE_BYTES = 16_384
+"""No value is larger on the loop's thread: one step of SQLite cannot be stopped, so it must not be long.
+
+The longest steps that callers can write grow with the square of it (rtrim: 65 ms, and 1 s with four times as much) or
+fill all of a row's 2000 columns (65 ms, and 250)."""
 
 OWN_BYTES = 1_000_000
 """The same for SQL of our own, of which it is known that its steps are short."""
 
-ANY_VALUE_BYTES = 1_000_000_000
+ANY_VALUE_BYTES = 64 * 1024 * 1024
+"""No value is larger anywhere unless results may be: Python copies it while it holds the interpreter's lock, so one of
+200 MB stops the loop for seconds whichever thread it is made on."""
+
+MOST_VALUE_BYTES = 1_000_000_000
+"""What SQLite is built for; for SQL of our own."""
+
+NO_LIMIT = 2**62
 
 LOOP_PATTERN_BYTES = 256
 """No pattern of LIKE and GLOB is longer there: one with a thousand wildcards takes seconds, in one step."""
@@ -36,22 +46,58 @@ ANY_PATTERN_BYTES = 50_000
 CACHED_STATEMENTS = 256
 
 
+_MARK = f" -- {token_hex(8)}"
+"""Ends every statement of ours. Python keeps compiled statements by their text: a caller, who does not know the mark,
+cannot be handed one that was compiled while the guard was lifted."""
+
+
+class DamagedText(bytes):
+    """A text of the database that is not UTF-8: others, and CAST, may put anything into a TEXT column."""
+
+    def text(self) -> str:
+        """Return it with U+FFFD where it is not UTF-8."""
+        return self.decode(errors="replace")
+
+
 class Connection(sqlite3.Connection):
-    """A connection with the guard that callers' statements pass.
+    """A connection whose statements pass a guard, except `own` ones.
 
     Attributes:
-        guard: Off until somebody lets callers' SQL in.
+        guard: What callers' statements pass.
+        damaged: Not empty once something has been read that is a `DamagedText`; whoever has read it empties it.
         statements: The cursor that statements run on; making one for each costs an eighth of a small statement.
         left_rows: The statement that failed last has changed rows all the same.
         long_texts: Characters of long statements that the statement cache may hold.
+        max_result_bytes: A statement whose result is larger fails, see `statement.row_bytes`.
+        result_bytes: How large the last result was.
     """
 
-    __slots__ = ("guard", "left_rows", "long_texts", "statements")
+    __slots__ = ("damaged", "guard", "left_rows", "long_texts", "max_result_bytes", "result_bytes", "statements")
 
+    damaged: list[bytes]
     guard: Guard
     statements: sqlite3.Cursor
     left_rows: bool
     long_texts: int
+    max_result_bytes: int
+    result_bytes: int
+
+    def own(self, sql: LiteralString, number: int | None = None) -> sqlite3.Cursor:
+        """Run a statement of ours, which the guard does not see.
+
+        Args:
+            sql: A literal of the source code, so that no caller can have written it; pyright checks that.
+            number: Stands at its end.
+
+        Raises:
+            sqlite3.Error: It failed.
+        """
+        guard = self.guard
+        guard.lifted = True
+        try:
+            return self.execute(sql + _MARK if number is None else f"{sql}{number:d}{_MARK}")
+        finally:
+            guard.lifted = False
 
 
 def connect(
@@ -61,6 +107,7 @@ def connect(
     read_only: bool = False,
     busy_timeout_ms: int = 5000,
     cached_statements: int = CACHED_STATEMENTS,
+    max_result_bytes: int | None = None,
 ) -> Connection:
     """Open a connection: WAL, foreign keys, no implicit transactions.
 
@@ -70,6 +117,7 @@ def connect(
         read_only: Refuse writes.
         busy_timeout_ms: How long SQLite waits for another process's lock.
         cached_statements: How many compiled statements are kept, however large.
+        max_result_bytes: A statement whose result is larger fails; `None` for SQL of our own, which is not limited.
 
     Raises:
         sqlite3.Error: The file cannot be opened, or is no database.
@@ -89,42 +137,44 @@ def connect(
     )
     try:
         connection.guard = Guard()
+        connection.damaged = []
+        connection.text_factory = _text_reader(connection.damaged)
         connection.statements = connection.cursor()
         connection.left_rows = False
         connection.long_texts = 0
+        connection.max_result_bytes = NO_LIMIT if max_result_bytes is None else max_result_bytes
+        connection.result_bytes = 0
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, largest_value_bytes(connection))
         connection.guard.attach(connection)
         if not read_only:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute(f"PRAGMA busy_timeout = {busy_timeout_ms}")
+            connection.own("PRAGMA journal_mode = WAL")
+            connection.own("PRAGMA synchronous = FULL" if durability == "power" else "PRAGMA synchronous = NORMAL")
+        connection.own("PRAGMA foreign_keys = ON")
+        connection.own("PRAGMA busy_timeout = ", busy_timeout_ms)
     except sqlite3.Error:
         connection.close()
         raise
     return connection
 
 
-@contextmanager
-def unguarded(connection: sqlite3.Connection) -> Iterator[None]:
-    """Compile something of our own among callers' statements."""
-    guard = guard_of(connection)
-    before, guard.on = guard.on, False
-    try:
-        yield
-    finally:
-        guard.on = before
+def _text_reader(damaged: list[bytes]) -> Callable[[bytes], str | DamagedText]:
+    """Return what makes Python values of SQLite's texts; as quick as sqlite3's own, which fails the whole result."""
+
+    def read(data: bytes) -> str | DamagedText:
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            if not damaged:
+                damaged.append(data)
+            return DamagedText(data)
+
+    return read
 
 
-def guard_of(connection: sqlite3.Connection) -> Guard:
-    """Return the guard of a connection that `connect` has made."""
-    assert isinstance(connection, Connection)
-    return connection.guard
-
-
-def left_rows(connection: sqlite3.Connection) -> bool:
-    """Tell whether the statement that failed last has changed rows all the same."""
-    assert isinstance(connection, Connection)
-    return connection.left_rows
+def largest_value_bytes(connection: Connection) -> int:
+    """Return how large a value may be, on any thread."""
+    limit = connection.max_result_bytes
+    return MOST_VALUE_BYTES if limit == NO_LIMIT else min(max(ANY_VALUE_BYTES, limit), MOST_VALUE_BYTES)
 
 
 class Budget:
@@ -140,7 +190,7 @@ class Budget:
         limit: The time, by `perf_counter`, at which what runs on the loop's thread is stopped.
     """
 
-    def __init__(self, connection: sqlite3.Connection, value_bytes: int = LOOP_VALUE_BYTES) -> None:
+    def __init__(self, connection: Connection, value_bytes: int = LOOP_VALUE_BYTES) -> None:
         self._connection = connection
         self._value_bytes = value_bytes
         self.limit = inf
@@ -153,8 +203,8 @@ class Budget:
         self._connection.set_progress_handler(self._is_late, LOOP_CHECK_STEPS)
 
     def on_thread(self, unwanted: Callable[[], bool]) -> None:
-        """Prepare the connection for another thread: no limits, but a statement stops when `unwanted` says so."""
-        self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, ANY_VALUE_BYTES)
+        """Prepare the connection for another thread: large values, and a statement stops when `unwanted` says so."""
+        self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, largest_value_bytes(self._connection))
         self._connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, ANY_PATTERN_BYTES)
         self._connection.set_progress_handler(unwanted, THREAD_CHECK_STEPS)
 

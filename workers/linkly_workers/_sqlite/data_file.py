@@ -17,6 +17,7 @@ import sqlite3
 from contextlib import suppress
 
 from linkly.errors import LinklyError, OutcomeUnknown
+from linkly_workers._sqlite.connection import Connection
 
 log = logging.getLogger("linkly.sqlite")
 
@@ -101,7 +102,7 @@ class DataFile:
             details={"path": self.path},
         )
 
-    def commit(self, connection: sqlite3.Connection) -> None:
+    def commit(self, connection: Connection) -> None:
         """Commit what a connection has written, and make sure of it.
 
         Raises:
@@ -109,7 +110,7 @@ class DataFile:
             sqlite3.Error: Nothing was written; the transaction is over.
         """
         try:
-            connection.execute("COMMIT").close()
+            connection.own("COMMIT").close()
         except sqlite3.Error as error:
             self.refused(connection, error)
             if self.unsettled:
@@ -120,12 +121,12 @@ class DataFile:
             raise
         self.committed()
 
-    def refused(self, connection: sqlite3.Connection, error: sqlite3.Error) -> None:
+    def refused(self, connection: Connection, error: sqlite3.Error) -> None:
         """Note that a COMMIT has failed, and end its transaction; it is `unsettled` if it may be on disk."""
         if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF not in _NOT_WRITTEN:
             self.unsettled = True
         if connection.in_transaction:
-            connection.execute("ROLLBACK")
+            connection.own("ROLLBACK")
 
     def committed(self) -> None:
         """Note that a COMMIT has succeeded.
@@ -145,17 +146,17 @@ class DataFile:
                 details={"path": self.path},
             )
 
-    def settle(self, connection: sqlite3.Connection) -> None:
+    def settle(self, connection: Connection) -> None:
         """Overwrite what a refused commit may have left in the log, so that it has not happened.
 
         Args:
-            connection: Of this file, its guard off, not in a transaction.
+            connection: Of this file, not in a transaction.
 
         Raises:
             sqlite3.Error: The disk refuses this as well, or another program has locked the file.
         """
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        connection.execute(f"PRAGMA user_version = {version}").close()  # SQLite writes it although it is the same
+        version = connection.own("PRAGMA user_version").fetchone()[0]
+        connection.own("PRAGMA user_version = ", version).close()  # SQLite writes it although it is the same
         self.unsettled = False
 
     def unknown(self, why: BaseException) -> OutcomeUnknown:

@@ -8,13 +8,34 @@ from typing import Any
 
 import msgspec
 
-from linkly_workers._sqlite.connection import CACHED_STATEMENTS, Connection
+from linkly_workers._sqlite.connection import CACHED_STATEMENTS, NO_LIMIT, Connection
 from linkly_workers._sqlite.guard import NO_ROWID, ROWID, SOMETIMES_ROWID
 from linkly_workers._sqlite.placeholders import bind
-from linkly_workers._sqlite.text import ALONE, TEXT_LIMIT, TEXTS, first_word, place_of
+from linkly_workers._sqlite.text import TEXT_LIMIT, TEXTS, first_word, is_vacuum
 
 LONG_TEXTS = 8_000_000
 """Characters of long statements that the statement cache may hold: it counts statements and not their size."""
+
+
+_INSERTING = ("INSERT", "REPLACE")
+_CHANGING = frozenset(("WITH", "INSERT", "REPLACE", "UPDATE", "DELETE"))
+
+
+ROW_BYTES, VALUE_BYTES = 64, 16
+"""What a row and a value count in a result besides the length of texts and blobs."""
+
+_ROWS_AT_ONCE = 64
+
+
+class ResultTooLarge(sqlite3.ProgrammingError):
+    """A statement's result is larger than its connection allows; no more of it has been read."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"the result is larger than max_result_bytes: {limit}; ask for fewer rows or columns (LIMIT), "
+            "or raise the setting `max_result_bytes` of the database worker"
+        )
+        self.limit = limit
 
 
 class StatementResult(msgspec.Struct):
@@ -27,36 +48,46 @@ class StatementResult(msgspec.Struct):
         last_insert_id: Rowid of the last row an INSERT made, `None` for other statements and when there is no such row.
             An upsert (and an INSERT of more than 4096 characters) is told from one that inserted nothing by a rowid
             that differs from the one before; if they happen to be equal it is `None`, too.
+        damaged: There are values of `DamagedText` among the rows.
     """
 
     columns: list[str]
     rows: list[tuple[Any, ...]]
     affected_rows: int
     last_insert_id: int | None
+    damaged: bool = False
 
 
 def execute(
-    connection: sqlite3.Connection, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()
+    connection: Connection, sql: str, parameters: Sequence[Any] | dict[str, Any] = (), read_bytes: int = 0
 ) -> StatementResult:
     """Run one statement of a caller on a connection and read all of its result.
 
+    Args:
+        connection: Where.
+        sql: The statement.
+        parameters: Its values.
+        read_bytes: How large the results are that belong to the same answer.
+
     Raises:
+        ResultTooLarge: The result, with what has been read before, is larger than the connection allows.
         sqlite3.Error: It failed, or it would do what the guard refuses.
     """
-    assert isinstance(connection, Connection)
-    guard = connection.guard
-    before = guard.on
-    guard.on = first_word(sql) != "VACUUM" if place_of(sql) == ALONE else True  # VACUUM itself attaches a second file
-    try:
-        return run_statement(connection, sql, parameters)
-    finally:
-        guard.on = before
+    if is_vacuum(sql):
+        # It attaches a second file, which the guard refuses in callers' texts; so it is ours that runs.
+        connection.own("VACUUM").close()
+        return StatementResult([], [], 0, None)
+    return run_statement(connection, sql, parameters, 0, read_bytes)
 
 
 def run_statement(
-    connection: Connection, sql: str, parameters: Sequence[Any] | dict[str, Any] = (), kind: int = 0
+    connection: Connection,
+    sql: str,
+    parameters: Sequence[Any] | dict[str, Any] = (),
+    kind: int = 0,
+    read_bytes: int = 0,
 ) -> StatementResult:
-    """Run one statement while the guard is on.
+    """Run one statement that is not VACUUM.
 
     Raises:
         sqlite3.Error: It failed; `connection.left_rows` tells whether rows stay changed although it has.
@@ -64,7 +95,7 @@ def run_statement(
     if not kind:
         kind = connection.guard.kinds.get(sql, 0)
         if not kind or kind == SOMETIMES_ROWID:
-            return _run_comparing(connection, sql, parameters, kind)
+            return _run_comparing(connection, sql, parameters, kind, read_bytes)
     before = connection.total_changes
     cursor = connection.statements
     try:
@@ -72,10 +103,11 @@ def run_statement(
         description = cursor.description
         if description is None:
             columns: list[str] = []
+            connection.result_bytes = 0
             rows: list[tuple[Any, ...]] = []
         else:
             columns = [column[0] for column in description]
-            rows = cursor.fetchall()
+            rows = _read_rows(connection, cursor, read_bytes)
     except BaseException as error:
         # An unfinished statement would keep the transaction from being committed, for everybody.
         cursor.close()
@@ -86,17 +118,51 @@ def run_statement(
     affected = cursor.rowcount
     if affected < 0:
         # sqlite3 counts only statements that start with INSERT, UPDATE, DELETE or REPLACE, not `WITH ... INSERT`.
-        # total_changes alone would count what triggers and foreign keys did as well.
+        # total_changes alone would count what triggers and foreign keys did as well, and CREATE VIRTUAL TABLE makes
+        # rows in tables of its own.
         affected = 0
-        if connection.total_changes != before:
+        if connection.total_changes != before and first_word(sql) in _CHANGING:
             affected = connection.execute("SELECT changes()").fetchone()[0]
-    if affected and kind == ROWID:
-        return StatementResult(columns, rows, affected, cursor.lastrowid)
-    return StatementResult(columns, rows, affected, None)
+    inserted = cursor.lastrowid if affected and kind == ROWID else None
+    return StatementResult(columns, rows, affected, inserted, has_damaged(connection.damaged) if rows else False)
+
+
+def has_damaged(noted: list[bytes]) -> bool:
+    """Tell whether a connection has noted a `DamagedText` since it was asked."""
+    if not noted:
+        return False
+    noted.clear()
+    return True
+
+
+def row_bytes(row: tuple[Any, ...]) -> int:
+    """Return what a row counts in a result, about the memory that it takes."""
+    size = ROW_BYTES + VALUE_BYTES * len(row)
+    for value in row:
+        if type(value) is str or isinstance(value, bytes):
+            size += len(value)
+    return size
+
+
+def _read_rows(connection: Connection, cursor: sqlite3.Cursor, read_bytes: int) -> list[tuple[Any, ...]]:
+    limit = connection.max_result_bytes
+    if limit == NO_LIMIT:
+        return cursor.fetchall()
+    rows: list[tuple[Any, ...]] = []
+    size = 0
+    while found := cursor.fetchmany(_ROWS_AT_ONCE):
+        size += sum(map(row_bytes, found))
+        if size + read_bytes > limit:
+            raise ResultTooLarge(limit)
+        rows += found
+        if len(found) < _ROWS_AT_ONCE:
+            break
+    connection.result_bytes = size
+    return rows
 
 
 def _run_comparing(
-    connection: Connection, sql: str, parameters: Sequence[Any] | dict[str, Any], kind: int
+    connection: Connection, sql: str, parameters: Sequence[Any] | dict[str, Any], kind: int, read_bytes: int
 ) -> StatementResult:
     """Run a statement of which it is not known whether it makes rowids, and learn that."""
     guard = connection.guard
@@ -105,13 +171,14 @@ def _run_comparing(
         if len(sql) > TEXT_LIMIT:
             note_long_text(connection, sql)
     if kind == NO_ROWID:
-        result = run_statement(connection, sql, parameters, NO_ROWID)
+        result = run_statement(connection, sql, parameters, NO_ROWID, read_bytes)
     else:
         previous = connection.execute("SELECT last_insert_rowid()").fetchone()[0]
         guard.inserted = None
-        result = run_statement(connection, sql, parameters, ROWID)
+        result = run_statement(connection, sql, parameters, ROWID, read_bytes)
         if kind == ROWID and guard.inserted is None:
-            kind = 0  # compiled before: which table it is can be found out when it is compiled again
+            # Compiled before: which table it is can be found out when it is compiled again. Or WITH without INSERT.
+            kind = 0
         elif kind == ROWID and not _has_rowid(connection, guard.inserted):
             kind = NO_ROWID
         if kind == NO_ROWID or (kind != ROWID and result.last_insert_id == previous):
@@ -124,9 +191,10 @@ def _run_comparing(
 
 
 def _kind_by_text(sql: str) -> int:
-    if first_word(sql) not in ("INSERT", "REPLACE"):
+    word, upper = first_word(sql), sql.upper()
+    if word not in _INSERTING and not (word == "WITH" and any(each in upper for each in _INSERTING)):
         return NO_ROWID
-    return SOMETIMES_ROWID if len(sql) > TEXT_LIMIT or "CONFLICT" in sql.upper() else ROWID
+    return SOMETIMES_ROWID if len(sql) > TEXT_LIMIT or "CONFLICT" in upper else ROWID
 
 
 def _has_rowid(connection: Connection, table: str | None) -> bool:
@@ -139,9 +207,8 @@ def _has_rowid(connection: Connection, table: str | None) -> bool:
     return found is not None and bool(found[0])
 
 
-def note_long_text(connection: sqlite3.Connection, sql: str) -> None:
+def note_long_text(connection: Connection, sql: str) -> None:
     """Push long statements out of the statement cache once they are many megabytes together."""
-    assert isinstance(connection, Connection)
     connection.long_texts += len(sql)
     if connection.long_texts > LONG_TEXTS:
         connection.long_texts = len(sql)

@@ -20,6 +20,12 @@ TEXTS = 1024
 # U+FEFF is blank to SQLite's tokenizer, wherever it stands.
 _SKIPPED = re.compile(r"(?:[\s;\ufeff]|--[^\n]*(?:\n|\Z)|/\*.*?(?:\*/|\Z))*", re.DOTALL)
 _WORD = re.compile("[A-Za-z]*")
+_TOKEN = re.compile(
+    r"""(?P<skipped>[\s;\ufeff]+|--[^\n]*|/\*.*?(?:\*/|\Z))"""
+    r"""|'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|\w+|.""",
+    re.DOTALL,
+)
+_END = " \t\n\r\f\v;\ufeff"
 
 
 def skip(sql: str, start: int = 0) -> int:
@@ -32,6 +38,19 @@ def first_word(sql: str) -> str:
     """Return a statement's first word in upper case, `""` if it has none."""
     found = _WORD.match(sql, skip(sql))
     return "" if found is None else found[0].upper()
+
+
+def without_end(sql: str) -> str:
+    """Return a statement without the semicolons behind it: Python's sqlite3 takes a second one for a second statement.
+
+    Comments between them are seen through in texts of at most `TEXT_LIMIT` characters.
+    """
+    end = len(sql.rstrip(_END))
+    if len(sql) <= TEXT_LIMIT and ";" in sql[:end]:
+        for token in _TOKEN.finditer(sql):
+            if token["skipped"] is None:
+                end = token.end()
+    return sql[:end]
 
 
 def remembered(find: Callable[[str], T]) -> Callable[[str], T]:
@@ -54,6 +73,15 @@ def remembered(find: Callable[[str], T]) -> Callable[[str], T]:
 
     recall.__doc__ = find.__doc__
     return recall
+
+
+@remembered
+def is_vacuum(sql: str) -> bool:
+    """Tell whether a statement is VACUUM and nothing else: without INTO."""
+    if first_word(sql) != "VACUUM":
+        return False
+    words = [token[0].lower() for token in _TOKEN.finditer(sql) if token["skipped"] is None]
+    return "".join(words) in ("vacuum", "vacuummain", 'vacuum"main"')
 
 
 ANYWHERE, THREAD, ALONE = 0, 1, 2

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
+
+from linkly_workers._sqlite.connection import Connection
 
 T = TypeVar("T")
 
@@ -18,12 +19,12 @@ class Turn:
     """
 
     def __init__(
-        self, run: Callable[[Callable[[sqlite3.Connection], Any]], Awaitable[Any]], end: Callable[[Turn], None]
+        self, run: Callable[[Callable[[Connection], Any]], Awaitable[Any]], end: Callable[[Turn], None]
     ) -> None:
         self._run = run
         self._end = end
 
-    async def run(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+    async def run(self, operation: Callable[[Connection], T]) -> T:
         """Run something on the writer's connection, on its thread, in no transaction but the holder's own."""
         result: T = await self._run(operation)
         return result

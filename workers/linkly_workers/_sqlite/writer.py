@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any, TypeVar
 
+from linkly.clock import Clock, SystemClock
 from linkly.context import current_invocation
 from linkly.errors import LinklyError, Overloaded
 from linkly_workers._sqlite.batch import (
@@ -31,13 +32,13 @@ from linkly_workers._sqlite.batch import (
     Undone,
     answer,
     asking,
-    expire,
+    disarm,
     failed_unsaved,
     lose,
 )
 from linkly_workers._sqlite.checkpoint import CHECKPOINT, Checkpointer
 from linkly_workers._sqlite.commits import Commits
-from linkly_workers._sqlite.connection import OWN_BYTES, Budget, Durability, connect, is_too_large
+from linkly_workers._sqlite.connection import OWN_BYTES, Budget, Connection, Durability, connect, is_too_large
 from linkly_workers._sqlite.data_file import DataFile
 from linkly_workers._sqlite.disk import Disk
 from linkly_workers._sqlite.line import SHARED_FROM, FairLine
@@ -48,6 +49,7 @@ from linkly_workers._sqlite.statement import StatementResult, execute, run_state
 from linkly_workers._sqlite.text import ALONE, THREAD, place_of
 from linkly_workers._sqlite.thread import WritingThread
 from linkly_workers._sqlite.turn import Turn
+from linkly_workers._sqlite.waits import Waits
 
 T = TypeVar("T")
 
@@ -63,6 +65,7 @@ class GroupCommitWriter:
         durability: What an answered write survives.
         lock_patience_s: How long writes wait for another program that has locked the file.
         value_bytes: Larger values are written on the writing thread.
+        max_result_bytes: A statement whose result is larger fails; `None`: no limit.
         monotonic: The clock by which it is told that nothing moves.
 
     Attributes:
@@ -79,9 +82,11 @@ class GroupCommitWriter:
         durability: Durability = "power",
         lock_patience_s: float = 5,
         value_bytes: int = OWN_BYTES,
+        max_result_bytes: int | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.path = path
+        self.max_result_bytes = max_result_bytes
         self._value_bytes = value_bytes
         self.file = DataFile(path)
         self.monotonic = monotonic
@@ -99,6 +104,7 @@ class GroupCommitWriter:
         self._slow = SlowOperations(LOOP_STATEMENT_S)
         self._saving = 0
         self._checkpointer: Checkpointer | None = None
+        self._waits = Waits(SystemClock())
         self.batches = 0
         self.operations = 0
 
@@ -108,11 +114,13 @@ class GroupCommitWriter:
         self._loop = asyncio.get_running_loop()
         self._loop_time = loop_time()
         # On the loop's thread nobody waits for another process's lock; the writing thread does.
-        self._connection = connect(self.path, durability=self._durability, busy_timeout_ms=0)
+        self._connection = connect(
+            self.path, durability=self._durability, busy_timeout_ms=0, max_result_bytes=self.max_result_bytes
+        )
         self._budget = Budget(self._connection, self._value_bytes)
         self._commits = Commits(self._connection, self._budget, self.file)
         if self.path != ":memory:":
-            self._connection.execute("PRAGMA wal_autocheckpoint = 0")
+            self._connection.own("PRAGMA wal_autocheckpoint = 0")
             try:
                 self.file.opened()
                 self._checkpointer = Checkpointer(self.path, self._durability, self._finish_checkpoint)
@@ -121,6 +129,11 @@ class GroupCommitWriter:
                 raise
         self._thread = WritingThread(f"writer of {self.path}")
         return self
+
+    def count_by(self, clock: Clock) -> None:
+        """Go by a clock other than the system's, for time-outs and standing still; before anybody writes."""
+        self._waits = Waits(clock)
+        self.monotonic = clock.monotonic
 
     async def __aexit__(self, *exc_info: object) -> None:
         self._closing = True
@@ -132,6 +145,7 @@ class GroupCommitWriter:
         if self._checkpointer is not None:
             await self._checkpointer.close()
         await self._thread.stop()
+        self._waits.close()
         self._connection.close()
 
     @property
@@ -148,7 +162,7 @@ class GroupCommitWriter:
 
     def run(
         self,
-        operation: Callable[[sqlite3.Connection], T],
+        operation: Callable[[Connection], T],
         *,
         on_commit: Callable[[T], None] | None = None,
         timeout_s: float | None = None,
@@ -190,7 +204,7 @@ class GroupCommitWriter:
         future: asyncio.Future[StatementResult] = self._loop.create_future()
         place = place_of(sql)
         alone = place == ALONE
-        run = execute if alone else run_statement  # what shares a transaction is guarded as a whole
+        run = execute if alone else run_statement
         operation = Operation(lambda connection: run(connection, sql, parameters), future, False, alone, sql, on_commit)
         if place == THREAD:
             self._slow.stopped(operation)
@@ -222,8 +236,7 @@ class GroupCommitWriter:
             self._moved = self.monotonic()
         queue.append(caller, operation)
         if timeout_s is not None:
-            timer = self._loop.call_later(timeout_s, expire, operation)
-            operation.future.add_done_callback(lambda _: timer.cancel())
+            self._waits.add(operation, timeout_s)
         if not (self._working or self._scheduled or self._turn):
             self._start()
         return operation.future
@@ -246,7 +259,7 @@ class GroupCommitWriter:
         if self.file.lost is not None:
             self._refuse_all()
         while queue and queue.head.unwanted:
-            queue.popleft()
+            disarm(queue.popleft())
         if not queue:
             if self._idle is not None and not self._idle.done():
                 self._idle.set_result(None)
@@ -265,14 +278,13 @@ class GroupCommitWriter:
         rotation = queue.rotation
         undone: Undone | None = None
         try:
-            connection.execute("BEGIN IMMEDIATE")
+            connection.own("BEGIN IMMEDIATE")
         except sqlite3.Error:
             self._hand_over(self._threaded())
             return
         self._lock.since = None
         now = perf_counter()
         end = now + min(BATCH_S, max(LEAST_BATCH_S, self._loop_time.left_s))
-        connection.guard.on = True
         try:
             # Every write of the process passes here: no call that an attribute can save.
             while rotation and now < end and len(batch) < BATCH_LIMIT:
@@ -281,6 +293,7 @@ class GroupCommitWriter:
                     queue.undo(operation.caller, operation)
                     break
                 if operation.expired or operation.future.cancelled():
+                    disarm(operation)
                     continue
                 operation.taken = True
                 batch.append(operation)
@@ -298,7 +311,6 @@ class GroupCommitWriter:
             undone = error
             self._loop_time.spend(perf_counter() - now)
         budget.lift()
-        connection.guard.on = False
         if undone is not None:
             self._undo(batch, undone.guilty, undone.__cause__)
         elif not connection.in_transaction:
@@ -316,7 +328,7 @@ class GroupCommitWriter:
 
     def _undo(self, batch: list[Operation[Any]], guilty: Operation[Any], cause: BaseException | None) -> None:
         if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+            self._connection.own("ROLLBACK")
         if is_too_large(cause):
             self._slow.gather(self._queue, batch)  # it need not be slow, so others can share its commit
         elif guilty.error is None:
@@ -365,9 +377,10 @@ class GroupCommitWriter:
 
     def _refuse_all(self) -> None:
         while self._queue:
-            future = self._queue.popleft().future
-            if not future.done():
-                future.set_exception(self.file.error())
+            operation = self._queue.popleft()
+            disarm(operation)
+            if not operation.future.done():
+                operation.future.set_exception(self.file.error())
 
     def _go_on(self) -> None:
         if self._queue or self._idle is not None:
@@ -378,7 +391,7 @@ class GroupCommitWriter:
             self._slow.ran(operation)
         answer(operation, self.path)
 
-    async def _run_in_turn(self, operation: Callable[[sqlite3.Connection], Any]) -> Any:
+    async def _run_in_turn(self, operation: Callable[[Connection], Any]) -> Any:
         future: asyncio.Future[Any] = self._loop.create_future()
         inside = Inside(operation, future, alone=True)
         self._thread.put(lambda: self._commits.run([inside], HOLDERS_PATIENCE_MS), lambda _: self._answer(inside))
@@ -393,7 +406,7 @@ class GroupCommitWriter:
         if self._closing:
             return None
         future: asyncio.Future[Any] = self._loop.create_future()
-        checkpoint = Operation(lambda connection: connection.execute(CHECKPOINT).fetchall(), future, alone=True)
+        checkpoint = Operation(lambda connection: connection.own(CHECKPOINT).fetchall(), future, alone=True)
         self._queue.append(None, checkpoint)
         if not (self._working or self._scheduled or self._turn):
             self._start()

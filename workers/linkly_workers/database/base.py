@@ -14,10 +14,11 @@ from linkly import Settings, TriggerType, Worker
 from linkly.errors import ConfigError, LinklyError
 from linkly.paths import check_path
 from linkly_workers._sqlite import Durability, StatementResult
+from linkly_workers._sqlite.connection import MOST_VALUE_BYTES
 from linkly_workers._sqlite.ownership import OwnedElsewhere, Ownership
 from linkly_workers.database.errors import MissingDatabase, UnknownDatabase
 from linkly_workers.database.events import RowChanged, RowChangedEvents
-from linkly_workers.database.sql import as_rows
+from linkly_workers.database.sql import as_rows, finite
 from linkly_workers.database.sqlite import Changed, SqliteDatabase
 from linkly_workers.database.target import Target
 
@@ -70,13 +71,21 @@ def _default_databases() -> dict[str, OneDatabase]:
 
 
 class DatabaseSettings(Settings):
-    """Settings of the database worker."""
+    """Settings of the database worker.
+
+    Attributes:
+        databases: By name.
+        max_result_bytes: A call whose rows are larger together fails; about the memory that they take.
+    """
 
     databases: dict[str, OneDatabase] = msgspec.field(default_factory=_default_databases)
+    max_result_bytes: int = 16_777_216
 
     def __post_init__(self) -> None:
         if not self.databases:
             raise ValueError("databases: declare at least one database")
+        if not 1 <= self.max_result_bytes <= MOST_VALUE_BYTES:
+            raise ValueError(f"max_result_bytes: {self.max_result_bytes}: must be from 1 to {MOST_VALUE_BYTES}")
 
 
 class DatabaseBase(Worker):
@@ -104,7 +113,9 @@ class DatabaseBase(Worker):
         paths = {
             name: one.path if one.path == IN_MEMORY else str(self.located(one.path)) for name, one in settings.items()
         }
-        self._databases = {name: _database(name, paths[name], one) for name, one in settings.items()}
+        self._databases = {
+            name: _database(name, paths[name], one, self.settings.max_result_bytes) for name, one in settings.items()
+        }
         # What a request without `db` means: the only database, or the one called primary.
         default = next(iter(self._databases)) if len(self._databases) == 1 else "primary"
         self._by_request = {None: self._databases.get(default)}
@@ -172,7 +183,7 @@ class DatabaseBase(Worker):
             return None
 
         def changed(target: Target, result: StatementResult) -> None:
-            returning = as_rows(result.columns, result.rows, "base64") if result.columns else msgspec.UNSET
+            returning = as_rows(finite(result), "base64") if result.columns else msgspec.UNSET
             op, table = target
             at = int(self.bus.clock.time() * 1000)
             self._events.committed(RowChanged(database.name, table, op, result.affected_rows, at, returning, origin))
@@ -180,7 +191,7 @@ class DatabaseBase(Worker):
         return changed
 
 
-def _database(name: str, path: str, settings: OneDatabase) -> SqliteDatabase:
+def _database(name: str, path: str, settings: OneDatabase, max_result_bytes: int) -> SqliteDatabase:
     return SqliteDatabase(
         name,
         path,
@@ -188,4 +199,5 @@ def _database(name: str, path: str, settings: OneDatabase) -> SqliteDatabase:
         readers=settings.pool.max,
         idle_timeout_ms=settings.pool.idle_timeout_ms,
         acquire_timeout_ms=settings.pool.acquire_timeout_ms,
+        max_result_bytes=max_result_bytes,
     )

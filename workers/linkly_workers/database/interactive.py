@@ -19,8 +19,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from linkly_workers._sqlite import Durability, GroupCommitWriter, StatementResult, Turn, connect, execute
-from linkly_workers._sqlite.connection import THREAD_CHECK_STEPS, left_rows
+from linkly_workers._sqlite import Connection, Durability, GroupCommitWriter, StatementResult, Turn, connect, execute
+from linkly_workers._sqlite.connection import THREAD_CHECK_STEPS
 from linkly_workers.database.errors import TransactionNotFound
 from linkly_workers.database.reader import is_write
 from linkly_workers.database.sql import changes_schema
@@ -46,7 +46,7 @@ class InteractiveTransaction:
         self._writer = writer
         self._durability: Durability = durability
         self._thread: ThreadPoolExecutor | None = None
-        self._connection: sqlite3.Connection | None = None
+        self._connection: Connection | None = None
         self._turn: Turn | None = None
         self._may_write = False
         self._asking: asyncio.Task[Turn] | None = None
@@ -68,7 +68,7 @@ class InteractiveTransaction:
                 await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
             if serializable or in_memory:
                 await self._take_turn()
-            await self._run(lambda connection: connection.execute("BEGIN").close())
+            await self._run(lambda connection: connection.own("BEGIN").close())
         except BaseException:
             await asyncio.shield(self._close())
             raise
@@ -82,12 +82,12 @@ class InteractiveTransaction:
                 when what a write is RETURNING is no text, for example.
         """
 
-        def operation(connection: sqlite3.Connection) -> tuple[StatementResult, Target | None]:
+        def operation(connection: Connection) -> tuple[StatementResult, Target | None]:
             _check_open(connection)
             try:
                 result = execute(connection, sql, parameters)
             except sqlite3.Error as error:
-                if not hasattr(error, "sqlite_errorcode") and left_rows(connection):
+                if not hasattr(error, "sqlite_errorcode") and connection.left_rows:
                     _roll_back(connection)  # to SQLite it has not failed, so nothing of it is undone
                 raise
             return result, target_of(connection, sql) if classify and result.affected_rows else None
@@ -178,7 +178,7 @@ class InteractiveTransaction:
         self._turn = self._asking.result()
         self._asking = None
 
-    async def _run(self, operation: Callable[[sqlite3.Connection], T], *, stoppable: bool = True) -> T:
+    async def _run(self, operation: Callable[[Connection], T], *, stoppable: bool = True) -> T:
         if self._thread is None:
             if self._turn is None:
                 raise self._not_found("has ended")
@@ -190,7 +190,7 @@ class InteractiveTransaction:
             self._cancelled = True
             raise
 
-    async def _run_in_turn(self, turn: Turn, operation: Callable[[sqlite3.Connection], T], stoppable: bool) -> T:
+    async def _run_in_turn(self, turn: Turn, operation: Callable[[Connection], T], stoppable: bool) -> T:
         inside = asyncio.get_running_loop().create_task(turn.run(operation))
         if stoppable:
             self._inside = inside
@@ -207,23 +207,25 @@ class InteractiveTransaction:
 
     def _open(self) -> None:
         self._writer.file.check()
-        connection = connect(self._writer.path, durability=self._durability)
-        connection.execute("PRAGMA wal_autocheckpoint = 0")
-        connection.execute("PRAGMA query_only = ON")
+        connection = connect(
+            self._writer.path, durability=self._durability, max_result_bytes=self._writer.max_result_bytes
+        )
+        connection.own("PRAGMA wal_autocheckpoint = 0")
+        connection.own("PRAGMA query_only = ON")
         self._cancelled = False
         connection.set_progress_handler(lambda: self._stopped is not None or self._cancelled, THREAD_CHECK_STEPS)
         self._connection = connection
         self._writer.file.check()  # what has just been opened may be another file already
 
-    def _run_there(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+    def _run_there(self, operation: Callable[[Connection], T]) -> T:
         self._cancelled = False  # a statement whose caller has gone; not the one that comes after it
         assert self._connection is not None
         if self._turn is not None and not self._may_write:
-            self._connection.execute("PRAGMA query_only = OFF")
+            self._connection.own("PRAGMA query_only = OFF")
             self._may_write = True
         return operation(self._connection)
 
-    def _commit(self, connection: sqlite3.Connection) -> None:
+    def _commit(self, connection: Connection) -> None:
         _check_open(connection)
         self._writer.file.commit(connection)
 
@@ -255,11 +257,11 @@ class _RolledBack(Exception):
     """There is no transaction any more: what runs now would be written at once, for good."""
 
 
-def _check_open(connection: sqlite3.Connection) -> None:
+def _check_open(connection: Connection) -> None:
     if not connection.in_transaction:
         raise _RolledBack
 
 
-def _roll_back(connection: sqlite3.Connection) -> None:
+def _roll_back(connection: Connection) -> None:
     if connection.in_transaction:
-        connection.execute("ROLLBACK")
+        connection.own("ROLLBACK")

@@ -12,12 +12,19 @@ from typing import Any
 
 import aiosqlite
 
-from linkly_workers._sqlite import Budget, StatementResult, connect
-from linkly_workers._sqlite.connection import guard_of, is_final
+from linkly_workers._sqlite import Budget, Connection, StatementResult, connect
+from linkly_workers._sqlite.connection import LOOP_VALUE_BYTES, is_final
 from linkly_workers._sqlite.guard import Guard
 from linkly_workers._sqlite.loop_time import QUICK_S, loop_time
 from linkly_workers._sqlite.placeholders import bind
-from linkly_workers._sqlite.statement import note_long_text
+from linkly_workers._sqlite.statement import (
+    ROW_BYTES,
+    VALUE_BYTES,
+    ResultTooLarge,
+    has_damaged,
+    note_long_text,
+    row_bytes,
+)
 from linkly_workers._sqlite.text import TEXT_LIMIT, first_word
 
 LOOP_READ_S = 0.002
@@ -50,13 +57,15 @@ class LoopReader:
 
     Args:
         path: File name.
+        max_result_bytes: A statement whose result is larger fails; `None`: no limit.
     """
 
-    def __init__(self, path: str) -> None:
-        self._connection = connect(path, read_only=True, busy_timeout_ms=0)
-        self._connection.guard.on = True
+    def __init__(self, path: str, max_result_bytes: int | None = None) -> None:
+        self._connection = connect(path, read_only=True, busy_timeout_ms=0, max_result_bytes=max_result_bytes)
         self._budget = Budget(self._connection)
         self._loop_time = loop_time()
+        # So many values cannot be more than the limit, so nobody counts their bytes.
+        self._few_values = self._connection.max_result_bytes // (LOOP_VALUE_BYTES + ROW_BYTES + VALUE_BYTES)
         self._slow: dict[int, int] = {}  # by hash: a text may be megabytes
 
     @property
@@ -76,31 +85,38 @@ class LoopReader:
         allowed_s = min(LOOP_READ_S, time.left_s)
         if allowed_s < QUICK_S:
             return None  # others have used up this turn of the loop
-        limit = self._budget.allow(allowed_s)
+        until = self._budget.allow(allowed_s)
         cursor: sqlite3.Cursor | None = None
         try:
             cursor = self._connection.execute(*bind(sql, parameters))
             rows: list[tuple[Any, ...]] = []
+            columns = [column[0] for column in cursor.description or ()]
+            few = self._few_values // (len(columns) or 1)
+            limit, size = self._connection.max_result_bytes, 0
             while found := cursor.fetchmany(ROWS_AT_ONCE):
                 rows += found
+                if len(rows) > few:
+                    size += sum(map(row_bytes, found if size else rows))
+                    if size > limit:
+                        raise ResultTooLarge(limit)
                 if len(found) < ROWS_AT_ONCE:
                     break
                 if self._budget.exhausted:
                     cursor.close()
                     self._stopped(sql, allowed_s)
                     return None
-            over = perf_counter() - limit
+            over = perf_counter() - until
             if over > QUICK_S - allowed_s:
                 time.spend(over + allowed_s)
                 if over > FREEZE_S:
                     self._remember(sql, FREEZE_RUNS)
-            return StatementResult([column[0] for column in cursor.description or ()], rows, 0, None)
+            return StatementResult(columns, rows, 0, None, has_damaged(self._connection.damaged))
         except sqlite3.Error as error:
             if cursor is not None:
                 cursor.close()  # the error keeps it alive, and with it a snapshot that the log could not be folded past
             self._connection.guard.explain(error)
             if is_final(error) or is_write(error):
-                time.spend(perf_counter() - limit + allowed_s)
+                time.spend(perf_counter() - until + allowed_s)
                 raise
             self._stopped(sql, allowed_s)
             return None
@@ -146,10 +162,14 @@ class Reader:
 
     Args:
         path: File name.
+        max_result_bytes: A statement whose result is larger fails; `None`: no limit.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, max_result_bytes: int | None = None) -> None:
         self._path = path
+        self._max_result_bytes = max_result_bytes
+        self._left_bytes = 0
+        self._damaged: list[bytes] = []
         self._stopped = False
         self.idle_since = 0.0
         self._guard: Guard | None = None
@@ -176,12 +196,13 @@ class Reader:
             sqlite3.Error: It failed, for example because it writes.
         """
         cursor: aiosqlite.Cursor | None = None
+        self._left_bytes = 0 if self._max_result_bytes is None else self._max_result_bytes
         try:
             cursor = await self._connection.execute(*bind(sql, parameters))
             columns = [column[0] for column in cursor.description or ()]
-            rows = [tuple(row) for row in await cursor.fetchall()]
+            rows: Any = await cursor.fetchall()
             await cursor.close()
-            return StatementResult(columns, rows, 0, None)
+            return StatementResult(columns, rows, 0, None, has_damaged(self._damaged))
         except asyncio.CancelledError:
             self._stopped = True
             raise
@@ -202,12 +223,20 @@ class Reader:
     def _connect(self) -> sqlite3.Connection:
         if sys.platform == "linux":  # elsewhere it would be the whole process
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-        connection = connect(self._path, read_only=True, cached_statements=0)
+        connection = connect(self._path, read_only=True, cached_statements=0, max_result_bytes=self._max_result_bytes)
         self._guard = connection.guard
-        self._guard.on = True
+        self._damaged = connection.damaged
+        if self._max_result_bytes is not None:
+            connection.row_factory = self._counted
         # `interrupt()` would miss a statement that is just about to start; the flag does not.
         connection.set_progress_handler(lambda: self._stopped, CHECK_STEPS)
         return connection
+
+    def _counted(self, _: sqlite3.Cursor, row: tuple[Any, ...]) -> tuple[Any, ...]:
+        self._left_bytes -= row_bytes(row)
+        if self._left_bytes < 0:
+            raise ResultTooLarge(self._max_result_bytes or 0)
+        return row
 
 
 def is_write(error: BaseException) -> bool:
@@ -215,7 +244,7 @@ def is_write(error: BaseException) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
 
 
-def compile_only(connection: sqlite3.Connection, sql: str) -> None:
+def compile_only(connection: Connection, sql: str) -> None:
     """Compile a statement without running it.
 
     Raises:
@@ -228,5 +257,5 @@ def compile_only(connection: sqlite3.Connection, sql: str) -> None:
     except sqlite3.Error as error:
         # Missing values are found out after it has been compiled.
         if not isinstance(error, sqlite3.ProgrammingError) or "bindings" not in str(error):
-            guard_of(connection).explain(error)
+            connection.guard.explain(error)
             raise

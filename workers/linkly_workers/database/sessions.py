@@ -27,7 +27,6 @@ from linkly_workers.database.owners import CALLER_GONE, Owner, Owners
 from linkly_workers.database.prepared import PreparedStatements
 from linkly_workers.database.shapes import (
     Begin,
-    Blobs,
     Column,
     ExecuteResult,
     Prepare,
@@ -113,7 +112,7 @@ class SessionFunctions(DatabaseBase):
         result = await database.query(
             prepared.sql, check_parameters(request.params), 30_000, self._changed(database, (prepared.sql,))
         )
-        return _as_query(result, request.blobs, database.column_types(prepared.sql, len(result.columns)))
+        return _as_query(result, request, database.column_types(prepared.sql, len(result.columns)))
 
     @function("database::beginTransaction", aliases=["iii-database::beginTransaction"])
     async def begin_transaction(self, request: Begin) -> dict[str, Any]:
@@ -159,7 +158,7 @@ class SessionFunctions(DatabaseBase):
         """
         result = await self._run_inside(request)
         types = self._opened_types(request, len(result.columns))
-        return _as_query(result, request.blobs, types)
+        return _as_query(result, request, types)
 
     @function("database::transactionExecute", aliases=["iii-database::transactionExecute"])
     async def transaction_execute(self, request: TransactionStatement) -> ExecuteResult:
@@ -170,7 +169,7 @@ class SessionFunctions(DatabaseBase):
             DriverError: The database refused the statement; the transaction goes on.
         """
         result = await self._run_inside(request)
-        returned = as_rows(result.columns, result.rows, request.blobs) if request.returning else []
+        returned = as_rows(result, request.blobs, request.invalid_text) if request.returning else []
         inserted = None if result.last_insert_id is None else str(result.last_insert_id)
         return ExecuteResult(result.affected_rows, inserted, returned)
 
@@ -293,8 +292,8 @@ def _caller() -> str:
     return "" if invocation is None or invocation.caller is None else invocation.caller.worker_id
 
 
-def _as_query(result: StatementResult, blobs: Blobs, types: list[str]) -> QueryResult:
-    rows = as_rows(result.columns, result.rows, blobs)
+def _as_query(result: StatementResult, request: RunStatement | TransactionStatement, types: list[str]) -> QueryResult:
+    rows = as_rows(result, request.blobs, request.invalid_text)
     columns = [Column(name, kind) for name, kind in zip(result.columns, types, strict=True)]
     return QueryResult(rows, len(rows), columns)
 

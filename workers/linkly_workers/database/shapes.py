@@ -9,7 +9,10 @@ import msgspec
 Parameters = list[Any] | str
 Db = Annotated[str | None, msgspec.Meta(examples=["primary"])]
 Blobs = Literal["base64", "object"]
+InvalidText = Literal["replace", "blob"]
 Milliseconds = Annotated[int, msgspec.Meta(ge=1)]
+Timeout = Annotated[int, msgspec.Meta(ge=0)]
+DEFAULT_TIMEOUT_MS = 30_000
 Select = Annotated[str, msgspec.Meta(examples=["SELECT name FROM sqlite_master"])]
 Change = Annotated[str, msgspec.Meta(examples=["CREATE TABLE IF NOT EXISTS notes (text)"])]
 
@@ -21,15 +24,17 @@ class Query(msgspec.Struct, kw_only=True):
         db: Name of a configured database; may be left out if there is only one, or one called primary.
         sql: One statement, with ? for parameters.
         params: Values of the parameters.
-        timeout_ms: The statement is interrupted after this time.
+        timeout_ms: The statement is interrupted after this time, at most an hour; 0 for no limit of its own.
         blobs: How bytes are answered: `base64` text, or `object`: {"$blob": base64}, which can go back as a parameter.
+        invalid_text: How a text that is not UTF-8 is answered: with U+FFFD in it, or as a `blob`.
     """
 
     sql: Select
     db: Db = None
     params: Parameters = []
-    timeout_ms: Milliseconds = 30_000
+    timeout_ms: Timeout = DEFAULT_TIMEOUT_MS
     blobs: Blobs = "base64"
+    invalid_text: InvalidText = "replace"
 
 
 class Column(msgspec.Struct):
@@ -61,18 +66,20 @@ class Execute(msgspec.Struct, kw_only=True):
         sql: One statement, with ? for parameters.
         params: Values of the parameters.
         returning: A non-empty list asks for the rows of the statement's RETURNING clause.
-        timeout_ms: It may wait and run for this time; no limit of its own if it is left out.
+        timeout_ms: It may wait and run for this time, at most an hour; 0 for no limit of its own.
         blobs: How bytes are answered: `base64` text, or `object`: {"$blob": base64}.
         origin: Who changes it, in a word of his own; `database::row-changed` tells it, and can leave it out.
+        invalid_text: How a text that is not UTF-8 is answered: with U+FFFD in it, or as a `blob`.
     """
 
     sql: Change
     db: Db = None
     params: Parameters = []
     returning: list[str] = []
-    timeout_ms: Milliseconds | None = None
+    timeout_ms: Timeout = DEFAULT_TIMEOUT_MS
     blobs: Blobs = "base64"
     origin: str | None = None
+    invalid_text: InvalidText = "replace"
 
 
 class ExecuteResult(msgspec.Struct):
@@ -103,9 +110,10 @@ class Transaction(msgspec.Struct, kw_only=True):
         statements: In order; each is an object of sql and params, or just SQL text.
         db: Name of a configured database; may be left out if there is only one, or one called primary.
         isolation: On SQLite every transaction is serializable; the others are accepted and give that too.
-        timeout_ms: It may wait and run for this time; no limit of its own if it is left out.
+        timeout_ms: It may wait and run for this time, at most an hour; 0 for no limit of its own.
         blobs: How bytes are answered: `base64` text, or `object`: {"$blob": base64}.
         origin: Who changes it, in a word of his own; `database::row-changed` tells it, and can leave it out.
+        invalid_text: How a text that is not UTF-8 is answered: with U+FFFD in it, or as a `blob`.
     """
 
     statements: Annotated[
@@ -114,9 +122,10 @@ class Transaction(msgspec.Struct, kw_only=True):
     ]
     db: Db = None
     isolation: str | None = None
-    timeout_ms: Milliseconds | None = None
+    timeout_ms: Timeout = DEFAULT_TIMEOUT_MS
     blobs: Blobs = "base64"
     origin: str | None = None
+    invalid_text: InvalidText = "replace"
 
 
 class StatementOutcome(msgspec.Struct):
@@ -163,11 +172,13 @@ class RunStatement(msgspec.Struct, kw_only=True):
         handle_id: The id that prepareStatement answered.
         params: Values of the parameters.
         blobs: How bytes are answered: `base64` text, or `object`: {"$blob": base64}.
+        invalid_text: How a text that is not UTF-8 is answered: with U+FFFD in it, or as a `blob`.
     """
 
     handle_id: str
     params: Parameters = []
     blobs: Blobs = "base64"
+    invalid_text: InvalidText = "replace"
 
 
 class Begin(msgspec.Struct, kw_only=True):
@@ -193,6 +204,7 @@ class TransactionStatement(msgspec.Struct, kw_only=True):
         params: Values of the parameters.
         returning: A non-empty list asks for the rows of the statement's RETURNING clause.
         blobs: How bytes are answered: `base64` text, or `object`: {"$blob": base64}.
+        invalid_text: How a text that is not UTF-8 is answered: with U+FFFD in it, or as a `blob`.
     """
 
     transaction_id: str
@@ -200,6 +212,7 @@ class TransactionStatement(msgspec.Struct, kw_only=True):
     params: Parameters = []
     returning: list[str] = []
     blobs: Blobs = "base64"
+    invalid_text: InvalidText = "replace"
 
 
 class Explain(msgspec.Struct, kw_only=True):

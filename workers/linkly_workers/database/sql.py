@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from math import inf
 from typing import Any
 
 import msgspec
 
-from linkly.errors import LinklyError
-from linkly_workers._sqlite.guard import CONTROL, HARMLESS_PRAGMAS, SHARED
-from linkly_workers._sqlite.text import first_word, remembered, skip
-from linkly_workers.database.errors import DriverError, InvalidParam
-from linkly_workers.database.shapes import Blobs, Parameters, Statement
+from linkly.context import current_invocation
+from linkly.errors import InvalidPayload, LinklyError
+from linkly.schema import INSTEAD
+from linkly_workers._sqlite import StatementResult
+from linkly_workers._sqlite.connection import DamagedText
+from linkly_workers._sqlite.guard import CONTROL, COPYING, HARMLESS_PRAGMAS, SHARED
+from linkly_workers._sqlite.text import first_word, is_vacuum, remembered, skip, without_end
+from linkly_workers.database.errors import OUTSIDE_REASON, DriverError, InvalidParam
+from linkly_workers.database.shapes import Blobs, InvalidText, Parameters, Statement
 
 _CONTROL = re.compile(
     r"(?:BEGIN|COMMIT|ROLLBACK|END|SAVEPOINT|RELEASE|START\s+TRANSACTION|SET\s+TRANSACTION)\b", re.IGNORECASE
@@ -23,15 +29,18 @@ _PLAIN = frozenset((str, int, float, bool, type(None)))
 
 @remembered
 def check_sql(sql: str) -> str:
-    """Return the statement.
+    """Return the statement, without the semicolons around it.
 
     The guard of the connection refuses the same, whatever the text looks like; here it is said before anything runs.
 
     Raises:
         DriverError: There is none.
-        InvalidParam: It is transaction control, or would change the connection that all callers share.
+        InvalidParam: It is transaction control, would change the connection that all callers share, or writes a file.
     """
+    sql = without_end(sql)
     start = skip(sql)
+    if ";" in sql[:start]:
+        sql, start = sql[start:], 0  # EXPLAIN is put before it
     rest = sql[start : start + 200]
     if not rest.strip():
         raise DriverError("empty SQL", details={"driver": "sqlite", "inner_code": None})
@@ -41,6 +50,8 @@ def check_sql(sql: str) -> str:
         raise InvalidParam(
             f"`{' '.join(rest.split()[:2])}` {SHARED}", details={"index": 0, "reason": "changes a shared connection"}
         )
+    if first_word(sql) == "VACUUM" and not is_vacuum(sql):
+        raise InvalidParam(COPYING, details={"index": 0, "reason": OUTSIDE_REASON})
     return sql
 
 
@@ -63,7 +74,11 @@ def check_parameters(given: Parameters) -> list[Any]:
 
     Raises:
         InvalidParam: They are no list, or a blob is not base64.
+        InvalidPayload: The caller has sent NaN or Infinity.
     """
+    invocation = current_invocation.get()
+    if invocation is not None and invocation.not_finite:
+        raise InvalidPayload(f"params: there is NaN or Infinity among them, and JSON has no such number; {INSTEAD}")
     if type(given) is list and _PLAIN.issuperset(map(type, given)):
         return given
     values: Any = given
@@ -93,7 +108,7 @@ def check_statements(given: list[Statement | str] | str) -> list[tuple[str, list
     for index, each in enumerate(given):
         sql, parameters = (each, []) if isinstance(each, str) else (each.sql, each.params)
         try:
-            check_sql(sql)
+            sql = check_sql(sql)
         except (DriverError, InvalidParam) as error:
             raise _in_statement(index, error, {"index": index}) from error
         try:
@@ -122,16 +137,35 @@ def check_isolation(isolation: str | None) -> None:
         )
 
 
-def as_rows(columns: list[str], rows: list[tuple[Any, ...]], blobs: Blobs) -> list[dict[str, Any]]:
+def as_rows(result: StatementResult, blobs: Blobs, invalid_text: InvalidText = "replace") -> list[dict[str, Any]]:
     """Make one object of each row; of columns with equal names the last one wins."""
+    columns = result.columns
+    return [dict(zip(columns, row, strict=True)) for row in as_values(result, blobs, invalid_text)]
+
+
+def finite(result: StatementResult) -> StatementResult:
+    """Make infinity null in rows that become somebody's payload (workers-data.md 7.4), where it is refused."""
+    rows = [tuple(None if value in (inf, -inf) else value for value in row) for row in result.rows]
+    return msgspec.structs.replace(result, rows=rows)
+
+
+def as_values(
+    result: StatementResult, blobs: Blobs, invalid_text: InvalidText = "replace"
+) -> Iterable[tuple[Any, ...]]:
+    """Return the rows of a result in the form that the caller has asked for.
+
+    Args:
+        result: What a statement has answered.
+        blobs: `object`: bytes become the form that a parameter takes.
+        invalid_text: What is no UTF-8 gets U+FFFD where it is not, or stays the bytes that it is.
+    """
+    rows: Iterable[tuple[Any, ...]] = result.rows
+    if result.damaged:
+        repair = bytes if invalid_text == "blob" else DamagedText.text
+        rows = [tuple(repair(value) if type(value) is DamagedText else value for value in row) for row in rows]
     if blobs == "object":
-        rows = [as_values(row) for row in rows]
-    return [dict(zip(columns, row, strict=True)) for row in rows]
-
-
-def as_values(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Replace bytes by the form that a parameter takes."""
-    return tuple({"$blob": value} if isinstance(value, bytes) else value for value in row)
+        rows = [tuple({"$blob": value} if isinstance(value, bytes) else value for value in row) for row in rows]
+    return rows
 
 
 def _parameter(index: int, value: Any) -> Any:

@@ -10,18 +10,20 @@ from typing import Any
 
 from linkly.clock import Clock, TimerHandle
 from linkly.errors import Overloaded
-from linkly_workers._sqlite import Durability, GroupCommitWriter, StatementResult, execute, trouble
-from linkly_workers._sqlite.connection import LOOP_VALUE_BYTES, unguarded
+from linkly_workers._sqlite import Connection, Durability, GroupCommitWriter, StatementResult, execute, trouble
+from linkly_workers._sqlite.connection import LOOP_VALUE_BYTES
 from linkly_workers._sqlite.line import Places
-from linkly_workers._sqlite.text import TEXT_LIMIT
+from linkly_workers._sqlite.text import TEXT_LIMIT, is_vacuum
 from linkly_workers.database.errors import DriverError, PoolTimeout, QueryTimeout, driver_error
 from linkly_workers.database.interactive import InteractiveTransaction
 from linkly_workers.database.reader import LoopReader, Reader, compile_only, is_write
+from linkly_workers.database.shapes import DEFAULT_TIMEOUT_MS
 from linkly_workers.database.sql import changes_schema
 from linkly_workers.database.target import Target, target_of
 from linkly_workers.database.types import ColumnTypes
 
 TARGETS_LIMIT = 1024
+LONGEST_TIMEOUT_MS = 3_600_000
 Changed = Callable[[Target, StatementResult], None]
 
 _FAILURES = (sqlite3.Error, sqlite3.Warning, OverflowError)
@@ -37,6 +39,7 @@ class SqliteDatabase:
         readers: How many long queries and interactive transactions there may be at once.
         idle_timeout_ms: After this time without use a reading connection is closed.
         acquire_timeout_ms: How long a query waits for a connection.
+        max_result_bytes: A call whose results are larger fails.
     """
 
     driver = "sqlite"
@@ -50,11 +53,15 @@ class SqliteDatabase:
         readers: int,
         idle_timeout_ms: int,
         acquire_timeout_ms: int,
+        max_result_bytes: int,
     ) -> None:
         self.name = name
         self.path = path
         self._durability: Durability = durability
-        self._writer = GroupCommitWriter(path, durability=durability, value_bytes=LOOP_VALUE_BYTES)
+        self._max_result_bytes = max_result_bytes
+        self._writer = GroupCommitWriter(
+            path, durability=durability, value_bytes=LOOP_VALUE_BYTES, max_result_bytes=max_result_bytes
+        )
         self._here: LoopReader | None = None
         self._types = ColumnTypes(":memory:")
         self._limit = readers
@@ -71,11 +78,11 @@ class SqliteDatabase:
     async def opened(self, clock: Clock) -> AsyncIterator[SqliteDatabase]:
         """Keep the database open."""
         self._clock = clock
-        self._writer.monotonic = clock.monotonic
+        self._writer.count_by(clock)
         async with self._writer:
             try:
                 if self.path != ":memory:":
-                    self._here = LoopReader(self.path)
+                    self._here = LoopReader(self.path, self._max_result_bytes)
                     self._types = ColumnTypes(self.path)
                 yield self
             finally:
@@ -125,12 +132,12 @@ class SqliteDatabase:
             found = self._here.read(sql, parameters)
             if found is not None:
                 return found
-            async with asyncio.timeout(timeout_ms / 1000):
+            async with asyncio.timeout(_seconds(timeout_ms)):
                 return await self._read(sql, parameters)
         except TimeoutError as error:
             raise self._timeout(timeout_ms) from error
         except _FAILURES as error:
-            if not is_write(error):
+            if not (is_write(error) or is_vacuum(sql)):
                 raise driver_error(error, parameters) from error
         return await self.execute(sql, parameters, timeout_ms, changed)
 
@@ -144,9 +151,9 @@ class SqliteDatabase:
         try:
             if self._here is None:
                 return await self._writer.run(
-                    lambda connection: _without_writing(connection, sql, parameters), timeout_s=timeout_ms / 1000
+                    lambda connection: _without_writing(connection, sql, parameters), timeout_s=_seconds(timeout_ms)
                 )
-            async with asyncio.timeout(timeout_ms / 1000):
+            async with asyncio.timeout(_seconds(timeout_ms)):
                 return await self._read(sql, parameters)
         except TimeoutError as error:
             raise self._timeout(timeout_ms) from error
@@ -165,14 +172,14 @@ class SqliteDatabase:
         self._types.forget()
 
     async def execute(
-        self, sql: str, parameters: list[Any], timeout_ms: int | None = None, changed: Changed | None = None
+        self, sql: str, parameters: list[Any], timeout_ms: int = DEFAULT_TIMEOUT_MS, changed: Changed | None = None
     ) -> StatementResult:
         """Run a statement that writes; answered when it is on disk.
 
         Args:
             sql: One statement.
             parameters: Its values.
-            timeout_ms: How long it may wait and run.
+            timeout_ms: How long it may wait and run, at most an hour; 0 for as long as it takes.
             changed: Told what it changed, after the commit.
 
         Raises:
@@ -181,7 +188,7 @@ class SqliteDatabase:
             OutcomeUnknown: The disk has failed, or its file is gone: it may be written or not.
             DataFileLost: The file was deleted or replaced; nothing was written.
         """
-        timeout_s = None if timeout_ms is None else timeout_ms / 1000
+        timeout_s = _seconds(timeout_ms)
         try:
             if changed is None:
                 forget = self.forget_types if changes_schema(sql) else None
@@ -194,7 +201,10 @@ class SqliteDatabase:
             raise driver_error(error, parameters) from error
 
     async def transaction(
-        self, statements: list[tuple[str, list[Any]]], timeout_ms: int | None = None, changed: Changed | None = None
+        self,
+        statements: list[tuple[str, list[Any]]],
+        timeout_ms: int = DEFAULT_TIMEOUT_MS,
+        changed: Changed | None = None,
     ) -> list[StatementResult]:
         """Run statements all or not at all; answered when they are on disk.
 
@@ -203,7 +213,7 @@ class SqliteDatabase:
             DriverError: One failed; `details.failed_index` says which. Nothing was written.
         """
         try:
-            return await self._run(statements, None if timeout_ms is None else timeout_ms / 1000, changed)
+            return await self._run(statements, _seconds(timeout_ms), changed)
         except TimeoutError as error:
             raise self._timeout(timeout_ms) from error
         except sqlite3.Error as error:
@@ -251,16 +261,18 @@ class SqliteDatabase:
         targets: list[Target | None] = []
         forget = any(changes_schema(sql) for sql, _ in statements)
 
-        def operation(connection: sqlite3.Connection) -> list[StatementResult]:
+        def operation(connection: Connection) -> list[StatementResult]:
             results: list[StatementResult] = []
             targets.clear()
+            read_bytes = 0
             for sql, parameters in statements:
                 try:
-                    result = execute(connection, sql, parameters)
+                    result = execute(connection, sql, parameters, read_bytes)
                 except _FAILURES as error:
                     error.failed_index = len(results)  # type: ignore[union-attr]
                     raise
                 results.append(result)
+                read_bytes += connection.result_bytes
                 if changed is not None:
                     targets.append(self._target(connection, sql) if result.affected_rows else None)
             return results
@@ -287,7 +299,7 @@ class SqliteDatabase:
                 failure.details["failed_index"] = index
             raise failure from error
 
-    def _target(self, connection: sqlite3.Connection, sql: str) -> Target:
+    def _target(self, connection: Connection, sql: str) -> Target:
         if changes_schema(sql):
             self._targets.clear()
         found = self._targets.get(sql)
@@ -299,10 +311,10 @@ class SqliteDatabase:
                 self._targets[sql] = found
         return found
 
-    def _timeout(self, timeout_ms: int | None) -> QueryTimeout:
+    def _timeout(self, timeout_ms: int) -> QueryTimeout:
         return QueryTimeout(
-            f"the statement took longer than {timeout_ms} ms and was interrupted",
-            details={"db": self.name, "timeout_ms": timeout_ms},
+            f"the statement took longer than timeout_ms: {min(timeout_ms, LONGEST_TIMEOUT_MS)} and was interrupted",
+            details={"db": self.name, "timeout_ms": min(timeout_ms, LONGEST_TIMEOUT_MS)},
         )
 
     # --- reading connections -------------------------------------------------------------------------------
@@ -337,7 +349,7 @@ class SqliteDatabase:
             ) from error
 
     async def _opened_reader(self) -> Reader:
-        reader = Reader(self.path)
+        reader = Reader(self.path, self._max_result_bytes)
         self._writer.file.check()
         try:
             await reader.open()
@@ -372,10 +384,13 @@ class SqliteDatabase:
         task.add_done_callback(self._retiring.discard)
 
 
-def _without_writing(connection: sqlite3.Connection, sql: str, parameters: list[Any]) -> StatementResult:
-    with unguarded(connection):
-        connection.execute("PRAGMA query_only = ON")
-        try:
-            return execute(connection, sql, parameters)
-        finally:
-            connection.execute("PRAGMA query_only = OFF")
+def _seconds(timeout_ms: int) -> float | None:
+    return min(timeout_ms, LONGEST_TIMEOUT_MS) / 1000 if timeout_ms else None
+
+
+def _without_writing(connection: Connection, sql: str, parameters: list[Any]) -> StatementResult:
+    connection.own("PRAGMA query_only = ON")
+    try:
+        return execute(connection, sql, parameters)
+    finally:
+        connection.own("PRAGMA query_only = OFF")

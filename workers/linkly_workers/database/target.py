@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Literal
 
-from linkly_workers._sqlite.connection import guard_of
+from linkly_workers._sqlite import Connection
 from linkly_workers.database.reader import compile_only
 
 Op = Literal["insert", "update", "delete", "other"]
@@ -22,21 +22,19 @@ _OPS: dict[int, Op] = {
 }
 
 
-def target_of(connection: sqlite3.Connection, sql: str) -> Target:
+def target_of(connection: Connection, sql: str) -> Target:
     """Return operation and table of a statement; `other` without a table if it is none of the three."""
-    found: list[Target] = []
-
-    def authorize(action: int, first: str | None, _: str | None, schema: str | None, trigger: str | None) -> int:
-        op = _OPS.get(action)
-        if op is not None and trigger is None and not (first or "").startswith("sqlite_"):
-            found.append((op, first))
-        return sqlite3.SQLITE_OK
-
-    connection.set_authorizer(authorize)
+    guard = connection.guard
+    guard.attach(connection)  # what has been compiled before would not be told of again
+    found: list[tuple[int, str]] = []
+    guard.changes = found
     try:
         compile_only(connection, sql)
     except sqlite3.Error:
         pass  # what has just run but cannot be compiled again has no table any more
     finally:
-        guard_of(connection).attach(connection)
-    return found[0] if found else ("other", None)
+        guard.changes = None
+    for action, table in found:
+        if not table.startswith("sqlite_"):
+            return _OPS[action], table
+    return "other", None

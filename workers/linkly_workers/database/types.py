@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from linkly_workers._sqlite import connect
-from linkly_workers._sqlite.connection import unguarded
+from linkly_workers._sqlite import Connection, connect
 from linkly_workers._sqlite.placeholders import TOKENS
 from linkly_workers._sqlite.text import TEXT_LIMIT, first_word
 
@@ -22,7 +21,7 @@ class ColumnTypes:
     """
 
     def __init__(self, path: str) -> None:
-        self._connection: sqlite3.Connection | None = None
+        self._connection: Connection | None = None
         if path != ":memory:":
             self._connection = connect(path, read_only=True, busy_timeout_ms=0, cached_statements=0)
         self._known: dict[str, list[str]] = {}
@@ -40,7 +39,7 @@ class ColumnTypes:
         """Tell whether it is worth while to `learn` a statement."""
         return sql not in self._known and len(sql) <= TEXT_LIMIT and first_word(sql) in ("SELECT", "WITH", "VALUES")
 
-    def learn(self, connection: sqlite3.Connection, sql: str, count: int) -> list[str]:
+    def learn(self, connection: Connection, sql: str, count: int) -> list[str]:
         """Ask a connection, and remember what it says about short texts."""
         found = _ask(connection, sql)
         if len(found) != count:
@@ -61,18 +60,22 @@ class ColumnTypes:
             self._connection.close()
 
 
-def _ask(connection: sqlite3.Connection, sql: str) -> list[str]:
+def _ask(connection: Connection, sql: str) -> list[str]:
     # A temporary view is made of what this connection remembers of the schema; reading notices that it has changed.
     connection.execute("SELECT 1 FROM main.sqlite_schema LIMIT 1").fetchall()
     text = TOKENS.sub(lambda found: found[1] or "NULL", sql).rstrip().rstrip(";")
-    with unguarded(connection):
-        try:
-            connection.execute(f"CREATE TEMP VIEW linkly_types AS {text}")
-        except (sqlite3.Error, sqlite3.Warning):
-            return []
-        try:
-            return [row[2] for row in connection.execute("PRAGMA temp.table_info(linkly_types)")]
-        except sqlite3.Error:
-            return []
-        finally:
-            connection.execute("DROP VIEW temp.linkly_types")
+    guard = connection.guard
+    guard.view = "linkly_types"
+    try:
+        connection.execute(f"CREATE TEMP VIEW linkly_types AS {text}")
+    except (sqlite3.Error, sqlite3.Warning) as error:
+        guard.explain(error)
+        return []
+    finally:
+        guard.view = None
+    try:
+        return [row[2] for row in connection.own("PRAGMA temp.table_info(linkly_types)")]
+    except sqlite3.Error:
+        return []
+    finally:
+        connection.own("DROP VIEW temp.linkly_types")

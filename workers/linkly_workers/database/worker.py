@@ -55,7 +55,7 @@ class DatabaseWorker(SessionFunctions, ToolFunctions):
         result = await database.query(
             sql, check_parameters(request.params), request.timeout_ms, self._changed(database, (sql,))
         )
-        rows = as_rows(result.columns, result.rows, request.blobs)
+        rows = as_rows(result, request.blobs, request.invalid_text)
         types = database.column_types(sql, len(result.columns))
         return QueryResult(
             rows, len(rows), [Column(name, kind) for name, kind in zip(result.columns, types, strict=True)]
@@ -76,7 +76,7 @@ class DatabaseWorker(SessionFunctions, ToolFunctions):
         sql = check_sql(request.sql)
         changed = self._changed(database, (sql,), request.origin)
         result = await database.execute(sql, check_parameters(request.params), request.timeout_ms, changed)
-        returned = as_rows(result.columns, result.rows, request.blobs) if request.returning else []
+        returned = as_rows(result, request.blobs, request.invalid_text) if request.returning else []
         inserted = None if result.last_insert_id is None else str(result.last_insert_id)
         return ExecuteResult(result.affected_rows, inserted, returned)
 
@@ -121,6 +121,6 @@ class DatabaseWorker(SessionFunctions, ToolFunctions):
             return TransactionResult(committed=False, failed_index=index, error=body)
         outcomes: list[StatementOutcome] = []
         for result in results:
-            rows = [as_values(row) for row in result.rows] if request.blobs == "object" else result.rows
+            rows = as_values(result, request.blobs, request.invalid_text)
             outcomes.append(StatementOutcome(result.affected_rows, [list(row) for row in rows]))
         return TransactionResult(committed=True, results=outcomes)

@@ -26,7 +26,7 @@ import msgspec
 from linkly import Json, Readiness, Settings, TriggerType, Worker, function, readiness
 from linkly.context import current_invocation
 from linkly.errors import ConfigError, InvalidPayload, LinklyError
-from linkly.schema import decode
+from linkly.schema import INSTEAD, decode
 from linkly_workers._update_ops import OperationError, apply
 from linkly_workers.state.errors import (
     DeleteFailed,
@@ -140,7 +140,7 @@ class StateWorker(Worker):
         Raises:
             SetFailed: The store could not keep it; the old value stays.
             ValueTooLarge: It is larger than the configured limit; nothing was stored.
-            InvalidPayload: There is no value, or it has a number no JSON reader could read back.
+            InvalidPayload: There is no value, or it has a number no JSON reader could read back, NaN for one.
         """
         value = request.value if request.value is not msgspec.UNSET else request.data
         if value is msgspec.UNSET:
@@ -249,6 +249,11 @@ class StateWorker(Worker):
         self, failed: type[LinklyError], scope: str, key: str, change: Change, *, deleted: bool = False
     ) -> Outcome:
         events, cause = self._events, current_invocation.get()
+        if cause is not None and cause.not_finite:
+            raise InvalidPayload(
+                f"Failed to deserialize input for function `{cause.function_id}`: there is NaN or Infinity in it, and "
+                f"JSON has no such number; {INSTEAD}"
+            )
         events.check_room(scope, key)
 
         def written(old: bytes | None, new: bytes | None) -> None:
