@@ -200,7 +200,8 @@ class _WorkerSocket(WebSocketStream):
             worker=lambda: peer.record.program or peer.record.name,
             source=peer.record.id,
         )
-        self.receiver = Inbox(peer.connection, self, self._engine.turns, peer.connection.session)
+        connection = peer.connection
+        self.receiver = Inbox(connection, self, self._engine.turns, connection.session, connection.overtake)
         bound_reads(transport.underlying_transport)
         peer.start()
 

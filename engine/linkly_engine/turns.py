@@ -129,13 +129,22 @@ class Inbox:
         stream: Where they come from.
         turns: Of the loop.
         calls: The calls of this connection that have not been answered.
+        overtake: Takes a frame ahead of those that wait, if it may be; answers whether it has.
     """
 
-    def __init__(self, receiver: FrameReceiver, stream: Pausing, turns: Turns, calls: Sized = ()) -> None:
+    def __init__(
+        self,
+        receiver: FrameReceiver,
+        stream: Pausing,
+        turns: Turns,
+        calls: Sized = (),
+        overtake: Callable[..., bool] | None = None,
+    ) -> None:
         self._receiver = receiver
         self._stream = stream
         self._turns = turns
         self._calls = calls
+        self._overtake = overtake
         self._owed = 0  # unanswered calls when the last slice had been handed over
         self._turn = -1
         self._slice = FIRST_SLICE
@@ -161,6 +170,8 @@ class Inbox:
                 self._receiver.frame_received(data, text=text)
                 return
             self._turns.wait(self)
+        elif self._overtake is not None and self._overtake(data, text=text):
+            return
         self._frames.append((data, text))
         self._bytes += len(data) + FRAME_BYTES
         if self._bytes > FULL_BYTES and not self._paused:

@@ -121,6 +121,14 @@ class Connection:
         elif self._draining is not None:
             self._draining.set()  # it may have cancelled the last call that `drain` waits for
 
+    def overtake(self, data: bytes, *, text: bool) -> bool:
+        """Take a message ahead of others that wait, if that is allowed: a cancellation; answer whether it was taken."""
+        if text or self.closed or not self.session.cancel_ahead(data):
+            return False
+        if self._draining is not None:
+            self._draining.set()
+        return True
+
     def stream_closed(self, reason: str, error: LinklyError | None = None) -> None:
         """End the conversation: every call on it ends now, with `error` if that says more than the reason."""
         if self.closed:

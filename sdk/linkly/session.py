@@ -29,6 +29,7 @@ from linkly.wire import (
     InvocationResult,
     InvokeFunction,
     Message,
+    is_cancellation,
     read_json,
     read_native,
     write_json,
@@ -40,6 +41,9 @@ Done: TypeAlias = Callable[[Json, Json], None]
 
 _CALLER = re.compile(rb'[{,]"_caller_worker_id":"([0-9a-f-]{36})"\}\Z')
 _CALLER_BYTES = 64
+
+CANCEL_LIMIT = 10_000
+"""Cancellations that may be ahead of their calls: more than any line of waiting frames has room for."""
 
 TELEMETRY_PREFIXES = (b"OTLP", b"MTRC", b"LOGS")
 
@@ -84,6 +88,7 @@ class Session:
         self.peer_limit_bytes = MAX_MESSAGE_BYTES
         self.statistics = SessionStatistics()
         self.on_telemetry: Callable[[bytes], None] | None = None
+        self._cancelled_ahead: dict[str, None] = {}
         self._counter = 0
         # Our ids are our own, whatever ids callers chose: two callers may collide, and nobody can answer a call
         # it was not given. They look like UUIDs because executors may parse them as such.
@@ -133,7 +138,34 @@ class Session:
         if type(message) is CancelInvocation:
             self.cancel(message.invocation_id)
             return None
+        ahead = self._cancelled_ahead
+        if ahead and type(message) is InvokeFunction and message.invocation_id in ahead:
+            del ahead[message.invocation_id]
+            return None
         return message
+
+    def cancel_ahead(self, data: bytes) -> bool:
+        """Deal with a frame ahead of others that came before it, if it is a cancellation; answer whether it was one.
+
+        A caller that floods and gives up is believed before more of what it no longer wants is begun. Its call may be
+        among the frames that wait: it is dropped when it comes.
+        """
+        if not self.native or not is_cancellation(data):
+            return False
+        try:
+            message = read_native(data)
+        except FrameError:
+            return False
+        if type(message) is not CancelInvocation:
+            return False
+        self.statistics.frames_received += 1
+        if message.invocation_id in self.serving:
+            self.cancel(message.invocation_id)
+        else:
+            self._cancelled_ahead[message.invocation_id] = None
+            if len(self._cancelled_ahead) > CANCEL_LIMIT:
+                del self._cancelled_ahead[next(iter(self._cancelled_ahead))]
+        return True
 
     def unreadable(self, data: bytes, error: FrameError, *, text: bool) -> bytes | None:
         """Deal with a frame that `receive` refused: whoever waits for its call is told.

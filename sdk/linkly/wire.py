@@ -228,6 +228,7 @@ _payload_decoder = msgspec.json.Decoder(Json)
 _head_encoder = msgspec.msgpack.Encoder()
 
 _CONTROL, _CALL, _RESULT, _ERROR, _CANCEL = range(5)
+_CANCEL_HEAD = bytes((0x92, _CANCEL))  # an array of two, the first of them the kind
 
 
 def is_absent(value: Json) -> bool:
@@ -300,6 +301,11 @@ def read_native(data: bytes) -> AnyMessage | None:
     except (msgspec.MsgspecError, ValueError, IndexError, TypeError, RecursionError) as error:
         raise FrameError(f"not a native frame: {error}") from error
     raise FrameError(f"native frame of unknown kind {kind!r}")
+
+
+def is_cancellation(data: bytes) -> bool:
+    """Tell whether a native frame says that a caller no longer waits; looks at its first bytes only."""
+    return data[4:6] == _CANCEL_HEAD
 
 
 def write_native(message: Message) -> bytes:

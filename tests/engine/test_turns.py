@@ -232,3 +232,24 @@ def test_a_socket_is_read_in_parts_of_bounded_size():
     assert len(part) == READ_BYTES
     assert bytes(protocol.buffer[100:101]) == b"x"
     assert protocol.updates == [1]
+
+
+def test_a_frame_that_may_overtake_does_not_wait_behind_others(loop):
+    taken = []
+
+    def overtake(data, *, text):
+        if data.startswith(b"cancel"):
+            taken.append(data)
+            return True
+        return False
+
+    side = Side(loop)
+    side.inbox = Inbox(side, side, loop.turns, (), overtake)
+    for number in range(FIRST_SLICE + 10):
+        side.inbox.frame_received(b"call %d" % number, text=False)
+    side.inbox.frame_received(b"cancel 1", text=False)
+    assert taken == [b"cancel 1"]
+    loop.turns_until_idle()
+    assert len(side.taken) == FIRST_SLICE + 10
+    side.inbox.frame_received(b"cancel 2", text=False)  # nobody waits: it goes its ordinary way
+    assert (taken, side.taken[-1]) == ([b"cancel 1"], b"cancel 2")

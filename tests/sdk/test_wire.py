@@ -19,7 +19,7 @@ from linkly.errors import (
     RemoteError,
     error_from_body,
 )
-from linkly.session import Session
+from linkly.session import CANCEL_LIMIT, Session
 from linkly.wire import (
     ABSENT,
     CancelInvocation,
@@ -29,6 +29,7 @@ from linkly.wire import (
     InvokeFunction,
     RegisterFunction,
     VoidAction,
+    WorkerRegistered,
     is_absent,
     read_json,
     read_native,
@@ -243,3 +244,34 @@ def test_a_native_frame_is_what_its_description_says():
         b'{"m":2}',
         "worker-7",
     )
+
+
+def test_a_cancellation_may_come_ahead_of_its_call():
+    session, cancelled = Session(native=True), []
+    session.begin("1", "a::b", lambda: cancelled.append("1"))
+    encode = Session(native=True).encode
+    assert session.cancel_ahead(encode(CancelInvocation(invocation_id="1")))
+    assert cancelled == ["1"]
+    assert session.cancel_ahead(encode(CancelInvocation(invocation_id="2")))
+    assert session.receive(encode(InvokeFunction(invocation_id="2", function_id="a::b")), text=False) is None
+    again = session.receive(encode(InvokeFunction(invocation_id="3", function_id="a::b")), text=False)
+    assert isinstance(again, InvokeFunction)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        InvokeFunction(invocation_id="1", function_id="a::b"),
+        InvocationResult(invocation_id="1", result=Json(b"1")),
+        WorkerRegistered(worker_id="1"),
+    ],
+)
+def test_nothing_but_a_cancellation_comes_ahead(message):
+    assert not Session(native=True).cancel_ahead(Session(native=True).encode(message))
+
+
+def test_cancellations_ahead_of_calls_that_never_come_are_forgotten():
+    session = Session(native=True)
+    for number in range(2 * CANCEL_LIMIT):
+        assert session.cancel_ahead(write_native(CancelInvocation(invocation_id=str(number))))
+    assert len(session._cancelled_ahead) == CANCEL_LIMIT
