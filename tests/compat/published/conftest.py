@@ -64,7 +64,8 @@ def _install(version: str) -> str | None:
     """Fill a client's folder, unless an earlier run has finished that; return why it could not be done."""
     folder = CLIENTS / (f"node-{NODE_CLIENT}" if version == "node" else f"python-{version}")
     commands = _commands(version, folder)
-    done, wanted = folder / ".done", "\n".join(" ".join(command[1:]) for command in commands)
+    # Of this Python: iii's clients cannot start threads on 3.12.0 and 3.12.1 once the program's own code has ended.
+    done, wanted = folder / ".done", "\n".join([sys.version, *(" ".join(command[1:]) for command in commands)])
     if done.exists() and done.read_text() == wanted:
         return None
     shutil.rmtree(folder, ignore_errors=True)
