@@ -10,7 +10,7 @@ from linkly.errors import InvalidResult
 from linkly.unreadable import CALL, RESULT, Remains, remains
 from linkly.wire import InvocationResult, InvokeFunction, Json, write_native
 
-DEEP = "[" * 5000 + "]" * 5000
+DEEP = "[" * 200_000 + "]" * 200_000
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ async def test_a_frame_that_speaks_of_another_call_in_its_payload_ends_only_its_
     assert (await caller.until("invocationresult", invocation_id=first))["result"] == "whole"
 
 
-@pytest.mark.parametrize("payload", [b"{", b"\xff", b"[" * 5000])
+@pytest.mark.parametrize("payload", [b"{", b"\xff", b"[" * 200_000])
 def test_a_native_frame_whose_payload_cannot_be_read_shows_its_call(payload):
     call = InvokeFunction(function_id="x::y", invocation_id="1f", data=Json(payload))
     assert remains(write_native(call), native=True) == Remains(CALL, "1f", "x::y")

@@ -92,7 +92,7 @@ def test_a_project_that_runs_already_is_one_clear_message(linkly):
     linkly.start()
     second = second_engine(linkly.folder)
     assert second.returncode == 1
-    assert "another engine uses ./data/iii.db" in second.stderr
+    assert f"another engine uses {linkly.folder / 'data/iii.db'}" in second.stderr
     assert "Traceback" not in second.stderr
     assert httpx.get(f"{linkly.http}/healthz").status_code == 200
 

@@ -252,9 +252,9 @@ async def test_the_shortener_s_base_url_and_own_hosts_are_names_of_the_gateway(s
 @pytest.mark.parametrize(
     "settings, problem",
     [
-        ({"allowed_hosts": ["https://s.example"]}, r"\$: allowed_hosts: `https://s\.example` is no host"),
+        ({"allowed_hosts": ["https://s.example"]}, r"\$\.allowed_hosts: `https://s\.example` is no host"),
         ({"allowed_hosts": ["*"]}, r"allowed_hosts: `\*` is no host"),
-        ({"cors": {"allowed_origins": ["a.example"]}}, r"\$\.cors: allowed_origins: `a\.example` is no origin"),
+        ({"cors": {"allowed_origins": ["a.example"]}}, r"\$\.cors\.allowed_origins: `a\.example` is no origin"),
         ({"cors": {"allowed_origins": ["https://a.example/"]}}, r"`https://a\.example/` is no origin"),
         ({"cors": {"allowed_origins": ["null"]}}, r"allowed_origins: `null`"),
     ],
