@@ -63,9 +63,6 @@ SERVICE_RESTART = 1012
 PENDING_LIMIT = 1000
 """How many unanswered calls of one function a worker may have made: circles that no deadline reaches end here."""
 
-LET_IN_AT_ONCE = 256
-"""Registrations that are applied in one turn of the loop when the namespace is known."""
-
 
 class Peer:
     """One connection of one remote worker."""
