@@ -166,8 +166,8 @@ asyncio.run(main())
 
 async def has(project, function_id):
     async with asyncio.timeout(WAIT_S):
-        while project.engine.registry.find("default", function_id) is None:
-            await asyncio.sleep(0.01)
+        while project.engine.registry.find("default", function_id) is None:  # noqa: ASYNC110
+            await asyncio.sleep(0)
 
 
 async def test_a_route_is_away_while_its_program_is_back_but_has_not_said_everything_yet(pages):
@@ -203,3 +203,15 @@ async def test_a_route_that_its_program_takes_back_is_unknown(pages):
         (folder / "taken_back").touch()
         await has(project, "pages::last")
         assert (await client.get("/p/x")).status_code == 404
+
+
+async def test_a_gateway_that_is_made_anew_keeps_nothing_of_connections_that_are_gone(pages):
+    async with pages() as (project, _, folder):
+        await served(project)
+        await project.bus.trigger("worker::restart", {"name": "http"})
+        (folder / "gate").unlink()
+        os.kill(project.project.member("pages").child.status.pid, 9)
+        async with asyncio.timeout(WAIT_S):
+            await project.project.member("pages").child.reaches("waiting", "starting")
+        absent = project.project.member("http").worker._absent
+        assert (absent._owned, absent._programs) == ({}, {})

@@ -92,7 +92,9 @@ async def test_a_link_that_others_delete_leads_nowhere(shortener):
 
 async def test_a_link_that_others_make_in_capitals_is_found_where_case_does_not_count(shortener):
     async with shortener({"case_sensitive": False}) as (client, bus):
-        made = "INSERT INTO links (code, url, created_at) VALUES ('SqlCap', 'https://a.example', '2026-01-01T00:00:00Z')"
+        made = (
+            "INSERT INTO links (code, url, created_at) VALUES ('SqlCap', 'https://a.example', '2026-01-01T00:00:00Z')"
+        )
         await call(bus, "execute", sql=made)
         await followed(client, "sqlcap", "https://a.example")
         assert await bus.trigger("link::delete", {"code": "SQLCAP"}) == {"deleted": True}

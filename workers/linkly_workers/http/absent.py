@@ -73,7 +73,7 @@ class Absent:
         self._complete = False
         self._routes = RouteTable()
         self._programs: dict[str, str | None] = {}
-        self._owned: dict[str, int] = {}
+        self._owned: dict[str, set[str]] = {}  # connection -> its bindings, which every next gateway is told again
         self._registered: set[str] = set()
 
     def goes_on(self, bus: Bus) -> None:
@@ -83,7 +83,7 @@ class Absent:
     async def came(self, binding: Binding) -> None:
         """A route is served: note the program that it belongs to, if it belongs to one."""
         owner = binding.owner
-        self._owned[owner] = self._owned.get(owner, 0) + 1
+        self._owned.setdefault(owner, set()).add(binding.id)
         if owner not in self._programs:
             self._programs[owner] = None
             found = await self._ask("worker::owner", {"worker_id": owner}, _Owner)
@@ -96,9 +96,10 @@ class Absent:
         """A binding is gone, and with it its route unless another binding had taken it over."""
         owner = binding.owner
         program = self._programs.get(owner)
-        self._owned[owner] = self._owned.get(owner, 1) - 1
-        if self._owned[owner] <= 0:
-            del self._owned[owner]
+        owned = self._owned.get(owner, set[str]())
+        owned.discard(binding.id)
+        if not owned:
+            self._owned.pop(owner, None)
             self._programs.pop(owner, None)
         if route is None or program is None or len(self._routes) >= ROUTES_LIMIT:
             return
