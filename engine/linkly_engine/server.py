@@ -24,6 +24,7 @@ from picows import (
 )
 
 from linkly.errors import ConfigError, ConnectionLost, NotFound
+from linkly.origin import read_origin
 from linkly.websocket import PING_IDLE_S, WebSocketStream
 from linkly.wire import MAX_MESSAGE_BYTES, NATIVE_SUBPROTOCOL
 from linkly_engine.channels import Pipe
@@ -142,11 +143,15 @@ class WorkerServer:
         )
         return WSUpgradeResponseWithListener(response, _WorkerSocket(self._engine, native=native))
 
-    def _refuse_page(self, origin: str) -> WSUpgradeResponseWithListener:
+    def _refuse_page(self, given: str) -> WSUpgradeResponseWithListener:
+        origin = given.encode("utf-8", "replace").decode()  # bytes that are no text would spoil the answer
         text = f"web pages of origin `{origin[:255]}` may not connect to this worker port"
         if origin not in self._refused_origins and len(self._refused_origins) < _ORIGINS_TOLD:
             self._refused_origins.add(origin)
-            log.warning("%s; if this one shall, list it in `allowed_origins` of `iii-worker-manager`", text)
+            if _can_be_listed(origin):
+                log.warning("%s; if this one shall, list it in `allowed_origins` of `iii-worker-manager`", text)
+            else:
+                log.warning("%s; it names nobody, so no `allowed_origins` of `iii-worker-manager` admit it", text)
         return _refusal(403, f"{text}; the setting is `allowed_origins` of `iii-worker-manager` in config.yaml")
 
     @staticmethod
@@ -174,6 +179,14 @@ class WorkerServer:
         if pipe is None:
             return _ClosedSocket()
         return _ChannelReaderSocket(pipe) if direction == "read" else _ChannelWriterSocket(pipe)
+
+
+def _can_be_listed(origin: str) -> bool:
+    try:
+        read_origin(origin)
+    except ValueError:
+        return False
+    return True
 
 
 def _refusal(status: int, text: str) -> WSUpgradeResponseWithListener:

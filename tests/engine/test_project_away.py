@@ -39,7 +39,6 @@ def pages(live, tmp_path, free_port):
     """Run a gateway beside a program that serves `/p/:name` once its gate is open."""
     folder = tmp_path / "pages"
     folder.mkdir()
-    (folder / "main.py").write_text(PROGRAM)
     paths = os.pathsep.join(path for path in sys.path if path.endswith(("sdk", "engine", "workers")))
     (folder / "iii.worker.yaml").write_text(
         f"name: pages\nscripts:\n  start: exec {sys.executable} main.py\nenv:\n  PYTHONPATH: {json.dumps(paths)}\n"
@@ -48,7 +47,8 @@ def pages(live, tmp_path, free_port):
     text = f"  - name: http\n    config: {{port: {port}}}\n  - path: ./pages\n"
 
     @contextlib.asynccontextmanager
-    async def run(*, gate=True):
+    async def run(*, gate=True, program=PROGRAM):
+        (folder / "main.py").write_text(program)
         if gate:
             (folder / "gate").touch()
         async with live(text) as project, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
@@ -135,3 +135,83 @@ async def test_a_gateway_that_is_made_anew_knows_the_routes_that_are_away(pages)
             await project.project.member("pages").child.reaches("waiting", "starting")
         await project.bus.trigger("worker::restart", {"name": "http"})
         assert away(await client.get("/p/x"), "`pages`")
+
+
+IN_STEPS = """\
+import asyncio, os, pathlib
+from linkly import Client, Function
+from linkly.trigger import http
+
+async def answer(payload):
+    return {"body": "page"}
+
+async def until(name):
+    while not pathlib.Path(name).exists():
+        await asyncio.sleep(0.02)
+
+async def main():
+    async with Client(os.environ["LINKLY_URL"], name=os.environ["LINKLY_WORKER_NAME"]) as bus:
+        bus.register_function(Function("pages::first", answer))
+        await until("gate")
+        bus.register_function(Function("pages::page", answer))
+        bound = bus.register_trigger("pages::page", http("GET", "/p/:name"))
+        await until("taken_back")
+        bound.unregister()
+        bus.register_function(Function("pages::last", answer))
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+async def has(project, function_id):
+    async with asyncio.timeout(WAIT_S):
+        while project.engine.registry.find("default", function_id) is None:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+
+async def test_a_route_is_away_while_its_program_is_back_but_has_not_said_everything_yet(pages):
+    async with pages(program=IN_STEPS) as (project, client, folder):
+        await served(project)
+        (folder / "gate").unlink()
+        os.kill(project.project.member("pages").child.status.pid, 9)
+        async with asyncio.timeout(WAIT_S):
+            await project.project.member("pages").child.reaches("waiting", "starting")
+        await has(project, "pages::first")
+        assert away(await client.get("/p/x"), "`pages`", "is back")
+        (folder / "gate").touch()
+        await served(project)
+        assert (await client.get("/p/x")).json() == "page"
+
+
+async def test_a_route_that_its_program_never_says_again_is_unknown_after_a_while(pages, monkeypatch):
+    async with pages(program=IN_STEPS) as (project, client, folder):
+        await served(project)
+        monkeypatch.setattr("linkly_workers.http.absent.START_S", 0.0)
+        (folder / "gate").unlink()
+        os.kill(project.project.member("pages").child.status.pid, 9)
+        async with asyncio.timeout(WAIT_S):
+            await project.project.member("pages").child.reaches("waiting", "starting")
+        await has(project, "pages::first")
+        assert (await client.get("/p/x")).status_code == 404
+
+
+async def test_a_route_that_its_program_takes_back_is_unknown(pages):
+    async with pages(program=IN_STEPS) as (project, client, folder):
+        await served(project)
+        assert (await client.get("/p/x")).json() == "page"
+        (folder / "taken_back").touch()
+        await has(project, "pages::last")
+        assert (await client.get("/p/x")).status_code == 404
+
+
+async def test_a_gateway_that_is_made_anew_keeps_nothing_of_connections_that_are_gone(pages):
+    async with pages() as (project, _, folder):
+        await served(project)
+        await project.bus.trigger("worker::restart", {"name": "http"})
+        (folder / "gate").unlink()
+        os.kill(project.project.member("pages").child.status.pid, 9)
+        async with asyncio.timeout(WAIT_S):
+            await project.project.member("pages").child.reaches("waiting", "starting")
+        absent = project.project.member("http").worker._absent
+        assert (absent._owned, absent._programs) == ({}, {})

@@ -1,5 +1,6 @@
 """Web pages and the worker port: a browser lets every page open a WebSocket anywhere, and says where it is from."""
 
+import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
@@ -89,6 +90,26 @@ async def test_the_log_says_once_which_page_was_refused_and_by_which_setting(cap
     lines = [record.getMessage() for record in caplog.records if PAGE in record.getMessage()]
     assert len(lines) == 1
     assert "allowed_origins" in lines[0]
+
+
+async def test_an_origin_that_is_no_text_is_refused_like_every_other():
+    async with port() as (_, url):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rsplit(":", 1)[1]))
+        writer.write(
+            b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nOrigin: \xff\xfe\r\n\r\n"
+        )
+        assert (await reader.readline()).startswith(b"HTTP/1.1 403 ")
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_the_log_does_not_recommend_to_list_what_the_setting_refuses(caplog):
+    async with port() as (_, url):
+        with pytest.raises(websockets.InvalidStatus):
+            await connect(url, "null")
+    (line,) = [record.getMessage() for record in caplog.records if "`null`" in record.getMessage()]
+    assert "list it" not in line
 
 
 async def test_a_change_of_the_setting_counts_from_the_next_handshake_on():

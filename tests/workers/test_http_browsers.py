@@ -1,5 +1,6 @@
 """Browsers at the gateway: pages from elsewhere, and names that were rebound to this machine."""
 
+import socket
 from contextlib import asynccontextmanager
 
 import httpx
@@ -189,6 +190,14 @@ async def test_what_a_trusted_proxy_passes_on_may_have_any_name(gateway):
         assert (await client.post("/notes", headers={**headers, "origin": "https://evil.example"})).status_code == 403
     async with gateway(trusted_proxies=["192.0.2.1"]) as (client, _):
         assert (await client.get("/notes", headers=headers)).status_code == 421
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="IPv4 clients do not reach `::` here")
+async def test_a_trusted_proxy_that_comes_over_ipv4_is_known_where_the_gateway_listens_on_both(gateway):
+    async with gateway(host="::", trusted_proxies=["127.0.0.1"]) as (client, _):
+        url = f"http://127.0.0.1:{client.base_url.port}/notes"
+        headers = {"sec-fetch-site": "none", "host": "s.example"}
+        assert (await client.get(url, headers=headers)).status_code == 200
 
 
 @pytest.mark.parametrize(

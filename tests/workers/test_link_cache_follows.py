@@ -90,6 +90,16 @@ async def test_a_link_that_others_delete_leads_nowhere(shortener):
         assert await bus.trigger("link::resolve", {"code": "a"}) == {"url": None}
 
 
+async def test_a_link_that_others_make_in_capitals_is_found_where_case_does_not_count(shortener):
+    async with shortener({"case_sensitive": False}) as (client, bus):
+        made = (
+            "INSERT INTO links (code, url, created_at) VALUES ('SqlCap', 'https://a.example', '2026-01-01T00:00:00Z')"
+        )
+        await call(bus, "execute", sql=made)
+        await followed(client, "sqlcap", "https://a.example")
+        assert await bus.trigger("link::delete", {"code": "SQLCAP"}) == {"deleted": True}
+
+
 async def test_the_links_own_changes_and_clicks_leave_the_cache_alone(shortener):
     async with shortener() as (client, bus):
         await bus.trigger("link::create", {"url": "https://a.example", "code": "a"})

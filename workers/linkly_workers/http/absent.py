@@ -2,7 +2,9 @@
 
 Two questions, asked for requests that no route takes, and answered through `worker::*`:
 
-* Had a program of the project this route, and is it expected back? It is until somebody stops it or takes it out.
+* Had a program of the project this route, and is it expected back? It is until somebody stops the program or takes it
+  out. A program that is back may say one thing after another: for `START_S` what it had before is still expected. What
+  it takes back itself, on a connection that lives, is gone at once.
 * Has every program of the project registered since the start? For `START_S` what it will serve is not known.
 
 Routes of workers that are no programs of the project are gone when they go: nobody starts those again.
@@ -46,6 +48,18 @@ class _Rows(msgspec.Struct):
     workers: list[_Row]
 
 
+class _Names(msgspec.Struct):
+    names: dict[str, str]
+
+
+class _Left(msgspec.Struct):
+    """How a route went: whose it was, on which connection, and until when it is expected of a program that is back."""
+
+    program: str
+    connection: str
+    until: float
+
+
 class Absent:
     """What is away and expected.
 
@@ -59,7 +73,7 @@ class Absent:
         self._complete = False
         self._routes = RouteTable()
         self._programs: dict[str, str | None] = {}
-        self._owned: dict[str, int] = {}
+        self._owned: dict[str, set[str]] = {}  # connection -> its bindings, which every next gateway is told again
         self._registered: set[str] = set()
 
     def goes_on(self, bus: Bus) -> None:
@@ -69,7 +83,7 @@ class Absent:
     async def came(self, binding: Binding) -> None:
         """A route is served: note the program that it belongs to, if it belongs to one."""
         owner = binding.owner
-        self._owned[owner] = self._owned.get(owner, 0) + 1
+        self._owned.setdefault(owner, set()).add(binding.id)
         if owner not in self._programs:
             self._programs[owner] = None
             found = await self._ask("worker::owner", {"worker_id": owner}, _Owner)
@@ -82,15 +96,17 @@ class Absent:
         """A binding is gone, and with it its route unless another binding had taken it over."""
         owner = binding.owner
         program = self._programs.get(owner)
-        self._owned[owner] = self._owned.get(owner, 1) - 1
-        if self._owned[owner] <= 0:
-            del self._owned[owner]
+        owned = self._owned.get(owner, set[str]())
+        owned.discard(binding.id)
+        if not owned:
+            self._owned.pop(owner, None)
             self._programs.pop(owner, None)
         if route is None or program is None or len(self._routes) >= ROUTES_LIMIT:
             return
+        left = _Left(program, owner, self._bus.clock.monotonic() + START_S)
         # Refused: the same path with other names for its parameters, which is known already.
         with contextlib.suppress(TriggerRegistrationFailed):
-            self._routes.add(route.method, route.pattern, msgspec.structs.replace(binding, owner=program))
+            self._routes.add(route.method, route.pattern, msgspec.structs.replace(binding, config=left))
 
     async def expected(self, method: str, path: str) -> str | None:
         """Return why a request that no route takes may be served in a moment; `None` if it will not be.
@@ -100,19 +116,24 @@ class Absent:
             path: Not yet percent-decoded.
         """
         found = self._routes.find(method, path)
-        program = found.route.binding.owner if isinstance(found, Match) else None
-        if program is None and (self._complete or self._bus.clock.monotonic() >= self._until):
+        left: _Left | None = found.route.binding.config if isinstance(found, Match) else None
+        now = self._bus.clock.monotonic()
+        starting = not self._complete and now < self._until
+        if left is None and not starting:
             return None
         rows = await self._ask("worker::list", None, _Rows)
         if rows is None:
             return None
-        if program is not None:
-            row = next((row for row in rows.workers if row.name == program), None)
-            # One that has failed is started by the next change; one that serves other things has given this one up.
-            if row is not None and row.status != "stopped" and not row.functions:
+        row = None if left is None else next((row for row in rows.workers if row.name == left.program), None)
+        # A program that has failed is started by the next change.
+        if left is not None and row is not None and row.status != "stopped":
+            if not row.functions:
+                left.until = now + START_S
                 state = "not connected" if row.status == "running" else row.status
-                return f"{method} {path} is served by worker `{program}`, which is away now ({state})"
-        if self._complete or self._bus.clock.monotonic() >= self._until:
+                return f"{method} {path} is served by worker `{row.name}`, which is away now ({state})"
+            if now < left.until and not await self._lives(left.connection):
+                return f"{method} {path} is served by worker `{row.name}`, which is back but has not said so yet"
+        if not starting:
             return None
         awaited = [
             row.name
@@ -123,6 +144,10 @@ class Absent:
         if awaited:
             return f"nobody serves {method} {path} yet; still starting: {', '.join(f'`{name}`' for name in awaited)}"
         return None
+
+    async def _lives(self, connection: str) -> bool:
+        found = await self._ask("worker::names", None, _Names)
+        return found is not None and connection in found.names
 
     async def _ask(self, function_id: str, payload: object, kind: type[T]) -> T | None:
         try:

@@ -146,6 +146,8 @@ class GatewayProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected."""
         super().connection_made(transport)
+        if self.client is not None:
+            self.client = (_address(self.client[0]), self.client[1])
         self.origin = "http {}:{}".format(*self.client) if self.client else f"http {id(self)}"
         self.flow = self._ahead = ReadAhead(transport, self.data_received)
         if self.client is not None:
@@ -374,6 +376,14 @@ class GatewayProtocol(HttpToolsProtocol):
         """One more part of such a response comes."""
         if self._active is not None and not self._active.chunked_encoding:
             self._active.expected_content_length = size
+
+
+def _address(given: str) -> str:
+    """Return a peer's address as it is written everywhere else: on `::`, IPv4 clients come as `::ffff:127.0.0.1`."""
+    if not given.startswith("::ffff:"):
+        return given
+    mapped = ipaddress.IPv6Address(given).ipv4_mapped
+    return given if mapped is None else str(mapped)
 
 
 def _late() -> Reply:

@@ -236,8 +236,12 @@ class _Legacy:
         """
         if self._address == (settings.host, settings.port) and self._listener.fileno() >= 0:
             return self._listener.dup()
-        self.close()  # the new address may be on the same port
-        return _listen(settings.host, settings.port)
+        if self._address[1] == settings.port:
+            self.close()  # `0.0.0.0` cannot be had beside `127.0.0.1`
+        # Else it stays open until that one listens: if it cannot, the gateway before goes on with it.
+        listener = _listen(settings.host, settings.port)
+        self.close()
+        return listener
 
     def close(self) -> None:
         """Nobody needs the listener any more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import itertools
@@ -80,6 +81,7 @@ class Links:
         self._own_hosts = frozenset(own_hosts)
         self._allow_private = allow_private
         self._spellings: Spellings | None = None if case_sensitive else Spellings()
+        self._learning = asyncio.Lock()  # the last to read the store is the last to say how its codes are written
         self._run = secrets.token_hex(8)  # of this process: it tells its clicks from those of every other one
         self._clicks = itertools.count()
         self._noted = (-1, "")
@@ -88,8 +90,7 @@ class Links:
     async def open(self) -> None:
         """Make what is needed, or give what an older version made what it lacks."""
         await self._store.open()
-        if self._spellings is not None:
-            self._spellings.know(await self._store.codes_with_capitals())
+        await self._learn()
         self.visitor_secret = await self._store.secret()
         # The secret is made once for each store, so a digest of it names the store.
         await self._cache.belong_to(hashlib.blake2b(self.visitor_secret, digest_size=8, key=b"store").hexdigest())
@@ -99,8 +100,13 @@ class Links:
         await self._cache.close()
 
     async def follow(self) -> None:
-        """Forget what is cached: somebody else has changed the store."""
+        """Forget what is cached, and learn how codes are written: somebody else has changed the store.
+
+        Raises:
+            ConfigError: Two codes differ in nothing but their case, which does not count.
+        """
         await self._cache.follow()
+        await self._learn()
 
     async def create(self, request: Create, own_host: str | None = None) -> Link:
         """Make a link.
@@ -258,6 +264,11 @@ class Links:
         if milliseconds != self._noted[0]:
             self._noted = (milliseconds, time_text(milliseconds / 1000))
         return self._noted[1]
+
+    async def _learn(self) -> None:
+        if self._spellings is not None:
+            async with self._learning:
+                self._spellings.know(await self._store.codes_with_capitals())
 
     async def _rows(self, request: Import, ignore: Callable[[str], object]) -> AsyncIterator[Any]:
         for row in request.links:
