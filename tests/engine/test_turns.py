@@ -2,6 +2,7 @@
 
 import pytest
 
+from linkly_engine.peer import PENDING_LIMIT
 from linkly_engine.small_reads import READ_BYTES, SmallReads
 from linkly_engine.turns import (
     FIRST_SLICE,
@@ -232,3 +233,7 @@ def test_a_socket_is_read_in_parts_of_bounded_size():
     assert len(part) == READ_BYTES
     assert bytes(protocol.buffer[100:101]) == b"x"
     assert protocol.updates == [1]
+
+
+def test_who_waits_for_very_many_answers_is_slowed_down_before_he_is_refused():
+    assert MANY_CALLS <= PENDING_LIMIT // 2
