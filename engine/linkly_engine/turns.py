@@ -33,8 +33,10 @@ LONG_TURN_S = 0.002
 FIRST_SLICE, LARGEST_SLICE = 64, 512
 """Frames."""
 
-MANY_CALLS, MANY_CALLS_STEP_S = 2_000, 0.001
-"""A connection that waits for more answers than this gets so much time between two slices."""
+MANY_CALLS, MANY_CALLS_STEP_S = 500, 0.001
+"""A connection that waits for more answers than this gets so much time between two slices. Well below the pending
+calls of one function at which further ones are `overloaded` (`peer.PENDING_LIMIT`): a refusal is an answer, so a
+flooder of one function would never get here, and be refused as fast as it can send."""
 
 SLICE_BYTES = 1024 * 1024
 """A slice ends with the frame that goes beyond."""

@@ -2,6 +2,7 @@
 
 import pytest
 
+from linkly_engine.peer import PENDING_LIMIT
 from linkly_engine.small_reads import READ_BYTES, SmallReads
 from linkly_engine.turns import (
     FIRST_SLICE,
@@ -253,3 +254,7 @@ def test_a_frame_that_may_overtake_does_not_wait_behind_others(loop):
     assert len(side.taken) == FIRST_SLICE + 10
     side.inbox.frame_received(b"cancel 2", text=False)  # nobody waits: it goes its ordinary way
     assert (taken, side.taken[-1]) == ([b"cancel 1"], b"cancel 2")
+
+
+def test_who_waits_for_very_many_answers_is_slowed_down_before_he_is_refused():
+    assert MANY_CALLS <= PENDING_LIMIT // 2

@@ -83,6 +83,20 @@ async def test_no_write_is_acknowledged_once_the_file_is_lost(run, file_database
         assert await code_of(call(bus, "beginTransaction")) == "DATA_FILE_LOST"
 
 
+@pytest.mark.parametrize("lose", LOSSES)
+@pytest.mark.parametrize("sql", ["INSERT INTO t VALUES (1)", "PRAGMA user_version = 1", "VACUUM"])
+async def test_not_even_the_first_write_is_acknowledged_once_the_file_is_lost(path, lose, sql):
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE t (a)")
+    connection.close()
+    async with GroupCommitWriter(str(path)) as writer:
+        lose(path)
+        with pytest.raises(OutcomeUnknown):
+            await writer.execute(sql)
+        with pytest.raises(DataFileLost):
+            await writer.execute(sql)
+
+
 async def test_many_writes_at_once_are_all_refused(path):
     async with GroupCommitWriter(str(path)) as writer:
         await writer.execute("CREATE TABLE t (a)")

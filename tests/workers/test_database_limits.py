@@ -154,7 +154,7 @@ async def test_a_transaction_that_sqlite_has_ended_gives_its_connection_back(run
 
 async def test_idle_connections_are_closed_by_the_clock(run, tmp_path):
     clock = ManualClock()
-    async with run(worker(f"sqlite:{tmp_path}/a.db", max=3, idle_timeout_ms=10_000), clock=clock) as bus:
+    async with run(worker(f"sqlite:{tmp_path}/a.db", max=4, idle_timeout_ms=10_000), clock=clock) as bus:
         assert await idle_connections(bus) == 0
         await asyncio.gather(*(call(bus, "query", sql=SLOW) for _ in range(3)))
         assert await idle_connections(bus) == 3

@@ -6,6 +6,8 @@ would leave is a copy of the files as they are.
 
 import asyncio
 import ctypes
+import itertools
+import random
 import shutil
 import sqlite3
 
@@ -16,7 +18,9 @@ from linkly.errors import OutcomeUnknown
 from linkly.schema import read_settings
 from linkly.testing import running_engine
 from linkly_workers._sqlite import GroupCommitWriter
+from linkly_workers._sqlite.statement import run_statement
 from linkly_workers.database import DatabaseSettings, DatabaseWorker
+from linkly_workers.database.interactive import InteractiveTransaction
 from linkly_workers.state.errors import StoreError
 from linkly_workers.state.sqlite import SqliteStore
 
@@ -270,3 +274,79 @@ async def test_the_durable_state_says_outcome_unknown_and_goes_on_from_what_is_t
         assert store.keys("s") == ["0", "next"]
         found = after_a_kill(tmp_path / "state.db", tmp_path, "SELECT key, value FROM state ORDER BY position")
         assert found == [("0", b"0"), ("next", b"2")]
+
+
+class Mixture:
+    """Writes of every kind, chosen at random: single ones, some with hardly any time, several as one, interactive ones.
+
+    Each answers the values that it wants to write, and what it was told.
+    """
+
+    def __init__(self, writer, dice):
+        self.writer, self.dice = writer, dice
+        self.numbers = itertools.count(step=10)
+
+    def one(self):
+        kind = self.dice.choice([self.single, self.single, self.several, self.interactive, self.alone])
+        return kind(next(self.numbers))
+
+    async def single(self, number):
+        timeout_s = self.dice.choice([None, 5, 0.001, 0.0001])
+        try:
+            return [number], await outcome(self.writer.execute(INSERT, [number], timeout_s=timeout_s))
+        except TimeoutError:
+            return [number], "timed out"
+
+    async def several(self, number):
+        values = [number + 1, number + 2, number + 3]
+        fails = self.dice.random() < 0.2
+
+        def write(connection):
+            for value in values:
+                run_statement(connection, INSERT, [value])
+            if fails:
+                run_statement(connection, "INSERT INTO missing VALUES (1)")
+
+        return values, await outcome(self.writer.run(write))
+
+    async def interactive(self, number):
+        transaction = InteractiveTransaction(str(number), self.writer, "power", None)
+        try:
+            await transaction.begin(serializable=self.dice.random() < 0.5)
+            await transaction.execute(INSERT, [number])
+        except (LinklyError, sqlite3.Error):
+            await transaction.roll_back("because it failed")
+            return [number], "failed"
+        if self.dice.random() < 0.4:
+            await transaction.roll_back("because its caller has gone")
+            return [number], "rolled back"
+        return [number], await outcome(transaction.commit(lambda: None))
+
+    async def alone(self, _):
+        return [], await outcome(
+            self.writer.execute(self.dice.choice(["VACUUM", "PRAGMA user_version = 3", "SELECT 1"]))
+        )
+
+
+INSERT = "INSERT INTO t VALUES (?)"
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_whatever_is_mixed_on_a_failing_disk_every_answer_is_what_a_restart_would_find(disk, tmp_path, seed):
+    path, dice = str(tmp_path / "a.db"), random.Random(seed)
+    told = {}
+    async with GroupCommitWriter(path) as writer:
+        await writer.execute("CREATE TABLE t (a)")
+        mixture = Mixture(writer, dice)
+        for _ in range(12):
+            if dice.random() < 0.6:
+                disk.failing, disk.broken = dice.choice([1, 2, 3, 1_000_000]), dice.random() < 0.5
+            for values, answer in await asyncio.gather(*(mixture.one() for _ in range(dice.choice([1, 3, 40])))):
+                told.update(dict.fromkeys(values, answer))
+            if dice.random() < 0.5:
+                disk.repaired()
+            found = [row[0] for row in after_a_kill(path, tmp_path, "SELECT a FROM t")]
+            assert len(found) == len(set(found))
+            untrue = {value: answer for value, answer in told.items() if not truthful(answer, value in found)}
+            assert not untrue
+        disk.repaired()

@@ -97,26 +97,27 @@ async def test_a_place_goes_to_who_has_none_before_the_flooder_gets_his_third():
     places, served = Places(1), []
 
     async def use(name):
-        await places.acquire()
+        nonlocal holder
+        holder = await places.acquire()
         served.append(name)
 
-    await places.acquire()
+    holder = await places.acquire()
     tasks = [starting("flooder", use(f"f{number}")) for number in range(3)]
     await settle()
     tasks.append(starting("a", use("a")))
     await settle()
     for _ in tasks:
-        places.release()
+        places.release(holder)
         await settle()
     assert served == ["f0", "a", "f1", "f2"]
 
 
 async def test_a_place_that_was_given_to_a_cancelled_caller_goes_to_the_next():
     places = Places(1)
-    await places.acquire()
+    holder = await places.acquire()
     first, second = starting("a", places.acquire()), starting("b", places.acquire())
     await settle()
-    places.release()
+    places.release(holder)
     first.cancel()
     await second
     assert first.cancelled()
@@ -124,14 +125,40 @@ async def test_a_place_that_was_given_to_a_cancelled_caller_goes_to_the_next():
 
 async def test_who_was_cancelled_while_he_waited_gets_no_place():
     places = Places(1)
-    await places.acquire()
+    holder = await places.acquire()
     first, second = starting("a", places.acquire()), starting("b", places.acquire())
     await settle()
     first.cancel()
     await settle()
-    places.release()
+    places.release(holder)
     await second
     assert first.cancelled()
+
+
+async def test_one_caller_never_has_all_places_of_several():
+    places = Places(3)
+    flood = [starting("flooder", places.acquire()) for _ in range(4)]
+    await settle()
+    assert [each.done() for each in flood] == [True, True, False, False]
+    mine = await starting("me", places.acquire())
+    places.release(mine)
+    await settle()
+    assert not flood[2].done()
+    places.release(flood[0].result())
+    await settle()
+    assert [each.done() for each in flood] == [True, True, True, False]
+    flood[3].cancel()
+
+
+async def test_who_waits_for_his_own_places_is_passed_over():
+    places = Places(2)
+    flood = [starting("flooder", places.acquire()) for _ in range(2)]
+    first, second = starting("a", places.acquire()), starting("b", places.acquire())
+    await settle()
+    places.release(await first)
+    assert await second == "b"
+    assert not flood[1].done()
+    flood[1].cancel()
 
 
 # --- who uses them ------------------------------------------------------------------------------------------------

@@ -217,6 +217,8 @@ def _run_alone(
     started(operation)
     try:
         operation.result = operation.run(connection)
+        if not its_own:
+            file.committed()
     except BaseException as error:
         operation.error = error
         if connection.in_transaction and not its_own:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-from contextlib import suppress
 
 from linkly.errors import LinklyError, OutcomeUnknown
 from linkly_workers._sqlite.connection import Connection
@@ -65,11 +64,21 @@ class DataFile:
         self._identity: Identity | None = None
         self._log_identity: Identity | None = None
 
-    def opened(self) -> None:
-        """Remember which file it is; a connection has been opened."""
+    def opened(self, connection: Connection) -> None:
+        """Remember which file it is, and which log.
+
+        Args:
+            connection: Has just been opened.
+
+        Raises:
+            OSError: It cannot be told.
+            sqlite3.Error: It cannot be read.
+        """
         self.lost, self.unsettled, self._log_identity = None, False, None
         if self.path != ":memory:":
-            self._identity = _identity(self._named)
+            # A read opens the log. One that is deleted before the first commit has to be missed as well.
+            connection.own("PRAGMA user_version").fetchone()
+            self._identity, self._log_identity = _identity(self._named), _identity(self._log_path)
 
     def is_there(self) -> bool:
         """Look whether the open file is still the one that its path names."""
@@ -137,9 +146,6 @@ class DataFile:
         self.unsettled = False
         if self._identity is None:
             return
-        if self._log_identity is None:
-            with suppress(OSError):
-                self._log_identity = _identity(self._log_path)
         if not self.is_there():
             raise OutcomeUnknown(
                 f"{self.lost} while it was written to: whether anything of this is kept is unknown",

@@ -129,6 +129,24 @@ class FairLine(Generic[T]):
             self.size += 1
             self.rotation.rotate(1)
 
+    def pass_over(self) -> None:
+        """Let the next caller come first."""
+        self.rotation.rotate(-1)
+
+    def remove(self, caller: Hashable, item: T) -> None:
+        """Take an item out of the line, wherever it stands; harmless if it does not."""
+        own = self._by_caller.get(caller)
+        if own is None:
+            return
+        try:
+            own.items.remove(item)
+        except ValueError:
+            return
+        self.size -= 1
+        if not own.items:
+            self.rotation.remove(own)
+            del self._by_caller[caller]
+
     def clear(self) -> None:
         """Forget everybody."""
         self._by_caller.clear()
@@ -137,7 +155,10 @@ class FairLine(Generic[T]):
 
 
 class Places:
-    """A number of places that are given away in fair order: a semaphore.
+    """A number of places that are given away in fair order: a semaphore of which nobody may hold all.
+
+    The last one of several is never for a caller who has all the others: ten statements without an end must not keep
+    everybody else from reading.
 
     Args:
         count: How many there are.
@@ -145,27 +166,49 @@ class Places:
 
     def __init__(self, count: int) -> None:
         self._free = count
+        self._most = max(1, count - 1)
+        self._held: dict[Hashable, int] = {}
         self._line: FairLine[asyncio.Future[None]] = FairLine()
 
-    async def acquire(self) -> None:
-        """Take a place; waits until it is this caller's turn."""
-        if self._free:
-            self._free -= 1
-            return
+    async def acquire(self) -> Hashable:
+        """Take a place; waits until it is this caller's turn. Returns who has it, for `release`."""
+        caller = current_origin()
+        if self._free and self._may_have(caller):
+            self._take(caller)
+            return caller
         given: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._line.append(current_origin(), given)
+        self._line.append(caller, given)
         try:
             await given
         except asyncio.CancelledError:
-            if given.done() and not given.cancelled():
-                self.release()  # given in the very moment in which its caller was cancelled
+            if not given.cancelled():
+                self.release(caller)  # given in the very moment in which its caller was cancelled
+            else:
+                self._line.remove(caller, given)
             raise
+        return caller
 
-    def release(self) -> None:
-        """Give a place back, to whoever comes next."""
-        while self._line:
+    def release(self, caller: Hashable) -> None:
+        """Give a caller's place back, to whoever comes next."""
+        self._free += 1
+        self._held[caller] -= 1
+        if not self._held[caller]:
+            del self._held[caller]
+        passed_over = 0
+        while self._free and passed_over < len(self._line.rotation):
+            caller = self._line.rotation[0].caller
+            if not self._may_have(caller):
+                self._line.pass_over()
+                passed_over += 1
+                continue
             given = self._line.popleft()
             if not given.done():
+                self._take(caller)
                 given.set_result(None)
-                return
-        self._free += 1
+
+    def _may_have(self, caller: Hashable) -> bool:
+        return self._held.get(caller, 0) < self._most
+
+    def _take(self, caller: Hashable) -> None:
+        self._free -= 1
+        self._held[caller] = self._held.get(caller, 0) + 1

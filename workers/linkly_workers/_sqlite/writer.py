@@ -122,7 +122,7 @@ class GroupCommitWriter:
         if self.path != ":memory:":
             self._connection.own("PRAGMA wal_autocheckpoint = 0")
             try:
-                self.file.opened()
+                self.file.opened(self._connection)
                 self._checkpointer = Checkpointer(self.path, self._durability, self._finish_checkpoint)
             except BaseException:
                 self._connection.close()

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -36,10 +36,12 @@ class InteractiveTransaction:
         transaction_id: Its name.
         writer: The database's writer.
         durability: As the writer's.
+        place: Whose place among the database's connections it takes.
     """
 
-    def __init__(self, transaction_id: str, writer: GroupCommitWriter, durability: Durability) -> None:
+    def __init__(self, transaction_id: str, writer: GroupCommitWriter, durability: Durability, place: Hashable) -> None:
         self.id = transaction_id
+        self.place = place
         self.changes: list[tuple[Target, StatementResult]] = []
         self.changed_schema = False
         self.ended = False

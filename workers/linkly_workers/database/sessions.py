@@ -266,7 +266,7 @@ class SessionFunctions(DatabaseBase):
         if self._open.pop(opened.transaction.id, None) is not None:
             opened.timer.cancel()
             self._owners.leave(opened.owner, opened.transaction.id)
-            opened.database.release()
+            opened.database.release(opened.transaction)
             if self._none_open is not None and not self._open:
                 self._none_open.set()
 

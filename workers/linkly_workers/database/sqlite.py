@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Hashable
 from typing import Any
 
 from linkly.clock import Clock, TimerHandle
@@ -36,7 +36,8 @@ class SqliteDatabase:
         name: As the config calls it.
         path: File name or `:memory:`.
         durability: What an answered write survives.
-        readers: How many long queries and interactive transactions there may be at once.
+        readers: How many long queries and interactive transactions there may be at once; one caller has at most all
+            but one of several.
         idle_timeout_ms: After this time without use a reading connection is closed.
         acquire_timeout_ms: How long a query waits for a connection.
         max_result_bytes: A call whose results are larger fails.
@@ -67,7 +68,7 @@ class SqliteDatabase:
         self._limit = readers
         self._idle_timeout_s = idle_timeout_ms / 1000
         self._acquire_timeout_ms = acquire_timeout_ms
-        self._free = Places(readers)
+        self._places = Places(readers)
         self._idle: list[Reader] = []
         self._sweeping: TimerHandle | None = None
         self._retiring: set[asyncio.Task[None]] = set()
@@ -226,20 +227,20 @@ class SqliteDatabase:
             PoolTimeout: No connection became free.
             DriverError: The file cannot be opened.
         """
-        await self._acquire()
+        place = await self._acquire()
         try:
-            transaction = InteractiveTransaction(transaction_id, self._writer, self._durability)
+            transaction = InteractiveTransaction(transaction_id, self._writer, self._durability, place)
             await transaction.begin(serializable=serializable)
             return transaction
         except BaseException as error:
-            self._free.release()
+            self._places.release(place)
             if isinstance(error, sqlite3.Error):
                 raise driver_error(error) from error
             raise
 
-    def release(self) -> None:
+    def release(self, transaction: InteractiveTransaction) -> None:
         """An interactive transaction has ended."""
-        self._free.release()
+        self._places.release(transaction.place)
 
     async def check(self, sql: str) -> None:
         """Compile a statement without running it.
@@ -320,7 +321,7 @@ class SqliteDatabase:
     # --- reading connections -------------------------------------------------------------------------------
 
     async def _read(self, sql: str, parameters: list[Any]) -> StatementResult:
-        await self._acquire()
+        place = await self._acquire()
         try:
             reader = self._idle.pop() if self._idle else await self._opened_reader()
             try:
@@ -335,16 +336,17 @@ class SqliteDatabase:
             self._keep(reader)
             return result
         finally:
-            self._free.release()
+            self._places.release(place)
 
-    async def _acquire(self) -> None:
+    async def _acquire(self) -> Hashable:
         try:
             # Not `wait_for`: Python 3.11's loses a cancellation that comes when the semaphore has just been acquired.
             async with asyncio.timeout(self._acquire_timeout_ms / 1000):
-                await self._free.acquire()
+                return await self._places.acquire()
         except TimeoutError as error:
             raise PoolTimeout(
-                f"all {self._limit} connections of `{self.name}` were busy for {self._acquire_timeout_ms} ms",
+                f"no connection of `{self.name}` became free for {self._acquire_timeout_ms} ms: there are "
+                f"{self._limit}, and one caller may have all but one of several; the setting is `pool.max`",
                 details={"db": self.name, "waited_ms": self._acquire_timeout_ms},
             ) from error
 
