@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 
 from linkly.bus import DEFAULT_NAMESPACE, HOP_LIMIT, Invocation, Json
 from linkly.connection import Connection, FrameStream, as_json
-from linkly.errors import CallTimeout, FunctionConflict, InvalidNamespace, LinklyError, Overloaded, error_from_body
-from linkly.schema import decode
-from linkly.session import Session, error_body
+from linkly.errors import CallTimeout, FunctionConflict, InvalidNamespace, LinklyError, Overloaded
+from linkly.session import Session, error_body, read_error
 from linkly.wire import (
     ABSENT,
     MAX_MESSAGE_BYTES,
@@ -62,9 +61,6 @@ SERVICE_RESTART = 1012
 
 PENDING_LIMIT = 1000
 """How many unanswered calls of one function a worker may have made: circles that no deadline reaches end here."""
-
-LET_IN_AT_ONCE = 256
-"""Registrations that are applied in one turn of the loop when the namespace is known."""
 
 
 class Peer:
@@ -291,7 +287,7 @@ class Peer:
         binding = self.engine.triggers.find_binding(message.id)
         if binding is None or binding.provider is None or binding.provider.owner is not self.record:
             return
-        self._provider.answered(message.id, error_from_body(decode(message.error)))
+        self._provider.answered(message.id, read_error(message.error))
         self.engine.refused(message.id, self.record, message.error)
 
     def tell_refusal(self, binding: BindingRecord, error: Json) -> None:
@@ -385,9 +381,9 @@ class Peer:
         if not endpoint.connection.session.native:
             invocation.payload = with_caller(message.data, self.record.id)
         if invocation_id is None:
-            done: Callable[[Json, Json], None] = partial(self._unattended, invocation)
+            done: Callable[[Json, Json], None] = partial(_unattended, endpoint, invocation)
         else:
-            done = partial(self._forwarded, invocation, message, invocation_id)
+            done = partial(self._forwarded, endpoint, invocation, message, invocation_id)
         try:
             abandon = endpoint.start(invocation, done)
         except LinklyError as error:
@@ -396,24 +392,18 @@ class Peer:
         if invocation_id is not None:
             self.connection.session.begin(invocation_id, message.function_id, abandon)
 
-    def _unattended(self, invocation: Invocation, result: Json, error: Json) -> None:
-        if not is_absent(error) and self._look_at(invocation, error).error_id is None:
-            events.unattended_failed(invocation.function_id, result, error)
-
     def _forwarded(
-        self, invocation: Invocation, message: InvokeFunction, invocation_id: str, result: Json, error: Json
+        self,
+        endpoint: RemoteFunction,
+        invocation: Invocation,
+        message: InvokeFunction,
+        invocation_id: str,
+        result: Json,
+        error: Json,
     ) -> None:
         if not is_absent(error):
-            self._look_at(invocation, error)
+            endpoint.failed(invocation, read_error(error))
         self._answered(message, invocation_id, result, error)
-
-    def _look_at(self, invocation: Invocation, error: Json) -> LinklyError:
-        """Have it said if the handler of another remote worker failed."""
-        failure = error_from_body(decode(error))
-        found = self.engine.registry.find(invocation.namespace or DEFAULT_NAMESPACE, invocation.function_id)
-        if found is not None:
-            self.engine.failures.failed(found.owner, invocation, failure)
-        return failure
 
     def _answered(self, message: InvokeFunction, invocation_id: str, result: Json, error: Json) -> None:
         self.connection.answer(
@@ -451,6 +441,15 @@ class Peer:
     async def _enqueue(self, invocation: Invocation, *, queue: str) -> Json:
         check_namespace(invocation.namespace)
         return as_json(await enqueue(self.engine, invocation, queue))
+
+
+def _unattended(endpoint: RemoteFunction, invocation: Invocation, result: Json, error: Json) -> None:
+    if is_absent(error):
+        return
+    failure = read_error(error)
+    endpoint.failed(invocation, failure)
+    if failure.error_id is None:
+        events.unattended_failed(invocation.function_id, result, error)
 
 
 def _nothing() -> None:

@@ -41,7 +41,7 @@ from linkly.errors import ConnectionLost, FunctionNotFound, LinklyError, Shutdow
 from linkly.function import Function
 from linkly.provided import ProvidedTypes
 from linkly.schema import Codec, decode
-from linkly.session import Session, error_body
+from linkly.session import Session, error_body, read_error
 from linkly.trigger import TriggerDeclaration, TriggerType
 from linkly.wire import (
     ABSENT,
@@ -299,7 +299,7 @@ class Client:
                 "trigger `%s` of `%s` was refused: %s",
                 message.trigger_type,
                 message.function_id,
-                decode(message.error) if not is_absent(message.error) else "no reason given",
+                read_error(message.error) if not is_absent(message.error) else "no reason given",
             )
         elif isinstance(message, RegistrationRejected):
             self._rejected(message)

@@ -17,8 +17,15 @@ from typing import TypeAlias
 import msgspec
 
 from linkly.bus import Json
-from linkly.errors import InvalidResult, InvocationStopped, LinklyError, PayloadTooLarge
-from linkly.schema import encode
+from linkly.errors import (
+    InvalidResult,
+    InvocationStopped,
+    LinklyError,
+    PayloadTooLarge,
+    RemoteError,
+    error_from_body,
+)
+from linkly.schema import decode, encode
 from linkly.unreadable import CALL, remains
 from linkly.wire import (
     ABSENT,
@@ -41,6 +48,9 @@ Done: TypeAlias = Callable[[Json, Json], None]
 _CALLER = re.compile(rb'[{,]"_caller_worker_id":"([0-9a-f-]{36})"\}\Z')
 _CALLER_BYTES = 64
 
+SHOWN_BYTES = 1000
+"""So much is shown of an error's body that cannot be read."""
+
 TELEMETRY_PREFIXES = (b"OTLP", b"MTRC", b"LOGS")
 
 
@@ -59,6 +69,14 @@ def error_body(error: LinklyError) -> Json:
         return Json(encode(error.to_body()))
     except LinklyError:
         return Json(encode({"code": error.code, "message": error.message}))
+
+
+def read_error(body: Json) -> LinklyError:
+    """Rebuild an error from its encoded body, whatever that is: who waits for a call gets an error in any case."""
+    try:
+        return error_from_body(decode(body))
+    except LinklyError:  # a number that no float holds, or nested too deeply to be read: it was passed on unread
+        return RemoteError(bytes(memoryview(body)[:SHOWN_BYTES]).decode("utf-8", "replace"))
 
 
 class Session:
@@ -221,6 +239,7 @@ class Session:
             return self.encode(message)
         except PayloadTooLarge as too_large:
             message.result, message.error = ABSENT, error_body(too_large)
+            message.traceparent = message.baggage = None  # they may be what is too large
             return self.encode(message)
 
     def end(self, reason: str, error: LinklyError | None = None) -> None:
