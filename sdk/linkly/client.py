@@ -240,7 +240,10 @@ class Client:
 
     def _told_the_name(self, connection: Connection, result: Json, error: Json) -> None:
         """The engine has answered who we are; everything that was sent before has been dealt with."""
-        if connection is not self._connection or connection.closed or not is_absent(error):
+        if connection is not self._connection or connection.closed:
+            return
+        if not is_absent(error):
+            log.error("the engine does not take what worker `%s` says about itself: %s", self.name, read_error(error))
             return
         answer = None if is_absent(result) else decode(result)
         if isinstance(answer, dict) and cast("dict[str, Any]", answer).get("success") is False:
