@@ -282,8 +282,8 @@ class Connection:
                 baggage=invocation.baggage,
             )
         elif not is_absent(error) and not logged:
-            failure = read_error(error)
-            log.warning("`%s`, called by %s without waiting, failed: %s", invocation.function_id, self.name, failure)
+            said = read_error(error)
+            log.warning("`%s`, called by %s without waiting, failed: %s", invocation.function_id, self.name, said)
 
     def _write(self, frame: bytes) -> None:
         self.stream.send(frame, text=not self.session.native)
