@@ -49,7 +49,7 @@ class Handover:
         for binding in engine.triggers.bindings:
             if binding.owner is record:
                 if waiting:
-                    binding.owner = self._owner
+                    engine.triggers.give(binding, self._owner)
                 else:
                     engine.unbind(binding.id)
         if not waiting:

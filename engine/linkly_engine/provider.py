@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from linkly.bus import Json
 from linkly.connection import as_json
-from linkly.errors import LinklyError, TriggerRegistrationFailed
+from linkly.errors import LinklyError, PayloadTooLarge, TriggerRegistrationFailed
 from linkly.schema import decode
 from linkly.session import error_body
 from linkly.trigger import Binding, TriggerType
@@ -117,28 +117,38 @@ class RemoteProvider:
         self._answers: dict[str, asyncio.Future[LinklyError | None]] = {}
 
     def bind(self, binding: BindingRecord) -> None:  # noqa: D102
-        self._peer.connection.send(
-            RegisterTrigger(
-                id=binding.id,
-                trigger_type=binding.trigger_type,
-                function_id=binding.function_id,
-                config=as_json(binding.config),
-                metadata=ABSENT if binding.metadata is None else as_json(binding.metadata),
-                namespace=_unless_default(binding.namespace),
-                trigger_namespace=_unless_default(binding.trigger_namespace),
-            )
+        message = RegisterTrigger(
+            id=binding.id,
+            trigger_type=binding.trigger_type,
+            function_id=binding.function_id,
+            config=as_json(binding.config),
+            metadata=ABSENT if binding.metadata is None else as_json(binding.metadata),
+            namespace=_unless_default(binding.namespace),
+            trigger_namespace=_unless_default(binding.trigger_namespace),
         )
+        try:
+            self._peer.connection.send(message)
+        except PayloadTooLarge as error:
+            # As if the provider had refused it: a frame of somebody else may have set this off, who cannot help it.
+            asyncio.get_running_loop().call_soon(self._refuse, binding, TriggerRegistrationFailed(error.message))
+
+    def _refuse(self, binding: BindingRecord, error: LinklyError) -> None:
+        self.answered(binding.id, error)
+        self._engine.refused(binding.id, self._peer.record, error_body(error))
 
     def unbind(self, binding: BindingRecord) -> None:  # noqa: D102
-        self._peer.connection.send(
-            UnregisterTrigger(
-                id=binding.id,
-                trigger_type=binding.trigger_type,
-                function_id=binding.function_id,
-                config=as_json(binding.config),
-                metadata=ABSENT if binding.metadata is None else as_json(binding.metadata),
-            )
+        message = UnregisterTrigger(
+            id=binding.id,
+            trigger_type=binding.trigger_type,
+            function_id=binding.function_id,
+            config=as_json(binding.config),
+            metadata=ABSENT if binding.metadata is None else as_json(binding.metadata),
         )
+        try:
+            self._peer.connection.send(message)
+        except PayloadTooLarge:  # it was about to be refused for that, or just fitted: the id says enough
+            message.config = message.metadata = ABSENT
+            self._peer.connection.send(message)
 
     def answered(self, binding_id: str, error: LinklyError | None) -> None:
         """The provider's acknowledgement arrived."""

@@ -41,7 +41,7 @@ from linkly.errors import ConnectionLost, FunctionNotFound, LinklyError, Shutdow
 from linkly.function import Function
 from linkly.provided import ProvidedTypes
 from linkly.schema import Codec, decode
-from linkly.session import Session, error_body
+from linkly.session import Session, error_body, read_error
 from linkly.trigger import TriggerDeclaration, TriggerType
 from linkly.wire import (
     ABSENT,
@@ -240,7 +240,10 @@ class Client:
 
     def _told_the_name(self, connection: Connection, result: Json, error: Json) -> None:
         """The engine has answered who we are; everything that was sent before has been dealt with."""
-        if connection is not self._connection or connection.closed or not is_absent(error):
+        if connection is not self._connection or connection.closed:
+            return
+        if not is_absent(error):
+            log.error("the engine does not take what worker `%s` says about itself: %s", self.name, read_error(error))
             return
         answer = None if is_absent(result) else decode(result)
         if isinstance(answer, dict) and cast("dict[str, Any]", answer).get("success") is False:
@@ -299,7 +302,7 @@ class Client:
                 "trigger `%s` of `%s` was refused: %s",
                 message.trigger_type,
                 message.function_id,
-                decode(message.error) if not is_absent(message.error) else "no reason given",
+                read_error(message.error) if not is_absent(message.error) else "no reason given",
             )
         elif isinstance(message, RegistrationRejected):
             self._rejected(message)

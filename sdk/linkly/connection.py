@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 from linkly.bus import Endpoint, Invocation, Json
 from linkly.clock import Clock
-from linkly.errors import HandlerFailed, LinklyError, Overloaded, error_from_body
-from linkly.schema import decode, encode, encode_payload
-from linkly.session import Done, Session, error_body
+from linkly.errors import HandlerFailed, LinklyError, Overloaded
+from linkly.schema import encode, encode_payload
+from linkly.session import Done, Session, error_body, read_error
 from linkly.wire import (
     ABSENT,
     AnyMessage,
@@ -117,7 +117,11 @@ class Connection:
                 self._write(answer)
             return
         if message is not None:
-            self._on_message(message)
+            try:
+                self._on_message(message)
+            except LinklyError as error:  # it is JSON, but what is in it cannot be read, or not be passed on
+                kind = type(message).__name__
+                log.warning("dropped a %s message from %s: %s", kind, self.name or "the peer", error.message)
         elif self._draining is not None:
             self._draining.set()  # it may have cancelled the last call that `drain` waits for
 
@@ -215,7 +219,7 @@ class Connection:
             if is_absent(error):
                 answer.set_result(result)
             else:
-                answer.set_exception(error_from_body(decode(error)))
+                answer.set_exception(read_error(error))
 
         call_id = self.start_call(invocation, done, namespace=namespace, action=action)
         try:
@@ -286,7 +290,8 @@ class Connection:
                 baggage=invocation.baggage,
             )
         elif not is_absent(error) and not logged:
-            log.warning("`%s`, called by %s without waiting, failed: %s", invocation.function_id, self.name, error)
+            said = read_error(error)
+            log.warning("`%s`, called by %s without waiting, failed: %s", invocation.function_id, self.name, said)
 
     def _write(self, frame: bytes) -> None:
         self.stream.send(frame, text=not self.session.native)

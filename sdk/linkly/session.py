@@ -17,8 +17,15 @@ from typing import TypeAlias
 import msgspec
 
 from linkly.bus import Json
-from linkly.errors import InvalidResult, InvocationStopped, LinklyError, PayloadTooLarge
-from linkly.schema import encode
+from linkly.errors import (
+    InvalidResult,
+    InvocationStopped,
+    LinklyError,
+    PayloadTooLarge,
+    RemoteError,
+    error_from_body,
+)
+from linkly.schema import decode, encode
 from linkly.unreadable import CALL, remains
 from linkly.wire import (
     ABSENT,
@@ -45,6 +52,9 @@ _CALLER_BYTES = 64
 CANCEL_LIMIT = 10_000
 """Cancellations that may be ahead of their calls: more than any line of waiting frames has room for."""
 
+SHOWN_BYTES = 1000
+"""So much is shown of an error's body that cannot be read."""
+
 TELEMETRY_PREFIXES = (b"OTLP", b"MTRC", b"LOGS")
 
 
@@ -63,6 +73,14 @@ def error_body(error: LinklyError) -> Json:
         return Json(encode(error.to_body()))
     except LinklyError:
         return Json(encode({"code": error.code, "message": error.message}))
+
+
+def read_error(body: Json) -> LinklyError:
+    """Rebuild an error from its encoded body, whatever that is: who waits for a call gets an error in any case."""
+    try:
+        return error_from_body(decode(body))
+    except LinklyError:  # a number that no float holds, or nested too deeply to be read: it was passed on unread
+        return RemoteError(bytes(memoryview(body)[:SHOWN_BYTES]).decode("utf-8", "replace"))
 
 
 class Session:
@@ -253,6 +271,7 @@ class Session:
             return self.encode(message)
         except PayloadTooLarge as too_large:
             message.result, message.error = ABSENT, error_body(too_large)
+            message.traceparent = message.baggage = None  # they may be what is too large
             return self.encode(message)
 
     def end(self, reason: str, error: LinklyError | None = None) -> None:

@@ -13,12 +13,18 @@ import re
 import msgspec
 
 LOOKED_AT_BYTES = 64 * 1024
-"""How much of a frame is looked at from its start; every client puts the id in front of the payload."""
+"""How much of a frame is looked at from its start, and from its end if the id does not show at the start.
+
+Node's client puts the id in front of the payload, Python's behind it.
+"""
 
 CALL, RESULT = "invokefunction", "invocationresult"
 
 # A string without an end takes the rest: every character is looked at once, however the frame is broken.
 _TOKEN = re.compile(r'"((?:[^"\\]|\\.)*+)("?)\s*+(:?)|[{}\[\]]', re.DOTALL)
+_TOKEN_BACKWARDS = re.compile(r'(:?)\s*+"((?:[^"]|"(?=\\))*+)("?)|[{}\[\]]', re.DOTALL)
+"""The same for a text that is read from its end, where a string comes before its name."""
+
 _head_decoder = msgspec.msgpack.Decoder(list[object])
 _NATIVE_KINDS = {1: CALL, 2: RESULT, 3: RESULT}
 
@@ -61,20 +67,46 @@ def remains(data: bytes, *, native: bool) -> Remains | None:
 
 
 def _json_remains(data: bytes) -> Remains | None:
-    fields: dict[str, str] = {}
-    depth, name = 0, ""
-    for token in _TOKEN.finditer(data[:LOOKED_AT_BYTES].decode("utf-8", "replace")):
-        text, closed, is_name = token.groups()
-        if text is None:
-            depth += 1 if token.group() in "{[" else -1
-            name = ""
-        elif depth == 1 and closed:
-            if is_name:
-                name = text
-            else:
-                fields.setdefault(name, text)  # the first: behind the fault nothing is certain
-                name = ""
+    fields = _first_fields(data[:LOOKED_AT_BYTES].decode("utf-8", "replace"))
+    if len(data) > LOOKED_AT_BYTES and not {"type", "invocation_id"} <= fields.keys():
+        fields = _last_fields(data[-LOOKED_AT_BYTES:].decode("utf-8", "replace")) | fields
     kind, invocation_id = fields.get("type", ""), fields.get("invocation_id", "")
     if kind not in (CALL, RESULT) or not invocation_id:
         return None
     return Remains(kind, invocation_id, fields.get("function_id", ""))
+
+
+def _first_fields(text: str) -> dict[str, str]:
+    """Return the strings at the top level of a text that begins as its frame does."""
+    fields: dict[str, str] = {}
+    depth, name = 0, ""
+    for token in _TOKEN.finditer(text):
+        string, closed, is_name = token.groups()
+        if string is None:
+            depth += 1 if token.group() in "{[" else -1
+            name = ""
+        elif depth == 1 and closed:
+            if is_name:
+                name = string
+            else:
+                fields.setdefault(name, string)  # the first: behind the fault nothing is certain
+                name = ""
+    return fields
+
+
+def _last_fields(text: str) -> dict[str, str]:
+    """Return the strings at the top level of a text that ends as its frame does."""
+    fields: dict[str, str] = {}
+    depth, value = 0, None
+    for token in _TOKEN_BACKWARDS.finditer(text[::-1]):
+        is_name, string, closed = token.groups()
+        if string is None:
+            depth += 1 if token.group() in "}]" else -1
+            value = None
+        elif depth == 1 and closed:
+            if not is_name:
+                value = string[::-1]
+            elif value is not None:
+                fields.setdefault(string[::-1], value)
+                value = None
+    return fields

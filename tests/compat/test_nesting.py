@@ -19,6 +19,10 @@ class Impatient(Worker):
     async def call(self) -> object:
         return await self.bus.trigger("x::y", {}, timeout_s=5)
 
+    @function("impatient::ask")
+    async def ask(self) -> object:
+        return await self.bus.trigger("x::silent", {})
+
 
 @pytest.fixture
 async def worker(bus_engine):
@@ -58,6 +62,21 @@ async def test_a_handler_whose_caller_has_given_up_calls_nobody(bus_engine, work
     nested = await worker.call("engine::workers::list", {}, traceparent=TRACE, baggage=call["baggage"])
     assert nested["error"]["code"] == CallTimeout.code
     assert "was not called" in nested["error"]["message"]
+
+
+async def test_a_nested_call_that_its_caller_cannot_cancel_ends_with_the_time_of_the_outer_one(
+    bus_engine, worker, clock
+):
+    await bus_engine.engine.start([Impatient()])
+    await worker.send(type="registerfunction", id="x::silent")
+    caller = await bus_engine.connect()
+    await caller.start_call("impatient::call", traceparent=TRACE)
+    call = await worker.until("invokefunction", function_id="x::y")
+    nested = await worker.start_call("impatient::ask", {}, traceparent=TRACE, baggage=call["baggage"])
+    await worker.until("invokefunction", function_id="x::silent")
+    await clock.advance(6)
+    answer = await worker.until("invocationresult", invocation_id=nested)
+    assert answer["error"]["code"] == CallTimeout.code
 
 
 async def test_what_a_handler_leaves_running_is_nested_in_nothing(bus_engine, worker, clock):

@@ -124,3 +124,38 @@ async def test_invalid_utf8_never_reaches_another_worker(bus_engine):
     await caller.socket.send(text)  # binary: the one way past a client's own check
     assert [frame["error"]["code"] for frame in await caller.nothing_came()] == ["invalid_frame"]
     assert await worker.nothing_came() == []
+
+
+async def test_a_trigger_that_its_provider_could_not_take_is_refused_to_its_binder(bus_engine):
+    provider, binder = await bus_engine.connect(runtime="python"), await bus_engine.connect()
+    await provider.send(type="registertriggertype", id="t", description="")
+    await provider.nothing_came()
+    await binder.send(
+        type="registertrigger", id="b", trigger_type="t", function_id="x::y", config={"a": "x" * 1_500_000}
+    )
+    refusal = await binder.until("triggerregistrationresult", id="b")
+    assert "1048576" in refusal["error"]["message"]
+    assert await provider.nothing_came() == []
+
+
+async def test_a_durable_trigger_that_its_provider_could_not_take_is_refused_to_who_asked(bus_engine):
+    provider, binder = await bus_engine.connect(runtime="python"), await bus_engine.connect()
+    await provider.send(type="registertriggertype", id="t", description="")
+    await provider.nothing_came()
+    answer = await binder.call(
+        "engine::register_trigger", {"trigger_type": "t", "function_id": "x::y", "config": {"a": "x" * 1_500_000}}
+    )
+    assert answer["error"]["code"] == "trigger_registration_failed"
+    assert bus_engine.engine.triggers.find_binding("b") is None
+
+
+async def test_a_provider_that_comes_later_is_not_cut_for_a_trigger_that_it_cannot_take(bus_engine):
+    provider, binder = await bus_engine.connect(runtime="python"), await bus_engine.connect()
+    for binding_id, size in (("large", 1_500_000), ("small", 1)):
+        await binder.send(
+            type="registertrigger", id=binding_id, trigger_type="t", function_id="x::y", config={"a": "x" * size}
+        )
+    await binder.nothing_came()
+    await provider.send(type="registertriggertype", id="t", description="")
+    assert [frame["id"] for frame in await provider.nothing_came()] == ["small"]
+    await binder.until("triggerregistrationresult", id="large")

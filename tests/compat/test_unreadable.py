@@ -96,3 +96,37 @@ def test_broken_text_is_looked_at_without_an_error(text):
 def test_a_long_broken_frame_is_looked_at_once(unit):
     # Looked at anew from each of its quotes, this would take the afternoon.
     assert remains(b'{"' + unit * 10_000_000, native=False) is None
+
+
+@pytest.mark.parametrize("payload", [DEEP * 10, '{"a":"' + "x" * 200_000 + '"', '{"a":' + '"\\"}",' * 40_000 + "}"])
+async def test_a_long_call_whose_id_stands_behind_the_payload_is_answered(bus_engine, payload):
+    """iii's Python clients write `function_id`, `data`, `invocation_id`, `type`, in this order."""
+    client = await bus_engine.connect()
+    await client.send_text(
+        f'{{"function_id": "x::y", "data": {payload}, "invocation_id": "i1", "action": null, "type": "invokefunction"}}'
+    )
+    answer = await client.until("invocationresult", invocation_id="i1")
+    assert answer["error"]["code"] == "invalid_frame"
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999"])
+async def test_an_error_that_only_looks_like_json_reaches_who_waits_and_its_worker_stays(bus_engine, number):
+    """A number that no float holds is passed on unread, as payloads are, and cannot be decoded where it counts."""
+    worker, caller = await bus_engine.connect(), await bus_engine.connect()
+    await worker.send(type="registerfunction", id="x::y")
+    await worker.nothing_came()
+    invocation_id = await caller.start_call("x::y", {})
+    call = await worker.until("invokefunction")
+    head = json.dumps({"type": "invocationresult", "invocation_id": call["invocation_id"], "function_id": "x::y"})
+    await worker.send_text(head[:-1] + ',"error":{"code":"own","message":"m","n":' + number + "}}")
+    answer = await caller.until("invocationresult", invocation_id=invocation_id)
+    assert answer["error"]["code"] == "own"
+    assert await worker.nothing_came() == []
+
+
+async def test_a_registration_that_cannot_be_read_is_left_out_and_its_worker_stays(bus_engine):
+    worker = await bus_engine.connect()
+    await worker.send_text('{"type":"registerfunction","id":"x::y","request_format":{"maximum":1e999}}')
+    await worker.send(type="registerfunction", id="x::z")
+    found = await worker.call("engine::functions::list", {"prefix": "x::"})
+    assert [row["function_id"] for row in found["result"]["functions"]] == ["x::z"]

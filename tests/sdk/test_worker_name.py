@@ -135,3 +135,15 @@ async def test_a_program_written_for_iii_is_told_and_gets_in_too():
             finally:
                 await asyncio.to_thread(worker.shutdown)
         await server.stop()
+
+
+async def test_a_program_whose_namespace_is_refused_is_told(caplog):
+    async with Engine() as engine, asyncio.timeout(30):
+        server = WorkerServer(engine, port=0)
+        await server.start()
+        async with Client(server.url, name="shop", namespace=" ") as newcomer:
+            await newcomer.trigger("engine::functions::list")  # answered after the metadata call
+        await server.stop()
+    (line,) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert "`shop`" in line
+    assert "namespace ' ' is blank" in line

@@ -34,13 +34,13 @@ class Tables:
             FunctionConflict: As `Registry.add`.
         """
         self.functions.add(record)
-        return self.triggers.release({_offer(record)})
+        return self.triggers.release([_offer(record)])
 
     def wait(self, record: FunctionRecord) -> list[Effect]:
         """Let a function that was refused stand in line, and the triggers on it of the same worker with it."""
         if not self.functions.wait(record):
             return []
-        return self.triggers.hold({_offer(record)})
+        return self.triggers.hold([_offer(record)])
 
     def remove_function(self, namespace: str, function_id: str, owner: WorkerRecord) -> list[Effect]:
         """A worker no longer serves a function, or waits for it; the next in line serves it."""
@@ -80,8 +80,8 @@ class Tables:
         if not promoted:
             return []
         # One that is still here may still have triggers on what it has left: they rest, those of the next one fire.
-        effects = self.triggers.hold({(before, record.namespace, record.id) for record in promoted})
-        effects += self.triggers.release({_offer(record) for record in promoted})
+        effects = self.triggers.hold([(before, record.namespace, record.id) for record in promoted])
+        effects += self.triggers.release([_offer(record) for record in promoted])
         for record in promoted:
             self._served(record)
         return effects

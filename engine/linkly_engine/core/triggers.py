@@ -14,7 +14,7 @@ Several may offer the same thing, and what one of them leaves the next one has:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from itertools import chain
 from typing import Any, TypeAlias
@@ -125,6 +125,8 @@ class TriggerTable:
         """Who provides a type; the last one has its bindings."""
         self._bindings: dict[str, BindingRecord] = {}
         self._queued: dict[str, list[BindingRecord]] = {}
+        self._on: dict[Offer, dict[BindingRecord, None]] = {}
+        """All of these by the function that their owner would have run: every registration asks for its own."""
 
     @property
     def types(self) -> Iterator[TypeRecord]:
@@ -181,9 +183,9 @@ class TriggerTable:
         known = self._bindings.get(binding.id)
         if known is not None and not _may_take(known, binding.owner):
             binding.queued = True
-            line = self._queued.setdefault(binding.id, [])
-            line[:] = [each for each in line if each.owner is not binding.owner]
-            line.append(binding)
+            self._leave_line(binding.id, binding.owner)
+            self._queued.setdefault(binding.id, []).append(binding)
+            self._enter(binding)
             return []
         self._leave_line(binding.id, binding.owner)
         effects: list[Effect] = []
@@ -191,7 +193,10 @@ class TriggerTable:
             target = self._choose(binding)
             if target is None or target is not known.provider:
                 effects.append(Effect(Change.UNBIND, known.provider, known))
+        if known is not None:
+            self._leave(known)
         self._bindings[binding.id] = binding
+        self._enter(binding)
         return effects + self._settle(binding)
 
     def unbind(self, binding_id: str, by: WorkerRecord | None = None) -> list[Effect] | None:
@@ -214,22 +219,22 @@ class TriggerTable:
         binding.provider, binding.refused = None, True
         return binding
 
-    def hold(self, unserved: Collection[Offer]) -> list[Effect]:
+    def hold(self, unserved: Iterable[Offer]) -> list[Effect]:
         """Others serve these functions, which these workers offer too: their triggers on them are parked."""
         effects: list[Effect] = []
-        for binding in self.bindings:
-            if not binding.held and binding.owner is not None and _target(binding, binding.owner) in unserved:
+        for binding in self._bindings_on(unserved):
+            if not binding.held:
                 binding.held = True
                 if binding.provider is not None:
                     effects.append(Effect(Change.UNBIND, binding.provider, binding))
                     binding.provider = None
         return effects
 
-    def release(self, served: Collection[Offer]) -> list[Effect]:
+    def release(self, served: Iterable[Offer]) -> list[Effect]:
         """These workers serve these functions now: their triggers on them that were held go live."""
         effects: list[Effect] = []
-        for binding in self.bindings:
-            if binding.held and binding.owner is not None and _target(binding, binding.owner) in served:
+        for binding in self._bindings_on(served):
+            if binding.held:
                 binding.held = False
                 if not binding.queued:
                     effects += self._settle(binding)
@@ -254,9 +259,16 @@ class TriggerTable:
                 effects += self._drop(binding)
         return effects
 
+    def give(self, binding: BindingRecord, owner: WorkerRecord) -> None:
+        """Another lifetime has a binding from now on; nothing else changes."""
+        self._leave(binding)
+        binding.owner = owner
+        self._enter(binding)
+
     def _drop(self, binding: BindingRecord) -> list[Effect]:
         """Take a binding from the table; the next of its id goes live."""
         del self._bindings[binding.id]
+        self._leave(binding)
         effects: list[Effect] = []
         if binding.provider is not None:
             effects.append(Effect(Change.UNBIND, binding.provider, binding))
@@ -266,6 +278,7 @@ class TriggerTable:
             self._leave_line(binding.id, heir.owner)
             heir.queued = False
             self._bindings[heir.id] = heir
+            self._enter(heir)
             effects += self._settle(heir)
         return effects
 
@@ -274,11 +287,30 @@ class TriggerTable:
         left = [each for each in line if each.owner is not owner]
         if len(left) == len(line):
             return False
+        for binding in line:
+            if binding.owner is owner:
+                self._leave(binding)
         if left:
             self._queued[binding_id] = left
         else:
             del self._queued[binding_id]
         return True
+
+    def _bindings_on(self, offers: Iterable[Offer]) -> list[BindingRecord]:
+        return [binding for offer in offers for binding in self._on.get(offer, ())]
+
+    def _enter(self, binding: BindingRecord) -> None:
+        if binding.owner is not None:
+            self._on.setdefault(_target(binding, binding.owner), {})[binding] = None
+
+    def _leave(self, binding: BindingRecord) -> None:
+        if binding.owner is not None:
+            target = _target(binding, binding.owner)
+            there = self._on.get(target)
+            if there is not None:
+                there.pop(binding, None)
+                if not there:
+                    del self._on[target]
 
     def _settle(self, binding: BindingRecord) -> list[Effect]:
         binding.provider = self._choose(binding)
