@@ -27,7 +27,7 @@ from linkly.connection import FrameReceiver
 
 log = logging.getLogger("linkly.engine")
 
-LONG_TURN_S = 0.002
+LONG_TURN_S = 0.001
 """A turn that takes longer makes the slices smaller."""
 
 FIRST_SLICE, LARGEST_SLICE = 64, 512
