@@ -129,10 +129,10 @@ async def test_a_change_between_the_reading_of_the_file_and_the_start_is_applied
         project = Project(engine, config, load_workers(config))
         await project.start()
         applied = await project.reload()
-        assert applied is not None
-        assert applied.started == ["state"]
         await project.close()
         await project.stop()
+    assert applied is not None
+    assert applied.started == ["state"]
 
 
 @pytest.fixture
