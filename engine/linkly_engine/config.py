@@ -75,6 +75,7 @@ class Config(msgspec.Struct, kw_only=True):
         namespace_grace_s: How long a connection's namespace may stay unknown.
         folder: Where relative paths begin, of modules, programs and data.
         file: Where it was read; `None`: the embedded defaults.
+        read: What stood in it then; `None`: the embedded defaults.
         notes: What a person should know, one sentence each.
     """
 
@@ -83,6 +84,7 @@ class Config(msgspec.Struct, kw_only=True):
     namespace_grace_s: float = 5.0
     folder: Path = Path()
     file: Path | None = None
+    read: bytes | None = None
     notes: list[str] = []
 
 
@@ -105,7 +107,8 @@ def load(path: Path | None, environment: Mapping[str, str] | None = None, proble
             config.notes.append("no config.yaml here: running the embedded defaults (state, database, http, link)")
             return config
     try:
-        text = path.read_text("utf-8")
+        read = path.read_bytes()
+        text = read.decode("utf-8")
     except OSError as error:
         raise ConfigError(
             f"{path}: cannot be read: {error.strerror or error}; give another file with `-c`, or make a project "
@@ -114,7 +117,7 @@ def load(path: Path | None, environment: Mapping[str, str] | None = None, proble
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8 text: {error}") from error
     config = parse(text, str(path), environment, problems)
-    config.file = path.absolute()
+    config.file, config.read = path.absolute(), read
     config.folder = path.resolve().parent
     config.notes += ignored_files(config)
     for entry in config.workers:

@@ -5,6 +5,8 @@ its text. What stands in a comment is never looked at. This module reads text on
 
 * `${NAME:default}`: a variable that is set wins, also when it is empty (workers-edge.md 3.2).
 * `${NAME:-default}`: as in a shell; one that is empty counts as not set.
+
+A placeholder ends on its line: `${` that is not closed there means nothing.
 """
 
 from __future__ import annotations
@@ -14,25 +16,11 @@ from collections.abc import Mapping
 
 import msgspec
 
-PATTERN = re.compile(r"\$\{([^:}]+)(?::([^}]*))?\}")
+PATTERN = re.compile(r"\$\{([^:}\r\n]+)(?::([^}\r\n]*))?\}")
 """Name, and the default behind its colon."""
 
-_TOKEN = re.compile("\ue000([0-9]+)\ue001")
+_TOKEN = re.compile("\ue000([0-9]{1,9})\ue001")
 """Characters for private use: YAML takes them for letters, also in a flow mapping."""
-
-
-class Missing(Exception):
-    """A variable is not set and has no default.
-
-    Attributes:
-        name: Of the variable.
-        line: Where its placeholder stands, from 1.
-    """
-
-    def __init__(self, name: str, line: int) -> None:
-        super().__init__(f"environment variable {name} is not set; set it, or write ${{{name}:default}}")
-        self.name = name
-        self.line = line
 
 
 class Placeholder(msgspec.Struct, frozen=True):
@@ -88,19 +76,20 @@ class Masked:
         """Tell whether a scalar of the masked text is one placeholder and nothing else."""
         return bool(self._found) and _TOKEN.fullmatch(scalar) is not None
 
-    def fill(self, scalar: str) -> str:
-        """Return a scalar of the masked text with the values in it.
+    def fill(self, scalar: str) -> tuple[str, list[Placeholder]]:
+        """Return a scalar of the masked text with the values in it, and what has none and stands there as written."""
+        missing: list[Placeholder] = []
 
-        Raises:
-            Missing: One has no value.
-        """
-        return _TOKEN.sub(self._value, scalar)
-
-    def _value(self, token: re.Match[str]) -> str:
-        placeholder = self._found[int(token[1])]
-        value = placeholder.value(self._variables or {})
-        if value is not None:
-            return value
-        if self._keep_missing:
+        def text_of(token: re.Match[str]) -> str:
+            number = int(token[1])
+            if number >= len(self._found):  # the file itself has these characters
+                return token[0]
+            placeholder = self._found[number]
+            value = placeholder.value(self._variables or {})
+            if value is not None:
+                return value
+            if not self._keep_missing:
+                missing.append(placeholder)
             return placeholder.written
-        raise Missing(placeholder.name, placeholder.line)
+
+        return _TOKEN.sub(text_of, scalar), missing

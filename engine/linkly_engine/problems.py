@@ -18,13 +18,18 @@ class Problems:
 
     def __init__(self) -> None:
         self._found: list[ConfigError] = []
+        self._unset: list[ConfigError] = []
 
     def __bool__(self) -> bool:
-        return bool(self._found)
+        return bool(self._found or self._unset)
 
     def add(self, error: ConfigError) -> None:
         """Note an error, or each of those that one tells together."""
         self._found.append(error)
+
+    def add_unset(self, error: ConfigError) -> None:
+        """Note that what stands somewhere has no value: nothing else that is noted about that path is told."""
+        self._unset.append(error)
 
     def check(self) -> None:
         """End it.
@@ -32,13 +37,15 @@ class Problems:
         Raises:
             ConfigError: Something was noted: one line of the message, and one of `details["problems"]`, for each.
         """
-        if not self._found:
+        if not self:
             return
-        rows = [row for error in self._found for row in problems_of(error)]
+        unset = [row for error in self._unset for row in problems_of(error)]
+        places = [row.get("path") for row in unset]
+        rows = unset + [row for error in self._found for row in problems_of(error) if row.get("path") not in places]
         rows = [row for index, row in enumerate(rows) if row not in rows[:index]]
         rows.sort(key=lambda row: row.get("line") or NOWHERE)
         message = "\n".join(row["message"] for row in rows)
-        raise ConfigError(message, details={"problems": rows}) from self._found[0]
+        raise ConfigError(message, details={"problems": rows}) from [*self._unset, *self._found][0]
 
 
 def problems_of(error: ConfigError) -> list[dict[str, Any]]:

@@ -118,7 +118,7 @@ class Project:
         self._changes: set[asyncio.Task[Any]] = set()
         self._closing = False
         self._programs = Programs(engine, lambda: self._listeners.url)
-        self._read = _text(self.path)
+        self._read = config.read  # not the file as it is now: it may have changed since
         self._unreadable: str | None = None
 
     @property

@@ -9,7 +9,9 @@ containers use many names.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
 from collections.abc import Collection
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -113,6 +115,11 @@ class WorkerServer:
                 use_aiofastnet=False,
             )
         except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise ConfigError(
+                    f"the worker port {self._host}:{self._port} cannot be opened: {os.strerror(error.errno)}; "
+                    "raise the limit (`ulimit -n`, `LimitNOFILE=` of systemd)"
+                ) from error
             raise ConfigError(
                 f"the worker port {self._host}:{self._port} cannot be opened: {error.strerror or error}; "
                 "another engine may be running, or choose another port: "

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from linkly.errors import ConfigError
-from linkly_engine.placeholders import Masked, Missing
+from linkly_engine.placeholders import Masked, Placeholder
 from linkly_engine.problems import Problems
 from linkly_engine.scalars import Loader, Written, tag_of
 
@@ -57,25 +57,25 @@ class Tree:
         self._values = 0
         self._characters = 0
         self._problems = Problems() if problems is None else problems
+        self._one_placeholder: set[int] = set()
+        self._unset: dict[int, list[Placeholder]] = {}
         masked = Masked(text, variables, keep_missing=keep_missing)
         try:
             loader = Loader(masked.text)
             try:
                 node = loader.get_single_node()
-                self._one_placeholder = _fill(node, masked, loader)
+                self._fill(node, masked, loader)
                 if node is not None:
                     self._walk(node, "$", set())
                 self.value: Any = None if node is None else loader.construct_document(node)
             finally:
                 loader.dispose()
-        except Missing as error:
-            raise self._error(str(error), error.line) from error
         except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            line = None if mark is None else mark.line + 1
-            reason = getattr(error, "problem", None) or str(error)
+            reason, line = _reason_and_line(error, masked.text)
             raise self._error(f"not valid YAML: {reason}", line) from error
-        except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        except RecursionError as error:
+            raise self._error("lists and mappings stand too deep in each other", None) from error
+        except (ValueError, TypeError, OverflowError) as error:
             raise self._error(f"not valid YAML: {error}", None) from error
         if problems is None:
             self._problems.check()
@@ -100,6 +100,7 @@ class Tree:
             plain = node.style is None or id(node) in self._one_placeholder
             self._written.setdefault(path, Written(node.value, plain=plain))
         self._lines.setdefault(path, node.start_mark.line + 1)
+        self._note_unset(node, path)
         self._count(node)
         if id(node) in above:
             raise self.error(path, "an alias contains itself")
@@ -110,6 +111,7 @@ class Tree:
             for key, child in node.value:
                 name = str(key.value)
                 self._count(key)
+                self._note_unset(key, f"{path}.{name}")
                 if name in keys:
                     self._problems.add(
                         self.error(f"{path}.{name}", "this key stands here twice", key.start_mark.line + 1)
@@ -126,6 +128,34 @@ class Tree:
         elif isinstance(node, yaml.SequenceNode):
             for index, child in enumerate(node.value):
                 self._walk(child, f"{path}[{index}]", inside)
+
+    def _fill(self, top: yaml.Node | None, masked: Masked, loader: Loader) -> None:
+        """Fill placeholders in; note which scalars are one and nothing else, and which have one without a value."""
+        seen: set[int] = set()
+        left: list[yaml.Node] = [] if top is None else [top]
+        while left:
+            node = left.pop()
+            if id(node) in seen:
+                continue
+            seen.add(id(node))
+            if isinstance(node, yaml.MappingNode):
+                left += [each for pair in node.value for each in pair]
+            elif isinstance(node, yaml.SequenceNode):
+                left += node.value
+            elif isinstance(node, yaml.ScalarNode) and masked.holds(node.value):
+                if masked.is_one(node.value):
+                    self._one_placeholder.add(id(node))
+                node.value, unset = masked.fill(node.value)
+                if unset:
+                    self._unset[id(node)] = unset
+                if node.style is None:
+                    node.tag = tag_of(loader, node.value)
+
+    def _note_unset(self, node: yaml.Node, path: str) -> None:
+        for each in self._unset.pop(id(node), ()):
+            name = each.name
+            reason = f"environment variable {name} is not set; set it, or write ${{{name}:default}}"
+            self._problems.add_unset(self.error(path, reason, each.line))
 
     def _count(self, node: yaml.Node) -> None:
         self._values += 1
@@ -167,27 +197,15 @@ class Tree:
         return ConfigError(message, details={"problems": [problem]})
 
 
-def _fill(top: yaml.Node | None, masked: Masked, loader: Loader) -> set[int]:
-    """Fill placeholders in; return the scalars (their `id`) that are one placeholder and nothing else."""
-    found: set[int] = set()
-    seen: set[int] = set()
-    left: list[yaml.Node] = [] if top is None else [top]
-    while left:
-        node = left.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        if isinstance(node, yaml.MappingNode):
-            left += [each for pair in node.value for each in pair]
-        elif isinstance(node, yaml.SequenceNode):
-            left += node.value
-        elif isinstance(node, yaml.ScalarNode) and masked.holds(node.value):
-            if masked.is_one(node.value):
-                found.add(id(node))
-            node.value = masked.fill(node.value)
-            if node.style is None:
-                node.tag = tag_of(loader, node.value)
-    return found
+def _reason_and_line(error: yaml.YAMLError, text: str) -> tuple[str, int | None]:
+    """Say what PyYAML has against a text, and on which line."""
+    if isinstance(error, yaml.reader.ReaderError):
+        return f"unacceptable character #x{error.character:04x}", text.count("\n", 0, error.position) + 1
+    mark = getattr(error, "problem_mark", None)
+    reason = str(getattr(error, "problem", None) or error)
+    if reason.startswith("but "):
+        reason = f"{getattr(error, 'context', '')}, {reason}"
+    return reason, None if mark is None else mark.line + 1
 
 
 def kind(value: object) -> str:

@@ -1,6 +1,8 @@
 """The writer behind the engine's stderr: a reader that stalls or leaves stalls nobody else."""
 
 import os
+import subprocess
+import sys
 import threading
 
 from linkly_engine.cli.line_writer import LineWriter
@@ -96,3 +98,17 @@ def test_a_descriptor_that_somebody_made_non_blocking_loses_nothing():
     reading.join(WAIT_S)
     os.close(reader)
     assert len(got[0].splitlines()) == 300
+
+
+def test_without_a_thread_to_be_had_lines_are_written_all_the_same():
+    code = (
+        "import resource, sys, threading\n"
+        "from linkly_engine.cli.line_writer import LineWriter\n"
+        "writer = LineWriter(2)\n"
+        "threading.stack_size(256 << 20)\n"
+        "pages = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (pages + (64 << 20),) * 2)\n"
+        "writer.put('first'); writer.put('second'); writer.close()\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=WAIT_S)
+    assert (ended.returncode, ended.stderr) == (0, "first\nsecond\n")

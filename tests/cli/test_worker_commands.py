@@ -15,6 +15,18 @@ def program(folder, name="greeter"):
     return folder
 
 
+@pytest.mark.parametrize("line", ["name = 'mine'", "name: str = 'mine'"])
+def test_a_class_is_listed_and_removed_by_the_name_that_it_has_in_the_engine(folder, linkly, line):
+    (folder / "config.yaml").write_text("workers:\n  - module: inner.mine:Mine\n")
+    (folder / "inner").mkdir()
+    (folder / "inner/mine.py").write_text(f"raise SystemExit('imported')\n\n\nclass Mine(Worker):\n    {line}\n")
+    listed = json.loads(linkly("worker", "list", "--json")[1])["workers"]
+    assert [row["name"] for row in listed] == ["mine"]
+    assert "runs in the engine's process" in linkly("worker", "logs", "mine")[2]
+    assert linkly("worker", "remove", "mine", "-y")[0] == 0
+    assert load(folder / "config.yaml").workers == []
+
+
 def test_a_new_project_can_be_used_at_once_and_again(folder, linkly):
     code, out, err = linkly("project", "init", "shop")
     assert (code, out) == (0, "")

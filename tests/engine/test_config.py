@@ -186,7 +186,7 @@ def test_variables_are_replaced_before_yaml_is_read():
 
 def test_a_variable_that_is_not_set_is_an_error_with_its_line():
     message = error("workers: []\n# ${IGNORED}\nx: ${MISSING}\n")
-    assert "config.yaml:3: environment variable MISSING is not set" in message
+    assert "config.yaml:3: $.x: environment variable MISSING is not set" in message
     assert "${MISSING:default}" in message
 
 

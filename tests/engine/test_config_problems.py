@@ -91,6 +91,46 @@ def test_keys_that_stand_twice_are_told_with_everything_else(tmp_path):
     ]
 
 
+def test_every_variable_that_is_not_set_is_told_once_with_everything_else(tmp_path):
+    text = """\
+workers:
+  - name: http
+    config: {host: "${NO_SUCH_HOST}", port: ${NO_SUCH_PORT}}
+  - name: ${NO_SUCH_NAME}
+  - nme: x
+registration_namespace_grace_ms: ${NO_SUCH_TIME}
+"""
+    assert problems(tmp_path, text) == [
+        (3, "$.workers[0].config.host"),
+        (3, "$.workers[0].config.port"),
+        (4, "$.workers[1].name"),
+        (5, "$.workers[2].nme"),
+        (6, "$.registration_namespace_grace_ms"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("workers:\n  - name: \0\n", "f:2: not valid YAML: unacceptable character #x0000"),
+        (
+            "workers: []\n---\na: 1\n",
+            "f:2: not valid YAML: expected a single document in the stream, but found another",
+        ),
+        ("workers: " + "[" * 3000, "f: lists and mappings stand too deep in each other"),
+        ("workers:\n  - {config: {},\n     name: " + "9" * 5000 + "}\n", None),
+    ],
+)
+def test_what_cannot_be_read_is_said_in_one_line(text, said):
+    if said is None:  # digits without end are text, and their place is told by whoever wants a number
+        assert parse(text, "f", {}).workers[0].name == "9" * 5000
+        return
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "f", {})
+    assert caught.value.message.startswith(said)
+    assert "\n" not in caught.value.message
+
+
 def test_two_workers_that_serve_the_same_functions_are_refused_before_anything_starts(tmp_path):
     assert problems(tmp_path, "workers:\n  - name: state\n  - name: http\n  - name: state\n") == [(4, "$.workers[2]")]
 

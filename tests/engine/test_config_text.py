@@ -144,8 +144,18 @@ def test_a_placeholder_in_a_comment_is_never_looked_at():
     assert settings("text: x  # ${MISSING}\n# ${MISSING}\n").text == "x"
 
 
+def test_a_placeholder_that_is_not_closed_on_its_line_means_nothing():
+    assert settings("# use ${ to begin\ntext: x\nparts: {p: {url: y}}\n").parts["p"].url == "y"
+
+
+def test_characters_that_stand_for_placeholders_are_only_text_in_a_file():
+    assert settings('text: "\\ue0007\\ue001${A:x}"\n').text == "\ue0007\ue001x"
+
+
 def test_a_variable_that_is_not_set_is_refused_at_its_own_line():
-    with pytest.raises(ConfigError, match=r"config.yaml:4: environment variable MISSING is not set"):
+    with pytest.raises(
+        ConfigError, match=r"config.yaml:4: \$.workers\[0\].config.a: environment variable MISSING is not"
+    ):
         parse("workers:\n  - name: state\n    config:\n      a: ${MISSING}\n", "config.yaml", {})
 
 

@@ -120,6 +120,21 @@ async def test_without_a_file_the_defaults_run_until_there_is_one(tmp_path, monk
         await project.stop()
 
 
+async def test_a_change_between_the_reading_of_the_file_and_the_start_is_applied(tmp_path):
+    ports = "workers:\n  - name: iii-worker-manager\n    config: {port: 0}\n"
+    (tmp_path / "config.yaml").write_text(ports)
+    config = load(tmp_path / "config.yaml")
+    async with Engine() as engine:
+        (tmp_path / "config.yaml").write_text(ports + "  - name: state\n")
+        project = Project(engine, config, load_workers(config))
+        await project.start()
+        applied = await project.reload()
+        await project.close()
+        await project.stop()
+    assert applied is not None
+    assert applied.started == ["state"]
+
+
 @pytest.fixture
 async def listeners():
     async with Engine() as engine:

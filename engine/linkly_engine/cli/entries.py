@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 from linkly.errors import ConfigError
@@ -23,7 +24,32 @@ def name_of(entry: Entry, project: Path) -> str:
             return read_manifest(folder).name
         except ConfigError:  # `linkly check` says what is wrong with it
             return folder.name
-    return str(value.get("module") or "")
+    module = str(value.get("module") or "")
+    return _class_name(module, project) or module
+
+
+def _class_name(module: str, project: Path) -> str | None:
+    """Return the name that a worker's class gives itself, as its source beside the config says: nothing is imported."""
+    dotted, _, wanted = module.partition(":")
+    base = project.joinpath(*dotted.split("."))
+    file = next((each for each in (base.with_name(f"{base.name}.py"), base / "__init__.py") if each.is_file()), None)
+    if file is None:
+        return None
+    try:
+        body = ast.parse(file.read_bytes()).body
+    except (OSError, SyntaxError, ValueError):  # `linkly check` says what is wrong with it
+        return None
+    for found in (each for each in body if isinstance(each, ast.ClassDef) and each.name == wanted):
+        for line in found.body:
+            match line:
+                case (
+                    ast.Assign(targets=[ast.Name(id="name")], value=ast.Constant(value=str(name)))
+                    | ast.AnnAssign(target=ast.Name(id="name"), value=ast.Constant(value=str(name)))
+                ):
+                    return name
+                case _:
+                    pass
+    return None
 
 
 def names_of(entries: list[Entry], project: Path) -> list[str]:

@@ -58,8 +58,14 @@ class LineWriter:
             self._lines.append(line)
             self._characters += len(line)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="linkly output", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="linkly output", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # a limit of memory or processes: what is said about it comes out all the same
+                    lines, _ = self._take()
+                    self._write("\n".join(lines).encode("utf-8", "replace") + b"\n")
+                    return
+                self._thread = thread
             self._changed.notify_all()
 
     def flush(self, timeout_s: float = FLUSH_S) -> bool:

@@ -177,7 +177,10 @@ def _block_removal(layout: Layout, listing: Listing, index: int) -> list[Replace
     above = start
     while start > lowest and not text[_line_start(text, start - 1) : start].strip():
         start = _line_start(text, start - 1)
-    if index == 0 and start == above and len(listing.entries) > 1:  # nothing above it: the gap below it goes
+    nothing_above = index == 0 and start == above and len(listing.entries) > 1
+    # Blank lines right above belong to a text that keeps them (`|+`): those below would become a part of it.
+    kept_above = before is not None and start == lowest and not text[_line_start(text, start - 1) : start].strip()
+    if nothing_above or kept_above:  # the gap below it goes
         while end < len(text) and not text[end : _line_end(text, end)].strip():
             end = _line_end(text, end)
     if end == len(text) and not text.endswith("\n"):  # the line before becomes the last one, without an end as well

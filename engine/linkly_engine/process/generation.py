@@ -24,6 +24,10 @@ STEP_S = 0.01
 SHOWN_LINES = 5
 
 _ERROR_LINE = re.compile(r"(?:Uncaught )?(?:[A-Za-z_][\w.]*)?(?:Error|Exception|Interrupt)(?: \[\w+\])?(?:: .+|$)")
+_INSTALLER_LINE = re.compile(
+    r"ERROR: (?P<pip>.+)|npm (?:error|ERR!) (?!code |errno |syscall |A complete log)(?P<npm>.*\w\W+\w.*)"
+)
+INSTALLER_LINES = 2
 
 
 class NotReady(Exception):
@@ -158,12 +162,16 @@ def explain(program: Program) -> str:
 def error_line(lines: list[str]) -> str | None:
     """Return the line that names the error a program ended with; `None`: none does.
 
-    Python writes it last, below its traceback; Node first, above its stack.
+    Python writes it last, below its traceback; Node first, above its stack. pip and npm mark theirs, among warnings and
+    repetitions; the first two are returned as one.
     """
     named = [line for line in lines if _ERROR_LINE.match(line)]
     if any(line.startswith("Traceback (") for line in lines):
         return named[-1] if named and named[-1] in lines[-SHOWN_LINES:] else None
-    return named[0] if named and any(line.startswith(("at ", "Node.js v")) for line in lines) else None
+    if named and any(line.startswith(("at ", "Node.js v")) for line in lines):
+        return named[0]
+    marked = [found["pip"] or found["npm"].strip() for found in map(_INSTALLER_LINE.fullmatch, lines) if found]
+    return " | ".join(marked[:INSTALLER_LINES]) or None
 
 
 def _signal(number: int) -> str:

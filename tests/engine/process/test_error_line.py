@@ -48,9 +48,30 @@ d
 e"""
 
 
+PIP = """WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError(...)': /simple/nix/
+ERROR: Could not find a version that satisfies the requirement nix==1 (from versions: none)
+ERROR: No matching distribution found for nix==1"""
+
+NPM = """npm error code E404
+npm error 404 Not Found - GET https://registry.npmjs.org/nix - Not found
+npm error 404
+npm error 404  The requested resource 'nix@*' could not be found or you do not have permission to access it.
+npm error A complete log of this run can be found in: /root/.npm/_logs/x.log"""
+
+
 @pytest.mark.parametrize(
     "written, line",
     [
+        (
+            PIP,
+            "Could not find a version that satisfies the requirement nix==1 (from versions: none)"
+            " | No matching distribution found for nix==1",
+        ),
+        (
+            NPM,
+            "404 Not Found - GET https://registry.npmjs.org/nix - Not found"
+            " | 404  The requested resource 'nix@*' could not be found or you do not have permission to access it.",
+        ),
         (NODE, "Error: Cannot find module 'express'"),
         (NODE_CODE, 'TypeError [ERR_INVALID_ARG_TYPE]: The "path" argument must be of type string'),
         (PYTHON, "ModuleNotFoundError: No module named 'missing'"),
