@@ -32,9 +32,9 @@ all of them stops everybody: 300 ms with 100,000 registered functions, and with 
 client that registers or inserts in a flood caused one every 200 ms."""
 
 SWITCH_S = 0.0005
-"""How long a thread waits for the interpreter before it asks the loop for it. A commit on the writing thread takes it
-several times: with Python's own 5 ms a click took 49 ms (p99 107) while one client flooded the loop, so it takes 10 (23);
-the flooder gets as much done."""
+"""How long a thread waits before it asks the loop for the interpreter. A commit on the writing thread needs it several
+times: with Python's own 5 ms a click took 49 ms (p99 107) while one client flooded the loop, now 10 (23); the flooder
+gets as much done."""
 
 GRACE_S = 10.0
 

