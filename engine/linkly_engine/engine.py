@@ -3,7 +3,7 @@
 It owns one registry, one table of triggers, one of workers, and the lifetimes of everything that was started.
 In-process workers reach it through a `LocalBus`, remote ones through a `Peer`; both end in the same tables.
 
-Start: `async with engine:`, then `await engine.start(workers)`, then open listeners (`linkly_engine.server`).
+Start: `async with engine:`, then `await engine.start(workers)`, then open listeners (`linkly_engine.remote.server`).
 Single in-process workers come and go with `start_worker` and `stop_worker`.
 Stop: listeners first, then `await engine.stop()`: in-process workers end in reverse order, what they still serve
 is finished by their own `lifespan`, remote workers are cut in a way that makes every published client come back.
@@ -21,28 +21,28 @@ import msgspec
 
 from linkly.bus import Invocation, Json
 from linkly.clock import Clock, SystemClock
-from linkly.connection import FrameStream
 from linkly.deadline import Deadlines
 from linkly.errors import ConfigError, LinklyError
+from linkly.wire.connection import FrameStream
 from linkly.worker import Worker, running
-from linkly_engine.builtins import EngineWorker
-from linkly_engine.channels import ChannelStore
+from linkly_engine.builtin.worker import EngineWorker
+from linkly_engine.core.provider import Provider
 from linkly_engine.core.registry import FunctionRecord
 from linkly_engine.core.router import Router
 from linkly_engine.core.tables import Tables
 from linkly_engine.core.triggers import BindingRecord, BindingState, Change, Effect, TypeRecord
 from linkly_engine.core.workers import WorkerRecord
-from linkly_engine.handover import Handover
-from linkly_engine.local import LocalBus
-from linkly_engine.provider import Provider
+from linkly_engine.local.bus import LocalBus
+from linkly_engine.local.handover import Handover
+from linkly_engine.remote.channels import ChannelStore
+from linkly_engine.remote.turns import Turns
 from linkly_engine.telemetry import Telemetry, events
 from linkly_engine.telemetry.failures import Failures
 from linkly_engine.telemetry.worker import TelemetryWorker
-from linkly_engine.turns import Turns
 
 if TYPE_CHECKING:
-    from linkly_engine.metadata import Arrival
-    from linkly_engine.peer import Peer
+    from linkly_engine.remote.admission import Arrival
+    from linkly_engine.remote.peer import Peer
 
 log = logging.getLogger("linkly.engine")
 

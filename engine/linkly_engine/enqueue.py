@@ -6,10 +6,10 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from linkly.bus import DEFAULT_NAMESPACE, Invocation, Receipt
-from linkly.connection import as_json
 from linkly.errors import EnqueueFailed, FunctionNotFound, LinklyError
+from linkly.wire.connection import as_json
+from linkly_engine.core.trace import with_function_id
 from linkly_engine.missing import how_to_get
-from linkly_engine.trace import with_function_id
 
 if TYPE_CHECKING:
     from linkly_engine.engine import Engine

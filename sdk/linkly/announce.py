@@ -6,10 +6,10 @@ import os
 import platform
 
 from linkly.bus import Json
-from linkly.connection import as_json
 from linkly.function import Function
 from linkly.trigger import TriggerType
-from linkly.wire import ABSENT, RegisterFunction, RegisterTriggerType
+from linkly.wire.connection import as_json
+from linkly.wire.messages import ABSENT, RegisterFunction, RegisterTriggerType
 
 FEATURES = ["large-messages.v1"]
 

@@ -33,17 +33,16 @@ from linkly.announce import function_message, metadata, type_message
 from linkly.bus import DEFAULT_TIMEOUT_S, Action, Caller, Enqueue, Invocation, Json, Receipt, Registration, Void
 from linkly.channel import Channel, ChannelReader, ChannelRef, ChannelWriter
 from linkly.clock import Clock, SystemClock
-from linkly.connection import Connection, FrameReceiver, FrameStream, as_json, payload_json
 from linkly.context import current_invocation
 from linkly.deadline import Deadlines, bounded
-from linkly.dialer import Dialer, WebSocketDialer
 from linkly.errors import ConnectionLost, FunctionNotFound, LinklyError, Shutdown, WorkerConflict
 from linkly.function import Function
 from linkly.provided import ProvidedTypes
 from linkly.schema import Codec, decode
-from linkly.session import Session, error_body, read_error
 from linkly.trigger import TriggerDeclaration, TriggerType
-from linkly.wire import (
+from linkly.wire.connection import Connection, FrameReceiver, FrameStream, as_json, payload_json
+from linkly.wire.dialer import Dialer, WebSocketDialer
+from linkly.wire.messages import (
     ABSENT,
     AnyMessage,
     EnqueueAction,
@@ -60,6 +59,7 @@ from linkly.wire import (
     WorkerRegistered,
     is_absent,
 )
+from linkly.wire.session import Session, error_body, read_error
 
 log = logging.getLogger("linkly.client")
 

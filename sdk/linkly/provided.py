@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator
 
 from linkly.errors import LinklyError, TriggerRegistrationFailed, TriggerTypeNotFound
 from linkly.schema import decode
-from linkly.session import error_body
 from linkly.trigger import Binding, TriggerType
-from linkly.wire import (
+from linkly.wire.messages import (
     ABSENT,
     Message,
     RegisterTrigger,
@@ -17,6 +16,7 @@ from linkly.wire import (
     UnregisterTrigger,
     is_absent,
 )
+from linkly.wire.session import error_body
 
 
 class ProvidedTypes:

@@ -21,8 +21,8 @@ from linkly.bus import Bus
 from linkly.channel import ChannelReader, ChannelRef, ChannelWriter
 from linkly.client import Client
 from linkly.clock import Clock
-from linkly.connection import memory_pair
-from linkly.dialer import Attach
+from linkly.wire.connection import memory_pair
+from linkly.wire.dialer import Attach
 from linkly.worker import Worker, running
 
 
@@ -141,7 +141,7 @@ class _MemoryDialer:
         self._native = native
 
     async def connect(self, attach: Attach) -> None:
-        peer_class: Any = importlib.import_module("linkly_engine.peer").Peer
+        peer_class: Any = importlib.import_module("linkly_engine.remote.peer").Peer
         near, far = memory_pair()
         near.receiver = attach(near, self._native)
         peer = peer_class(self._engine, far, native=self._native)

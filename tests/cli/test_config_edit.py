@@ -3,8 +3,8 @@
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from linkly_engine.config_edit.edit import add_entry, remove_entry, replace_entry
-from linkly_engine.config_edit.layout import read
+from linkly_engine.project.edit.edit import add_entry, remove_entry, replace_entry
+from linkly_engine.project.edit.layout import read
 
 NEW = {"name": "added", "config": {"a": {"b": 1, "c": "x: y # z"}, "list": [1, {"d": None}]}}
 

@@ -6,9 +6,9 @@ import threading
 import pytest
 
 from linkly.errors import ConfigError
-from linkly_engine.config_edit.edit import add_entry, remove_entry, replace_value
-from linkly_engine.config_edit.file import change, open_layout
-from linkly_engine.config_edit.layout import read
+from linkly_engine.project.edit.edit import add_entry, remove_entry, replace_value
+from linkly_engine.project.edit.file import change, open_layout
+from linkly_engine.project.edit.layout import read
 
 
 def added(text, **value):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from linkly_engine.config import load
+from linkly_engine.project.config import load
 
 MANIFEST = "name: greeter\nscripts: {start: 'python main.py'}\n"
 

@@ -16,7 +16,7 @@ import websockets
 
 from linkly.testing import ManualClock
 from linkly_engine.engine import Engine
-from linkly_engine.server import WorkerServer
+from linkly_engine.remote.server import WorkerServer
 
 WAIT_S = 10.0
 """How long a test waits for a frame that has to come."""

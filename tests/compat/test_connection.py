@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from linkly_engine.server import WorkerServer
+from linkly_engine.remote.server import WorkerServer
 
 
 async def test_c01_first_frame_is_workerregistered_with_id_and_token(bus_engine):

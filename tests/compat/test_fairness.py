@@ -6,7 +6,7 @@ import json
 import pytest
 
 from linkly import Function, current
-from linkly_engine.registrations import LET_IN_AT_ONCE, OWNED_LIMIT
+from linkly_engine.remote.registrations import LET_IN_AT_ONCE, OWNED_LIMIT
 
 
 def frame(payload):

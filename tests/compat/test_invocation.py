@@ -9,7 +9,7 @@ from linkly import Function, Json
 from linkly.errors import FunctionNotInvokable
 from linkly.testing import settle, wired
 from linkly_engine.core.registry import FunctionRecord
-from linkly_engine.remote_function import with_caller
+from linkly_engine.remote.function import with_caller
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

@@ -5,7 +5,7 @@ import pytest
 from linkly import Worker, function
 from linkly.bus import HOP_LIMIT, Invocation
 from linkly.errors import CallTimeout, TooManyHops
-from linkly_engine.nesting import GIVEN_UP_LIMIT, MEMBER, OVER, Nesting
+from linkly_engine.remote.nesting import GIVEN_UP_LIMIT, MEMBER, OVER, Nesting
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

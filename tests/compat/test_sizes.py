@@ -6,7 +6,7 @@ import json
 
 import websockets
 
-from linkly.wire import MAX_MESSAGE_BYTES
+from linkly.wire.messages import MAX_MESSAGE_BYTES
 
 
 async def serving(bus_engine, **metadata):

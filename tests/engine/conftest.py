@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from linkly_engine.config import load
 from linkly_engine.engine import Engine
-from linkly_engine.loader import load_workers
-from linkly_engine.project import Applied, Project
+from linkly_engine.project.config import load
+from linkly_engine.project.loader import load_workers
+from linkly_engine.project.project import Applied, Project
 
 PORTS = "workers:\n  - name: iii-worker-manager\n    config: {port: 0}\n"
 

@@ -3,8 +3,8 @@
 import pytest
 
 from linkly.errors import ConfigError
-from linkly_engine.built_in import BUILT_IN
-from linkly_engine.config import parse
+from linkly_engine.project.built_in import BUILT_IN
+from linkly_engine.project.config import parse
 
 EVERY_KEY = """\
 workers:

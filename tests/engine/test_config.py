@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linkly.errors import ConfigError
-from linkly_engine.config import Listener, load, parse
+from linkly_engine.project.config import Listener, load, parse
 
 ROOT = Path(__file__).parents[2]
 
@@ -197,7 +197,7 @@ def test_the_grace_can_be_set_in_the_file_and_by_the_environment():
 
 
 def test_the_default_project_is_valid_and_spells_out_the_defaults():
-    from linkly_engine.loader import load_worker
+    from linkly_engine.project.loader import load_worker
 
     spelled = load(ROOT / "config.yaml", {})
     assert [worker.name for worker in spelled.workers] == ["state", "database", "http", "link"]

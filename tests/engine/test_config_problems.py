@@ -3,10 +3,10 @@
 import pytest
 
 from linkly.errors import ConfigError
-from linkly_engine.config import parse
 from linkly_engine.process.manifest import parse_manifest
-from linkly_engine.project import read
-from linkly_engine.yaml_tree import CHARACTERS_LIMIT, VALUES_LIMIT
+from linkly_engine.project.config import parse
+from linkly_engine.project.project import read
+from linkly_engine.yaml.tree import CHARACTERS_LIMIT, VALUES_LIMIT
 
 
 def problems(folder, text):

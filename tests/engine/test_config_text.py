@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from linkly import Worker
 from linkly.errors import ConfigError
 from linkly.schema import Settings
-from linkly_engine.config import load, parse
-from linkly_engine.config_edit.layout import read
-from linkly_engine.loader import load_worker
 from linkly_engine.process.manifest import parse_manifest
-from linkly_engine.typed_block import typed_block
-from linkly_engine.yaml_tree import Tree
+from linkly_engine.project.config import load, parse
+from linkly_engine.project.edit.layout import read
+from linkly_engine.project.loader import load_worker
+from linkly_engine.yaml.tree import Tree
+from linkly_engine.yaml.typed_block import typed_block
 
 AS_WRITTEN = [
     "no",

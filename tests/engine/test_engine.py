@@ -175,7 +175,7 @@ async def test_a_worker_that_cannot_start_ends_the_others_and_is_named():
 
 @pytest.mark.parametrize("wire", ["native", "json"])
 async def test_calls_in_flight_are_bounded_on_both_sides(wire, monkeypatch):
-    monkeypatch.setattr("linkly.connection.CALLS_LIMIT", 10)
+    monkeypatch.setattr("linkly.wire.connection.CALLS_LIMIT", 10)
     async with Engine() as engine:
         await engine.start([Sleeper()])
         native = wire == "native"

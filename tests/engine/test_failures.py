@@ -14,7 +14,7 @@ from linkly.context import current_invocation
 from linkly.testing import running_engine, settle, wired
 from linkly_engine.engine import Engine
 from linkly_engine.process.output import level_and_text
-from linkly_engine.server import WorkerServer
+from linkly_engine.remote.server import WorkerServer
 from linkly_engine.telemetry.capture import Capture
 from linkly_workers.http import HttpWorker
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from linkly.testing import ManualClock, settle
-from linkly_engine.descriptors import exhausted, watch_descriptors
+from linkly_engine.project.descriptors import exhausted, watch_descriptors
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of another process are Linux's")
 

@@ -12,7 +12,7 @@ from linkly.trigger import Binding, TriggerType
 from linkly_engine.core.triggers import BindingRecord
 from linkly_engine.core.workers import WorkerRecord
 from linkly_engine.engine import Engine
-from linkly_engine.provider import LocalProvider
+from linkly_engine.local.provider import LocalProvider
 from linkly_engine.telemetry.limits import BURST, LINES_PER_S, REPORT_S, LineFilter, LineLimits
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from linkly.errors import ConfigError, FunctionNotFound, NotFound
 from linkly.testing import settle
-from linkly_engine.project import read
+from linkly_engine.project.project import read
 
 STATE = "  - name: state\n"
 HTTP = "  - name: http\n    config: {port: 0}\n"

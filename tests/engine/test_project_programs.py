@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from linkly.errors import ConfigError
-from linkly_engine.project import read
+from linkly_engine.project.project import read
 
 WAIT_S = 30
 

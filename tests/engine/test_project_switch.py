@@ -7,12 +7,12 @@ import pytest
 
 from linkly import Client, Function
 from linkly.errors import ConfigError, FunctionNotFound
-from linkly_engine.config import EMBEDDED, Listener, load, parse
 from linkly_engine.engine import Engine
-from linkly_engine.listeners import Listeners
-from linkly_engine.loader import load_workers
-from linkly_engine.member import continues
-from linkly_engine.project import Project
+from linkly_engine.project.config import EMBEDDED, Listener, load, parse
+from linkly_engine.project.listeners import Listeners
+from linkly_engine.project.loader import load_workers
+from linkly_engine.project.member import continues
+from linkly_engine.project.project import Project
 
 STATE = "  - name: state\n"
 PROBE = "  - module: live_probe:Probe\n    config: {greeting: old}\n"
@@ -100,7 +100,7 @@ async def test_a_worker_that_keeps_running_makes_its_tables_in_a_database_that_i
 
 async def test_without_a_file_the_defaults_run_until_there_is_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("linkly_engine.config.EMBEDDED", "workers:\n  - name: state\n")
+    monkeypatch.setattr("linkly_engine.project.config.EMBEDDED", "workers:\n  - name: state\n")
     config = load(None)
     config.listeners = [Listener(port=0)]
     async with Engine() as engine:

@@ -10,7 +10,7 @@ import websockets
 
 from linkly.testing import ManualClock
 from linkly_engine.engine import Engine
-from linkly_engine.server import WorkerServer
+from linkly_engine.remote.server import WorkerServer
 
 PATHS = ["/otel", "/"]
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from linkly_engine.peer import PENDING_LIMIT
-from linkly_engine.small_reads import READ_BYTES, SmallReads
-from linkly_engine.turns import (
+from linkly_engine.remote.peer import PENDING_LIMIT
+from linkly_engine.remote.small_reads import READ_BYTES, SmallReads
+from linkly_engine.remote.turns import (
     FIRST_SLICE,
     FRAME_BYTES,
     FULL_BYTES,

@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 import pytest
 import websockets
 
-from linkly_engine.config import Listener
 from linkly_engine.engine import Engine
-from linkly_engine.listeners import Listeners
-from linkly_engine.server import WorkerServer
+from linkly_engine.project.config import Listener
+from linkly_engine.project.listeners import Listeners
+from linkly_engine.remote.server import WorkerServer
 
 PAGE = "https://app.example"
 FOREIGN = ["https://evil.example", "null", "", "http://localhost:5173", "https://app.example:444", "http://app.example"]

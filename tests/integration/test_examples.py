@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 
 from linkly.testing import running_engine
-from linkly_engine.config import load
-from linkly_engine.loader import load_workers
+from linkly_engine.project.config import load
+from linkly_engine.project.loader import load_workers
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

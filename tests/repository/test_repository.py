@@ -7,8 +7,8 @@ import tomllib
 from pathlib import Path
 
 from linkly.testing import running_engine
-from linkly_engine.config import EMBEDDED, parse
-from linkly_engine.loader import load_worker, shipped_names
+from linkly_engine.project.config import EMBEDDED, parse
+from linkly_engine.project.loader import load_worker, shipped_names
 
 ROOT = Path(__file__).parents[2]
 TRACKED = [

@@ -16,7 +16,7 @@ from linkly.testing import ManualClock, running_engine, settle, wired
 from linkly.trigger import TriggerType
 from linkly.worker import Worker
 from linkly_engine.engine import Engine
-from linkly_engine.server import WorkerServer
+from linkly_engine.remote.server import WorkerServer
 
 
 @asynccontextmanager

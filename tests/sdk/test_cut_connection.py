@@ -6,9 +6,9 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 import pytest
 
 from linkly import Client, Function
-from linkly.dialer import WebSocketDialer
+from linkly.wire.dialer import WebSocketDialer
 from linkly_engine.engine import Engine
-from linkly_engine.server import WorkerServer
+from linkly_engine.remote.server import WorkerServer
 
 CUTS = 5
 

@@ -13,7 +13,7 @@ from linkly.bus import Invocation
 from linkly.context import current_invocation
 from linkly.iii import InitOptions, InvocationError, Logger, TriggerAction, register_worker
 from linkly_engine.engine import Engine
-from linkly_engine.server import WorkerServer
+from linkly_engine.remote.server import WorkerServer
 
 
 @pytest.fixture

@@ -19,8 +19,7 @@ from linkly.errors import (
     RemoteError,
     error_from_body,
 )
-from linkly.session import CANCEL_LIMIT, Session
-from linkly.wire import (
+from linkly.wire.messages import (
     ABSENT,
     CancelInvocation,
     EnqueueAction,
@@ -36,6 +35,7 @@ from linkly.wire import (
     write_json,
     write_native,
 )
+from linkly.wire.session import CANCEL_LIMIT, Session
 
 values = st.recursive(
     st.none()

@@ -11,7 +11,7 @@ from linkly.errors import WorkerConflict
 from linkly.iii import InitOptions, InvocationError, register_worker
 from linkly.testing import ManualClock, running_engine, settle, wired
 from linkly_engine.engine import Engine
-from linkly_engine.server import WorkerServer
+from linkly_engine.remote.server import WorkerServer
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ from linkly.schema import read_settings
 from linkly.testing import ManualClock, settle, wired
 from linkly.worker import running
 from linkly_engine.engine import Engine
-from linkly_engine.server import WorkerServer
+from linkly_engine.remote.server import WorkerServer
 from linkly_workers.database import DatabaseSettings, DatabaseWorker
 from linkly_workers.database.prepared import OWNERS_LIMIT, STATEMENTS_LIMIT, PreparedStatements
 

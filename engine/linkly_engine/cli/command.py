@@ -18,7 +18,7 @@ from linkly_engine.cli.engine_link import EngineUnreachable
 from linkly_engine.cli.streams import tell
 from linkly_engine.cli.usage import UsageError
 from linkly_engine.cli.worker_port import Where
-from linkly_engine.config import DEFAULT_FILE
+from linkly_engine.project.config import DEFAULT_FILE
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 

@@ -243,8 +243,8 @@ def _workers(before: list[str]) -> list[str]:
     from pathlib import Path
 
     from linkly_engine.cli.entries import names_of
-    from linkly_engine.config import DEFAULT_FILE
-    from linkly_engine.config_edit.layout import read
+    from linkly_engine.project.config import DEFAULT_FILE
+    from linkly_engine.project.edit.layout import read
 
     file = DEFAULT_FILE
     for word, following in zip(before, [*before[1:], ""], strict=False):
@@ -258,6 +258,6 @@ def _workers(before: list[str]) -> list[str]:
 
 
 def _shipped() -> list[str]:
-    from linkly_engine.loader import shipped_names
+    from linkly_engine.project.loader import shipped_names
 
     return shipped_names()

@@ -87,8 +87,8 @@ def workers(as_json: bool, config: Path | None, address: str | None, port: int |
 @command.config_option
 def check(as_json: bool, config: Path | None) -> int:
     """Tell whether config.yaml can be used, as a running engine would; nothing is started."""
-    from linkly_engine.problems import problems_of
-    from linkly_engine.project import read
+    from linkly_engine.project.project import read
+    from linkly_engine.yaml.problems import problems_of
 
     path = command.project_file(config)
     try:

@@ -12,7 +12,7 @@ from linkly_engine.cli import command
 from linkly_engine.cli.command import Failure
 from linkly_engine.cli.scaffold import is_occupied, template_files, write_files
 from linkly_engine.cli.show import done, note
-from linkly_engine.config import DEFAULT_FILE
+from linkly_engine.project.config import DEFAULT_FILE
 
 TEMPLATES = {"bare": "config.yaml", "linkly": "shortener.yaml"}
 """Name -> the file that becomes config.yaml; the second runs the link shortener."""

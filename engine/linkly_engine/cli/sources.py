@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from linkly_engine.built_in import BUILT_IN
 from linkly_engine.cli.command import Failure
-from linkly_engine.config import ALIASES, LISTENER
-from linkly_engine.entry import NAME_OF_FOLDER
+from linkly_engine.project.built_in import BUILT_IN
+from linkly_engine.project.config import ALIASES, LISTENER
+from linkly_engine.project.entry import NAME_OF_FOLDER
 
 BLOCKS: dict[str, dict[str, Any]] = {
     "database": {
@@ -104,13 +104,13 @@ def _folder(word: str, project: Path) -> Source:
 
 
 def _shipped() -> list[str]:
-    from linkly_engine.loader import shipped_names
+    from linkly_engine.project.loader import shipped_names
 
     return shipped_names()
 
 
 def _unknown(name: str, known: list[str], project: Path) -> str:
-    from linkly_engine.loader import not_there_yet
+    from linkly_engine.project.loader import not_there_yet
 
     missing = not_there_yet(name)
     if missing is not None and not Path(name).is_dir():

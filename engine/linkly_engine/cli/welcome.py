@@ -16,8 +16,8 @@ import msgspec
 from linkly_engine import __version__
 from linkly_engine.cli.output import BOLD, DIM, RESET, Output
 from linkly_engine.engine import Engine
-from linkly_engine.member import Member
-from linkly_engine.project import Project
+from linkly_engine.project.member import Member
+from linkly_engine.project.project import Project
 from linkly_engine.telemetry.text import one_line
 
 NAME_WIDTH = 12

@@ -11,7 +11,6 @@ from typing import Any
 
 import click
 
-from linkly_engine.built_in import BUILT_IN
 from linkly_engine.cli import command
 from linkly_engine.cli.command import Failure
 from linkly_engine.cli.entries import folder_of, kind_of_entry, names_of
@@ -19,8 +18,9 @@ from linkly_engine.cli.function_help import clean
 from linkly_engine.cli.running_engine import CallFailed, RunningEngine, find_engine, wait_until_running
 from linkly_engine.cli.show import data, done, note, pairs, table
 from linkly_engine.cli.streams import say
-from linkly_engine.config import ALIASES, LISTENER
-from linkly_engine.config_edit.file import open_layout
+from linkly_engine.project.built_in import BUILT_IN
+from linkly_engine.project.config import ALIASES, LISTENER
+from linkly_engine.project.edit.file import open_layout
 
 CHANGE_MS = 60_000
 COLUMNS = ("name", "kind", "status", "pid", "functions", "restarts", "reason")

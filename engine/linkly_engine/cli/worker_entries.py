@@ -16,10 +16,10 @@ from linkly_engine.cli.entries import folder_key, folder_of, names_of
 from linkly_engine.cli.running_engine import RunningEngine, find_engine, wait_until_gone, wait_until_running
 from linkly_engine.cli.show import done, note
 from linkly_engine.cli.sources import Source, source_of
-from linkly_engine.config import ALIASES, LISTENER
-from linkly_engine.config_edit.edit import add_entry, remove_entry, replace_entry, replace_value
-from linkly_engine.config_edit.file import change
-from linkly_engine.config_edit.layout import Entry, Layout
+from linkly_engine.project.config import ALIASES, LISTENER
+from linkly_engine.project.edit.edit import add_entry, remove_entry, replace_entry, replace_value
+from linkly_engine.project.edit.file import change
+from linkly_engine.project.edit.layout import Entry, Layout
 
 
 def add_commands(worker: click.Group) -> None:
@@ -202,7 +202,7 @@ def _names_in_engine(path: Path, wanted: list[Source]) -> list[str]:
     modules = [source.value["module"] for source in wanted if "module" in source.value]
     names = [source.name for source in wanted if source.name != LISTENER and "module" not in source.value]
     if modules:
-        from linkly_engine.project import read
+        from linkly_engine.project.project import read
 
         names += [entry.name for entry in read(path)[0].workers if entry.module in modules]
     return names
@@ -220,7 +220,7 @@ def _follow(engine: RunningEngine, names: list[str], again: list[str]) -> int:
 def _warn(path: Path) -> None:
     """Say what would keep an engine from starting with the file."""
     from linkly.errors import ConfigError
-    from linkly_engine.project import read
+    from linkly_engine.project.project import read
 
     try:
         read(path)

@@ -15,7 +15,7 @@ from linkly_engine.cli import command
 from linkly_engine.cli.command import Failure
 from linkly_engine.cli.scaffold import is_occupied, template_files, write_files
 from linkly_engine.cli.show import done, note
-from linkly_engine.entry import NAME_OF_FOLDER
+from linkly_engine.project.entry import NAME_OF_FOLDER
 
 LANGUAGES = {
     "python": "python",

@@ -103,7 +103,7 @@ def _as_the_engine_reads_it(path: str | Path) -> Where:
     from pathlib import Path
 
     from linkly.errors import ConfigError
-    from linkly_engine.config import load
+    from linkly_engine.project.config import load
 
     try:
         first = load(Path(path)).listeners[0]

@@ -16,13 +16,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from linkly.errors import WorkerConflict
-from linkly.wire import RegisterFunction
+from linkly.wire.messages import RegisterFunction
 from linkly_engine.process import sessions
 
 if TYPE_CHECKING:
     from linkly_engine.engine import Engine
-    from linkly_engine.metadata import WorkerMetadata
-    from linkly_engine.peer import Peer
+    from linkly_engine.remote.admission import WorkerMetadata
+    from linkly_engine.remote.peer import Peer
 
 log = logging.getLogger("linkly.process")
 

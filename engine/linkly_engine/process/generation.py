@@ -15,7 +15,7 @@ from linkly_engine.process.program import Program
 
 if TYPE_CHECKING:
     from linkly_engine.engine import Engine
-    from linkly_engine.peer import Peer
+    from linkly_engine.remote.peer import Peer
 
 log = logging.getLogger("linkly.process")
 

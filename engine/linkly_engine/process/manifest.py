@@ -14,7 +14,7 @@ from typing import Any, cast
 import msgspec
 
 from linkly.errors import ConfigError
-from linkly_engine.yaml_tree import Tree, kind
+from linkly_engine.yaml.tree import Tree, kind
 
 FILES = ("linkly.worker.yaml", "iii.worker.yaml")
 """Names of a manifest; where both stand in one folder, the first counts."""

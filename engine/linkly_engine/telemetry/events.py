@@ -9,11 +9,11 @@ import msgspec
 
 from linkly.bus import Json
 from linkly.errors import LinklyError
-from linkly.wire import is_absent
+from linkly.wire.messages import is_absent
 from linkly_engine.core.registry import FunctionRecord
 from linkly_engine.core.triggers import BindingRecord, TypeRecord
 from linkly_engine.core.workers import WorkerRecord
-from linkly_engine.remote_function import UrlFunction
+from linkly_engine.remote.function import UrlFunction
 
 log = logging.getLogger("linkly.engine")
 

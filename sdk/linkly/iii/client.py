@@ -16,12 +16,12 @@ import msgspec
 from linkly.bus import Enqueue, Registration, Void
 from linkly.channel import Channel
 from linkly.client import Client
-from linkly.dialer import WebSocketDialer
 from linkly.errors import LinklyError, Shutdown, WorkerConflict
 from linkly.function import Function
 from linkly.iii.logger import senders
 from linkly.iii.shapes import FunctionRef, InitOptions, InvocationError, TriggerConfig
 from linkly.trigger import Binding, TriggerDeclaration, TriggerType
+from linkly.wire.dialer import WebSocketDialer
 
 T = TypeVar("T")
 

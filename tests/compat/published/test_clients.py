@@ -14,7 +14,7 @@ import pytest
 from linkly import Function, Void, Worker, function, trigger
 from linkly.errors import LinklyError
 from linkly_engine.engine import Engine
-from linkly_engine.server import WorkerServer
+from linkly_engine.remote.server import WorkerServer
 from linkly_workers.http import HttpSettings, HttpWorker
 from linkly_workers.state import StateWorker
 

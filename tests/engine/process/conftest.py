@@ -17,7 +17,7 @@ from linkly.clock import Clock
 from linkly.worker import Worker
 from linkly_engine.engine import Engine
 from linkly_engine.process import ChildWorker, Guard
-from linkly_engine.server import WorkerServer
+from linkly_engine.remote.server import WorkerServer
 
 LIMIT_S = 30
 PATHS = os.pathsep.join(path for path in sys.path if path.endswith(("sdk", "engine", "workers")))

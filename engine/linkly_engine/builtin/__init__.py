@@ -1,0 +1,1 @@
+"""`engine::*`: the engine about itself, served by an ordinary worker."""

@@ -1,0 +1,200 @@
+"""Rows of the `engine::*` listings (protocol.md 8.1), read from the engine's tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from linkly.errors import NotFound
+from linkly_engine.core.provider import plain
+from linkly_engine.core.registry import BUILTIN_PREFIX, FunctionRecord
+from linkly_engine.core.triggers import BindingRecord, TypeRecord
+from linkly_engine.core.workers import WorkerRecord
+from linkly_engine.missing import why_it_waits
+
+if TYPE_CHECKING:
+    from linkly_engine.engine import Engine
+
+Row = dict[str, Any]
+
+SUMMARY_CHARACTERS = 80
+
+
+def _present(**fields: Any) -> Row:
+    """Leave out what is unset."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def owner_name(owner: WorkerRecord | None, fallback_id: str) -> str:
+    """Name a worker, by the first part of an id if it has not said its name."""
+    return owner.name if owner is not None and owner.name else fallback_id.split("::", 1)[0]
+
+
+def function_summary(record: FunctionRecord) -> Row:
+    """Return a FunctionSummary."""
+    return {
+        "function_id": record.id,
+        "namespace": record.namespace,
+        "worker_name": owner_name(record.owner, record.id),
+        **_present(description=record.description, metadata=record.metadata),
+    }
+
+
+def function_detail(engine: Engine, record: FunctionRecord) -> Row:
+    """Return a FunctionDetail."""
+    bound = [
+        {"id": binding.id, "trigger_type": binding.trigger_type, "config": plain(binding.config)}
+        for binding in engine.triggers.bindings
+        if binding.function_id == record.id and binding.namespace == record.namespace and binding.provider
+    ]
+    return {
+        "function_id": record.id,
+        "namespace": record.namespace,
+        "worker_name": owner_name(record.owner, record.id),
+        **_present(
+            description=record.description,
+            request_schema=record.request_schema,
+            response_schema=record.response_schema,
+            metadata=record.metadata,
+        ),
+        "registered_triggers": bound,
+    }
+
+
+def type_summary(record: TypeRecord) -> Row:
+    """Return a TriggerTypeSummary."""
+    return {
+        "id": record.id,
+        "namespace": record.namespace,
+        "worker_name": owner_name(record.owner, record.id),
+        "description": record.description,
+    }
+
+
+def type_detail(engine: Engine, record: TypeRecord) -> Row:
+    """Return a TriggerTypeDetail."""
+    instances = sum(1 for binding in engine.triggers.bindings if binding.provider is record)
+    return {
+        **type_summary(record),
+        **_present(configuration_schema=record.config_schema, request_schema=record.payload_schema),
+        "instance_count": instances,
+    }
+
+
+def binding_summary(binding: BindingRecord, *, with_status: bool = False) -> Row:
+    """Return a RegisteredTriggerSummary; with its status, and why it waits if it does, when that is asked for."""
+    config = plain(binding.config)
+    summary = json.dumps(config, separators=(",", ":"), ensure_ascii=False)
+    if len(summary) > SUMMARY_CHARACTERS:
+        summary = summary[:SUMMARY_CHARACTERS] + "…"
+    return {
+        "id": binding.id,
+        "trigger_type": binding.trigger_type,
+        "function_id": binding.function_id,
+        "worker_name": owner_name(binding.owner, binding.function_id),
+        "config": config,
+        "config_summary": summary,
+        **(_present(status=binding.state.value, reason=why_it_waits(binding)) if with_status else {}),
+    }
+
+
+def binding_detail(engine: Engine, binding: BindingRecord) -> Row:
+    """Return a RegisteredTriggerDetail."""
+    function = engine.registry.find(binding.namespace, binding.function_id)
+    return {
+        **{
+            name: value
+            for name, value in binding_summary(binding, with_status=True).items()
+            if name != "config_summary"
+        },
+        **_present(metadata=plain(binding.metadata) if binding.metadata is not None else None),
+        "trigger": type_detail(engine, binding.provider) if binding.provider is not None else None,
+        "function": function_detail(engine, function) if function is not None else None,
+    }
+
+
+def worker_summary(engine: Engine, worker: WorkerRecord) -> Row:
+    """Return a WorkerSummary."""
+    peer = engine.peers.get(worker.id)
+    active = len(peer.connection.session.calls) if peer is not None else 0
+    return {
+        "name": worker.name or None,
+        "description": worker.description,
+        "version": worker.version,
+        "id": worker.id,
+        "namespace": worker.home,
+        "runtime": worker.runtime,
+        "os": worker.os,
+        "status": "available" if worker.in_process else "connected",
+        "function_count": engine.registry.count(worker),
+        "connected_at_ms": worker.connected_at_ms,
+        "active_invocations": active,
+        "isolation": worker.isolation,
+        "ip_address": worker.ip_address,
+    }
+
+
+def worker_detail(engine: Engine, worker: WorkerRecord) -> Row:
+    """Return a WorkerDetail with all it serves, provides and has bound."""
+    now_ms = int(engine.clock.time() * 1000)
+    return {
+        "worker": {
+            **worker_summary(engine, worker),
+            **_present(pid=worker.pid, latest_metrics=engine.telemetry.gauges.of(worker.id, worker.runtime, now_ms)),
+            "internal": worker.internal,
+        },
+        "functions": [function_summary(record) for record in engine.registry if record.owner is worker],
+        "trigger_types": [type_summary(record) for record in engine.triggers.types if record.owner is worker],
+        "registered_triggers": [
+            binding_summary(binding) for binding in engine.triggers.bindings if binding.owner is worker
+        ],
+    }
+
+
+def listed_workers(engine: Engine) -> list[WorkerRecord]:
+    """Return the workers a listing shows: no sockets without a pid, such as browser tabs; sorted by name."""
+    shown = [
+        worker for worker in engine.workers if (worker.in_process and not worker.internal) or worker.pid is not None
+    ]
+    return sorted(shown, key=lambda worker: (worker.name, worker.connected_at_ms, worker.id))
+
+
+def ranked(rows: Iterable[Row], key: str, search: str | None) -> list[Row]:
+    """Sort rows by id; with a search text: ids that start with it, then ids that contain it, then descriptions."""
+    ordered = sorted(rows, key=lambda row: str(row[key]))
+    if not search:
+        return ordered
+    needle = search.lower()
+
+    def rank(row: Row) -> int:
+        name = str(row[key]).lower()
+        if name.startswith(needle):
+            return 0
+        if needle in name:
+            return 1
+        return 2 if needle in str(row.get("description") or "").lower() else 3
+
+    return sorted((row for row in ordered if rank(row) < 3), key=rank)
+
+
+def only_one(found: list[Any], kind: str, name: str) -> Any:
+    """Return the single match of a bare id: the one in `default`, else the only one.
+
+    Raises:
+        NotFound: None, or several and none of them in `default`.
+    """
+    for record in found:
+        if getattr(record, "namespace", None) == "default" or getattr(record, "home", None) == "default":
+            return record
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise NotFound(f"there is no {kind} `{name}`")
+    spaces = ", ".join(sorted(getattr(record, "home", "") or record.namespace for record in found))
+    raise NotFound(f"{kind} `{name}` exists in several namespaces ({spaces}); say which with `namespace`")
+
+
+def is_internal_type(type_id: str) -> bool:
+    """Tell whether listings hide a trigger type by default."""
+    return type_id.startswith(BUILTIN_PREFIX)

@@ -1,0 +1,416 @@
+"""`engine::*`: what the engine tells about itself, written as an ordinary worker (protocol.md 8)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from linkly.bus import DEFAULT_NAMESPACE
+from linkly.channel import Channel
+from linkly.context import current
+from linkly.errors import Forbidden, InvalidArguments, LinklyError, NotFound, WorkerConflict
+from linkly.function import function
+from linkly.trigger import Binding, TriggerType, fire
+from linkly.worker import Worker
+from linkly_engine.builtin import rows
+from linkly_engine.builtin.statistics import statistics
+from linkly_engine.builtin.watches import Watches
+from linkly_engine.core.registry import FunctionRecord
+from linkly_engine.core.router import check_namespace
+from linkly_engine.core.triggers import BindingRecord
+from linkly_engine.core.workers import WorkerRecord
+from linkly_engine.remote.admission import WorkerMetadata, apply_metadata
+
+if TYPE_CHECKING:
+    from linkly_engine.engine import Engine
+
+log = logging.getLogger("linkly.engine")
+
+MAX_IDS = 32
+
+INTERNAL = {"internal": True}
+
+PAUSE_S, PAUSES = 0.05, 20
+"""Between two events that list every function; at least so many times what it takes to make one."""
+
+
+class DurableTrigger(msgspec.Struct, kw_only=True):
+    """A trigger without an owner.
+
+    Attributes:
+        trigger_type: Id of the type; it need not be there yet.
+        function_id: What runs, in namespace `default`.
+        config: What the provider wants to know.
+        metadata: Handed to the function with every firing.
+        trigger_namespace: Where the type is; default: `default`.
+    """
+
+    trigger_type: str
+    function_id: str
+    config: Any = None
+    metadata: dict[str, Any] | None = None
+    trigger_namespace: str | None = None
+
+
+class EngineWorker(Worker):
+    """Introspection, channels, durable triggers and the worker handshake."""
+
+    name = "engine"
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        self._engine = engine
+        self._scheduled = False
+        self._pausing = False
+        self._workers_bindings: dict[str, Binding] = {}
+        self._functions_bindings: dict[str, Binding] = {}
+        self._watches = Watches(engine.workers, self._fire_one)
+
+    def trigger_types(self) -> list[TriggerType]:
+        """Provide the two trigger types of 8.3, whose config is ignored, and one that watches a single worker."""
+        return [
+            _event(
+                "engine::workers-available",
+                "A worker connects, names itself or leaves.",
+                self._workers_bindings,
+            ),
+            _event("engine::functions-available", "The set of functions changes.", self._functions_bindings),
+            self._watches.trigger_type(),
+        ]
+
+    # --- events --------------------------------------------------------------------------------------------
+
+    def workers_changed(self, event: str, worker_id: str) -> None:
+        """Fire `engine::workers-available`, in the order of the events."""
+        self._fire(self._workers_bindings, {"event": event, "worker_id": worker_id})
+
+    def worker_gone(self, record: WorkerRecord) -> None:
+        """Fire `engine::worker-gone` for whoever watches this worker."""
+        self._watches.gone(record)
+
+    def functions_changed(self) -> None:
+        """Fire `engine::functions-available` if the set of ids differs: at the end of this turn, or after the pause."""
+        if not self._scheduled and not self._pausing:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._compare)
+
+    def _compare(self) -> None:
+        self._scheduled = self._pausing = False
+        if not self._engine.registry.take_change() or not self._functions_bindings:
+            return
+        began = perf_counter()
+        summaries = [rows.function_summary(record) for record in self._engine.registry]
+        payload = {"event": "functions_changed", "functions": rows.ranked(summaries, "function_id", None)}
+        self._fire(self._functions_bindings, payload)
+        # The event lists every function there is: told after every registration, it would cost all that were before.
+        self._pausing = True
+        self._engine.clock.call_later(max(PAUSE_S, PAUSES * (perf_counter() - began)), self._compare)
+
+    def _fire(self, bindings: dict[str, Binding], payload: dict[str, Any]) -> None:
+        for binding in bindings.values():
+            self._fire_one(binding, payload)
+
+    def _fire_one(self, binding: Binding, payload: object) -> None:
+        self._engine.spawn(self._deliver(binding, payload), name=binding.trigger_type)
+
+    async def _deliver(self, binding: Binding, payload: object) -> None:
+        try:
+            await fire(self.bus, binding, payload)
+        except LinklyError as error:
+            log.warning("`%s`, run by %s, failed: %s", binding.function_id, binding.trigger_type, error)
+
+    # --- functions -----------------------------------------------------------------------------------------
+
+    @function("engine::channels::create")
+    async def create_channel(self, buffer_size: int | None = None) -> Channel:
+        """Make a channel and answer the references of its two ends.
+
+        Args:
+            buffer_size: Messages that may wait for the reader, 1 to 1024; default 64.
+
+        Raises:
+            InvalidArguments: The size is out of range.
+            Overloaded: The caller has made too many channels that nobody has opened.
+        """
+        caller = current().caller
+        return self._engine.channels.create(buffer_size, "" if caller is None else caller.worker_id)
+
+    @function("engine::workers::register", metadata=INTERNAL)
+    async def register_worker(self, request: WorkerMetadata) -> dict[str, bool]:
+        """Take a worker's metadata; every client calls this when it has connected.
+
+        Raises:
+            InvalidNamespace: The declared namespace is blank.
+        """
+        check_namespace(request.namespace)
+        caller = current().caller
+        peer = self._engine.peers.get(caller.worker_id) if caller is not None else None
+        if peer is None:
+            return {"success": False}
+        try:
+            apply_metadata(self._engine, peer, request)
+        except WorkerConflict as error:
+            peer.reject_name(error)
+            return {"success": False}
+        self.workers_changed("worker_metadata_updated", peer.record.id)
+        return {"success": True}
+
+    @function("engine::functions::list")
+    async def list_functions(
+        self,
+        search: str | None = None,
+        prefix: str | None = None,
+        worker: str | None = None,
+        workers: list[str] | None = None,
+        include_internal: bool = False,
+    ) -> dict[str, Any]:
+        """List functions, sorted by id.
+
+        Args:
+            search: Text in id or description; the best match comes first.
+            prefix: Start of the id.
+            worker: Name of the worker that serves them.
+            workers: Names of several workers.
+            include_internal: Also engine::* and functions marked internal.
+        """
+        wanted = {*(workers or []), *([worker] if worker else [])}
+        found = [
+            row
+            for record in self._engine.registry
+            if (include_internal or not record.internal) and record.id.startswith(prefix or "")
+            for row in [rows.function_summary(record)]
+            if not wanted or row["worker_name"] in wanted
+        ]
+        return {"functions": rows.ranked(found, "function_id", search)}
+
+    @function("engine::functions::info")
+    async def describe_functions(
+        self,
+        function_id: str | None = None,
+        function_ids: list[str] | None = None,
+        namespace: str | None = None,
+    ) -> dict[str, Any]:
+        """Describe one function, or up to 32.
+
+        Args:
+            function_id: One id.
+            function_ids: Several ids; unknown ones are marked `not_found`.
+            namespace: Where to look; default: `default`, else the only namespace that has it.
+
+        Raises:
+            InvalidArguments: Neither or both were given, or more than 32.
+            NotFound: There is no such function.
+        """
+        if (function_id is None) == (function_ids is None):
+            raise InvalidArguments("give either `function_id` or `function_ids`")
+        if function_id is not None:
+            found = self._find(function_id, namespace)
+            return rows.function_detail(self._engine, rows.only_one(found, "function", function_id))
+        ids = list(dict.fromkeys(function_ids or []))
+        if len(ids) > MAX_IDS:
+            raise InvalidArguments(f"`function_ids` has {len(ids)} ids; at most {MAX_IDS} at a time")
+        answers: list[dict[str, Any]] = []
+        for each in ids:
+            try:
+                record = rows.only_one(self._find(each, namespace), "function", each)
+            except NotFound:
+                answers.append({"function_id": each, "error": "not_found"})
+            else:
+                answers.append(rows.function_detail(self._engine, record))
+        return {"functions": answers}
+
+    def _find(self, function_id: str, namespace: str | None) -> list[FunctionRecord]:
+        return [
+            record
+            for record in self._engine.registry
+            if record.id == function_id and namespace in (None, record.namespace)
+        ]
+
+    @function("engine::triggers::list")
+    async def list_trigger_types(
+        self,
+        search: str | None = None,
+        prefix: str | None = None,
+        worker: str | None = None,
+        include_internal: bool = False,
+    ) -> dict[str, Any]:
+        """List trigger types.
+
+        Args:
+            search: Text in id or description.
+            prefix: Start of the id.
+            worker: Name of their provider.
+            include_internal: Also those of the engine itself.
+        """
+        found = [
+            row
+            for record in self._engine.triggers.types
+            if (include_internal or not rows.is_internal_type(record.id)) and record.id.startswith(prefix or "")
+            for row in [rows.type_summary(record)]
+            if worker in (None, row["worker_name"])
+        ]
+        return {"triggers": rows.ranked(found, "id", search)}
+
+    @function("engine::triggers::info")
+    async def describe_trigger_type(self, id: str, namespace: str | None = None) -> dict[str, Any]:
+        """Describe a trigger type.
+
+        Args:
+            id: Its id.
+            namespace: Where to look; default: `default`.
+
+        Raises:
+            NotFound: There is no such type.
+        """
+        record = self._engine.triggers.find_type(namespace or DEFAULT_NAMESPACE, id)
+        if record is None:
+            raise NotFound(f"there is no trigger type `{id}`; is the worker that provides it running?")
+        return rows.type_detail(self._engine, record)
+
+    @function("engine::registered-triggers::list")
+    async def list_triggers(
+        self,
+        search: str | None = None,
+        trigger_type: str | None = None,
+        function_id: str | None = None,
+        worker: str | None = None,
+        include_internal: bool = False,
+        include_waiting: bool = False,
+    ) -> dict[str, Any]:
+        """List live triggers.
+
+        Args:
+            search: Text in the function id.
+            trigger_type: Of this type only.
+            function_id: Of this function only.
+            worker: Name of the worker that registered them.
+            include_internal: Also those on the engine's own types.
+            include_waiting: Also those that do not fire yet; every row says its `status`, and the `reason` if it waits.
+        """
+        found = [
+            row
+            for binding in self._engine.triggers.bindings
+            if (include_waiting or binding.provider is not None)
+            and (include_internal or not rows.is_internal_type(binding.trigger_type))
+            and trigger_type in (None, binding.trigger_type)
+            and function_id in (None, binding.function_id)
+            for row in [rows.binding_summary(binding, with_status=include_waiting)]
+            if worker in (None, row["worker_name"])
+        ]
+        return {"registered_triggers": rows.ranked(found, "function_id", search)}
+
+    @function("engine::registered-triggers::info")
+    async def describe_trigger(self, id: str) -> dict[str, Any]:
+        """Describe one trigger.
+
+        Args:
+            id: Its id.
+
+        Raises:
+            NotFound: There is no such trigger.
+        """
+        binding = self._engine.triggers.find_binding(id)
+        if binding is None:
+            raise NotFound(f"there is no trigger `{id}`")
+        return rows.binding_detail(self._engine, binding)
+
+    @function("engine::workers::list")
+    async def list_workers(
+        self, search: str | None = None, runtime: str | None = None, status: str | None = None
+    ) -> dict[str, Any]:
+        """List workers, sorted by name; connections that sent no pid are left out.
+
+        Args:
+            search: Text in the name or description.
+            runtime: For example node, python, engine.
+            status: connected or available.
+        """
+        found = [
+            row
+            for row in (rows.worker_summary(self._engine, each) for each in rows.listed_workers(self._engine))
+            if runtime in (None, row["runtime"]) and status in (None, row["status"])
+        ]
+        return {"workers": rows.ranked(found, "name", search) if search else found}
+
+    @function("engine::workers::info")
+    async def describe_worker(self, name: str, namespace: str | None = None) -> dict[str, Any]:
+        """Describe a worker: what it serves, provides and has bound.
+
+        Args:
+            name: Its name.
+            namespace: Where to look.
+
+        Raises:
+            NotFound: There is none, or several in different namespaces.
+        """
+        found = [each for each in self._engine.workers if each.name == name and namespace in (None, each.home)]
+        return rows.worker_detail(self._engine, rows.only_one(found, "worker", name))
+
+    @function("engine::register_trigger")
+    async def register_trigger(self, request: DurableTrigger) -> dict[str, str]:
+        """Bind a trigger that survives its caller.
+
+        Raises:
+            TriggerRegistrationFailed: The provider refused it.
+        """
+        check_namespace(request.trigger_namespace)
+        binding = BindingRecord(
+            id=str(uuid.uuid4()),
+            trigger_type=request.trigger_type,
+            function_id=request.function_id,
+            config=request.config,
+            metadata=request.metadata,
+            trigger_namespace=request.trigger_namespace,
+        )
+        self._engine.bind(binding)
+        provider = self._engine.provider_of(binding.provider) if binding.provider is not None else None
+        if provider is not None:
+            try:
+                await provider.settled(binding.id)
+            except LinklyError:
+                self._engine.unbind(binding.id)
+                raise
+        return {"id": binding.id}
+
+    @function("engine::unregister_trigger")
+    async def unregister_trigger(self, id: str, trigger_type: str | None = None) -> dict[str, bool]:
+        """Take a trigger back; answers whether there was one.
+
+        Args:
+            id: Its id.
+            trigger_type: Its type; not needed.
+
+        Raises:
+            Forbidden: A worker has registered it, and not the one that asks.
+        """
+        caller = current().caller
+        # A worker that has gone since owns nothing; the engine itself (no caller) may take back whatever it wants.
+        asking = (self._engine.workers.get(caller.worker_id) or WorkerRecord()) if caller is not None else None
+        removed = self._engine.unbind(id, asking)
+        binding = self._engine.triggers.find_binding(id) if not removed else None
+        if binding is not None and binding.owner is not None:
+            raise Forbidden(
+                f"trigger `{id}` belongs to worker {binding.owner.name or binding.owner.id}: only that worker can take "
+                "it back, and it ends with that worker"
+            )
+        return {"removed": removed}
+
+    @function("engine::statistics")
+    async def statistics(self) -> dict[str, Any]:
+        """Say how full every buffer of the engine is."""
+        return statistics(self._engine)
+
+
+def _event(type_id: str, description: str, bindings: dict[str, Binding]) -> TriggerType:
+    async def bind(binding: Binding) -> None:
+        bindings[binding.id] = binding
+
+    async def unbind(binding: Binding) -> None:
+        bindings.pop(binding.id, None)
+
+    return TriggerType(type_id, description, bind=bind, unbind=unbind)

@@ -1,0 +1,220 @@
+"""The bus as an in-process worker sees it: straight into the engine's tables.
+
+A call here is: one look-up, the endpoint awaited in the caller's own task, the result decoded. No task, and a
+time-out is armed only for the outermost call and only if it suspends.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from linkly.bus import (
+    DEFAULT_NAMESPACE,
+    DEFAULT_TIMEOUT_S,
+    HOP_LIMIT,
+    Action,
+    Enqueue,
+    Invocation,
+    Json,
+    Receipt,
+    Registration,
+)
+from linkly.channel import Channel, ChannelReader, ChannelRef, ChannelWriter
+from linkly.clock import Clock
+from linkly.context import current_invocation
+from linkly.deadline import bounded
+from linkly.errors import LinklyError
+from linkly.function import Function
+from linkly.schema import Codec
+from linkly.trigger import TriggerDeclaration, TriggerType
+from linkly.wire.connection import as_json, payload_json
+from linkly_engine.core.registry import FunctionRecord
+from linkly_engine.core.router import check_namespace, too_many_hops
+from linkly_engine.core.triggers import BindingRecord, TypeRecord
+from linkly_engine.core.workers import WorkerRecord
+from linkly_engine.enqueue import enqueue
+from linkly_engine.local.provider import LocalProvider
+
+if TYPE_CHECKING:
+    from linkly_engine.engine import Engine
+
+log = logging.getLogger("linkly.engine")
+
+_codecs: dict[Any, Codec[Any]] = {}
+_decode_any = msgspec.json.Decoder().decode
+
+
+class LocalRegistration:
+    """Something an in-process worker registered."""
+
+    def __init__(self, registered_id: str, undo: Any) -> None:
+        self.id = registered_id
+        self._undo = undo
+
+    def unregister(self) -> None:
+        """Take it back; harmless the second time."""
+        undo, self._undo = self._undo, None
+        if undo is not None:
+            undo()
+
+
+class LocalBus:
+    """`linkly.bus.Bus` inside the engine's process."""
+
+    def __init__(self, engine: Engine, record: WorkerRecord) -> None:
+        self._engine = engine
+        self.record = record
+        self._caller = record.caller
+        self.before_first_registration: Callable[[], None] | None = None
+
+    @property
+    def clock(self) -> Clock:  # noqa: D102
+        return self._engine.clock
+
+    async def trigger(  # noqa: D102
+        self,
+        function_id: str,
+        payload: object = None,
+        *,
+        result_type: Any = Any,
+        namespace: str | None = None,
+        metadata: object = None,
+        action: Action | None = None,
+        timeout_s: float | None = DEFAULT_TIMEOUT_S,
+    ) -> Any:
+        engine = self._engine
+        parent = current_invocation.get()
+        invocation = Invocation(
+            function_id=function_id,
+            payload=payload,
+            namespace=DEFAULT_NAMESPACE if namespace is None else namespace,
+            metadata=metadata,
+            caller=self._caller,
+            origin=self._caller.worker_id,
+        )
+        if parent is not None:
+            if parent.origin is not None:
+                invocation.origin = parent.origin
+            invocation.traceparent = parent.traceparent
+            invocation.baggage = parent.baggage
+            invocation.deadline = parent.deadline
+            invocation.hops = parent.hops + 1
+        if action is not None:
+            return await self._act(action, invocation)
+        if invocation.hops > HOP_LIMIT:
+            raise too_many_hops(function_id)
+        endpoint = engine.router.resolve(namespace, function_id).endpoint
+        if timeout_s is not None:
+            deadline = engine.clock.monotonic() + timeout_s
+            # Inside a handler whose own deadline comes first, that one ends this call too.
+            if invocation.deadline is None or deadline < invocation.deadline:
+                invocation.deadline = deadline
+                call: Any = endpoint(invocation)
+                result = await bounded(call, engine.deadlines, timeout_s, function_id, deadline)
+                return read_result(result, result_type, function_id)
+        return read_result(await endpoint(invocation), result_type, function_id)
+
+    async def _act(self, action: Action, invocation: Invocation) -> Receipt | None:
+        check_namespace(invocation.namespace)
+        if isinstance(action, Enqueue):
+            return await enqueue(self._engine, invocation, action.queue)
+        # The value is taken now: what the caller does to its object later is not part of the call.
+        invocation.payload = payload_json(invocation.payload)
+        invocation.deadline, invocation.hops = None, 0
+        self._engine.spawn(self._unattended(invocation), name=f"void {invocation.function_id}")
+        return None
+
+    async def _unattended(self, invocation: Invocation) -> None:
+        current_invocation.set(None)
+        try:
+            await self._engine.call(invocation)
+        except LinklyError as error:
+            if error.error_id is None:
+                log.warning("`%s`, called without waiting, failed: %s", invocation.function_id, error)
+
+    def register_function(self, function: Function) -> Registration:  # noqa: D102
+        self._begin()
+        record = FunctionRecord(
+            id=function.id,
+            namespace=self.record.home,
+            endpoint=function,
+            owner=self.record,
+            description=function.description or None,
+            request_schema=function.request_schema,
+            response_schema=function.response_schema,
+            metadata=function.metadata,
+        )
+        self._engine.add_function(record)
+        function.failed = partial(self._engine.failures.failed, self.record)
+        return LocalRegistration(
+            function.id, partial(self._engine.remove_function, record.namespace, record.id, self.record)
+        )
+
+    def register_trigger_type(self, trigger_type: TriggerType) -> Registration:  # noqa: D102
+        self._begin()
+        record = TypeRecord(
+            id=trigger_type.id,
+            namespace=self.record.home,
+            owner=self.record,
+            description=trigger_type.description,
+            config_schema=trigger_type.config_schema,
+            payload_schema=trigger_type.payload_schema,
+        )
+        engine = self._engine
+        engine.add_trigger_type(record, LocalProvider(engine, trigger_type, self.record))
+        return LocalRegistration(
+            record.id, partial(engine.remove_trigger_type, record.namespace, record.id, self.record)
+        )
+
+    def register_trigger(self, function_id: str, trigger: TriggerDeclaration) -> Registration:  # noqa: D102
+        self._begin()
+        check_namespace(trigger.namespace)
+        check_namespace(trigger.trigger_namespace)
+        binding = BindingRecord(
+            id=str(uuid.uuid4()),
+            trigger_type=trigger.type,
+            function_id=function_id,
+            owner=self.record,
+            config=trigger.config,
+            metadata=trigger.metadata,
+            namespace=trigger.namespace or self.record.home,
+            trigger_namespace=trigger.trigger_namespace,
+        )
+        self._engine.bind(binding)
+        return LocalRegistration(binding.id, partial(self._engine.unbind, binding.id, self.record))
+
+    def _begin(self) -> None:
+        begin, self.before_first_registration = self.before_first_registration, None
+        if begin is not None:
+            begin()
+
+    async def create_channel(self, buffer_size: int | None = None) -> Channel:  # noqa: D102
+        return self._engine.channels.create(buffer_size, self.record.id)
+
+    async def open_reader(self, reference: ChannelRef) -> ChannelReader:  # noqa: D102
+        return self._engine.channels.open_reader(reference)
+
+    async def open_writer(self, reference: ChannelRef) -> ChannelWriter:  # noqa: D102
+        return self._engine.channels.open_writer(reference)
+
+
+def read_result(result: Any, result_type: Any, function_id: str) -> Any:
+    """Turn what an endpoint answered into what its caller asked for.
+
+    Raises:
+        InvalidPayload: The result does not fit `result_type`.
+    """
+    if result_type is Any:
+        return _decode_any(result) if type(result) is Json else result
+    if result_type is Json:
+        return as_json(result)
+    codec = _codecs.get(result_type)
+    if codec is None:
+        codec = _codecs.setdefault(result_type, Codec(result_type))
+    return codec.read(result, f"the caller of `{function_id}` (its result)")

@@ -1,0 +1,81 @@
+"""How a provider in this process is told about bindings."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from linkly.errors import LinklyError, TriggerRegistrationFailed
+from linkly.trigger import TriggerType
+from linkly.wire.session import error_body
+from linkly_engine.core.provider import as_binding
+from linkly_engine.core.triggers import BindingRecord
+from linkly_engine.core.workers import WorkerRecord
+
+if TYPE_CHECKING:
+    from linkly_engine.engine import Engine
+
+log = logging.getLogger("linkly.engine")
+
+WORK_S = 0.001
+"""So long a provider in this process deals with bindings in one turn of the loop."""
+
+
+class LocalProvider:
+    """A trigger type in this process: told one thing after another, by one task that lives while there is work."""
+
+    def __init__(self, engine: Engine, trigger_type: TriggerType, owner: WorkerRecord) -> None:
+        self._engine = engine
+        self._type = trigger_type
+        self._owner = owner
+        self._waiting: deque[tuple[bool, BindingRecord]] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._refusals: dict[str, LinklyError] = {}
+
+    def bind(self, binding: BindingRecord) -> None:  # noqa: D102
+        self._refusals.pop(binding.id, None)
+        self._enqueue(True, binding)
+
+    def unbind(self, binding: BindingRecord) -> None:  # noqa: D102
+        self._enqueue(False, binding)
+
+    async def settled(self, binding_id: str | None = None) -> None:  # noqa: D102
+        while self._task is not None:
+            await asyncio.wait([self._task])
+        refusal = self._refusals.pop(binding_id, None) if binding_id is not None else None
+        if refusal is not None:
+            raise TriggerRegistrationFailed(refusal.message)
+
+    def _enqueue(self, bound: bool, binding: BindingRecord) -> None:
+        self._waiting.append((bound, binding))
+        if self._task is None:
+            self._task = self._engine.spawn(self._work(), name=f"bindings of {self._type.id}")
+
+    async def _work(self) -> None:
+        until = perf_counter() + WORK_S
+        try:
+            while self._waiting:
+                if perf_counter() > until:
+                    await asyncio.sleep(0)  # a provider that never waits would keep the loop until all is bound
+                    until = perf_counter() + WORK_S
+                bound, binding = self._waiting.popleft()
+                try:
+                    if bound:
+                        await self._type.bind(as_binding(binding))
+                    else:
+                        await self._type.unbind(binding.id)
+                except LinklyError as error:
+                    self._refuse(binding, error)
+                except Exception as error:
+                    log.exception("provider of trigger type `%s` failed", self._type.id)
+                    self._refuse(binding, TriggerRegistrationFailed(str(error) or type(error).__name__))
+        finally:
+            self._task = None
+
+    def _refuse(self, binding: BindingRecord, error: LinklyError) -> None:
+        self._refusals[binding.id] = error
+        body = TriggerRegistrationFailed(error.message, details=error.details)
+        self._engine.refused(binding.id, self._owner, error_body(body))

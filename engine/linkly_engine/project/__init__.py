@@ -1,0 +1,1 @@
+"""config.yaml: read, checked, loaded, edited and followed, and the workers that run by it."""

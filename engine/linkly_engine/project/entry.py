@@ -1,0 +1,77 @@
+"""One entry of `workers:` in config.yaml, and the names that entries go by.
+
+It knows what is written; what there is by that name or in that folder is `linkly_engine.project.loader`'s.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from linkly.errors import ConfigError
+from linkly_engine.yaml.problems import Problems
+from linkly_engine.yaml.tree import Tree
+
+NAME_OF_FOLDER = re.compile(r"(?!\.)(?!.*\.\.)[A-Za-z0-9_.-]{1,64}")
+"""Names of workers in processes of their own: their logs lie in a folder of this name."""
+
+
+class WorkerEntry(msgspec.Struct, kw_only=True):
+    """One entry of `workers:`.
+
+    Attributes:
+        name: Today's name, with `#1`, `#2` behind it where one name stands more than once; `""` for a module or a
+            folder whose name is not known before it has been looked at (`linkly_engine.project.loader`).
+        module: `package.module:Class` of a worker that does not ship with linkly.
+        folder: Where a program with a manifest lies that runs in a process of its own; absolute after `load`.
+        config: Its `config:` block, plain data.
+        place: Where it stands in its file: `$.workers[2]`.
+        tree: The file.
+        base: The file's folder, where relative paths of its block begin.
+    """
+
+    name: str
+    module: str | None = None
+    folder: Path | None = None
+    config: Any = None
+    place: str = ""
+    tree: Tree | None = None
+    base: Path = Path()
+
+    @property
+    def path(self) -> str:
+        """Where it stands, for error messages: `config.yaml:7: $.workers[2]`."""
+        return self.place if self.tree is None else self.tree.where(self.place)
+
+    def error(self, key: str, reason: str) -> ConfigError:
+        """Make the error for one of its keys: `.config.port`, or `""`."""
+        if self.tree is None:
+            return ConfigError(f"{self.place}{key}: {reason}")
+        return self.tree.error(self.place + key, reason)
+
+
+def check_names(workers: list[WorkerEntry], problems: Problems) -> None:
+    """See to it that a program in a process of its own shares its name with nobody; note where it does."""
+    for worker in workers:
+        if worker.folder is None or not worker.name:
+            continue
+        if not NAME_OF_FOLDER.fullmatch(worker.name):
+            reason = f"`{worker.name}`: letters, digits and `-_.` are allowed, 64 at most, no leading dot, no `..`"
+            problems.add(worker.error(".name", reason))
+        other = next((each for each in workers if each is not worker and each.name == worker.name), None)
+        if other is not None:
+            reason = f"`{worker.name}` is the name of another worker too ({other.path}); give this one another `name:`"
+            problems.add(worker.error(".name", reason))
+
+
+def number_duplicates(workers: list[WorkerEntry]) -> None:
+    """Put `#1`, `#2` behind a name that stands more than once."""
+    names = [worker.name for worker in workers]
+    numbers: dict[str, int] = {}
+    for worker in workers:
+        if worker.name and names.count(worker.name) > 1:
+            numbers[worker.name] = numbers.get(worker.name, 0) + 1
+            worker.name = f"{worker.name}#{numbers[worker.name]}"

@@ -1,0 +1,204 @@
+"""A name in config.yaml -> a worker with checked settings.
+
+Workers that ship are found by convention: `state` is the one `Worker` subclass named `state` in the package
+`linkly_workers.state`. Adding one is adding a file. Any other is named by `module: package.module:Class`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import itertools
+import pkgutil
+import sys
+from pathlib import Path
+
+from linkly.errors import ConfigError, LinklyError
+from linkly.function import function_ids_of
+from linkly.worker import Worker
+from linkly_engine.project.config import FOLDER_KEYS, Config
+from linkly_engine.project.entry import WorkerEntry, check_names
+from linkly_engine.yaml.problems import Problems, problems_of
+from linkly_engine.yaml.typed_block import typed_block
+
+SHIPPED = "linkly_workers"
+
+IIIS = frozenset({"queue", "cron", "pubsub", "stream", "observability", "console", "exec", "bridge", "sandbox"})
+"""Workers that iii has (in its configs also as `iii-...`; workers-edge.md 2): linkly may not have them yet."""
+
+
+def load_workers(config: Config, problems: Problems | None = None) -> list[Worker]:
+    """Make every in-process worker of a project, in order; none is started. Entries without a name get theirs.
+
+    Args:
+        config: The project.
+        problems: Where errors are noted; the workers are then those that could be made. Default: they are raised.
+
+    Raises:
+        ConfigError: One is unknown, cannot be imported, or its settings do not fit; two serve the same function; a
+            folder has no manifest.
+    """
+    folder = str(config.folder.resolve())
+    if folder not in sys.path:
+        sys.path.append(folder)
+    noted = Problems() if problems is None else problems
+    workers: list[Worker] = []
+    served: dict[str, WorkerEntry] = {}
+    for entry in config.workers:
+        try:
+            if entry.folder is not None:
+                named = _manifest_name(entry, entry.folder)
+                entry.name = entry.name or named
+                continue
+            worker = load_worker(entry)
+        except ConfigError as error:
+            noted.add(error)
+            continue
+        entry.name = entry.name or _unique(worker.name, config.workers)
+        _check_functions(entry, worker, served, noted)
+        workers.append(worker)
+    check_names(config.workers, noted)
+    if problems is None:
+        noted.check()
+    return workers
+
+
+def _check_functions(entry: WorkerEntry, worker: Worker, served: dict[str, WorkerEntry], problems: Problems) -> None:
+    """See to it that no other worker of the file serves a function of this one: it could not start."""
+    ids = function_ids_of(worker)
+    taken = [function_id for function_id in ids if function_id in served]
+    if taken:
+        other = served[taken[0]]
+        alike = (
+            f"a second `{worker.name}`" if other.name.partition("#")[0] == entry.name.partition("#")[0] else worker.name
+        )
+        problems.add(
+            entry.error(
+                "", f"{alike} cannot run: `{taken[0]}` is served by {other.place} already, and a function has one owner"
+            )
+        )
+    served.update((function_id, entry) for function_id in ids if function_id not in served)
+
+
+def _manifest_name(entry: WorkerEntry, folder: Path) -> str:
+    key = next((each for each in FOLDER_KEYS if entry.tree and entry.tree.has(f"{entry.place}.{each}")), FOLDER_KEYS[0])
+    if not folder.is_dir():
+        raise entry.error(
+            f".{key}",
+            f"there is no folder {folder}; make a worker there with "
+            f"`linkly worker init {folder.name}`, or correct the path",
+        )
+    # Only projects with programs of their own pay for what looks after them.
+    from linkly_engine.process.manifest import read_manifest
+
+    try:
+        return read_manifest(folder).name
+    except ConfigError as error:
+        raise entry.error(f".{key}", error.message) from error
+
+
+def _unique(name: str, entries: list[WorkerEntry]) -> str:
+    taken = {entry.name for entry in entries}
+    if name not in taken:
+        return name
+    return next(f"{name}#{number}" for number in itertools.count(2) if f"{name}#{number}" not in taken)
+
+
+def load_worker(entry: WorkerEntry) -> Worker:
+    """Make one worker.
+
+    Raises:
+        ConfigError: As `load_workers`.
+    """
+    found = _from_module(entry) if entry.module is not None else _shipped(entry)
+    if entry.tree is not None:  # kept as well: a change of what is written is a change of the entry
+        entry.config = typed_block(entry.config, found.settings_type, entry.tree, f"{entry.place}.config")
+    try:
+        worker = found.from_config(entry.config, f"{entry.place}.config")
+    except ConfigError as error:
+        raise _placed(entry, error) from error
+    except LinklyError:
+        raise
+    except Exception as error:
+        raise entry.error("", f"`{found.__name__}` cannot be made: {type(error).__name__}: {error}") from error
+    worker.folder = entry.base
+    return worker
+
+
+def _placed(entry: WorkerEntry, error: ConfigError) -> ConfigError:
+    """Return an error about a block with the line of each key that it is about."""
+    problems = Problems()
+    for problem in problems_of(error):
+        key, reason = problem.get("key"), problem.get("reason")
+        if key is None:
+            # A check of the worker's own: `own_hosts: ...` is about that key.
+            written = str(problem["message"])
+            first, _, rest = written.partition(": ")
+            is_key = entry.tree is not None and entry.tree.has(f"{entry.place}.config.{first}")
+            key, reason = (f".{first}", rest) if is_key else ("", written)
+        problems.add(entry.error(f".config{key}", str(reason)))
+    try:
+        problems.check()
+    except ConfigError as placed:
+        return placed
+    return error
+
+
+def shipped_names() -> list[str]:
+    """Return the names of the workers that ship, sorted."""
+    package = importlib.import_module(SHIPPED)
+    return sorted(
+        module.name.replace("_", "-") for module in pkgutil.iter_modules(package.__path__) if module.name[0] != "_"
+    )
+
+
+def not_there_yet(name: str) -> str | None:
+    """Say that a worker is one of iii's that linkly does not have yet; `None` if it is not."""
+    today = name.removeprefix("iii-")
+    if today not in IIIS or today in shipped_names():
+        return None
+    return (
+        f"linkly has no `{today}` worker yet: a program that connects and registers the same "
+        "functions and trigger types can stand in for it"
+    )
+
+
+def _shipped(entry: WorkerEntry) -> type[Worker]:
+    name = entry.name.partition("#")[0]
+    names = shipped_names()
+    if name not in names:
+        missing = not_there_yet(name)
+        if missing is not None:
+            raise entry.error(".name", f"{missing}. Workers that ship: {', '.join(names)}")
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"; did you mean `{near[0]}`?" if near else "."
+        raise entry.error(
+            ".name",
+            f"there is no worker `{name}`{hint} Workers that ship: {', '.join(names)}. "
+            "One of your own needs `module: package.module:Class`",
+        )
+    module = importlib.import_module(f"{SHIPPED}.{name.replace('-', '_')}")
+    for found in vars(module).values():
+        if inspect.isclass(found) and issubclass(found, Worker) and found.name == name:
+            return found
+    raise entry.error(".name", f"package {module.__name__} has no Worker class named `{name}`")
+
+
+def _from_module(entry: WorkerEntry) -> type[Worker]:
+    module_name, _, class_name = str(entry.module).partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise entry.error(
+            ".module", f"cannot import `{module_name}`: {error}; it has to be installed, or lie beside the config file"
+        ) from error
+    except Exception as error:
+        raise entry.error(".module", f"importing `{module_name}` failed: {type(error).__name__}: {error}") from error
+    found = getattr(module, class_name, None)
+    if not (inspect.isclass(found) and issubclass(found, Worker)):
+        known = [name for name, value in vars(module).items() if inspect.isclass(value) and issubclass(value, Worker)]
+        raise entry.error(
+            ".module", f"`{class_name}` is no Worker class in `{module_name}`; there: {', '.join(known) or 'none'}"
+        )
+    return found

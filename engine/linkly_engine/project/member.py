@@ -1,0 +1,98 @@
+"""One entry of config.yaml and what runs for it. Plain state: `linkly_engine.project.project` starts and stops it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from linkly.worker import Worker
+from linkly_engine.project.entry import WorkerEntry
+
+if TYPE_CHECKING:
+    from linkly_engine.process import ChildWorker
+
+State: TypeAlias = Literal["running", "installing", "starting", "waiting", "failed", "stopped"]
+Kind: TypeAlias = Literal["shipped", "module", "path"]
+
+
+class Member:
+    """One entry and what runs for it.
+
+    Attributes:
+        entry: What it runs by; the one before the file's if that one could not be started.
+        worker: The in-process worker that runs.
+        child: The program in a process of its own; there even while it does not run.
+        stopped: Somebody asked for it to be stopped; a change of its entry starts it again.
+        reason: Why it does not run, or not by the file's settings.
+        restarts: How often it was made anew.
+    """
+
+    def __init__(self, entry: WorkerEntry) -> None:
+        self.entry = entry
+        self.worker: Worker | None = None
+        self.child: ChildWorker | None = None
+        self.stopped = False
+        self.reason: str | None = None
+        self.restarts = 0
+
+    @property
+    def name(self) -> str:
+        """Its name in config.yaml."""
+        return self.entry.name
+
+    @property
+    def kind(self) -> Kind:
+        """Where its code comes from."""
+        if self.entry.folder is not None:
+            return "path"
+        return "shipped" if self.entry.module is None else "module"
+
+    @property
+    def runs(self) -> bool:
+        """Whether it runs or will do so by itself."""
+        if self.child is not None:
+            return not self.stopped and self.child.status.state not in ("failed", "stopped")
+        return self.worker is not None
+
+    @property
+    def state(self) -> State:
+        """How it is."""
+        if self.stopped:
+            return "stopped"
+        if self.child is not None:
+            return self.child.status.state
+        if self.worker is not None:
+            return "running"
+        return "starting" if self.reason is None else "failed"
+
+
+def continues(old: list[WorkerEntry], new: list[WorkerEntry]) -> list[int | None]:
+    """Say which old entry each new one continues.
+
+    An equal entry comes first, also if it has another number behind its name now; then one of the same name.
+
+    Returns:
+        Indexes into `old`, each at most once; `None`: this one is new.
+    """
+    found: list[int | None] = [None] * len(new)
+    free = set(range(len(old)))
+    for alike in (same, _same_name):
+        for number, entry in enumerate(new):
+            if found[number] is None:
+                index = next((each for each in sorted(free) if alike(old[each], entry)), None)
+                if index is not None:
+                    found[number] = index
+                    free.discard(index)
+    return found
+
+
+def same(one: WorkerEntry, other: WorkerEntry) -> bool:
+    """Tell whether two entries ask for the same worker with the same settings."""
+    return (_base(one), one.module, one.folder, one.config) == (_base(other), other.module, other.folder, other.config)
+
+
+def _same_name(one: WorkerEntry, other: WorkerEntry) -> bool:
+    return one.name == other.name and (one.folder is None) == (other.folder is None)
+
+
+def _base(entry: WorkerEntry) -> str:
+    return entry.name.partition("#")[0]

@@ -1,0 +1,107 @@
+"""The programs of a project that run in processes of their own: started, changed and ended as config.yaml says.
+
+How one is installed, supervised and replaced is `linkly_engine.process`'s, which is imported with the first program.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+from linkly_engine.project.config import Config
+from linkly_engine.project.entry import WorkerEntry
+from linkly_engine.project.member import Member
+
+if TYPE_CHECKING:
+    from linkly_engine.engine import Engine
+    from linkly_engine.process import ChildWorker, Guard
+
+LOGS = (".linkly", "logs")
+"""Where log files lie, below the folder of config.yaml."""
+
+
+class Programs:
+    """Starts and ends the programs.
+
+    Args:
+        engine: Where they register.
+        url: Where they connect, asked at each start.
+    """
+
+    def __init__(self, engine: Engine, url: Callable[[], str]) -> None:
+        self._engine = engine
+        self._url = url
+        self._guard: Guard | None = None
+        self._stack = AsyncExitStack()
+
+    async def start(self, member: Member, config: Config) -> None:
+        """Begin to look after a program; it is installed and started in the background."""
+        from linkly_engine.process import ChildWorker, Guard
+
+        entry = member.entry
+        if entry.folder is None:
+            raise ValueError(f"worker `{entry.name}` has no folder")
+        if self._guard is None:
+            self._guard = await self._stack.enter_async_context(Guard())
+        child = member.child = ChildWorker(
+            self._engine,
+            name=entry.name,
+            folder=entry.folder,
+            url=self._url,
+            logs=config.folder.joinpath(*LOGS, entry.name),
+            config=entry.config,
+            config_path=config.file,
+            guard=self._guard,
+        )
+        await child.start()
+
+    async def change(self, member: Member, entry: WorkerEntry, config: Config) -> None:
+        """Run a program by another entry, or try one that failed again.
+
+        In the same folder the next generation takes over from the one that runs, or does not come up and leaves it.
+        """
+        child = member.child
+        if child is not None and child.status.state != "stopped" and member.entry.folder == entry.folder:
+            member.entry = entry
+            child.config = entry.config
+            await self._renew(child)
+            return
+        if child is not None:
+            member.restarts += child.status.restarts + 1
+            await self.end([member])
+        member.entry = entry
+        await self.start(member, config)
+
+    async def restart(self, member: Member, config: Config) -> None:
+        """Start a program anew; one that runs is replaced without a gap, in the background."""
+        if member.child is None:
+            await self.start(member, config)
+        else:
+            await self._renew(member.child)
+
+    async def move(self, members: list[Member]) -> None:
+        """The worker port has moved: programs reach channels and the engine through the new one from now on."""
+        for member in members:
+            if member.child is not None and member.runs:
+                await self._renew(member.child)
+
+    async def _renew(self, child: ChildWorker) -> None:
+        # A program may take a minute to come up: no other change of the project waits for that.
+        self._engine.spawn(child.restart(), name=f"restart of {child.name}")
+        await asyncio.sleep(0)  # in its first step it is asked for, so that `settled` is about the next generation
+
+    async def end(self, members: Iterable[Member]) -> None:
+        """End programs at the same time; nothing of them is left."""
+        ending = [member for member in members if member.child is not None]
+        await asyncio.gather(*(member.child.stop() for member in ending if member.child is not None))
+        for member in ending:
+            member.child = None
+
+    async def stop(self, members: Iterable[Member]) -> None:
+        """End all of them, and what guards them."""
+        try:
+            await self.end(members)
+        finally:
+            await self._stack.aclose()

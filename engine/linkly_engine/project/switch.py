@@ -1,0 +1,158 @@
+"""Stops some in-process workers and starts others in one go, while the rest of the engine keeps running.
+
+Calls in flight finish first; calls to a worker that is made anew wait for its next generation. One that cannot be
+started runs again by its earlier settings. Knows nothing of files and ports.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from linkly.errors import LinklyError
+from linkly.worker import Worker
+from linkly_engine.engine import DRAIN_S
+from linkly_engine.local.handover import Handover
+from linkly_engine.project.entry import WorkerEntry
+from linkly_engine.project.loader import load_worker
+from linkly_engine.project.member import Member, same
+
+if TYPE_CHECKING:
+    from linkly_engine.engine import Engine
+
+log = logging.getLogger("linkly.engine")
+
+
+class Entering(msgspec.Struct, eq=False):
+    """One that shall run.
+
+    Attributes:
+        member: Whose worker it will be; an earlier one is stopped.
+        entry: By what it runs.
+        worker: Checked, not started.
+        earlier: By what its predecessor ran; set by `Switch`.
+    """
+
+    member: Member
+    entry: WorkerEntry
+    worker: Worker
+    earlier: WorkerEntry | None = None
+
+
+class Switch:
+    """One change of the set of in-process workers.
+
+    Args:
+        engine: Where they run.
+        drain_s: How long calls in flight have.
+
+    Attributes:
+        problems: Sentences about what could not be done.
+    """
+
+    def __init__(self, engine: Engine, *, drain_s: float = DRAIN_S) -> None:
+        self._engine = engine
+        self._drain_s = drain_s
+        self._handovers: dict[Member, Handover] = {}
+        self.problems: list[str] = []
+
+    async def run(self, leaving: list[Member], entering: list[Entering]) -> None:
+        """Stop `leaving` and what `entering` replaces, then start `entering` in order."""
+        for each in entering:
+            each.earlier = each.member.entry if each.member.worker is not None else None
+        replaced = [each.member for each in entering]
+        try:
+            for member in self._order_of_their_end([*leaving, *replaced]):
+                await self._stop(member, waiting=member in replaced)
+            started = [each for each in entering if await self._start(each)]
+            await self._engine.settled()
+            for each in started:
+                await self._ready(each)
+            await self._tell_the_others(entering)
+        finally:
+            for handover in self._handovers.values():
+                handover.release()
+
+    def _order_of_their_end(self, members: list[Member]) -> list[Member]:
+        """Return those that run, last started first.
+
+        Those that serve no function come before all others: they only call (a gateway does), so they can come to
+        their end while everything they call is still there.
+        """
+        places = {id(worker): place for place, worker in enumerate(self._engine.running)}
+
+        def order(member: Member) -> tuple[bool, int]:
+            record = None if member.worker is None else self._engine.record_of(member.worker)
+            serves = record is not None and self._engine.registry.count(record) > 0
+            return serves, -places.get(id(member.worker), 0)
+
+        return sorted((member for member in members if member.worker is not None), key=order)
+
+    async def _tell_the_others(self, entering: list[Entering]) -> None:
+        anew = [each.member.worker for each in entering if each.member.worker is not None]
+        names = frozenset(worker.name for worker in anew)
+        for worker in self._engine.running if anew else []:
+            if not any(worker is each for each in anew):
+                try:
+                    await worker.others_changed(names)
+                except Exception as error:
+                    log.error("worker `%s` does not get on with %s: %s", worker.name, ", ".join(sorted(names)), error)
+
+    async def _stop(self, member: Member, *, waiting: bool) -> None:
+        worker, member.worker, member.reason = member.worker, None, None
+        if worker is None:
+            return
+        handover = await self._engine.stop_worker(worker, waiting=waiting, drain_s=self._drain_s)
+        before = self._handovers.get(member)
+        self._handovers[member] = handover
+        if before is not None:
+            before.release()
+
+    async def _start(self, each: Entering) -> bool:
+        """Start one; answer whether it, and not its predecessor, runs now."""
+        try:
+            await self._engine.start_worker(each.worker, takes_over=self._handovers.get(each.member))
+        except Exception as error:
+            await self._fall_back(each, error)
+            return False
+        each.member.entry, each.member.worker, each.member.reason = each.entry, each.worker, None
+        return True
+
+    async def _ready(self, each: Entering) -> None:
+        try:
+            await each.worker.ready()
+        except Exception as error:
+            await self._stop(each.member, waiting=True)
+            await self._fall_back(each, error)
+
+    async def _fall_back(self, each: Entering, error: Exception) -> None:
+        member, earlier = each.member, each.earlier
+        reason = _sentence(each.entry, error)
+        member.entry, member.reason = each.entry, reason
+        if earlier is None or same(earlier, each.entry):
+            self.problems.append(reason)
+            return
+        try:
+            worker = load_worker(earlier)
+            await self._engine.start_worker(worker, takes_over=self._handovers.get(member))
+            member.worker = worker
+            await self._engine.settled()
+            await worker.ready()
+        except Exception as again:
+            await self._stop(member, waiting=False)
+            member.reason = f"{reason}; nor by its earlier settings: {_sentence(earlier, again)}"
+            self.problems.append(member.reason)
+            return
+        member.entry = earlier
+        self.problems.append(f"{reason}; it runs by its earlier settings")
+
+
+def _sentence(entry: WorkerEntry, error: Exception) -> str:
+    if isinstance(error, LinklyError):
+        reason = error.message
+    else:
+        log.error("worker `%s` could not start", entry.name, exc_info=error)
+        reason = f"{type(error).__name__}: {error}"
+    return f"{entry.path}: worker `{entry.name}` cannot start: {reason}"

@@ -1,0 +1,339 @@
+"""Channels: bounded pipes between two workers, each end opened once (protocol.md 5).
+
+An end may be a WebSocket (`linkly_engine.remote.server`) or an in-process worker; a channel does not know which. Its
+bound is in messages *and* bytes: it asks its writer to pause only when both are passed, because a writer whose
+socket is not read stops answering pings and is lost after 20 s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import uuid
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+from typing import Literal
+
+from linkly.channel import CHUNK_BYTES, Channel, ChannelRef
+from linkly.clock import Clock, TimerHandle
+from linkly.errors import ConnectionLost, InvalidArguments, NotFound, Overloaded
+
+DEFAULT_BUFFER = 64
+MAX_BUFFER = 1024
+PAUSE_BYTES = 16 * 1024 * 1024
+UNOPENED_S = 300.0
+UNOPENED_LIMIT = 1024
+"""Channels of one owner of which nobody has opened an end yet."""
+
+SWEEP_S = 60.0
+
+Direction = Literal["read", "write"]
+
+
+class Pipe:
+    """One channel."""
+
+    def __init__(self, buffer_size: int, created: float, owner: str = "") -> None:
+        self.id = str(uuid.uuid4())
+        self.key = str(uuid.uuid4())
+        self.created = created
+        self.owner = owner
+        self.opened: set[str] = set()
+        self.ended = False
+        self.on_end: Callable[[], None] | None = None
+        self.on_writable: Callable[[], None] | None = None
+        self.on_reader_gone: Callable[[], None] | None = None
+        self._buffer_size = buffer_size
+        self._messages: deque[bytes | str] = deque()
+        self._bytes = 0
+        self._sink: Callable[[bytes | str], None] | None = None
+        self._on_writer_closed: Callable[[], None] | None = None
+        self._writer_closed = False
+        self._reader_gone = False
+        self._reader_full = False
+
+    @property
+    def full(self) -> bool:
+        """Whether a writer behind a socket should wait."""
+        return self._reader_full or (len(self._messages) >= self._buffer_size and self._bytes >= PAUSE_BYTES)
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Count what waits for the reader."""
+        return self._bytes
+
+    @property
+    def buffered_messages(self) -> int:
+        """Count the messages that wait for the reader."""
+        return len(self._messages)
+
+    @property
+    def at_limit(self) -> bool:
+        """Whether an in-process writer should wait: it has no pings to answer, so the count alone decides."""
+        return self._reader_full or len(self._messages) >= self._buffer_size
+
+    def reader_is_full(self, full: bool) -> None:
+        """A reader that is pushed to says that its own buffer is full, or no longer."""
+        self._reader_full = full
+        if not full and self.on_writable is not None:
+            self.on_writable()
+
+    def put(self, message: bytes | str) -> None:
+        """Take one message from the writer.
+
+        Raises:
+            ConnectionLost: The reader is gone.
+        """
+        if self._reader_gone:
+            raise ConnectionLost("the reader of this channel is gone")
+        if self._sink is not None:
+            self._sink(message)
+            return
+        self._messages.append(message)
+        self._bytes += len(message)
+
+    def take(self) -> bytes | str | None:
+        """Give the next waiting message to a reader that pulls."""
+        if not self._messages:
+            return None
+        message = self._messages.popleft()
+        self._bytes -= len(message)
+        if self.on_writable is not None and not self.at_limit:
+            self.on_writable()
+        return message
+
+    def attach_sink(self, sink: Callable[[bytes | str], None], on_writer_closed: Callable[[], None]) -> None:
+        """Push everything, waiting and future, to a reader that is pushed to."""
+        while self._messages:
+            message = self._messages.popleft()
+            self._bytes -= len(message)
+            sink(message)
+        self._sink = sink
+        self._on_writer_closed = on_writer_closed
+        if self.on_writable is not None:
+            self.on_writable()
+        if self._writer_closed:
+            on_writer_closed()
+
+    def attach_wakeup(self, wakeup: Callable[[], None]) -> None:
+        """Wake a reader that pulls whenever there is something new."""
+
+        def push(message: bytes | str) -> None:
+            self._messages.append(message)
+            self._bytes += len(message)
+            wakeup()
+
+        self._sink = push
+        self._on_writer_closed = wakeup
+
+    @property
+    def writer_closed(self) -> bool:
+        """Whether the writer has ended the stream."""
+        return self._writer_closed
+
+    def close_writer(self) -> None:
+        """The writer has ended, orderly or not: the reader gets what is left, then its end."""
+        if self._writer_closed:
+            return
+        self._writer_closed = True
+        if self._on_writer_closed is not None:
+            self._on_writer_closed()
+
+    def close_reader(self) -> None:
+        """The reader is gone: the channel is over."""
+        self._reader_gone = True
+        self._reader_full = False
+        self._messages.clear()
+        self._bytes = 0
+        if self.on_writable is not None:
+            self.on_writable()
+        if self.on_reader_gone is not None:
+            self.on_reader_gone()
+        self.ended = True
+        if self.on_end is not None:
+            self.on_end()
+
+
+class ChannelStore:
+    """All channels of an engine."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._pipes: dict[str, Pipe] = {}
+        self._unopened: Counter[str] = Counter()
+        self._timer: TimerHandle | None = None
+
+    def __iter__(self) -> Iterator[Pipe]:
+        return iter(list(self._pipes.values()))
+
+    def __len__(self) -> int:
+        return len(self._pipes)
+
+    def start(self) -> None:
+        """Sweep channels nobody opened from now on."""
+        self._timer = self._clock.call_later(SWEEP_S, self._sweep)
+
+    def stop(self) -> None:
+        """Stop sweeping and end every channel."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for pipe in self:
+            pipe.close_writer()
+        self._pipes.clear()
+        self._unopened.clear()
+
+    def create(self, buffer_size: int | None = None, owner: str = "") -> Channel:
+        """Make a channel; it outlives its owner (protocol.md C66).
+
+        Args:
+            buffer_size: Messages that may wait for the reader, 1 to 1024; `None`: 64.
+            owner: Whose it is, a worker id: how many may be unopened is counted for each.
+
+        Raises:
+            InvalidArguments: The size is out of range.
+            Overloaded: The owner has made `UNOPENED_LIMIT` channels that nobody has opened yet.
+        """
+        size = DEFAULT_BUFFER if buffer_size is None else buffer_size
+        if size < 1:
+            raise InvalidArguments(f"buffer_size {size}: must be at least 1")
+        if self._unopened[owner] >= UNOPENED_LIMIT:
+            raise Overloaded(
+                f"{UNOPENED_LIMIT} channels of this worker have not been opened by anybody; open them, or wait: one "
+                f"that nobody opens is gone after {UNOPENED_S:.0f} s"
+            )
+        pipe = Pipe(min(size, MAX_BUFFER), self._clock.monotonic(), owner)
+        self._unopened[owner] += 1
+        pipe.on_end = partial(self._forget, pipe.id)
+        self._pipes[pipe.id] = pipe
+        return Channel(
+            writer=ChannelRef(channel_id=pipe.id, access_key=pipe.key, direction="write"),
+            reader=ChannelRef(channel_id=pipe.id, access_key=pipe.key, direction="read"),
+        )
+
+    def _forget(self, channel_id: str) -> None:
+        pipe = self._pipes.pop(channel_id, None)
+        if pipe is not None and not pipe.opened:
+            self._count_opened(pipe)
+
+    def _count_opened(self, pipe: Pipe) -> None:
+        self._unopened[pipe.owner] -= 1
+        if self._unopened[pipe.owner] <= 0:
+            del self._unopened[pipe.owner]
+
+    def find(self, channel_id: str, access_key: str) -> Pipe:
+        """Return a channel.
+
+        Raises:
+            NotFound: No such channel, or a wrong key; which of the two is not said.
+        """
+        pipe = self._pipes.get(channel_id)
+        if pipe is None or not secrets.compare_digest(pipe.key.encode(), access_key.encode()):
+            raise NotFound(f"there is no channel `{channel_id}` with this key")
+        return pipe
+
+    def open(self, channel_id: str, access_key: str, direction: Direction) -> Pipe | None:
+        """Open one end; `None` if it has been opened before.
+
+        Raises:
+            NotFound: As `find`.
+        """
+        pipe = self.find(channel_id, access_key)
+        if direction in pipe.opened:
+            return None
+        if not pipe.opened:
+            self._count_opened(pipe)
+        pipe.opened.add(direction)
+        return pipe
+
+    def open_reader(self, reference: ChannelRef) -> LocalReader:
+        """Open the reading end for an in-process worker."""
+        return LocalReader(self._open_local(reference, "read"))
+
+    def open_writer(self, reference: ChannelRef) -> LocalWriter:
+        """Open the writing end for an in-process worker."""
+        return LocalWriter(self._open_local(reference, "write"))
+
+    def _open_local(self, reference: ChannelRef, direction: Direction) -> Pipe:
+        if reference.direction != direction:
+            raise InvalidArguments(f"this reference is for `{reference.direction}`, not for `{direction}`")
+        pipe = self.open(reference.channel_id, reference.access_key, direction)
+        if pipe is None:
+            raise InvalidArguments(f"the {direction} end of channel `{reference.channel_id}` was opened before")
+        return pipe
+
+    def _sweep(self) -> None:
+        now = self._clock.monotonic()
+        for pipe in self:
+            if len(pipe.opened) < 2 and now - pipe.created >= UNOPENED_S:
+                self._forget(pipe.id)
+        self._timer = self._clock.call_later(SWEEP_S, self._sweep)
+
+
+class LocalReader:
+    """Reading end inside the engine's process."""
+
+    def __init__(self, pipe: Pipe) -> None:
+        self._pipe = pipe
+        self._arrived = asyncio.Event()
+        pipe.attach_wakeup(self._arrived.set)
+
+    @property
+    def writer_attached(self) -> bool:
+        """Whether the writing end was opened."""
+        return "write" in self._pipe.opened
+
+    def __aiter__(self) -> AsyncIterator[bytes | str]:
+        return self._messages()
+
+    async def _messages(self) -> AsyncIterator[bytes | str]:
+        while (message := await self.receive()) is not None:
+            yield message
+
+    async def receive(self) -> bytes | str | None:
+        """Return the next message, `None` at the end."""
+        while True:
+            message = self._pipe.take()
+            if message is not None:
+                return message
+            if self._pipe.writer_closed:
+                self._pipe.close_reader()
+                return None
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    async def read_all(self) -> bytes:
+        """Return all data up to the end."""
+        return b"".join([message async for message in self if isinstance(message, bytes)])
+
+    async def close(self) -> None:
+        """Stop reading."""
+        self._pipe.close_reader()
+
+
+class LocalWriter:
+    """Writing end inside the engine's process."""
+
+    def __init__(self, pipe: Pipe) -> None:
+        self._pipe = pipe
+        self._writable = asyncio.Event()
+        pipe.on_writable = self._writable.set
+
+    async def write(self, data: bytes) -> None:
+        """Send data in chunks; waits while the buffer is full."""
+        for start in range(0, len(data), CHUNK_BYTES):
+            await self._put(data[start : start + CHUNK_BYTES])
+
+    async def send_text(self, text: str) -> None:
+        """Send an out-of-band message."""
+        await self._put(text)
+
+    async def close(self) -> None:
+        """End the stream."""
+        self._pipe.close_writer()
+
+    async def _put(self, message: bytes | str) -> None:
+        while self._pipe.at_limit:
+            self._writable.clear()
+            await self._writable.wait()
+        self._pipe.put(message)

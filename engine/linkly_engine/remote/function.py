@@ -1,0 +1,148 @@
+"""The endpoint of a function that a remote worker serves, or has somebody else serve."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from linkly.bus import Endpoint, Invocation, Json
+from linkly.errors import FunctionNotInvokable, HandlerFailed, LinklyError
+from linkly.wire.connection import Connection
+from linkly.wire.messages import RegisterFunction, is_absent
+from linkly.wire.session import Done
+from linkly_engine.core.workers import WorkerRecord
+from linkly_engine.remote.nesting import Nesting
+
+
+class RemoteFunction:
+    """Endpoint of a function that a remote worker serves.
+
+    Args:
+        connection: The worker's.
+        function_id: What it serves.
+        nesting: The calls it serves, if its wire cannot say what its own calls are nested in.
+        failed: Told when the handler failed, before the caller is.
+    """
+
+    __slots__ = ("connection", "failed", "function_id", "nesting")
+
+    def __init__(
+        self,
+        connection: Connection,
+        function_id: str,
+        nesting: Nesting | None,
+        failed: Callable[[Invocation, LinklyError], None],
+    ) -> None:
+        self.connection = connection
+        self.function_id = function_id
+        self.nesting = nesting
+        self.failed = failed
+
+    async def __call__(self, invocation: Invocation) -> Any:
+        """Call it and wait."""
+        nesting = self.nesting
+        token = nesting.begin(invocation) if nesting is not None else None
+        try:
+            result = await self.connection.call(invocation)
+        except asyncio.CancelledError:
+            if nesting is not None and token is not None:
+                nesting.give_up(token)
+            raise
+        except BaseException as error:
+            if nesting is not None and token is not None:
+                nesting.end(token)
+            if isinstance(error, HandlerFailed):
+                self.failed(invocation, error)
+            raise
+        if nesting is None or token is None:
+            return result
+        nesting.end(token)
+        return result
+
+    def start(self, invocation: Invocation, done: Done) -> Callable[[], object]:
+        """Call it and tell `done` how that ended, at no cost in tasks; return how to stop waiting.
+
+        Raises:
+            LinklyError: It was not called (`Connection.start_call`).
+        """
+        nesting, connection = self.nesting, self.connection
+        token = nesting.begin(invocation) if nesting is not None else None
+        if nesting is None or token is None:
+            return partial(connection.abandon_call, connection.start_call(invocation, done))
+
+        def ended(result: Json, error: Json) -> None:
+            nesting.end(token)
+            done(result, error)
+
+        def abandon() -> None:
+            nesting.give_up(token)
+            connection.abandon_call(call_id)
+
+        try:
+            call_id = connection.start_call(invocation, ended)
+        except BaseException:
+            nesting.end(token)
+            raise
+        return abandon
+
+
+class UrlFunction:
+    """Endpoint of a function that its worker wants called at a URL (protocol.md 6), which linkly does not do yet.
+
+    Passed on to the worker, a call of it would fail there without saying why.
+    """
+
+    __slots__ = ("function_id", "worker_name")
+
+    def __init__(self, function_id: str, worker_name: str) -> None:
+        self.function_id = function_id
+        self.worker_name = worker_name
+
+    async def __call__(self, invocation: Invocation) -> Any:
+        """Refuse the call.
+
+        Raises:
+            FunctionNotInvokable: Always.
+        """
+        raise FunctionNotInvokable(self.reason)
+
+    @property
+    def reason(self) -> str:
+        """Why it cannot be called, and the way out."""
+        return (
+            f"`{self.function_id}` of worker `{self.worker_name}` is to be called at a URL (its registration has "
+            "`invocation`), which linkly does not do yet; register a handler that calls the URL instead"
+        )
+
+
+def endpoint_of(
+    message: RegisterFunction,
+    connection: Connection,
+    worker: WorkerRecord,
+    nesting: Nesting | None,
+    failed: Callable[[Invocation, LinklyError], None],
+) -> Endpoint:
+    """Return the endpoint of a function that a worker registers.
+
+    One that is to be called at a URL gets an endpoint too: its worker is told by its log, and callers by the answer. A
+    rejection would end clients of 0.25.
+    """
+    if is_absent(message.invocation):
+        return RemoteFunction(connection, message.id, nesting, failed)
+    return UrlFunction(message.id, worker.name or worker.id)
+
+
+def with_caller(payload: Json, worker_id: str) -> Json:
+    """Return an object payload with `_caller_worker_id` set; whatever the caller put there is overwritten.
+
+    It is spliced in at the end, where the last of equal keys wins for every JSON reader. Other payloads are
+    returned as they are.
+    """
+    data = bytes(payload)
+    if data[:1] != b"{":
+        return payload
+    body = data.rstrip()[:-1]
+    separator = b"" if not body[1:].strip() else b","
+    return Json(b'%b%b"_caller_worker_id":"%b"}' % (body, separator, worker_id.encode()))

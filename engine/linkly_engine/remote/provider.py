@@ -1,0 +1,88 @@
+"""How a provider on a connection is told about bindings, and refuses them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from linkly.errors import LinklyError, PayloadTooLarge, TriggerRegistrationFailed
+from linkly.wire.connection import as_json
+from linkly.wire.messages import ABSENT, RegisterTrigger, UnregisterTrigger
+from linkly.wire.session import error_body
+from linkly_engine.core.triggers import BindingRecord
+
+if TYPE_CHECKING:
+    from linkly_engine.engine import Engine
+    from linkly_engine.remote.peer import Peer
+
+log = logging.getLogger("linkly.engine")
+
+DURABLE_ANSWER_S = 10.0
+"""How long a remote provider may take to refuse a durable binding (protocol.md 4.5)."""
+
+
+class RemoteProvider:
+    """A trigger type of a remote worker: told by frames, answers by `triggerregistrationresult`."""
+
+    def __init__(self, engine: Engine, peer: Peer) -> None:
+        self._engine = engine
+        self._peer = peer
+        self._answers: dict[str, asyncio.Future[LinklyError | None]] = {}
+
+    def bind(self, binding: BindingRecord) -> None:  # noqa: D102
+        message = RegisterTrigger(
+            id=binding.id,
+            trigger_type=binding.trigger_type,
+            function_id=binding.function_id,
+            config=as_json(binding.config),
+            metadata=ABSENT if binding.metadata is None else as_json(binding.metadata),
+            namespace=_unless_default(binding.namespace),
+            trigger_namespace=_unless_default(binding.trigger_namespace),
+        )
+        try:
+            self._peer.connection.send(message)
+        except PayloadTooLarge as error:
+            # As if the provider had refused it: a frame of somebody else may have set this off, who cannot help it.
+            asyncio.get_running_loop().call_soon(self._refuse, binding, TriggerRegistrationFailed(error.message))
+
+    def _refuse(self, binding: BindingRecord, error: LinklyError) -> None:
+        self.answered(binding.id, error)
+        self._engine.refused(binding.id, self._peer.record, error_body(error))
+
+    def unbind(self, binding: BindingRecord) -> None:  # noqa: D102
+        message = UnregisterTrigger(
+            id=binding.id,
+            trigger_type=binding.trigger_type,
+            function_id=binding.function_id,
+            config=as_json(binding.config),
+            metadata=ABSENT if binding.metadata is None else as_json(binding.metadata),
+        )
+        try:
+            self._peer.connection.send(message)
+        except PayloadTooLarge:  # it was about to be refused for that, or just fitted: the id says enough
+            message.config = message.metadata = ABSENT
+            self._peer.connection.send(message)
+
+    def answered(self, binding_id: str, error: LinklyError | None) -> None:
+        """The provider's acknowledgement arrived."""
+        answer = self._answers.get(binding_id)
+        if answer is not None and not answer.done():
+            answer.set_result(error)
+
+    async def settled(self, binding_id: str | None = None) -> None:  # noqa: D102
+        if binding_id is None:
+            return
+        answer = self._answers.setdefault(binding_id, asyncio.get_running_loop().create_future())
+        timer = self._engine.clock.call_later(DURABLE_ANSWER_S, lambda: self.answered(binding_id, None))
+        try:
+            error = await asyncio.shield(answer)
+        finally:
+            timer.cancel()
+            self._answers.pop(binding_id, None)
+        if error is not None:
+            raise TriggerRegistrationFailed(error.message)
+
+
+def _unless_default(namespace: str | None) -> str | None:
+    return None if namespace == "default" else namespace

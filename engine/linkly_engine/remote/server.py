@@ -1,0 +1,324 @@
+"""The worker port: `/` for workers, `/otel` for telemetry, `/ws/channels/{id}` for channel ends (protocol.md 1.1).
+
+The upgrade of a worker is always answered with 101: clients up to 0.19 never try again after anything else. The
+exception are web pages: browsers let any page open a WebSocket to any address, so a page needs to be listed. They
+always send an `Origin` (WHATWG Fetch 3.2, RFC 6455 4.1), programs send none; the Host is not judged, remote workers and
+containers use many names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+from collections.abc import Collection
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from picows import (
+    WSListener,
+    WSUpgradeRequest,
+    WSUpgradeResponse,
+    WSUpgradeResponseWithListener,
+    ws_create_server,
+)
+
+from linkly.errors import ConfigError, ConnectionLost, NotFound
+from linkly.origin import read_origin
+from linkly.wire.messages import MAX_MESSAGE_BYTES, NATIVE_SUBPROTOCOL
+from linkly.wire.websocket import PING_IDLE_S, WebSocketStream
+from linkly_engine.remote.channels import Pipe
+from linkly_engine.remote.peer import Peer
+from linkly_engine.remote.small_reads import bound_reads
+from linkly_engine.remote.turns import Inbox
+from linkly_engine.telemetry.origin import holder
+
+if TYPE_CHECKING:
+    from picows import WSTransport
+
+    from linkly_engine.engine import Engine
+
+log = logging.getLogger("linkly.engine")
+
+DEFAULT_PORT = 49134
+HANDSHAKE_TIMEOUT_S = 10.0
+LOOKS = 10
+"""How many frames of a telemetry socket are looked at for whose it is."""
+
+READER_LIMIT_BYTES = 1024 * 1024
+"""Readers of every Python client close with 1009 above this; binary data has no message bounds to keep."""
+
+_CHANNEL_PATH = "/ws/channels/"
+_ORIGINS_TOLD = 100
+"""Refused origins that get a line of their own in the log."""
+
+
+class WorkerServer:
+    """One listener for remote workers.
+
+    Args:
+        engine: What they connect to.
+        host: Where to listen.
+        port: 0: any free one.
+        handshake_timeout_s: How long a client may take to ask for its WebSocket.
+        allowed_origins: Web pages that may connect, as browsers write their origins.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        host: str = "127.0.0.1",
+        port: int = DEFAULT_PORT,
+        handshake_timeout_s: float = HANDSHAKE_TIMEOUT_S,
+        allowed_origins: Collection[str] = (),
+    ) -> None:
+        self._engine = engine
+        self._host = host
+        self._port = port
+        self._handshake_timeout_s = handshake_timeout_s
+        self._allowed_origins = frozenset(allowed_origins)
+        self._refused_origins: set[str] = set()
+        self._server: asyncio.Server | None = None
+
+    @property
+    def port(self) -> int:
+        """The port it listens on, also when 0 was asked for."""
+        if self._server is None or not self._server.sockets:
+            return self._port
+        return int(self._server.sockets[0].getsockname()[1])
+
+    @property
+    def url(self) -> str:
+        """What a worker connects to."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"ws://{host}:{self.port}"
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            ConfigError: The address cannot be had.
+        """
+        try:
+            self._server = await ws_create_server(
+                self._accept,
+                self._host,
+                self._port,
+                websocket_handshake_timeout=self._handshake_timeout_s,
+                enable_auto_ping=True,
+                auto_ping_idle_timeout=PING_IDLE_S,
+                auto_ping_reply_timeout=PING_IDLE_S,
+                max_frame_size=MAX_MESSAGE_BYTES,
+                use_aiofastnet=False,
+            )
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise ConfigError(
+                    f"the worker port {self._host}:{self._port} cannot be opened: {os.strerror(error.errno)}; "
+                    "raise the limit (`ulimit -n`, `LimitNOFILE=` of systemd)"
+                ) from error
+            raise ConfigError(
+                f"the worker port {self._host}:{self._port} cannot be opened: {error.strerror or error}; "
+                "another engine may be running, or choose another port: "
+                "`- name: iii-worker-manager` with `config: {port: ...}` in config.yaml"
+            ) from error
+
+    async def stop(self) -> None:
+        """Accept nobody any more; connections stay."""
+        if self._server is not None:
+            self._server.close()
+
+    def _accept(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener | None:
+        for origin in request.headers.getall("Origin", []):
+            if origin not in self._allowed_origins:
+                return self._refuse_page(origin)
+        target = urlsplit(request.path.decode("latin-1"))
+        channel = self._channel_target(target.path, target.query)
+        if channel is not None:
+            return self._accept_channel(*channel)
+        if target.path == "/otel":
+            return _TelemetrySocket(self._engine)
+        if target.path not in ("", "/"):
+            return None
+        offered = [part.strip() for part in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
+        native = NATIVE_SUBPROTOCOL in offered
+        response = WSUpgradeResponse.create_101_response(
+            {"Sec-WebSocket-Protocol": NATIVE_SUBPROTOCOL} if native else None
+        )
+        return WSUpgradeResponseWithListener(response, _WorkerSocket(self._engine, native=native))
+
+    def _refuse_page(self, given: str) -> WSUpgradeResponseWithListener:
+        origin = given.encode("utf-8", "replace").decode()  # bytes that are no text would spoil the answer
+        text = f"web pages of origin `{origin[:255]}` may not connect to this worker port"
+        if origin not in self._refused_origins and len(self._refused_origins) < _ORIGINS_TOLD:
+            self._refused_origins.add(origin)
+            if _can_be_listed(origin):
+                log.warning("%s; if this one shall, list it in `allowed_origins` of `iii-worker-manager`", text)
+            else:
+                log.warning("%s; it names nobody, so no `allowed_origins` of `iii-worker-manager` admit it", text)
+        return _refusal(403, f"{text}; the setting is `allowed_origins` of `iii-worker-manager` in config.yaml")
+
+    @staticmethod
+    def _channel_target(path: str, query: str) -> tuple[str, str] | None:
+        if path.startswith(_CHANNEL_PATH):
+            return path[len(_CHANNEL_PATH) :], query
+        # Clients whose base URL has a query append the channel's path behind it (protocol.md 1.1).
+        before, found, rest = query.partition(_CHANNEL_PATH)
+        if not found or path not in ("", "/"):
+            return None
+        del before
+        channel_id, _, channel_query = rest.partition("?")
+        return channel_id, channel_query
+
+    def _accept_channel(self, channel_id: str, query: str) -> WSListener | WSUpgradeResponseWithListener:
+        parameters = parse_qs(query)
+        key = parameters.get("key", [""])[0]
+        direction = parameters.get("dir", [""])[0]
+        if not key or direction not in ("read", "write"):
+            return _refusal(400, "a channel needs ?key=...&dir=read or dir=write")
+        try:
+            pipe = self._engine.channels.open(unquote(channel_id), key, "read" if direction == "read" else "write")
+        except NotFound as error:
+            return _refusal(404, error.message)
+        if pipe is None:
+            return _ClosedSocket()
+        return _ChannelReaderSocket(pipe) if direction == "read" else _ChannelWriterSocket(pipe)
+
+
+def _can_be_listed(origin: str) -> bool:
+    try:
+        read_origin(origin)
+    except ValueError:
+        return False
+    return True
+
+
+def _refusal(status: int, text: str) -> WSUpgradeResponseWithListener:
+    return WSUpgradeResponseWithListener(WSUpgradeResponse.create_error_response(status, text.encode()), None)
+
+
+class _WorkerSocket(WebSocketStream):
+    def __init__(self, engine: Engine, *, native: bool) -> None:
+        super().__init__()
+        self._engine = engine
+        self._native = native
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        super().on_ws_connected(transport)
+        address: Any = transport.underlying_transport.get_extra_info("peername")
+        peer = Peer(
+            self._engine,
+            self,
+            native=self._native,
+            ip_address=address[0] if isinstance(address, tuple) else None,
+        )
+        peer.connection.session.on_telemetry = partial(
+            self._engine.telemetry.ingest,
+            worker=lambda: peer.record.program or peer.record.name,
+            source=peer.record.id,
+        )
+        connection = peer.connection
+        self.receiver = Inbox(connection, self, self._engine.turns, connection.session, connection.overtake)
+        bound_reads(transport.underlying_transport)
+        peer.start()
+
+
+class _TelemetrySocket(WebSocketStream):
+    """Telemetry only: never a worker, nothing is ever sent back; text is ignored (protocol.md 1.1)."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        self._engine = engine
+        self._name = ""
+        self._looks = 0
+        self._source = f"telemetry {id(self):x}"
+        self.receiver = Inbox(self, self, engine.turns)
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        super().on_ws_connected(transport)
+        bound_reads(transport.underlying_transport)
+
+    def frame_received(self, data: bytes, *, text: bool) -> None:
+        if not text:
+            self._engine.telemetry.ingest(data, self._worker, source=self._source)
+
+    def _worker(self) -> str:
+        """Return the name of the worker whose program has opened this socket, `""` if unknown."""
+        if not self._name and self._looks < LOOKS and self.transport is not None:
+            self._looks += 1  # the worker itself may not have said who it is yet
+            socket = self.transport.underlying_transport
+            client: Any = socket.get_extra_info("peername")
+            here: Any = socket.get_extra_info("sockname")
+            if isinstance(client, tuple) and isinstance(here, tuple) and client[0] == here[0]:
+                records = [peer.record for peer in self._engine.peers.values() if peer.record.name]
+                names = {record.pid: record.shown_name for record in records if record.pid is not None}
+                for arrival in self._engine.arrivals:
+                    names.update(dict.fromkeys(arrival.pids, arrival.name))
+                pid = holder(client[1], here[1], names)
+                self._name = "" if pid is None else names[pid]
+        return self._name
+
+    def stream_closed(self, reason: str) -> None:
+        pass
+
+
+class _ClosedSocket(WebSocketStream):
+    """The second opener of an end."""
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        super().on_ws_connected(transport)
+        self.close(1008, "this end was opened before")
+
+
+class _ChannelReaderSocket(WebSocketStream):
+    def __init__(self, pipe: Pipe) -> None:
+        super().__init__()
+        self._pipe = pipe
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        super().on_ws_connected(transport)
+        self._pipe.attach_sink(self._push, lambda: self.close(1000, "end of stream"))
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        super().on_ws_disconnected(transport)
+        self._pipe.close_reader()
+
+    def pause_writing(self) -> None:
+        self._pipe.reader_is_full(True)
+
+    def resume_writing(self) -> None:
+        self._pipe.reader_is_full(False)
+
+    def _push(self, message: bytes | str) -> None:
+        if isinstance(message, str):
+            self.send(message.encode(), text=True)
+            return
+        for start in range(0, len(message) or 1, READER_LIMIT_BYTES):
+            self.send(message[start : start + READER_LIMIT_BYTES], text=False)
+
+
+class _ChannelWriterSocket(WebSocketStream):
+    def __init__(self, pipe: Pipe) -> None:
+        super().__init__()
+        self._pipe = pipe
+        self.receiver = self
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        super().on_ws_connected(transport)
+        self._pipe.on_writable = self.resume_reading
+        self._pipe.on_reader_gone = self.abort
+
+    def frame_received(self, data: bytes, *, text: bool) -> None:
+        try:
+            self._pipe.put(data.decode("utf-8", "replace") if text else data)
+        except ConnectionLost:
+            self.abort()
+            return
+        if self._pipe.full:
+            self.pause_reading()
+
+    def stream_closed(self, reason: str) -> None:
+        self._pipe.close_writer()

@@ -1,0 +1,235 @@
+"""Shares the turns of the event loop among connections: what a flooding one sends is handled in slices, one a turn.
+
+`Inbox` stands between a stream and who takes its frames. A turn hands over at most a slice of what has come; the rest
+waits in order, and when much waits the socket is left unread, so that it is the flooder who waits, not memory. Nothing
+is lost: the end of a stream stands in line behind its frames.
+
+How large a slice is follows from what it leads to, which nobody knows beforehand: when a turn of the loop takes long,
+connections with more frames than their slice get half of it next time, and twice as much when it does not.
+
+A connection that waits for very many answers gets one frame a millisecond beside as many as have been answered: calls
+in flight take memory, and the garbage collector looks at all of it (20,000 inserts: 280 ms at a time). Never none: an
+answer may depend on what comes next.
+
+This module must never know what is in a frame.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sized
+from time import perf_counter
+from typing import Protocol
+
+from linkly.wire.connection import FrameReceiver
+
+log = logging.getLogger("linkly.engine")
+
+LONG_TURN_S = 0.001
+"""A turn that takes longer makes the slices smaller."""
+
+FIRST_SLICE, LARGEST_SLICE = 64, 512
+"""Frames."""
+
+MANY_CALLS, MANY_CALLS_STEP_S = 500, 0.001
+"""A connection that waits for more answers than this gets so much time between two slices. Well below the pending
+calls of one function at which further ones are `overloaded` (`peer.PENDING_LIMIT`): a refusal is an answer, so a
+flooder of one function would never get here, and be refused as fast as it can send."""
+
+SLICE_BYTES = 1024 * 1024
+"""A slice ends with the frame that goes beyond."""
+
+FRAME_BYTES = 64
+"""What a waiting frame takes beside its content."""
+
+FULL_BYTES = 128 * 1024
+"""When more waits than this the socket is left unread, until half of it has been handled."""
+
+
+class Pausing(Protocol):
+    """The stream whose frames wait."""
+
+    def pause_reading(self) -> None:
+        """Take no more from the socket."""
+        ...
+
+    def resume_reading(self) -> None:
+        """Go on."""
+        ...
+
+    def abort(self) -> None:
+        """End it now."""
+        ...
+
+
+class Turns:
+    """The turns of one loop, counted while anybody has frames.
+
+    Args:
+        call_soon: Runs something in the next turn; default: the running loop's.
+        call_later: Runs something after some seconds; default: the running loop's.
+        clock: Seconds.
+
+    Attributes:
+        number: Another one in every turn.
+        took_s: How long the last turn was.
+        frames_waiting: Of all connections together.
+    """
+
+    def __init__(
+        self,
+        call_soon: Callable[[Callable[[], object]], object] | None = None,
+        call_later: Callable[[float, Callable[[], object]], object] | None = None,
+        clock: Callable[[], float] = perf_counter,
+    ) -> None:
+        self.number = 0
+        self.took_s = 0.0
+        self._call_soon = call_soon or _call_soon
+        self._call_later = call_later or _call_later
+        self._clock = clock
+        self._asked = False
+        self._began = 0.0
+        self._waiting: list[Inbox] = []
+
+    @property
+    def frames_waiting(self) -> int:  # noqa: D102
+        return sum(len(inbox) for inbox in self._waiting)
+
+    def begin(self) -> None:
+        """Somebody has a frame: a turn has begun, unless it had before."""
+        if not self._asked:
+            self._asked = True
+            self._began = self._clock()
+            self._call_soon(self._next)
+
+    def wait(self, inbox: Inbox) -> None:
+        """Hand over a slice in the next turn; once for each time that an inbox begins to fill."""
+        self._waiting.append(inbox)
+        self.begin()
+
+    def wait_longer(self, inbox: Inbox) -> None:
+        """Hand over a slice after `MANY_CALLS_STEP_S`."""
+        self._call_later(MANY_CALLS_STEP_S, lambda: self.wait(inbox))
+
+    def _next(self) -> None:
+        self.took_s = self._clock() - self._began
+        self.number += 1
+        self._asked = False
+        if self._waiting:
+            self.begin()
+            waiting, self._waiting = self._waiting, []
+            self._waiting += [inbox for inbox in waiting if inbox.hand_over()]
+
+
+class Inbox:
+    """The frames of one connection that wait for its next turn: a `FrameReceiver`.
+
+    Args:
+        receiver: Takes the frames.
+        stream: Where they come from.
+        turns: Of the loop.
+        calls: The calls of this connection that have not been answered.
+        overtake: Takes a frame ahead of those that wait, if it may be; answers whether it has.
+    """
+
+    def __init__(
+        self,
+        receiver: FrameReceiver,
+        stream: Pausing,
+        turns: Turns,
+        calls: Sized = (),
+        overtake: Callable[..., bool] | None = None,
+    ) -> None:
+        self._receiver = receiver
+        self._stream = stream
+        self._turns = turns
+        self._calls = calls
+        self._overtake = overtake
+        self._owed = 0  # unanswered calls when the last slice had been handed over
+        self._turn = -1
+        self._slice = FIRST_SLICE
+        self._left = 0  # of this turn's slice
+        self._left_bytes = 0
+        self._frames: deque[tuple[bytes, bool]] = deque()
+        self._bytes = 0
+        self._paused = False
+        self._closed: str | None = None
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def frame_received(self, data: bytes, *, text: bool) -> None:
+        """Hand a frame over in this turn if the slice has room, else put it into line."""
+        if not self._frames:
+            if self._turn != self._turns.number:
+                self._begin_turn()
+                self._turns.begin()
+            if self._left > 0 and self._left_bytes > 0:
+                self._left -= 1
+                self._left_bytes -= len(data)
+                self._receiver.frame_received(data, text=text)
+                return
+            self._turns.wait(self)
+        elif self._overtake is not None and self._overtake(data, text=text):
+            return
+        self._frames.append((data, text))
+        self._bytes += len(data) + FRAME_BYTES
+        if self._bytes > FULL_BYTES and not self._paused:
+            self._paused = True
+            self._stream.pause_reading()
+
+    def stream_closed(self, reason: str) -> None:
+        """The stream has ended: said when its frames have been handed over."""
+        if self._frames:
+            self._closed = reason
+        else:
+            self._receiver.stream_closed(reason)
+
+    def hand_over(self) -> bool:
+        """Hand over this turn's slice; answer whether there is more for the next turn."""
+        # The turn that has just ended had a full slice of this connection in it.
+        if self._turns.took_s > LONG_TURN_S:
+            self._slice = max(1, self._slice // 2)
+        else:
+            self._slice = min(LARGEST_SLICE, self._slice * 2)
+        self._begin_turn()
+        owed = len(self._calls)
+        if owed > MANY_CALLS:
+            self._left = min(self._left, max(0, self._owed - owed) + 1)
+        frames, receiver = self._frames, self._receiver
+        try:
+            while frames and self._left > 0 and self._left_bytes > 0:
+                data, text = frames.popleft()
+                self._left -= 1
+                self._left_bytes -= len(data)
+                self._bytes -= len(data) + FRAME_BYTES
+                receiver.frame_received(data, text=text)
+        except Exception:
+            log.exception("a frame could not be handled; its connection is ended")
+            self._stream.abort()
+        if self._paused and self._bytes < FULL_BYTES // 2 and self._closed is None:
+            self._paused = False
+            self._stream.resume_reading()
+        self._owed = len(self._calls)
+        if frames:
+            if self._owed <= MANY_CALLS or self._closed is not None:
+                return True
+            self._turns.wait_longer(self)
+            return False
+        if self._closed is not None:
+            receiver.stream_closed(self._closed)
+        return False
+
+    def _begin_turn(self) -> None:
+        self._turn = self._turns.number
+        self._left, self._left_bytes = self._slice, SLICE_BYTES
+
+
+def _call_soon(callback: Callable[[], object]) -> object:
+    return asyncio.get_running_loop().call_soon(callback)
+
+
+def _call_later(delay_s: float, callback: Callable[[], object]) -> object:
+    return asyncio.get_running_loop().call_later(delay_s, callback)

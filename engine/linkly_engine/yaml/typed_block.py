@@ -1,0 +1,77 @@
+"""A `config:` block as its settings want it: text as it was written, numbers and true/false in every spelling.
+
+YAML gives a word without quotes a type by its looks; settings know better. Only what does not fit is looked at again,
+in the file; everything that cannot fit is left as it is, for the check of the settings to refuse.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import inspect
+
+from linkly_engine.yaml.tree import Tree
+
+_NUMBERS = (inspect.IntType, inspect.FloatType, inspect.BoolType)
+
+
+def typed_block(block: Any, settings: type[msgspec.Struct], tree: Tree, place: str) -> Any:
+    """Return a block with scalars of the types that its settings have.
+
+    Args:
+        block: Plain data.
+        settings: What it is for.
+        tree: Where it was read.
+        place: Its path there.
+    """
+    return None if block is None else _typed(block, inspect.type_info(settings), tree, place)
+
+
+def _typed(value: Any, wanted: inspect.Type, tree: Tree, place: str) -> Any:
+    wanted = _bare(wanted)
+    choices = tuple(map(_bare, wanted.types)) if isinstance(wanted, inspect.UnionType) else (wanted,)
+    if isinstance(value, dict):
+        fields: dict[Any, Any] = value
+        return {key: _member(key, each, choices, tree, f"{place}.{key}") for key, each in fields.items()}
+    if isinstance(value, list):
+        items = next((each.item_type for each in choices if isinstance(each, inspect.ListType)), None)
+        listed: list[Any] = value
+        return [
+            each if items is None else _typed(each, items, tree, f"{place}[{index}]")
+            for index, each in enumerate(listed)
+        ]
+    return _scalar(value, choices, tree, place)
+
+
+def _bare(wanted: inspect.Type) -> inspect.Type:
+    """Return a type without its description."""
+    while isinstance(wanted, inspect.Metadata):
+        wanted = wanted.type
+    return wanted
+
+
+def _member(key: Any, value: Any, choices: tuple[inspect.Type, ...], tree: Tree, place: str) -> Any:
+    for choice in choices:
+        if isinstance(choice, inspect.StructType):
+            for field in choice.fields:
+                if field.encode_name == key:
+                    return _typed(value, field.type, tree, place)
+        elif isinstance(choice, inspect.DictType):
+            return _typed(value, choice.value_type, tree, place)
+    return value
+
+
+def _scalar(value: Any, choices: tuple[inspect.Type, ...], tree: Tree, place: str) -> Any:
+    written = tree.written(place)
+    if written is None or any(isinstance(each, inspect.AnyType) for each in choices):
+        return value
+    text = any(isinstance(each, (inspect.StrType, inspect.LiteralType)) for each in choices)
+    number = any(isinstance(each, _NUMBERS) for each in choices)
+    if value is None and any(isinstance(each, inspect.NoneType) for each in choices):
+        return value
+    if text and not number and not isinstance(value, str):
+        return written.text
+    if number and not text and isinstance(value, str):
+        return written.as_number_or_bool()
+    return value

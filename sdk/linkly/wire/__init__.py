@@ -1,0 +1,1 @@
+"""One conversation between a worker and its engine: messages, session, connection, WebSocket."""

@@ -1,0 +1,285 @@
+"""One side of one conversation, without I/O: bytes in, messages out; messages in, bytes out.
+
+Engine and SDK share it. It keeps what a conversation has to remember: which of our calls the other side still
+owes an answer (`calls`), and which of its calls we are serving (`serving`). Results are matched here; every
+other message is handed to the caller of `receive`.
+
+This module must never know sockets, tasks, the registry or time.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable
+from typing import TypeAlias
+
+import msgspec
+
+from linkly.bus import Json
+from linkly.errors import (
+    InvalidResult,
+    InvocationStopped,
+    LinklyError,
+    PayloadTooLarge,
+    RemoteError,
+    error_from_body,
+)
+from linkly.schema import decode, encode
+from linkly.wire.messages import (
+    ABSENT,
+    MAX_MESSAGE_BYTES,
+    AnyMessage,
+    CancelInvocation,
+    FrameError,
+    InvocationResult,
+    InvokeFunction,
+    Message,
+    is_cancellation,
+    read_json,
+    read_native,
+    write_json,
+    write_native,
+)
+from linkly.wire.unreadable import CALL, remains
+
+Done: TypeAlias = Callable[[Json, Json], None]
+"""Told how a call ended: (result, error); `error` wins unless it is absent."""
+
+_CALLER = re.compile(rb'[{,]"_caller_worker_id":"([0-9a-f-]{36})"\}\Z')
+_CALLER_BYTES = 64
+
+CANCEL_LIMIT = 10_000
+"""Cancellations that may be ahead of their calls: more than any line of waiting frames has room for."""
+
+SHOWN_BYTES = 1000
+"""So much is shown of an error's body that cannot be read."""
+
+TELEMETRY_PREFIXES = (b"OTLP", b"MTRC", b"LOGS")
+
+
+class SessionStatistics(msgspec.Struct):
+    """Counters of one session since it began."""
+
+    frames_received: int = 0
+    frames_dropped: int = 0
+    telemetry_frames: int = 0
+    late_results: int = 0
+
+
+def error_body(error: LinklyError) -> Json:
+    """Encode an error as it travels; details without a JSON form are left out rather than losing the error."""
+    try:
+        return Json(encode(error.to_body()))
+    except LinklyError:
+        return Json(encode({"code": error.code, "message": error.message}))
+
+
+def read_error(body: Json) -> LinklyError:
+    """Rebuild an error from its encoded body, whatever that is: who waits for a call gets an error in any case."""
+    try:
+        return error_from_body(decode(body))
+    except LinklyError:  # a number that no float holds, or nested too deeply to be read: it was passed on unread
+        return RemoteError(bytes(memoryview(body)[:SHOWN_BYTES]).decode("utf-8", "replace"))
+
+
+class Session:
+    """Protocol state of one side.
+
+    Args:
+        native: Whether binary frames are native ones; otherwise they hold JSON or telemetry (protocol.md 2.1).
+        stopped: What our unanswered calls end with when the conversation does.
+
+    Attributes:
+        calls: Our calls that the other side has not answered: wire id -> who is told.
+        serving: Calls of the other side that we have not answered: its id -> what is called, how to cancel.
+        pending: How many of them each function has.
+        peer_limit_bytes: Largest frame the other side takes.
+    """
+
+    def __init__(self, *, native: bool = False, stopped: type[LinklyError] = InvocationStopped) -> None:
+        self.native = native
+        self._stopped = stopped
+        self.calls: dict[str, Done] = {}
+        self.serving: dict[str, tuple[str, Callable[[], object]]] = {}
+        self.pending: dict[str, int] = {}
+        self.peer_limit_bytes = MAX_MESSAGE_BYTES
+        self.statistics = SessionStatistics()
+        self.on_telemetry: Callable[[bytes], None] | None = None
+        self._cancelled_ahead: dict[str, None] = {}
+        self._counter = 0
+        # Our ids are our own, whatever ids callers chose: two callers may collide, and nobody can answer a call
+        # it was not given. They look like UUIDs because executors may parse them as such.
+        self._prefix = "" if native else str(uuid.uuid4())[:24]
+
+    def __len__(self) -> int:
+        """Count the calls of the other side that have not been answered."""
+        return len(self.serving)
+
+    def encode(self, message: Message) -> bytes:
+        """Turn a message into one frame.
+
+        Raises:
+            PayloadTooLarge: The other side would drop the connection over it.
+        """
+        frame = write_native(message) if self.native else write_json(message)
+        if len(frame) > self.peer_limit_bytes:
+            raise PayloadTooLarge(
+                f"the message has {len(frame)} bytes, the receiving worker takes {self.peer_limit_bytes}; "
+                "send it in parts or through a channel"
+            )
+        return frame
+
+    def receive(self, data: bytes, *, text: bool) -> AnyMessage | None:
+        """Take one frame; answer the message in it unless the session has dealt with it.
+
+        Raises:
+            FrameError: No message of the protocol. The caller drops it; the conversation goes on.
+        """
+        self.statistics.frames_received += 1
+        if not text and self.native:
+            message = read_native(data)
+        elif not text and data[:4] in TELEMETRY_PREFIXES:
+            self.statistics.telemetry_frames += 1
+            if self.on_telemetry is not None:
+                self.on_telemetry(data)
+            return None
+        else:
+            message = read_json(data)
+        if type(message) is InvocationResult:
+            done = self.calls.pop(message.invocation_id, None)
+            if done is None:
+                self.statistics.late_results += 1
+            else:
+                done(message.result, message.error)
+            return None
+        if type(message) is CancelInvocation:
+            self.cancel(message.invocation_id)
+            return None
+        ahead = self._cancelled_ahead
+        if ahead and type(message) is InvokeFunction and message.invocation_id in ahead:
+            del ahead[message.invocation_id]
+            return None
+        return message
+
+    def cancel_ahead(self, data: bytes) -> bool:
+        """Deal with a frame ahead of others that came before it, if it is a cancellation; answer whether it was one.
+
+        A caller that floods and gives up is believed before more of what it no longer wants is begun. Its call may be
+        among the frames that wait: it is dropped when it comes.
+        """
+        if not self.native or not is_cancellation(data):
+            return False
+        try:
+            message = read_native(data)
+        except FrameError:
+            return False
+        if type(message) is not CancelInvocation:
+            return False
+        self.statistics.frames_received += 1
+        if message.invocation_id in self.serving:
+            self.cancel(message.invocation_id)
+        else:
+            self._cancelled_ahead[message.invocation_id] = None
+            if len(self._cancelled_ahead) > CANCEL_LIMIT:
+                del self._cancelled_ahead[next(iter(self._cancelled_ahead))]
+        return True
+
+    def unreadable(self, data: bytes, error: FrameError, *, text: bool) -> bytes | None:
+        """Deal with a frame that `receive` refused: whoever waits for its call is told.
+
+        An answer that cannot be read ends our call. A call that cannot be read is answered: return the frame that
+        says so. A frame that shows no call concerns nobody.
+        """
+        self.statistics.frames_dropped += 1
+        found = remains(data, native=self.native and not text)
+        if found is None:
+            return None
+        told = FrameError(f"the message of call {found.invocation_id} cannot be read: {error.message}")
+        if found.kind == CALL:
+            return self.encode(
+                InvocationResult(
+                    invocation_id=found.invocation_id, function_id=found.function_id, error=error_body(told)
+                )
+            )
+        done = self.calls.pop(found.invocation_id, None)
+        if done is not None:
+            done(ABSENT, error_body(InvalidResult(f"the answer cannot be read: {error.message}")))
+        return None
+
+    def start_call(self, call: InvokeFunction, done: Done) -> tuple[str, bytes]:
+        """Begin a call: return its wire id and its frame. The entry stands before the frame can leave.
+
+        Raises:
+            PayloadTooLarge: Nothing was begun.
+        """
+        self._counter += 1
+        call_id = f"{self._prefix}{self._counter:012x}" if self._prefix else f"{self._counter:x}"
+        call.invocation_id = call_id
+        frame = self.encode(call)
+        self.calls[call_id] = done
+        return call_id, frame
+
+    def abandon_call(self, call_id: str) -> bytes | None:
+        """Stop waiting for a call; return the frame that says so, if the other side understands one."""
+        if self.calls.pop(call_id, None) is None or not self.native:
+            return None
+        return self.encode(CancelInvocation(invocation_id=call_id))
+
+    def begin(self, call_id: str, function_id: str, cancel: Callable[[], object]) -> None:
+        """A call of the other side is being served; beginning it again says how it is cancelled from now on."""
+        if call_id not in self.serving:
+            self.pending[function_id] = self.pending.get(function_id, 0) + 1
+        self.serving[call_id] = function_id, cancel
+
+    def finish(self, call_id: str) -> None:
+        """A call of the other side is over; harmless if it was before."""
+        self._take(call_id)
+
+    def cancel(self, call_id: str) -> None:
+        """The other side no longer waits for its call."""
+        cancel = self._take(call_id)
+        if cancel is not None:
+            cancel()
+
+    def _take(self, call_id: str) -> Callable[[], object] | None:
+        found = self.serving.pop(call_id, None)
+        if found is None:
+            return None
+        function_id, cancel = found
+        left = self.pending[function_id] - 1
+        if left:
+            self.pending[function_id] = left
+        else:
+            del self.pending[function_id]
+        return cancel
+
+    def caller_of(self, call: InvokeFunction) -> str | None:
+        """Return who makes a call that the engine has forwarded; `None` if it does not say.
+
+        Over JSON the engine puts the id at the end of every object (protocol.md 3.1), over whatever the caller wrote
+        there. Only the end is looked at, so that a large payload costs no more than a small one.
+        """
+        if self.native:
+            return call.caller_worker_id
+        found = _CALLER.search(memoryview(call.data)[-_CALLER_BYTES:])
+        return None if found is None else found[1].decode()
+
+    def answer(self, message: InvocationResult) -> bytes:
+        """Encode the answer to a call of the other side; one that is too large becomes an error."""
+        try:
+            return self.encode(message)
+        except PayloadTooLarge as too_large:
+            message.result, message.error = ABSENT, error_body(too_large)
+            message.traceparent = message.baggage = None  # they may be what is too large
+            return self.encode(message)
+
+    def end(self, reason: str, error: LinklyError | None = None) -> None:
+        """The conversation is over: our calls are told (with `error`, if given), the other side's are cancelled."""
+        stopped = error_body(error or self._stopped(f"Invocation stopped: {reason}"))
+        calls, self.calls = self.calls, {}
+        for done in calls.values():
+            done(ABSENT, stopped)
+        serving, self.serving, self.pending = self.serving, {}, {}
+        for _, cancel in serving.values():
+            cancel()
