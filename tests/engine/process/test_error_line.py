@@ -56,7 +56,7 @@ NPM = """npm error code E404
 npm error 404 Not Found - GET https://registry.npmjs.org/nix - Not found
 npm error 404
 npm error 404  The requested resource 'nix@*' could not be found or you do not have permission to access it.
-npm error A complete log of this run can be found in: /root/.npm/_logs/x.log"""
+npm error A complete log of this run can be found in: /tmp/.npm/_logs/x.log"""
 
 
 @pytest.mark.parametrize(
