@@ -71,8 +71,10 @@ class InteractiveTransaction:
             if serializable or in_memory:
                 await self._take_turn()
             await self._run(lambda connection: connection.own("BEGIN").close())
-        except BaseException:
+        except BaseException as error:
             await asyncio.shield(self._close())
+            if isinstance(error, sqlite3.Error):
+                self._writer.file.check()  # a file that goes while it is opened fails in many words
             raise
 
     async def execute(self, sql: str, parameters: list[Any], *, classify: bool = False) -> StatementResult:
