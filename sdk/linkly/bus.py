@@ -30,7 +30,7 @@ HOP_LIMIT = 64
 
 Json: TypeAlias = msgspec.Raw
 """A JSON value that is already encoded: UTF-8 text, spliced into a frame as it is. Decode it with
-`linkly.wire.messages.decode`. It may pin the frame it came in: copy it (`bytes(value)`) before you keep it."""
+`linkly.schema.decode`. It may pin the frame it came in: copy it (`bytes(value)`) before you keep it."""
 
 
 class Caller(msgspec.Struct, frozen=True):
