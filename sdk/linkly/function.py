@@ -19,7 +19,7 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import anyio.to_thread
@@ -222,10 +222,14 @@ class Function:
         return f"Function({self.id!r})"
 
 
-def functions_of(owner: object) -> list[Function]:
-    """Collect the decorated methods of a worker, or the decorated functions of a module, in order of definition."""
+def functions_of(*owners: object) -> list[Function]:
+    """Return the functions of workers, of their parts and of modules: what `@function` decorates, in the given order.
+
+    Args:
+        owners: An object gives its methods, bound to it; a module its functions. Both in order of definition.
+    """
     found: list[Function] = []
-    for name, declaration in _declarations(owner):
+    for owner, name, declaration in _declarations(owners):
         handler = getattr(owner, name)
         found.append(
             Function(
@@ -242,20 +246,23 @@ def functions_of(owner: object) -> list[Function]:
     return found
 
 
-def function_ids_of(owner: object) -> list[str]:
-    """Return the ids that `functions_of` would find, and look at no signature."""
-    return [function_id for _, each in _declarations(owner) for function_id in (each.id, *each.aliases)]
+def function_ids_of(*owners: object) -> list[str]:
+    """Return the ids of what `functions_of` finds; reads no signature."""
+    return [function_id for _, _, each in _declarations(owners) for function_id in (each.id, *each.aliases)]
 
 
-def _declarations(owner: object) -> list[tuple[str, FunctionDeclaration]]:
-    members: dict[str, Any] = {}
-    if inspect.ismodule(owner):
-        members.update(vars(owner))
-    else:
-        for cls in reversed(type(owner).__mro__):
-            members.update(vars(cls))
-    found = ((name, declaration_of(member)) for name, member in members.items())
-    return [(name, declaration) for name, declaration in found if declaration is not None]
+def _declarations(owners: Iterable[object]) -> Iterator[tuple[object, str, FunctionDeclaration]]:
+    for owner in owners:
+        members: dict[str, Any] = {}
+        if inspect.ismodule(owner):
+            members.update(vars(owner))
+        else:
+            for cls in reversed(type(owner).__mro__):
+                members.update(vars(cls))
+        for name, member in members.items():
+            declaration = declaration_of(member)
+            if declaration is not None:
+                yield owner, name, declaration
 
 
 def _type_hints(handler: Callable[..., Any]) -> dict[str, Any]:

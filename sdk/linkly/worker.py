@@ -15,7 +15,7 @@ only through `self.bus`.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -68,6 +68,14 @@ class Worker:
         `self.bus.trigger` works here, but no other worker of the same config is promised to be up.
         """
         yield
+
+    def parts(self) -> Iterable[object]:
+        """Return the objects whose `@function` methods are served as if they were this worker's own.
+
+        Asked before `lifespan`, where the ids are compared with those of other workers, and again after it: the parts
+        exist from `__init__` on, and what they open is opened by `lifespan`.
+        """
+        return ()
 
     def trigger_types(self) -> list[TriggerType]:
         """Return the trigger types this worker provides."""
@@ -141,7 +149,7 @@ async def running(worker: Worker, bus: Bus, *, alone: bool = True) -> AsyncItera
             for trigger_type in worker.trigger_types():
                 registered.append(bus.register_trigger_type(trigger_type))
             declared: list[tuple[str, Any]] = []
-            for function in functions_of(worker):
+            for function in functions_of(worker, *worker.parts()):
                 registered.append(bus.register_function(function))
                 declared += [(function.id, trigger) for trigger in worker.triggers_of(function)]
             for function_id, trigger in declared:
