@@ -17,8 +17,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-import types
-import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -28,12 +26,12 @@ import msgspec
 from linkly.bus import Invocation, Json
 from linkly.context import current_invocation
 from linkly.errors import HandlerFailed, InvalidResult, LinklyError
-from linkly.schema import Codec, docstring_summary, encode, json_schema
+from linkly.schema import Codec, docstring_summary, encode
+from linkly.signature import signature_of
 from linkly.trigger import TriggerDeclaration
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_SCALARS = (str, int, float, bool, bytes)
 _PLAIN_RESULTS = frozenset((str, int, Json))
 
 
@@ -124,41 +122,15 @@ class Function:
         self.triggers = tuple(triggers)
         self.active = 0
         self._what = f"function `{function_id}`"
-        hints = _type_hints(handler)
-        parameters = [
-            parameter
-            for parameter in inspect.signature(handler).parameters.values()
-            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-        ]
-        self._takes_metadata = len(parameters) > 1 and any(
-            p.name == "metadata" and not _is_scalar(hints.get(p.name)) for p in parameters
-        )
-        if self._takes_metadata:
-            parameters = [p for p in parameters if p.name != "metadata"]
-        self._spread = len(parameters) > 1 or any(_is_scalar(hints.get(p.name)) for p in parameters)
-        self._takes_payload = bool(parameters)
-        self._takes_whole_payload = self._takes_payload and not self._spread and not self._takes_metadata
-        request_type: Any = Any
-        if self._spread:
-            request_type = _parameters_as_struct(function_id, parameters, hints)
-        elif parameters:
-            request_type = hints.get(parameters[0].name, Any)
-        self.codec: Codec[Any] = Codec(request_type)
-        is_coroutine = inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
-            getattr(handler, "__call__", None)  # noqa: B004 - a callable object with an async __call__
-        )
-        self._call = handler if is_coroutine else _in_thread(handler)
-        self.request_schema = request_schema
-        self.response_schema = response_schema
-        returns = hints.get("return", Any)
-        try:
-            if request_schema is None and request_type is not Any:
-                described_by = handler.__doc__ if self._spread else None
-                self.request_schema = json_schema(request_type, described_by=described_by)
-            if response_schema is None and returns not in (Any, Json):
-                self.response_schema = json_schema(returns)
-        except TypeError as error:
-            raise TypeError(f"function `{function_id}`: {error}") from error
+        signature = signature_of(function_id, handler)
+        self._takes_metadata = signature.takes_metadata
+        self._spread = signature.spread
+        self._takes_payload = signature.takes_payload
+        self._takes_whole_payload = signature.takes_payload and not signature.spread and not signature.takes_metadata
+        self.codec: Codec[Any] = signature.codec
+        self._call = handler if signature.is_coroutine else _in_thread(handler)
+        self.request_schema = signature.request_schema if request_schema is None else request_schema
+        self.response_schema = signature.response_schema if response_schema is None else response_schema
 
     async def __call__(self, invocation: Invocation) -> Any:
         """Serve one call: the `Endpoint`.
@@ -263,42 +235,6 @@ def _declarations(owners: Iterable[object]) -> Iterator[tuple[object, str, Funct
             declaration = declaration_of(member)
             if declaration is not None:
                 yield owner, name, declaration
-
-
-def _type_hints(handler: Callable[..., Any]) -> dict[str, Any]:
-    target: Any = handler if inspect.isroutine(handler) else getattr(handler, "__call__", handler)  # noqa: B004
-    while isinstance(target, functools.partial):
-        target = target.func
-    try:
-        return typing.get_type_hints(target, include_extras=True)
-    except NameError as error:
-        name = getattr(target, "__qualname__", repr(target))
-        raise TypeError(f"cannot resolve the type hints of {name}: {error}") from error
-
-
-def _is_scalar(hint: Any) -> bool:
-    """Tell whether a hint can only be one field of an object, not a whole payload."""
-    if typing.get_origin(hint) is typing.Annotated:
-        return _is_scalar(typing.get_args(hint)[0])
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return all(arg is type(None) or _is_scalar(arg) for arg in typing.get_args(hint))
-    if typing.get_origin(hint) in (list, set, tuple, typing.Literal):
-        return True
-    return isinstance(hint, type) and issubclass(hint, (*_SCALARS, list, set, tuple))
-
-
-def _parameters_as_struct(
-    function_id: str, parameters: list[inspect.Parameter], hints: dict[str, Any]
-) -> type[msgspec.Struct]:
-    fields: list[Any] = []
-    for parameter in parameters:
-        hint = hints.get(parameter.name, Any)
-        if parameter.default is parameter.empty:
-            fields.append((parameter.name, hint))
-        else:
-            fields.append((parameter.name, hint, parameter.default))
-    name = "".join(part.capitalize() for part in function_id.replace("::", "_").split("_")) + "Request"
-    return msgspec.defstruct(name, fields, kw_only=True, namespace={"__doc__": ""})
 
 
 def _in_thread(handler: Callable[..., Any]) -> Callable[..., Any]:
