@@ -13,7 +13,7 @@ from __future__ import annotations
 from functools import cache
 
 from linkly_engine.core.triggers import BindingRecord, BindingState
-from linkly_engine.project.loader import not_there_yet, shipped_names
+from linkly_engine.shipped import not_there_yet, shipped_names
 
 PROVIDERS = {
     "http": "http",

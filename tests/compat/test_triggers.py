@@ -7,7 +7,7 @@ import pytest
 from linkly import Worker, function
 from linkly.testing import running_engine, settle
 from linkly.trigger import Binding, TriggerType, condition_met, fire
-from linkly_engine.project.loader import shipped_names
+from linkly_engine.shipped import shipped_names
 
 
 async def provider_of(bus_engine, kind="my-type", **metadata):

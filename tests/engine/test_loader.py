@@ -7,7 +7,8 @@ from linkly.errors import ConfigError, EnqueueFailed
 from linkly.testing import running_engine
 from linkly_engine.missing import PROVIDERS, how_to_get
 from linkly_engine.project.config import parse
-from linkly_engine.project.loader import IIIS, load_workers, shipped_names
+from linkly_engine.project.loader import load_workers
+from linkly_engine.shipped import IIIS, shipped_names
 
 
 def workers(text, folder):

@@ -7,8 +7,9 @@ import tomllib
 from pathlib import Path
 
 from linkly.testing import running_engine
-from linkly_engine.project.config import EMBEDDED, parse
-from linkly_engine.project.loader import load_worker, shipped_names
+from linkly_engine.project.config import parse
+from linkly_engine.project.loader import load_worker
+from linkly_engine.shipped import shipped_names
 
 ROOT = Path(__file__).parents[2]
 TRACKED = [
@@ -40,8 +41,9 @@ def test_no_file_names_a_path_of_one_machine():
 
 async def test_every_function_that_ships_is_documented(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    text = EMBEDDED.replace("- name: http", "- name: http\n    config: {port: 0}")
+    text = re.sub(r"\bport: \d+", "port: 0", (ROOT / "config.yaml").read_text("utf-8"))
     workers = [load_worker(entry) for entry in parse(text, "test").workers]
+    assert {worker.name for worker in workers} == set(shipped_names())
     readme = (ROOT / "README.md").read_text("utf-8")
     async with running_engine(*workers) as bus:
         listed = (await bus.trigger("engine::functions::list"))["functions"]

@@ -258,6 +258,6 @@ def _workers(before: list[str]) -> list[str]:
 
 
 def _shipped() -> list[str]:
-    from linkly_engine.project.loader import shipped_names
+    from linkly_engine.shipped import shipped_names  # its `importlib` costs 1 ms
 
     return shipped_names()

@@ -6,8 +6,9 @@ import ast
 from pathlib import Path
 
 from linkly.errors import ConfigError
-from linkly_engine.project.config import ALIASES, FOLDER_KEYS
+from linkly_engine.project.config import FOLDER_KEYS
 from linkly_engine.project.edit.layout import Entry
+from linkly_engine.shipped import ALIASES
 
 
 def name_of(entry: Entry, project: Path) -> str:

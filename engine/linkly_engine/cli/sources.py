@@ -15,21 +15,9 @@ from typing import Any
 
 from linkly_engine.cli.command import Failure
 from linkly_engine.project.built_in import BUILT_IN
-from linkly_engine.project.config import ALIASES, LISTENER
+from linkly_engine.project.config import LISTENER
 from linkly_engine.project.entry import NAME_OF_FOLDER
-
-BLOCKS: dict[str, dict[str, Any]] = {
-    "database": {
-        "databases": {
-            "primary": {
-                "pool": {"acquire_timeout_ms": 5000, "idle_timeout_ms": 30000, "max": 10},
-                "url": "sqlite:./data/iii.db",
-            }
-        }
-    },
-    LISTENER: {"host": "127.0.0.1", "port": 49134},
-}
-"""Settings that `add` writes out; every other worker starts with its defaults."""
+from linkly_engine.shipped import ALIASES, not_there_yet, shipped_names, starting_block
 
 
 @dataclass(frozen=True)
@@ -78,11 +66,18 @@ def source_of(word: str, project: Path) -> Source:
         name = ALIASES[name]
     if name in BUILT_IN:
         return Source(name, {}, [*notes, f"`{name}` is part of linkly: it needs no entry in config.yaml"])
-    known = [*_shipped(), LISTENER]
+    known = [*shipped_names(), LISTENER]
     if name not in known:
         raise Failure(_unknown(name, known, project))
-    block = BLOCKS.get(name)
+    block = {"host": "127.0.0.1", "port": 49134} if name == LISTENER else _starting_block(name)
     return Source(name, {"name": name} if block is None else {"name": name, "config": block}, notes)
+
+
+def _starting_block(name: str) -> Any:
+    import yaml
+
+    text = starting_block(name)
+    return None if text is None else yaml.safe_load(text)
 
 
 def _folder(word: str, project: Path) -> Source:
@@ -103,15 +98,7 @@ def _folder(word: str, project: Path) -> Source:
     return Source(manifest.name, {"name": manifest.name, "path": written})
 
 
-def _shipped() -> list[str]:
-    from linkly_engine.project.loader import shipped_names
-
-    return shipped_names()
-
-
 def _unknown(name: str, known: list[str], project: Path) -> str:
-    from linkly_engine.project.loader import not_there_yet
-
     missing = not_there_yet(name)
     if missing is not None and not Path(name).is_dir():
         return f"{missing}. Workers that ship: {', '.join(sorted(known))}"

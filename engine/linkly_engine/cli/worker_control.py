@@ -19,8 +19,9 @@ from linkly_engine.cli.running_engine import CallFailed, RunningEngine, find_eng
 from linkly_engine.cli.show import data, done, note, pairs, table
 from linkly_engine.cli.streams import say
 from linkly_engine.project.built_in import BUILT_IN
-from linkly_engine.project.config import ALIASES, LISTENER
+from linkly_engine.project.config import LISTENER
 from linkly_engine.project.edit.file import open_layout
+from linkly_engine.shipped import ALIASES
 
 CHANGE_MS = 60_000
 COLUMNS = ("name", "kind", "status", "pid", "functions", "restarts", "reason")

@@ -20,7 +20,7 @@ from linkly_engine.cli.function_help import clean
 from linkly_engine.cli.show import note
 from linkly_engine.cli.streams import say, tell
 from linkly_engine.cli.worker_control import configured
-from linkly_engine.project.config import ALIASES
+from linkly_engine.shipped import ALIASES
 
 LOGS = (".linkly", "logs")
 POLL_S = 0.2

@@ -19,6 +19,7 @@ from linkly.origin import is_loopback, read_origin
 from linkly.schema import Settings, read_settings
 from linkly_engine.project.built_in import BUILT_IN, read_block
 from linkly_engine.project.entry import WorkerEntry, check_names, number_duplicates
+from linkly_engine.shipped import ALIASES
 from linkly_engine.yaml.problems import Problems, problems_of
 from linkly_engine.yaml.tree import Tree, kind
 from linkly_engine.yaml.typed_block import typed_block
@@ -27,16 +28,6 @@ DEFAULT_FILE = "config.yaml"
 TOP_LEVEL = ("workers", "modules", "registration_namespace_grace_ms")
 ENTRY_KEYS = ("name", "module", "path", "config")
 FOLDER_KEYS = ("path", "worker_path")
-
-ALIASES = {
-    "iii-state": "state",
-    "iii-http": "http",
-    "iii-queue": "queue",
-    "iii-pubsub": "pubsub",
-    "iii-cron": "cron",
-    "iii-database": "database",
-}
-"""Names of older configs -> names of today (workers-data.md 0.1)."""
 
 LISTENER = "iii-worker-manager"
 
@@ -104,7 +95,8 @@ def load(path: Path | None, environment: Mapping[str, str] | None = None, proble
         if not path.exists():
             config = parse(EMBEDDED, "the embedded defaults", environment, problems)
             config.folder = Path.cwd()
-            config.notes.append("no config.yaml here: running the embedded defaults (state, database, http, link)")
+            names = ", ".join(entry.name for entry in config.workers)
+            config.notes.append(f"no {DEFAULT_FILE} here: running the embedded defaults ({names})")
             return config
     try:
         read = path.read_bytes()

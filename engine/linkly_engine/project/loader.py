@@ -1,7 +1,7 @@
 """A name in config.yaml -> a worker with checked settings.
 
 Workers that ship are found by convention: `state` is the one `Worker` subclass named `state` in the package
-`linkly_workers.state`. Adding one is adding a file. Any other is named by `module: package.module:Class`.
+`linkly_workers.state`. Adding one is adding a folder. Any other is named by `module: package.module:Class`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import difflib
 import importlib
 import inspect
 import itertools
-import pkgutil
 import sys
 from pathlib import Path
 
@@ -19,13 +18,9 @@ from linkly.function import function_ids_of
 from linkly.worker import Worker
 from linkly_engine.project.config import FOLDER_KEYS, Config
 from linkly_engine.project.entry import WorkerEntry, check_names
+from linkly_engine.shipped import not_there_yet, package_of, shipped_names
 from linkly_engine.yaml.problems import Problems, problems_of
 from linkly_engine.yaml.typed_block import typed_block
-
-SHIPPED = "linkly_workers"
-
-IIIS = frozenset({"queue", "cron", "pubsub", "stream", "observability", "console", "exec", "bridge", "sandbox"})
-"""Workers that iii has (in its configs also as `iii-...`; workers-edge.md 2): linkly may not have them yet."""
 
 
 def load_workers(config: Config, problems: Problems | None = None) -> list[Worker]:
@@ -145,25 +140,6 @@ def _placed(entry: WorkerEntry, error: ConfigError) -> ConfigError:
     return error
 
 
-def shipped_names() -> list[str]:
-    """Return the names of the workers that ship, sorted."""
-    package = importlib.import_module(SHIPPED)
-    return sorted(
-        module.name.replace("_", "-") for module in pkgutil.iter_modules(package.__path__) if module.name[0] != "_"
-    )
-
-
-def not_there_yet(name: str) -> str | None:
-    """Say that a worker is one of iii's that linkly does not have yet; `None` if it is not."""
-    today = name.removeprefix("iii-")
-    if today not in IIIS or today in shipped_names():
-        return None
-    return (
-        f"linkly has no `{today}` worker yet: a program that connects and registers the same "
-        "functions and trigger types can stand in for it"
-    )
-
-
 def _shipped(entry: WorkerEntry) -> type[Worker]:
     name = entry.name.partition("#")[0]
     names = shipped_names()
@@ -178,7 +154,7 @@ def _shipped(entry: WorkerEntry) -> type[Worker]:
             f"there is no worker `{name}`{hint} Workers that ship: {', '.join(names)}. "
             "One of your own needs `module: package.module:Class`",
         )
-    module = importlib.import_module(f"{SHIPPED}.{name.replace('-', '_')}")
+    module = importlib.import_module(package_of(name))
     for found in vars(module).values():
         if inspect.isclass(found) and issubclass(found, Worker) and found.name == name:
             return found

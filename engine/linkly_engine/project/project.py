@@ -21,7 +21,7 @@ from linkly.context import current_invocation
 from linkly.errors import ConfigError, NotFound, Shutdown
 from linkly.worker import Worker
 from linkly_engine.engine import DRAIN_S
-from linkly_engine.project.config import ALIASES, DEFAULT_FILE, Config, load
+from linkly_engine.project.config import DEFAULT_FILE, Config, load
 from linkly_engine.project.entry import WorkerEntry
 from linkly_engine.project.listeners import ListenerChanges, Listeners
 from linkly_engine.project.loader import load_worker, load_workers
@@ -30,6 +30,7 @@ from linkly_engine.project.programs import Programs
 from linkly_engine.project.switch import Entering, Switch
 from linkly_engine.project.worker import ProjectWorker
 from linkly_engine.remote.server import WorkerServer
+from linkly_engine.shipped import ALIASES
 from linkly_engine.yaml.problems import Problems
 
 if TYPE_CHECKING:
