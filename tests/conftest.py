@@ -1,6 +1,10 @@
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+
+from support.ports import reserved_port
 
 SLOW = ("bench", "compat/published", "integration", "repository/test_readme.py")
 """Published clients, kills and whole programs: CI runs them with one version of Python, the fast tests with all."""
@@ -17,3 +21,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def anyio_backend() -> tuple[str, dict[str, bool]]:
     """Run every async test on the loop the product runs on."""
     return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture
+def reserve_port() -> Iterator[Callable[[], int]]:
+    """Return what finds a port that nobody else gets while the test runs."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(reserved_port())

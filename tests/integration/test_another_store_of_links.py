@@ -24,7 +24,7 @@ async def changed(client, name, change):
 async def running(linkly):
     linkly.start()
     async with (
-        Client(f"ws://127.0.0.1:{linkly.worker_port}", name="watcher") as client,
+        Client(linkly.url, name="watcher") as client,
         httpx.AsyncClient(base_url=linkly.http) as browser,
     ):
         yield client, browser

@@ -72,8 +72,7 @@ async def test_every_answered_insert_is_there_once_and_transactions_are_whole_ov
     ledger = Ledger()
     async with contextlib.AsyncExitStack() as stack:
         buses = [
-            await stack.enter_async_context(Client(f"ws://127.0.0.1:{linkly.worker_port}", name=f"client {number}"))
-            for number in range(CLIENTS)
+            await stack.enter_async_context(Client(linkly.url, name=f"client {number}")) for number in range(CLIENTS)
         ]
         # No key and no index: an insert that ran twice would be there twice.
         for table in ("singles (id INTEGER)", "pairs (id INTEGER, half TEXT)"):
@@ -81,12 +80,12 @@ async def test_every_answered_insert_is_there_once_and_transactions_are_whole_ov
         callers = [asyncio.create_task(insert(bus, ledger)) for bus in buses for _ in range(CALLERS)]
         for _ in range(KILLS):
             await ledger.more_answers()
-            os.kill(linkly.process.pid, signal.SIGKILL)
-            await asyncio.to_thread(linkly.signal, signal.SIGKILL)
+            os.kill(linkly.pid, signal.SIGKILL)
+            await asyncio.to_thread(linkly.end, signal.SIGKILL)
             await asyncio.to_thread(linkly.start)
         await ledger.more_answers()
         # Once more, so that only what is on disk speaks.
-        await asyncio.to_thread(linkly.signal, signal.SIGKILL)
+        await asyncio.to_thread(linkly.end, signal.SIGKILL)
         assert not any(caller.done() for caller in callers), "a caller met something else than a lost connection"
         for caller in callers:
             caller.cancel()

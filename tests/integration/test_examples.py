@@ -58,7 +58,7 @@ async def test_the_same_worker_serves_from_a_program_of_its_own(linkly):
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         str(EXAMPLES / "remote_worker.py"),
-        f"ws://127.0.0.1:{linkly.worker_port}",
+        linkly.url,
         stdout=subprocess.PIPE,
     )
     try:

@@ -2,14 +2,14 @@
 
 import asyncio
 import os
+import re
 import signal
-import socket
 import subprocess
-import sys
 
 import httpx
 
 from linkly import Client
+from support.engine_process import COMMAND, UP
 
 WAIT_S = 20
 
@@ -32,11 +32,11 @@ def replaced(path, text):
     os.replace(beside, path)
 
 
-async def test_the_engine_follows_its_file(linkly):
+async def test_the_engine_follows_its_file(linkly, reserve_port):
     file = linkly.folder / "config.yaml"
     text = file.read_text()
     linkly.start()
-    async with Client(f"ws://127.0.0.1:{linkly.worker_port}", name="watcher") as client, httpx.AsyncClient() as browser:
+    async with Client(linkly.url, name="watcher") as client, httpx.AsyncClient() as browser:
         await client.trigger("state::set", {"scope": "s", "key": "k", "value": "kept"})
         await browser.post(f"{linkly.http}/links", json={"url": "https://iii.dev", "code": "iii"})
 
@@ -46,32 +46,31 @@ async def test_the_engine_follows_its_file(linkly):
         assert (await browser.get(f"{linkly.http}/s/iii")).status_code == 302
 
         # Written in place, with another port: the gateway moves, nothing else is touched.
-        port = linkly.http_port
-        linkly.http_port = await asyncio.to_thread(free_port)
-        file.write_text(text.replace(f"port: {port}", f"port: {linkly.http_port}"))
+        port = reserve_port()
+        file.write_text(text.replace(f"port: {linkly.http_port}", f"port: {port}"))
         rows = await until(client, lambda listed, rows: rows["http"]["restarts"] and not listed["config_error"])
         assert [name for name, row in rows.items() if row["restarts"]] == ["http"]
-        assert (await browser.get(f"{linkly.http}/s/iii")).status_code == 302
+        assert (await browser.get(f"http://127.0.0.1:{port}/s/iii")).status_code == 302
         assert await client.trigger("state::get", {"scope": "s", "key": "k"}) == "kept"
 
         # A signal is another way to have the file read.
-        linkly.process.send_signal(signal.SIGHUP)
+        linkly.send(signal.SIGHUP)
         replaced(file, file.read_text() + "  - module: mine:Mine\n")
         await until(client, lambda listed, _: "mine" in (listed["config_error"] or ""))
         (linkly.folder / "mine.py").write_text(
             "from linkly import Worker, function\n\n\nclass Mine(Worker):\n    name = 'mine'\n\n"
             "    @function('mine::hello')\n    async def hello(self) -> str:\n        return 'hi'\n"
         )
-        linkly.process.send_signal(signal.SIGHUP)
+        linkly.send(signal.SIGHUP)
         await until(client, lambda _, rows: "mine" in rows)
         assert await client.trigger("mine::hello") == "hi"
-    assert await asyncio.to_thread(linkly.signal, signal.SIGTERM) == 0
+    assert await asyncio.to_thread(linkly.end, signal.SIGTERM) == 0
 
 
 async def test_no_request_fails_while_the_workers_behind_it_are_made_anew(linkly):
     file = linkly.folder / "config.yaml"
     linkly.start()
-    url = f"ws://127.0.0.1:{linkly.worker_port}"
+    url = linkly.url
     async with Client(url, name="watcher") as client, httpx.AsyncClient() as browser:
         await browser.post(f"{linkly.http}/links", json={"url": "https://iii.dev", "code": "iii"})
         answers: list[int] = []
@@ -101,7 +100,7 @@ async def test_a_terminal_that_is_closed_ends_the_engine(linkly):
     terminal, inside = os.openpty()
     try:
         engine = subprocess.Popen(  # noqa: ASYNC220
-            [sys.executable, "-m", "linkly_engine"],
+            COMMAND,
             cwd=linkly.folder,
             stdin=subprocess.DEVNULL,
             stderr=inside,
@@ -112,11 +111,12 @@ async def test_a_terminal_that_is_closed_ends_the_engine(linkly):
     try:
         written = b""
         async with asyncio.timeout(WAIT_S):
-            while b"stop: Ctrl-C" not in written:
+            while UP.encode() not in written:
                 written += await asyncio.to_thread(os.read, terminal, 4096)
             # While the terminal is there, the signal is a request like any other.
             engine.send_signal(signal.SIGHUP)
-            async with Client(f"ws://127.0.0.1:{linkly.worker_port}", name="watcher") as client:
+            url = re.search(rb"ws://[\d.:]+", written)[0].decode()
+            async with Client(url, name="watcher") as client:
                 assert (await client.trigger("worker::list"))["config_error"] is None
         os.close(terminal)
         engine.send_signal(signal.SIGHUP)
@@ -124,9 +124,3 @@ async def test_a_terminal_that_is_closed_ends_the_engine(linkly):
     finally:
         engine.kill()
         engine.wait()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

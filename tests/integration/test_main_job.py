@@ -3,10 +3,10 @@
 import json
 import shutil
 import signal
-import subprocess
-import sys
 
 import httpx
+
+from support.engine_process import EngineProcess
 
 COUNT = "sql=SELECT COUNT(*) AS clicks FROM clicks WHERE code = 'iii'"
 
@@ -23,7 +23,7 @@ def test_a_link_is_shortened_followed_counted_and_survives_kill_9(linkly):
 
     for restarted in (False, True):
         if restarted:
-            assert linkly.signal(signal.SIGKILL) == -signal.SIGKILL
+            assert linkly.end(signal.SIGKILL) == -signal.SIGKILL
             linkly.start()
         answer = linkly.trigger("database::query", "db=primary", COUNT)
         assert json.loads(answer.stdout)["rows"] == [{"clicks": 3}]
@@ -67,13 +67,7 @@ def test_sigterm_and_sigint_end_it_in_order(linkly):
     for number in (signal.SIGTERM, signal.SIGINT):
         linkly.start()
         linkly.trigger("state::set", "scope=a", "key=b", "value=1")
-        assert linkly.signal(number) == 0
-
-
-def second_engine(folder):
-    return subprocess.run(
-        [sys.executable, "-m", "linkly_engine"], cwd=folder, capture_output=True, text=True, timeout=60, check=False
-    )
+        assert linkly.end(number) == 0
 
 
 def test_a_port_in_use_is_one_clear_message(linkly, tmp_path):
@@ -81,7 +75,7 @@ def test_a_port_in_use_is_one_clear_message(linkly, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     shutil.copy(linkly.folder / "config.yaml", elsewhere)
-    second = second_engine(elsewhere)
+    second = EngineProcess(elsewhere).run()
     assert second.returncode == 1
     assert f":{linkly.http_port}" in second.stderr
     assert "Traceback" not in second.stderr
@@ -90,7 +84,7 @@ def test_a_port_in_use_is_one_clear_message(linkly, tmp_path):
 
 def test_a_project_that_runs_already_is_one_clear_message(linkly):
     linkly.start()
-    second = second_engine(linkly.folder)
+    second = linkly.run()
     assert second.returncode == 1
     assert f"another engine uses {linkly.folder / 'data/iii.db'}" in second.stderr
     assert "Traceback" not in second.stderr

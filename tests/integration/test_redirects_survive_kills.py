@@ -76,13 +76,13 @@ async def test_20000_redirects_over_five_kills_are_counted_exactly(linkly):
     for kill in range(1, KILLS + 1):
         await shop.reach(REDIRECTS * kill // (KILLS + 1))
         assert not any(client.done() for client in clients)
-        await asyncio.to_thread(linkly.signal, signal.SIGKILL)
+        await asyncio.to_thread(linkly.end, signal.SIGKILL)
         await asyncio.to_thread(linkly.start)
     await asyncio.gather(*clients)
     assert len(shop.acknowledged) == REDIRECTS
     assert shop.repeats > 0
     # The engine is killed once more, so that only what is on disk speaks.
-    await asyncio.to_thread(linkly.signal, signal.SIGKILL)
+    await asyncio.to_thread(linkly.end, signal.SIGKILL)
     with contextlib.closing(sqlite3.connect(linkly.folder / "data/iii.db")) as database:
         rows = database.execute("SELECT click_id, code FROM clicks").fetchall()
         counters = dict(database.execute("SELECT code, clicks FROM links").fetchall())

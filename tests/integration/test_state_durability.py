@@ -24,7 +24,7 @@ def durable(linkly):
 
 
 def client(linkly, name):
-    return Client(f"ws://127.0.0.1:{linkly.worker_port}", name=name)
+    return Client(linkly.url, name=name)
 
 
 async def test_every_answered_write_is_there_after_kill_9_in_the_middle_of_writes(durable):
@@ -47,8 +47,8 @@ async def test_every_answered_write_is_there_after_kill_9_in_the_middle_of_write
         writers = [asyncio.create_task(write(bus, f"caller {number}")) for number in range(20)]
         async with asyncio.timeout(WAIT_S):
             await enough.wait()
-        os.kill(durable.process.pid, signal.SIGKILL)
-        await asyncio.to_thread(durable.signal, signal.SIGKILL)
+        os.kill(durable.pid, signal.SIGKILL)
+        await asyncio.to_thread(durable.end, signal.SIGKILL)
         for writer in writers:
             writer.cancel()
         await asyncio.gather(*writers, return_exceptions=True)
@@ -67,7 +67,7 @@ async def test_an_orderly_stop_loses_nothing_either(durable):
     async with client(durable, "writer") as bus:
         for number in range(10):
             await bus.trigger("state::set", {"scope": "s", "key": f"k{number}", "value": number})
-        assert await asyncio.to_thread(durable.signal, signal.SIGTERM) == 0
+        assert await asyncio.to_thread(durable.end, signal.SIGTERM) == 0
     durable.start()
     async with client(durable, "reader") as bus:
         assert await bus.trigger("state::list", {"scope": "s"}) == list(range(10))
@@ -75,7 +75,7 @@ async def test_an_orderly_stop_loses_nothing_either(durable):
 
 async def test_a_full_disk_is_a_set_error_and_over_when_there_is_room_again(durable):
     durable.start()
-    pid = durable.process.pid
+    pid = durable.pid
     no_limit = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     address = {"scope": "s", "key": "k"}
     async with client(durable, "writer") as bus:
@@ -92,7 +92,7 @@ async def test_a_full_disk_is_a_set_error_and_over_when_there_is_room_again(dura
         resource.prlimit(pid, resource.RLIMIT_FSIZE, no_limit)
         answer = await bus.trigger("state::set", {**address, "value": "y" * 1_000_000})
         assert answer["old_value"] == "small"
-    durable.signal(signal.SIGKILL)
+    durable.end(signal.SIGKILL)
     durable.start()
     async with client(durable, "reader") as bus:
         assert await bus.trigger("state::get", address) == "y" * 1_000_000
@@ -116,7 +116,7 @@ async def test_events_that_wait_when_the_engine_is_told_to_stop_are_delivered_fi
             await listener.trigger("state::set", {"scope": "s", "key": "k", "value": number})
         async with asyncio.timeout(WAIT_S):
             await started.wait()
-        ending = asyncio.create_task(asyncio.to_thread(durable.signal, signal.SIGTERM))
+        ending = asyncio.create_task(asyncio.to_thread(durable.end, signal.SIGTERM))
         async with asyncio.timeout(WAIT_S):
             with contextlib.suppress(OSError):  # the port closes first
                 while True:
@@ -135,13 +135,7 @@ async def test_a_second_engine_may_not_have_the_same_files(durable, tmp_path):
     for port, other in ports.items():
         config = config.replace(port, other)
     (durable.folder / "second.yaml").write_text(config)
-    second = await asyncio.create_subprocess_exec(
-        durable.process.args[0],
-        *("-m", "linkly_engine", "-c", "second.yaml"),
-        cwd=durable.folder,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    _, said = await asyncio.wait_for(second.communicate(), WAIT_S)
+    second = await asyncio.to_thread(durable.run, "-c", "second.yaml")
     assert second.returncode == 1
-    assert b"another engine is using it" in said
-    assert b"Traceback" not in said
+    assert "another engine is using it" in second.stderr
+    assert "Traceback" not in second.stderr
