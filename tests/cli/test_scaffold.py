@@ -29,7 +29,7 @@ def runs(linkly, engine, name, logged=lambda: None):
     assert (code, out) == (0, ""), err
     assert f"{name}: running" in err
     assert json.loads(linkly("trigger", f"{name}::hello", "name=Ann")[1]) == {"message": "hello Ann"}
-    answer = httpx.get(f"{engine.http_url}/{name}/hello?name=Bob", timeout=20)
+    answer = httpx.get(f"{engine.http}/{name}/hello?name=Bob", timeout=20)
     assert (answer.status_code, answer.json()) == (200, {"message": "hello Bob"})
     logged()
     assert linkly("worker", "remove", name, "-y")[0] == 0

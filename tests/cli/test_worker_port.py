@@ -1,15 +1,11 @@
 """Where commands look for the engine of a project."""
 
-import signal
-import socket
-import subprocess
-import sys
-
 import pytest
 
 from linkly_engine.cli import worker_port
 from linkly_engine.cli.usage import UsageError
 from linkly_engine.cli.worker_port import find
+from support.engine_process import EngineProcess
 
 USUAL = "- name: iii-worker-manager"
 
@@ -100,37 +96,26 @@ def test_a_file_in_its_usual_form_is_not_parsed(project, monkeypatch):
     assert where() == ("localhost", 5001)
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
-def linkly(*words):
-    return subprocess.run(
-        [sys.executable, "-m", "linkly_engine", *words], capture_output=True, text=True, timeout=60, check=False
-    )
-
-
-def test_every_command_finds_the_engine_of_its_project(project):
+def test_every_command_finds_the_engine_of_its_project(project, reserve_port):
     (project / "sub").mkdir()
-    port = free_port()
-    (project / "config.yaml").write_text(f"workers:\n  {USUAL}\n    config:\n      port: {port}\n  - name: state\n")
-    with subprocess.Popen([sys.executable, "-m", "linkly_engine"], stderr=subprocess.PIPE, text=True) as engine:
-        try:
-            assert any("stop: Ctrl-C" in line for line in engine.stderr)
-            for words in (
-                ["trigger", "state::list_groups"],
-                ["trigger", "state::get", "--help"],
-                ["functions"],
-                ["workers"],
-                ["worker", "list", "--json"],
-                ["worker", "restart", "state"],
-                ["-c", "config.yaml", "trigger", "state::list_groups"],
-                ["trigger", "state::list_groups", "-c", "config.yaml"],
-            ):
-                shown = linkly(*words)
-                assert (shown.returncode, "engine not running" in shown.stderr) == (0, False), (words, shown)
-                assert "no engine" not in shown.stderr, words
-        finally:
-            engine.send_signal(signal.SIGTERM)
-            engine.communicate(timeout=30)
+    (project / "config.yaml").write_text(
+        f"workers:\n  {USUAL}\n    config:\n      port: {reserve_port()}\n  - name: state\n"
+    )
+    engine = EngineProcess(project)
+    engine.start()
+    try:
+        for words in (
+            ["trigger", "state::list_groups"],
+            ["trigger", "state::get", "--help"],
+            ["functions"],
+            ["workers"],
+            ["worker", "list", "--json"],
+            ["worker", "restart", "state"],
+            ["-c", "config.yaml", "trigger", "state::list_groups"],
+            ["trigger", "state::list_groups", "-c", "config.yaml"],
+        ):
+            shown = engine.run(*words)
+            assert (shown.returncode, "engine not running" in shown.stderr) == (0, False), (words, shown)
+            assert "no engine" not in shown.stderr, words
+    finally:
+        engine.kill()

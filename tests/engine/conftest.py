@@ -2,7 +2,6 @@
 
 import asyncio
 import importlib
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -116,15 +115,3 @@ def live(tmp_path: Path) -> Run:
                 await project.stop()
 
     return run
-
-
-@pytest.fixture
-def free_port() -> Callable[[], int]:
-    """Return what finds a port nobody listens on."""
-
-    def find() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return int(probe.getsockname()[1])
-
-    return find

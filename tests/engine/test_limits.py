@@ -5,8 +5,6 @@ import contextlib
 import logging
 import os
 import resource
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import pytest
 
 from linkly.testing import ManualClock, settle
 from linkly_engine.project.descriptors import exhausted, watch_descriptors
+from support.engine_process import EngineProcess
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of another process are Linux's")
 
@@ -79,16 +78,13 @@ def test_a_stop_at_a_memory_limit_ends_without_a_traceback(tmp_path):
     (tmp_path / "config.yaml").write_text(
         "workers:\n  - {name: iii-worker-manager, config: {port: 0}}\n  - {name: state}\n  - {name: database}\n"
     )
-    command = [sys.executable, "-m", "linkly_engine"]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as engine:
-        try:
-            assert any("stop: Ctrl-C" in line for line in engine.stderr)
-            size = int(Path(f"/proc/{engine.pid}/statm").read_text().split()[0]) * resource.getpagesize()
-            resource.prlimit(
-                engine.pid, resource.RLIMIT_AS, (size + 6 * 1024 * 1024, -1)
-            )  # no room for a thread's stack
-        finally:
-            engine.send_signal(signal.SIGTERM)
-        _, said = engine.communicate(timeout=30)
-    assert "Traceback" not in said
-    assert engine.returncode == 0
+    engine = EngineProcess(tmp_path)
+    try:
+        engine.start()
+        size = int(Path(f"/proc/{engine.pid}/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.prlimit(engine.pid, resource.RLIMIT_AS, (size + 6 * 1024 * 1024, -1))  # no room for a thread's stack
+        program = engine.program
+        assert engine.end() == 0
+    finally:
+        engine.kill()
+    assert not any("Traceback" in line for line in program.lines)

@@ -25,8 +25,8 @@ async def in_flight(live):
     return call
 
 
-async def test_a_changed_port_moves_the_gateway_and_nothing_else(live, free_port):
-    port = free_port()
+async def test_a_changed_port_moves_the_gateway_and_nothing_else(live, reserve_port):
+    port = reserve_port()
     async with live(STATE + HTTP + probe()) as run, httpx.AsyncClient() as client:
         await run.bus.trigger("state::set", {"scope": "s", "key": "k", "value": 1})
         untouched = [run.worker("state"), run.worker("probe")]
@@ -145,8 +145,8 @@ async def test_a_worker_that_cannot_start_runs_by_its_earlier_settings_and_the_o
         assert "reason" not in (await run.rows())["probe"]
 
 
-async def test_a_busy_port_leaves_the_gateway_where_it_was(live, free_port):
-    port = free_port()
+async def test_a_busy_port_leaves_the_gateway_where_it_was(live, reserve_port):
+    port = reserve_port()
     server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", port)
     async with server, live(HTTP + probe()) as run, httpx.AsyncClient() as client:
         applied = await run.change(HTTP.replace("port: 0", f"port: {port}") + probe())

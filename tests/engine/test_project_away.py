@@ -35,7 +35,7 @@ asyncio.run(main())
 
 
 @pytest.fixture
-def pages(live, tmp_path, free_port):
+def pages(live, tmp_path, reserve_port):
     """Run a gateway beside a program that serves `/p/:name` once its gate is open."""
     folder = tmp_path / "pages"
     folder.mkdir()
@@ -43,7 +43,7 @@ def pages(live, tmp_path, free_port):
     (folder / "iii.worker.yaml").write_text(
         f"name: pages\nscripts:\n  start: exec {sys.executable} main.py\nenv:\n  PYTHONPATH: {json.dumps(paths)}\n"
     )
-    port = free_port()
+    port = reserve_port()
     text = f"  - name: http\n    config: {{port: {port}}}\n  - path: ./pages\n"
 
     @contextlib.asynccontextmanager

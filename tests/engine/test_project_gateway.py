@@ -49,10 +49,10 @@ class Gates(Worker):
 
 
 @pytest.fixture
-def gateway(live, tmp_path, free_port):
+def gateway(live, tmp_path, reserve_port):
     """Run a gateway on a fixed port beside the gates; yields the project, the gates, a client and the file's text."""
     (tmp_path / "live_gates.py").write_text(GATES)
-    port = free_port()
+    port = reserve_port()
 
     def text(timeout_ms=30_000):
         block = f"{{port: {port}, default_timeout: {timeout_ms}}}"

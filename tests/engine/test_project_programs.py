@@ -152,11 +152,11 @@ async def test_a_program_is_stopped_and_started_by_name(live, greeter):
         assert await run.bus.trigger("greeter::pid") != started
 
 
-async def test_a_program_follows_the_worker_port(live, greeter, free_port):
+async def test_a_program_follows_the_worker_port(live, greeter, reserve_port):
     async with live(ENTRY) as run:
         await settled(run)
         before = await run.bus.trigger("greeter::pid")
-        port = free_port()
+        port = reserve_port()
         (run.folder / "config.yaml").write_text(
             f"workers:\n  - name: iii-worker-manager\n    config: {{port: {port}}}\n" + ENTRY
         )

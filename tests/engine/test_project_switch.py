@@ -152,9 +152,9 @@ async def refused(port):
     return False
 
 
-async def test_a_worker_port_moves_and_connections_stay(listeners, free_port):
+async def test_a_worker_port_moves_and_connections_stay(listeners, reserve_port):
     await listeners.start([Listener(port=0)])
-    old, new = listeners.servers[0].port, free_port()
+    old, new = listeners.servers[0].port, reserve_port()
     async with Client(listeners.url, name="stays") as client:
         client.register_function(Function("stays::here", _here))
         changes = await listeners.change([Listener(port=new)])
@@ -169,8 +169,8 @@ async def _here(payload: object) -> str:
     return "here"
 
 
-async def test_settings_of_a_worker_port_change_without_the_port(listeners, free_port):
-    port = free_port()
+async def test_settings_of_a_worker_port_change_without_the_port(listeners, reserve_port):
+    port = reserve_port()
     await listeners.start([Listener(port=port), Listener(port=0)])
     kept = listeners.servers[1]
     changes = await listeners.change([Listener(port=port, handshake_timeout_s=1), Listener(port=0)])
@@ -179,9 +179,9 @@ async def test_settings_of_a_worker_port_change_without_the_port(listeners, free
     assert not await refused(port)
 
 
-async def test_a_worker_port_that_cannot_be_opened_leaves_the_old_one_open(listeners, free_port):
+async def test_a_worker_port_that_cannot_be_opened_leaves_the_old_one_open(listeners, reserve_port):
     await listeners.start([Listener(port=0)])
-    old, busy = listeners.servers[0], free_port()
+    old, busy = listeners.servers[0], reserve_port()
     async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", busy):
         changes = await listeners.change([Listener(port=busy)])
     assert str(busy) in changes.problems[0]

@@ -4,13 +4,15 @@ import json
 import os
 import re
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from support.engine_process import UP
+from support.ports import reserved_port
+from support.program import Program
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -19,12 +21,6 @@ START_S = 300
 
 def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +38,13 @@ def copy(tmp_path_factory):
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-    ports = {"49134": free_port(), "3111": free_port()}
     config = (folder / "config.yaml").read_text("utf-8")
-    for port, free in ports.items():
-        config = config.replace(f"port: {port}", f"port: {free}")
-    (folder / "config.yaml").write_text(config)
-    return folder, ports
+    with reserved_port() as workers, reserved_port() as http:
+        ports = {"49134": str(workers), "3111": str(http)}
+        for port, free in ports.items():
+            config = config.replace(f"port: {port}", f"port: {free}")
+        (folder / "config.yaml").write_text(config)
+        yield folder, ports
 
 
 def run(script, folder, ports):
@@ -75,22 +72,12 @@ def test_there_is_one_run_command_and_one_test_command():
 def test_the_run_command_and_the_tour_do_what_they_say(copy):
     folder, ports = copy
     run_block, _, *tour = blocks("sh")
-    engine = subprocess.Popen(
-        ["bash", "-c", run_block], cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    engine = Program(["bash", "-c", run_block], folder=folder, stream="stderr")
     try:
-        seen = []
-        for line in engine.stderr:
-            seen.append(line)
-            if "stop: Ctrl-C" in line:
-                break
-        else:
-            pytest.fail("the run command did not start the engine:\n" + "".join(seen))
+        engine.until(UP, START_S)
         outputs = [run(block, folder, ports) for block in tour]
     finally:
-        os.killpg(engine.pid, signal.SIGTERM)
-        engine.wait(30)
-        engine.stderr.close()
+        engine.kill()
     shown = blocks("text")
     for expected, output in ((0, outputs[1]), (1, outputs[2]), (3, outputs[5])):
         assert output.strip() == shown[expected].strip()
