@@ -80,7 +80,7 @@ class Tail:
 
     def last(self, count: int) -> None:
         """Print the last lines, of files that were put away too."""
-        from linkly_engine.process.log_file import LogFile
+        from linkly_engine.process.log_file import tail
 
         try:
             found = self._path.stat()
@@ -88,7 +88,7 @@ class Tail:
         except OSError:
             pass
         if count:
-            self._print(LogFile(self._path).tail(count))
+            self._print(tail(self._path, count))
 
     def more(self) -> None:
         """Print what was written since; whole lines only."""

@@ -11,7 +11,7 @@ import re
 from collections import deque
 from pathlib import Path
 
-from linkly_engine.process.log_file import LogFile
+from linkly_engine.process.log_file import LogFile, tail
 
 LINE_BYTES = 64 * 1024
 RECENT = 60
@@ -98,7 +98,7 @@ class Output:
         """Keep and show lines of `stdout` or `stderr`."""
         if not lines:
             return
-        self._files[stream].write("".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
+        self._files[stream].write(lines)
         for line in map(without_colours, lines):
             if line.strip():  # blank lines are for the eye of who reads nothing else
                 level, text = level_and_text(line)
@@ -106,7 +106,8 @@ class Output:
 
     def tail(self, count: int) -> tuple[list[str], list[str]]:
         """Return the last lines of stdout and of stderr."""
-        return self._files["stdout"].tail(count), self._files["stderr"].tail(count)
+        stdout, stderr = (tail(self.folder / f"{stream}.log", count) for stream in STREAMS)
+        return stdout, stderr
 
     def close(self) -> None:
         """Let go of the files."""

@@ -2,7 +2,7 @@
 
 import logging
 
-from linkly_engine.process.log_file import LogFile
+from linkly_engine.process.log_file import LogFile, tail
 from linkly_engine.process.output import Feed, Lines, Output
 
 
@@ -40,36 +40,37 @@ def test_control_characters_are_taken_out_and_colours_stay_in_the_file(tmp_path,
 
 
 def test_log_files_are_rotated_and_bounded(tmp_path):
-    log = LogFile(tmp_path / "logs" / "stdout.log", full_bytes=100, kept=2)
+    log_path = tmp_path / "logs" / "stdout.log"
+    log = LogFile(log_path, full_bytes=101, kept=2)
     for number in range(100):
-        log.write(f"line {number:04}\n".encode())
+        log.write([f"line {number:04}"])
     log.close()
     files = sorted(path.name for path in (tmp_path / "logs").iterdir())
     assert files == ["stdout.log", "stdout.log.1", "stdout.log.2"]
     assert all(path.stat().st_size <= 100 for path in (tmp_path / "logs").iterdir())
-    assert log.tail(3) == ["line 0097", "line 0098", "line 0099"]
-    assert log.tail(25) == [f"line {number:04}" for number in range(75, 100)]  # over three files
-    assert log.tail(1000)[-1] == "line 0099"
-    assert log.tail(0) == []
+    assert tail(log_path, 3) == ["line 0097", "line 0098", "line 0099"]
+    assert tail(log_path, 25) == [f"line {number:04}" for number in range(75, 100)]  # over three files
+    assert tail(log_path, 1000)[-1] == "line 0099"
+    assert tail(log_path, 0) == []
 
 
 def test_a_log_file_goes_on_where_an_earlier_engine_stopped(tmp_path):
     first = LogFile(tmp_path / "a.log", full_bytes=30)
-    first.write(b"0123456789\n")
+    first.write(["0123456789"])
     first.close()
     second = LogFile(tmp_path / "a.log", full_bytes=30)
-    second.write(b"abcdefghij\n")
-    second.write(b"ABCDEFGHIJ\n")
+    second.write(["abcdefghij"])
+    second.write(["ABCDEFGHIJ"])
     second.close()
     assert (tmp_path / "a.log.1").read_bytes() == b"0123456789\nabcdefghij\n"
-    assert second.tail(2) == ["abcdefghij", "ABCDEFGHIJ"]
+    assert tail(tmp_path / "a.log", 2) == ["abcdefghij", "ABCDEFGHIJ"]
 
 
 def test_a_file_that_cannot_be_written_costs_lines_and_one_warning(tmp_path, caplog):
     (tmp_path / "logs").write_text("in the way")
     log = LogFile(tmp_path / "logs" / "stdout.log")
-    log.write(b"one\n")
-    log.write(b"two\n")
+    log.write(["one"])
+    log.write(["two"])
     assert len([record for record in caplog.records if "cannot be written" in record.getMessage()]) == 1
 
 
