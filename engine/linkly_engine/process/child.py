@@ -31,7 +31,6 @@ from linkly_engine.process.installer import Installer, InstallFailed
 from linkly_engine.process.manifest import Manifest, read_manifest
 from linkly_engine.process.output import Feed, Output
 from linkly_engine.process.program import KILL_AFTER_S, Program
-from linkly_engine.process.self_watching import watches_itself
 from linkly_engine.process.status import ChildStatus, State, StatusKeeper
 from linkly_engine.process.watch import Changes, Watch
 
@@ -279,7 +278,7 @@ class ChildWorker:
             raise NotReady(f"cannot be installed: {error.message}", lasting=True) from error
 
     def _spawn(self, manifest: Manifest, variables: dict[str, str]) -> Generation:
-        self._watches_itself = watches_itself(manifest.start, self.folder)
+        self._watches_itself = manifest.watch == "self"
         if self._current is None:
             self._set("starting")
         try:

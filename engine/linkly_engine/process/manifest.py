@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import msgspec
 
@@ -19,7 +19,7 @@ from linkly_engine.yaml.tree import Tree, kind
 FILES = ("linkly.worker.yaml", "iii.worker.yaml")
 """Names of a manifest; where both stand in one folder, the first counts."""
 
-KEYS = ("name", "description", "runtime", "scripts", "env", "dependencies", "resources")
+KEYS = ("name", "description", "runtime", "scripts", "env", "dependencies", "resources", "watch")
 WITHOUT_EFFECT = ("iii", "deploy", "manifest", "tags", "config", "language", "entry")
 RUNTIME_KEYS = ("base_image", "kind", "package_manager", "entry", "language")
 SCRIPT_KEYS = ("setup", "install", "start")
@@ -43,6 +43,7 @@ class Manifest(msgspec.Struct, kw_only=True, frozen=True):
         dependencies: Workers it needs, name -> range of versions; without effect here.
         cpus: Of a virtual machine; without effect here.
         memory: Likewise, MiB.
+        watch: `self`: the start command reloads the program when a source changes, and the engine does not.
     """
 
     path: Path
@@ -56,6 +57,7 @@ class Manifest(msgspec.Struct, kw_only=True, frozen=True):
     dependencies: dict[str, str] = {}
     cpus: int | float | None = None
     memory: int | None = None
+    watch: Literal["engine", "self"] = "engine"
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -107,6 +109,9 @@ def parse_manifest(text: str, path: Path) -> Manifest:
             "$.scripts" if "scripts" in top else "$",
             "needs `scripts: {start: COMMAND}`, the command that runs the worker, such as `npm run start`",
         )
+    watch = _text(tree, "$.watch", top.get("watch")) or "engine"
+    if watch not in ("engine", "self"):
+        raise tree.error("$.watch", f"`{watch}`: allowed are `engine` and `self` (its start command reloads it)")
     for key in RUNTIME_KEYS:
         _text(tree, f"$.runtime.{key}", runtime.get(key))
     return Manifest(
@@ -121,6 +126,7 @@ def parse_manifest(text: str, path: Path) -> Manifest:
         dependencies=_texts(tree, "$.dependencies", top.get("dependencies")),
         cpus=_number(tree, "$.resources.cpus", resources.get("cpus"), whole=False),
         memory=_number(tree, "$.resources.memory", resources.get("memory"), whole=True),
+        watch=cast("Literal['engine', 'self']", watch),
     )
 
 

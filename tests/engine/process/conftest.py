@@ -41,9 +41,22 @@ class Children:
         path.write_text(text)
         return path
 
-    def manifest(self, start: str, *, worker: str = "w", env: dict[str, str] | None = None, **scripts: str) -> None:
+    def manifest(
+        self,
+        start: str,
+        *,
+        worker: str = "w",
+        env: dict[str, str] | None = None,
+        watch: str = "engine",
+        **scripts: str,
+    ) -> None:
         """Write the manifest of a worker."""
-        manifest = {"name": worker, "scripts": {"start": start, **scripts}, "env": {"PYTHONPATH": PATHS, **(env or {})}}
+        manifest = {
+            "name": worker,
+            "scripts": {"start": start, **scripts},
+            "env": {"PYTHONPATH": PATHS, **(env or {})},
+            "watch": watch,
+        }
         self.write("iii.worker.yaml", json.dumps(manifest), worker)
 
     def child(self, worker: str = "w", **options: Any) -> ChildWorker:

@@ -4,7 +4,6 @@ import pytest
 
 from linkly.errors import ConfigError
 from linkly_engine.process import read_manifest
-from linkly_engine.process.self_watching import watches_itself
 
 
 def read(folder, text, name="iii.worker.yaml"):
@@ -25,7 +24,7 @@ def test_every_key_of_a_manifest_is_read(tmp_path):
         "runtime: {base_image: docker.io/iiidev/node:latest, kind: node, package_manager: npm, entry: a, language: b}\n"
         "scripts: {setup: apt, install: npm install, start: npm run start}\n"
         "env: {A: text, B: 3, C: true, D: 1.5}\n"
-        "dependencies: {http: ^0.21.3}\nresources: {cpus: 1.5, memory: 512}\n"
+        "dependencies: {http: ^0.21.3}\nresources: {cpus: 1.5, memory: 512}\nwatch: self\n"
         "deploy: {x: 1}\nmanifest: m\ntags: [a]\nconfig: {y: 2}\nentry: z\n",
     )
     assert (manifest.name, manifest.setup, manifest.install, manifest.start) == (
@@ -36,6 +35,7 @@ def test_every_key_of_a_manifest_is_read(tmp_path):
     )
     assert manifest.env == {"A": "text", "B": "3", "C": "true", "D": "1.5"}
     assert manifest.dependencies == {"http": "^0.21.3"}
+    assert manifest.watch == "self"
     assert (manifest.cpus, manifest.memory, manifest.base_image) == (1.5, 512, "docker.io/iiidev/node:latest")
 
 
@@ -61,6 +61,7 @@ def test_linkly_s_own_name_of_the_file_comes_first(tmp_path):
         ("name: a\nscripts: {start: x}\nresources: {cpus: two}\n", "iii.worker.yaml:3: $.resources.cpus", "'two'"),
         ("name: a\nscripts: {start: x}\nresources: {memory: 0.5}\n", "iii.worker.yaml:3: $.resources.memory", "whole"),
         ("name: a\nruntime: {image: x}\nscripts: {start: x}\n", "iii.worker.yaml:2: $.runtime.image", "base_image"),
+        ("name: a\nwatch: me\nscripts: {start: x}\n", "iii.worker.yaml:2: $.watch", "`engine` and `self`"),
         ("- a\n", "iii.worker.yaml:1: $", "a list"),
         ("", "iii.worker.yaml: $", "name"),
         ("name: [a\n", "iii.worker.yaml:2", "not valid YAML"),
@@ -77,35 +78,3 @@ def test_a_folder_without_a_manifest_says_how_to_make_one(tmp_path):
         read_manifest(tmp_path)
     with pytest.raises(ConfigError, match="no such folder"):
         read_manifest(tmp_path / "nowhere")
-
-
-@pytest.mark.parametrize(
-    "command, expected",
-    [
-        ("tsx watch src/index.ts", True),
-        ("npx tsx watch --clear-screen=false src/index.ts", True),
-        ("node --watch src/index.js", True),
-        ("watchfiles 'python src/main.py'", True),
-        ("python -m watchfiles 'python src/main.py'", True),
-        ("./node_modules/.bin/nodemon index.js", True),
-        ("uvicorn app:app --reload", True),
-        ("cargo watch -x run", True),
-        ("cd src && bun --hot index.ts", True),
-        ("npm run start", True),
-        ("npm start", True),
-        ("yarn dev", True),
-        ("pnpm --silent run deep", True),
-        ("npm run plain", False),
-        ("npm run loop", False),
-        ("tsx src/index.ts", False),
-        ("python src/watch.py", False),
-        ("python main.py --watchdog", False),
-        ("cargo run --bin watcher", False),
-    ],
-)
-def test_a_command_that_watches_its_sources_itself_is_known(tmp_path, command, expected):
-    (tmp_path / "package.json").write_text(
-        '{"scripts": {"start": "tsx watch src/index.ts", "dev": "node --watch x", "plain": "tsx src/index.ts",'
-        ' "deep": "npm run plain && npm run start", "loop": "npm run loop"}}'
-    )
-    assert watches_itself(command, tmp_path) is expected

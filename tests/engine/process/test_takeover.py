@@ -190,8 +190,8 @@ async def test_a_program_that_needs_an_address_for_itself_ends_before_its_succes
 
 async def test_a_program_that_watches_its_sources_itself_is_left_alone(children, program, said):
     async with children() as run:
-        run.write("package.json", '{"scripts": {"start": "nodemon"}}')
-        run.manifest(": npm run start; exec python main.py")
+        run.write("package.json", "{}")
+        run.manifest("exec python main.py", watch="self")
         run.write("main.py", program())
         child = await run.started()
         pid = child.status.pid
@@ -199,7 +199,7 @@ async def test_a_program_that_watches_its_sources_itself_is_left_alone(children,
             run.write("main.py", program("two"))
             await lines.line_with("main.py changed: left to its start command")
             assert child.status.pid == pid
-            run.write("package.json", '{"scripts": {"start": "nodemon", "x": "y"}}')
+            run.write("package.json", '{"x": "y"}')
             await lines.line_with("has been replaced")
         assert await run.bus.trigger("w::version") == "two"
 
