@@ -14,9 +14,9 @@ from linkly.context import current_invocation
 from linkly.testing import running_engine, settle, wired
 from linkly_engine.engine import Engine
 from linkly_engine.process.output import level_and_text
-from linkly_engine.remote.server import WorkerServer
 from linkly_engine.telemetry.capture import Capture
 from linkly_workers.http import HttpWorker
+from support.serving import serving
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -240,10 +240,8 @@ asyncio.run(main(int(sys.argv[1])))
 
 @pytest.mark.skipif(not os.path.exists("/proc/net/tcp"), reason="only Linux tells whose a socket is")
 async def test_a_record_of_an_sdk_is_shown_under_the_name_of_the_worker_whose_program_sent_it(lines):
-    async with Engine() as engine:
-        server = WorkerServer(engine, host="127.0.0.1", port=0)
-        await server.start()
-        port = server.url.rpartition(":")[2].rstrip("/")
+    async with serving() as (_, server):
+        port = str(server.port)
         program = await asyncio.create_subprocess_exec(
             sys.executable, "-c", PROGRAM, port, stdin=asyncio.subprocess.PIPE
         )
@@ -254,5 +252,4 @@ async def test_a_record_of_an_sdk_is_shown_under_the_name_of_the_worker_whose_pr
         finally:
             program.stdin.close()
             await program.wait()
-            await server.stop()
     assert [(line.worker, line.message) for line in lines] == [("billing", "from the program")]

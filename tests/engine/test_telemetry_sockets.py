@@ -9,8 +9,7 @@ import pytest
 import websockets
 
 from linkly.testing import ManualClock
-from linkly_engine.engine import Engine
-from linkly_engine.remote.server import WorkerServer
+from support.serving import serving
 
 PATHS = ["/otel", "/"]
 
@@ -66,10 +65,7 @@ class Sender:
 @asynccontextmanager
 async def running(clock=None):
     """Yield an engine, a bus, and what connects to a path of its port."""
-    async with Engine(clock=clock) as engine, AsyncExitStack() as stack:
-        server = WorkerServer(engine, port=0)
-        await server.start()
-        stack.push_async_callback(server.stop)
+    async with serving(clock=clock) as (engine, server), AsyncExitStack() as stack:
 
         async def connect(path):
             socket = await stack.enter_async_context(websockets.connect(server.url + path, compression=None))

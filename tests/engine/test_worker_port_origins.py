@@ -9,7 +9,7 @@ import websockets
 from linkly_engine.engine import Engine
 from linkly_engine.project.config import Listener
 from linkly_engine.project.listeners import Listeners
-from linkly_engine.remote.server import WorkerServer
+from support.serving import serving
 
 PAGE = "https://app.example"
 FOREIGN = ["https://evil.example", "null", "", "http://localhost:5173", "https://app.example:444", "http://app.example"]
@@ -18,13 +18,8 @@ FOREIGN = ["https://evil.example", "null", "", "http://localhost:5173", "https:/
 @asynccontextmanager
 async def port(*allowed):
     """Yield the engine and the address of a worker port that these pages may use."""
-    async with Engine() as engine:
-        server = WorkerServer(engine, port=0, allowed_origins=allowed)
-        await server.start()
-        try:
-            yield engine, server.url
-        finally:
-            await server.stop()
+    async with serving(allowed_origins=allowed) as (engine, server):
+        yield engine, server.url
 
 
 async def paths_of(engine):

@@ -1,7 +1,6 @@
 """The client: connect, serve, call, lose the connection, come back."""
 
 import asyncio
-from contextlib import asynccontextmanager
 
 import pytest
 
@@ -15,19 +14,7 @@ from linkly.errors import (
 from linkly.testing import ManualClock, running_engine, settle, wired
 from linkly.trigger import TriggerType
 from linkly.worker import Worker
-from linkly_engine.engine import Engine
-from linkly_engine.remote.server import WorkerServer
-
-
-@asynccontextmanager
-async def listening(port=0):
-    async with Engine() as engine:
-        server = WorkerServer(engine, port=port)
-        await server.start()
-        try:
-            yield engine, server
-        finally:
-            await server.stop()
+from support.serving import serving
 
 
 async def registered(engine, function_id):
@@ -54,7 +41,7 @@ async def test_everything_registered_comes_back_after_the_engine_restarts():
     async def unbind(binding):
         told.append("unbound")
 
-    async with listening() as (_, server):
+    async with serving() as (_, server):
         port = server.port
         client = Client(server.url, name="w")
         await client.__aenter__()
@@ -63,7 +50,7 @@ async def test_everything_registered_comes_back_after_the_engine_restarts():
         client.register_function(Function("w::run", lambda payload: "ran"))
         assert await client.trigger("w::run") == "ran"
         first_id = client.worker_id
-    async with listening(port) as (engine, _):
+    async with serving(port=port) as (engine, _):
         await registered(engine, "w::run")
         assert await engine.bus("x").trigger("w::run") == "ran"
         assert await client.trigger("w::run") == "ran"
@@ -73,18 +60,18 @@ async def test_everything_registered_comes_back_after_the_engine_restarts():
 
 
 async def test_a_function_registered_while_there_is_no_engine_is_not_lost():
-    async with listening() as (_, server):
+    async with serving() as (_, server):
         port = server.port
     client = Client(f"ws://127.0.0.1:{port}", name="w", wait=False)
     async with client:
         client.register_function(Function("w::run", lambda payload: "ran"))
         waiting = asyncio.create_task(client.trigger("w::run"))
-        async with listening(port):
+        async with serving(port=port):
             assert await asyncio.wait_for(waiting, 30) == "ran"
 
 
 async def test_a_call_in_flight_when_the_connection_is_lost_fails_at_once():
-    async with listening() as (engine, server), Client(server.url, name="caller") as client:
+    async with serving() as (engine, server), Client(server.url, name="caller") as client:
         started = asyncio.Event()
 
         async def never(payload):

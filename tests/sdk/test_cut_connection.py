@@ -7,8 +7,7 @@ import pytest
 
 from linkly import Client, Function
 from linkly.wire.dialer import WebSocketDialer
-from linkly_engine.engine import Engine
-from linkly_engine.remote.server import WorkerServer
+from support.serving import serving
 
 CUTS = 5
 
@@ -90,10 +89,7 @@ class Counting(WebSocketDialer):
 
 @asynccontextmanager
 async def behind_a_proxy(*, native):
-    async with Engine() as engine, asyncio.timeout(60), AsyncExitStack() as stack:
-        server = WorkerServer(engine, port=0)
-        await server.start()
-        stack.push_async_callback(server.stop)
+    async with serving() as (engine, server), asyncio.timeout(60), AsyncExitStack() as stack:
         proxy = HoldingProxy(server.port)
         url = await proxy.start()
         stack.push_async_callback(proxy.stop)

@@ -12,17 +12,13 @@ from linkly import Client, Function, trigger
 from linkly.bus import Invocation
 from linkly.context import current_invocation
 from linkly.iii import InitOptions, InvocationError, Logger, TriggerAction, register_worker
-from linkly_engine.engine import Engine
-from linkly_engine.remote.server import WorkerServer
+from support.serving import serving
 
 
 @pytest.fixture
 async def url():
-    async with Engine() as engine:
-        server = WorkerServer(engine, port=0)
-        await server.start()
+    async with serving() as (_, server):
         yield server.url
-        await server.stop()
 
 
 async def in_thread(url, program):
@@ -254,9 +250,7 @@ async def there(engine, bus, function_id):
 
 
 async def test_a_program_that_ends_behind_its_registrations_goes_on_serving():
-    async with Engine() as engine:
-        server = WorkerServer(engine, port=0)
-        await server.start()
+    async with serving() as (engine, server):
         url = server.url.replace("127.0.0.1", "localhost")  # a name: it has to be looked up again after the end
         process = await asyncio.create_subprocess_exec(sys.executable, "-c", LINGERS, url, stderr=subprocess.PIPE)
         try:
@@ -278,4 +272,3 @@ async def test_a_program_that_ends_behind_its_registrations_goes_on_serving():
         finally:
             process.terminate()
             await process.communicate()
-            await server.stop()

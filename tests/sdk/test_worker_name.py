@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -10,8 +10,7 @@ from linkly import Client, Function, trigger
 from linkly.errors import WorkerConflict
 from linkly.iii import InitOptions, InvocationError, register_worker
 from linkly.testing import ManualClock, running_engine, settle, wired
-from linkly_engine.engine import Engine
-from linkly_engine.remote.server import WorkerServer
+from support.serving import serving
 
 
 @asynccontextmanager
@@ -111,10 +110,7 @@ async def test_the_newcomer_tries_ever_more_seldom():
 
 
 async def test_a_program_written_for_iii_is_told_and_gets_in_too():
-    async with Engine() as engine, asyncio.timeout(30), AsyncExitStack() as stack:
-        server = WorkerServer(engine, port=0)
-        await server.start()
-        stack.push_async_callback(server.stop)
+    async with serving() as (engine, server), asyncio.timeout(30):
         watcher, in_again = engine.bus("watcher"), asyncio.Event()
 
         async def look(payload):
@@ -140,12 +136,12 @@ async def test_a_program_written_for_iii_is_told_and_gets_in_too():
 
 
 async def test_a_program_whose_namespace_is_refused_is_told(caplog):
-    async with Engine() as engine, asyncio.timeout(30):
-        server = WorkerServer(engine, port=0)
-        await server.start()
-        async with Client(server.url, name="shop", namespace=" ") as newcomer:
-            await newcomer.trigger("engine::functions::list")  # answered after the metadata call
-        await server.stop()
+    async with (
+        serving() as (_, server),
+        asyncio.timeout(30),
+        Client(server.url, name="shop", namespace=" ") as newcomer,
+    ):
+        await newcomer.trigger("engine::functions::list")  # answered after the metadata call
     (line,) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert "`shop`" in line
     assert "namespace ' ' is blank" in line

@@ -4,20 +4,18 @@ import asyncio
 import itertools
 import json
 import sys
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 import pytest
 import websockets
 
 from linkly import LinklyError, Worker, function
-from linkly.clock import SystemClock
 from linkly.schema import read_settings
 from linkly.testing import ManualClock, settle, wired
 from linkly.worker import running
-from linkly_engine.engine import Engine
-from linkly_engine.remote.server import WorkerServer
 from linkly_workers.database import DatabaseSettings, DatabaseWorker
 from linkly_workers.database.prepared import OWNERS_LIMIT, STATEMENTS_LIMIT, PreparedStatements
+from support.serving import serving as listening
 
 WAIT_S = 20
 
@@ -79,12 +77,9 @@ def serving(request, tmp_path):
     @asynccontextmanager
     async def start(clock=None, url=f"sqlite:{tmp_path}/a.db"):
         worker = DatabaseWorker(read_settings(DatabaseSettings, {"databases": {"primary": {"url": url}}}, "$"))
-        async with Engine(clock=clock or SystemClock()) as engine, AsyncExitStack() as stack:
-            server = WorkerServer(engine, port=0)
-            await server.start()
-            stack.push_async_callback(server.stop)
-            if request.param == "in process":
-                await engine.start([worker])
+        inside = [worker] if request.param == "in process" else []
+        async with listening(*inside, clock=clock) as (engine, server):
+            if inside:
                 yield Serving(engine, server, engine.bus("test"))
                 return
             native = request.param == "native wire"

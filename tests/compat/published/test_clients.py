@@ -17,6 +17,7 @@ from linkly_engine.engine import Engine
 from linkly_engine.remote.server import WorkerServer
 from linkly_workers.http import HttpSettings, HttpWorker
 from linkly_workers.state import StateWorker
+from support.serving import serving
 
 pytestmark = pytest.mark.compat
 
@@ -69,12 +70,8 @@ class Project:
 @asynccontextmanager
 async def project(port: int = 0) -> AsyncIterator[Project]:
     gateway, host = HttpWorker(HttpSettings(port=0)), Host()
-    async with Engine() as engine:
-        await engine.start([StateWorker(), gateway, host])
-        server = WorkerServer(engine, port=port)
-        await server.start()
+    async with serving(StateWorker(), gateway, host, port=port) as (engine, server):
         yield Project(engine, server, gateway, host)
-        await server.stop()
 
 
 @asynccontextmanager

@@ -18,6 +18,7 @@ from linkly.worker import Worker
 from linkly_engine.engine import Engine
 from linkly_engine.process import ChildWorker, Guard
 from linkly_engine.remote.server import WorkerServer
+from support.serving import serving
 
 LIMIT_S = 30
 PATHS = os.pathsep.join(path for path in sys.path if path.endswith(("sdk", "engine", "workers")))
@@ -107,17 +108,13 @@ def children(tmp_path: Path) -> Run:
 
     @asynccontextmanager
     async def run(*workers: Worker, clock: Clock | None = None) -> AsyncIterator[Children]:
-        async with asyncio.timeout(LIMIT_S), Engine(clock=clock) as engine, Guard() as guard:
-            server = WorkerServer(engine, port=0)
-            await server.start()
+        async with asyncio.timeout(LIMIT_S), serving(*workers, clock=clock) as (engine, server), Guard() as guard:
             running = Children(engine, server, guard, tmp_path)
             try:
-                await engine.start(workers)
                 yield running
             finally:
                 for child in running.all:
                     await child.stop()
-                await server.stop()
 
     return run
 

@@ -1,0 +1,33 @@
+"""An engine in the test's process that workers reach at a port."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from linkly.clock import Clock
+from linkly.worker import Worker
+from linkly_engine.engine import Engine
+from linkly_engine.remote.server import WorkerServer
+
+
+@asynccontextmanager
+async def serving(
+    *workers: Worker, clock: Clock | None = None, port: int = 0, **listener: Any
+) -> AsyncIterator[tuple[Engine, WorkerServer]]:
+    """Run an engine with workers and a worker port, by default any free one.
+
+    Args:
+        workers: Run in the engine.
+        clock: For time-outs and everything else of the engine that waits.
+        port: 0 for a free one.
+        listener: What else `WorkerServer` takes.
+    """
+    async with Engine(clock=clock) as engine:
+        if workers:
+            await engine.start(workers)
+        server = WorkerServer(engine, port=port, **listener)
+        await server.start()
+        try:
+            yield engine, server
+        finally:
+            await server.stop()
