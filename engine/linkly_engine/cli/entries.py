@@ -8,6 +8,7 @@ from pathlib import Path
 from linkly.errors import ConfigError
 from linkly_engine.project.config import FOLDER_KEYS
 from linkly_engine.project.edit.layout import Entry
+from linkly_engine.project.entry import numbered
 from linkly_engine.shipped import ALIASES
 
 
@@ -55,13 +56,7 @@ def _class_name(module: str, project: Path) -> str | None:
 
 def names_of(entries: list[Entry], project: Path) -> list[str]:
     """Return the names of all entries, numbered as the engine does where one stands more than once."""
-    plain = [name_of(entry, project) for entry in entries]
-    counts: dict[str, int] = {}
-    names: list[str] = []
-    for name in plain:
-        counts[name] = counts.get(name, 0) + 1
-        names.append(f"{name}#{counts[name]}" if plain.count(name) > 1 else name)
-    return names
+    return numbered([name_of(entry, project) for entry in entries])
 
 
 def folder_of(entry: Entry, project: Path) -> Path | None:

@@ -21,6 +21,7 @@ from linkly_engine.cli.streams import say
 from linkly_engine.project.built_in import BUILT_IN
 from linkly_engine.project.config import LISTENER
 from linkly_engine.project.edit.file import open_layout
+from linkly_engine.project.entry import unnumbered
 from linkly_engine.shipped import ALIASES
 
 CHANGE_MS = 60_000
@@ -127,7 +128,7 @@ def configured(path: Path) -> list[dict[str, Any]]:
     layout, project = open_layout(path), path.resolve().parent
     rows: list[dict[str, Any]] = []
     for entry, name in zip(layout.entries, names_of(layout.entries, project), strict=True):
-        if name.partition("#")[0] == LISTENER or name in BUILT_IN:
+        if unnumbered(name) == LISTENER or name in BUILT_IN:
             continue
         folder = folder_of(entry, project)
         rows.append(

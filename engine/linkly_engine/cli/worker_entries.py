@@ -20,6 +20,7 @@ from linkly_engine.project.config import LISTENER
 from linkly_engine.project.edit.edit import add_entry, remove_entry, replace_entry, replace_value
 from linkly_engine.project.edit.file import change
 from linkly_engine.project.edit.layout import Entry, Layout
+from linkly_engine.project.entry import unnumbered
 from linkly_engine.shipped import ALIASES
 
 
@@ -159,7 +160,7 @@ def _same(layout: Layout, source: Source, project: Path) -> Entry | None:
         if "module" in source.value:
             if entry.value.get("module") == source.value["module"]:
                 return entry
-        elif name.partition("#")[0] == source.name or (folder is not None and folder == _absolute(source, project)):
+        elif unnumbered(name) == source.name or (folder is not None and folder == _absolute(source, project)):
             return entry
     return None
 
@@ -181,7 +182,7 @@ def _entry_of(layout: Layout, word: str, project: Path, path: Path) -> tuple[Ent
             return entry, name
         if folder is not None and word.startswith((".", "/", "~")) and Path(word).expanduser().resolve() == folder:
             return entry, name
-    several = [name for name in names if name.partition("#")[0] == wanted]
+    several = [name for name in names if unnumbered(name) == wanted]
     if several:
         raise Failure(f"`{word}` stands in {path} more than once; say which: {', '.join(several)}")
     raise Failure(f"there is no worker `{word}` in {path}; there: {', '.join(names) or 'none'}")

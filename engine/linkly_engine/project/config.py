@@ -18,7 +18,7 @@ from linkly.errors import ConfigError
 from linkly.origin import is_loopback, read_origin
 from linkly.schema import Settings, read_settings
 from linkly_engine.project.built_in import BUILT_IN, read_block
-from linkly_engine.project.entry import WorkerEntry, check_names, number_duplicates
+from linkly_engine.project.entry import WorkerEntry, check_names, numbered, unnumbered
 from linkly_engine.shipped import ALIASES
 from linkly_engine.yaml.problems import Problems, problems_of
 from linkly_engine.yaml.tree import Tree, kind
@@ -121,7 +121,7 @@ def load(path: Path | None, environment: Mapping[str, str] | None = None, proble
 
 def ignored_files(config: Config) -> list[str]:
     """Return a sentence for each file of settings beside config.yaml that iii would read and linkly does not."""
-    names = {worker.name.partition("#")[0] for worker in config.workers} | {LISTENER, *BUILT_IN}
+    names = {unnumbered(worker.name) for worker in config.workers} | {LISTENER, *BUILT_IN}
     notes: list[str] = []
     for path in sorted((config.folder / "config").glob("*.y*ml")):
         name = ALIASES.get(path.stem, path.stem)
@@ -213,7 +213,8 @@ def _assemble(
             config.notes.append(f"`{written}` is the old name of `{worker.name}`; both are understood")
         config.workers.append(worker)
     check_names(config.workers, problems)
-    number_duplicates(config.workers)
+    for worker, name in zip(config.workers, numbered([worker.name for worker in config.workers]), strict=True):
+        worker.name = name
     config.listeners = config.listeners or [Listener()]
     try:
         config.namespace_grace_s = _grace(tree, grace_ms, variables)

@@ -6,6 +6,7 @@ It knows what is written; what there is by that name or in that folder is `linkl
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,16 @@ def check_names(workers: list[WorkerEntry], problems: Problems) -> None:
             problems.add(worker.error(".name", reason))
 
 
-def number_duplicates(workers: list[WorkerEntry]) -> None:
-    """Put `#1`, `#2` behind a name that stands more than once."""
-    names = [worker.name for worker in workers]
-    numbers: dict[str, int] = {}
-    for worker in workers:
-        if worker.name and names.count(worker.name) > 1:
-            numbers[worker.name] = numbers.get(worker.name, 0) + 1
-            worker.name = f"{worker.name}#{numbers[worker.name]}"
+def numbered(names: list[str]) -> list[str]:
+    """Return the names with `#1`, `#2` behind one that stands more than once; an empty name stays empty."""
+    numbers: Counter[str] = Counter()
+    found: list[str] = []
+    for name in names:
+        numbers[name] += 1
+        found.append(f"{name}#{numbers[name]}" if name and names.count(name) > 1 else name)
+    return found
+
+
+def unnumbered(name: str) -> str:
+    """Return a name without the number that `numbered` put behind it."""
+    return name.partition("#")[0]

@@ -17,7 +17,7 @@ from linkly.errors import ConfigError, LinklyError
 from linkly.function import function_ids_of
 from linkly.worker import Worker
 from linkly_engine.project.config import FOLDER_KEYS, Config
-from linkly_engine.project.entry import WorkerEntry, check_names
+from linkly_engine.project.entry import WorkerEntry, check_names, unnumbered
 from linkly_engine.shipped import not_there_yet, package_of, shipped_names
 from linkly_engine.yaml.problems import Problems, problems_of
 from linkly_engine.yaml.typed_block import typed_block
@@ -65,9 +65,7 @@ def _check_functions(entry: WorkerEntry, worker: Worker, served: dict[str, Worke
     taken = [function_id for function_id in ids if function_id in served]
     if taken:
         other = served[taken[0]]
-        alike = (
-            f"a second `{worker.name}`" if other.name.partition("#")[0] == entry.name.partition("#")[0] else worker.name
-        )
+        alike = f"a second `{worker.name}`" if unnumbered(other.name) == unnumbered(entry.name) else worker.name
         problems.add(
             entry.error(
                 "", f"{alike} cannot run: `{taken[0]}` is served by {other.place} already, and a function has one owner"
@@ -141,7 +139,7 @@ def _placed(entry: WorkerEntry, error: ConfigError) -> ConfigError:
 
 
 def _shipped(entry: WorkerEntry) -> type[Worker]:
-    name = entry.name.partition("#")[0]
+    name = unnumbered(entry.name)
     names = shipped_names()
     if name not in names:
         missing = not_there_yet(name)

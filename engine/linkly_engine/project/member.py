@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from linkly.worker import Worker
-from linkly_engine.project.entry import WorkerEntry
+from linkly_engine.project.entry import WorkerEntry, unnumbered
 
 if TYPE_CHECKING:
     from linkly_engine.process import ChildWorker
@@ -87,12 +87,12 @@ def continues(old: list[WorkerEntry], new: list[WorkerEntry]) -> list[int | None
 
 def same(one: WorkerEntry, other: WorkerEntry) -> bool:
     """Tell whether two entries ask for the same worker with the same settings."""
-    return (_base(one), one.module, one.folder, one.config) == (_base(other), other.module, other.folder, other.config)
+    return _asks_for(one) == _asks_for(other)
+
+
+def _asks_for(entry: WorkerEntry) -> tuple[object, ...]:
+    return unnumbered(entry.name), entry.module, entry.folder, entry.config
 
 
 def _same_name(one: WorkerEntry, other: WorkerEntry) -> bool:
     return one.name == other.name and (one.folder is None) == (other.folder is None)
-
-
-def _base(entry: WorkerEntry) -> str:
-    return entry.name.partition("#")[0]
