@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from linkly_engine.cli.arguments import Arguments, allowed_kinds
 from linkly_engine.cli.engine_link import EngineLink, EngineUnreachable
 from linkly_engine.cli.streams import say, tell
 from linkly_engine.cli.tinyjson import dumps
+from linkly_engine.text import stripped
 
 OPTIONS = """\
 Options:
@@ -85,7 +85,7 @@ def describe(function_id: str, detail: dict[str, Any]) -> str:
     required = schema.get("required", []) if isinstance(schema, dict) else []
     lines = [f"linkly trigger {function_id}", ""]
     if detail.get("description"):
-        lines += [clean(str(detail["description"])), ""]
+        lines += [stripped(str(detail["description"])), ""]
     lines += ["Usage:", f"  linkly trigger {function_id} [key=value ...] [--json '<obj>']", "", "Parameters:"]
     if schema is None:
         lines.append("  (no request schema published)")
@@ -96,11 +96,11 @@ def describe(function_id: str, detail: dict[str, Any]) -> str:
             [("name", "type", "required", "default", "description")]
             + [
                 (
-                    clean(name),
+                    stripped(name),
                     _kind(part, schema),
                     "yes" if name in required else "no",
                     dumps(part["default"]) if isinstance(part, dict) and "default" in part else "",
-                    clean(str(part.get("description", ""))) if isinstance(part, dict) else "",
+                    stripped(str(part.get("description", ""))) if isinstance(part, dict) else "",
                 )
                 for name, part in sorted(properties.items())
             ]
@@ -110,7 +110,7 @@ def describe(function_id: str, detail: dict[str, Any]) -> str:
     triggers = detail.get("registered_triggers") or []
     if triggers:
         lines += ["", "Runs also on:"]
-        lines += [f"  {clean(str(row.get('trigger_type')))} {dumps(row.get('config'))}" for row in triggers]
+        lines += [f"  {stripped(str(row.get('trigger_type')))} {dumps(row.get('config'))}" for row in triggers]
     return "\n".join([*lines, "", OPTIONS])
 
 
@@ -163,15 +163,10 @@ def _result(schema: Any) -> list[str]:
         return [_kind(schema, schema)]
     rows = [
         (
-            clean(str(name)),
+            stripped(str(name)),
             _kind(part, schema),
-            clean(str(part.get("description", ""))) if isinstance(part, dict) else "",
+            stripped(str(part.get("description", ""))) if isinstance(part, dict) else "",
         )
         for name, part in properties.items()
     ]
     return [line[2:] for line in _table(rows)]
-
-
-def clean(text: str) -> str:
-    """Strip control and bidirectional characters: the text comes from workers."""
-    return "".join(letter for letter in text if unicodedata.category(letter) not in ("Cc", "Cf"))

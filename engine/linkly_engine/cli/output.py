@@ -19,7 +19,7 @@ import msgspec
 
 from linkly_engine.cli.line_writer import LineWriter
 from linkly_engine.telemetry.lines import TRACE_LEVEL, Line, line_of
-from linkly_engine.telemetry.text import one_line, visible, without_ansi
+from linkly_engine.text import one_line, visible, without_ansi
 
 LogFormat = Literal["text", "json"]
 

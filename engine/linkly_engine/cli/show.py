@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from linkly_engine.cli.function_help import clean
 from linkly_engine.cli.streams import say, tell
 from linkly_engine.cli.tinyjson import dumps
+from linkly_engine.text import stripped
 
 COLOURS = {
     "running": "green",
@@ -27,7 +27,7 @@ COLOURS = {
 
 def note(text: str) -> None:
     """Tell a person something."""
-    tell(clean(text))
+    tell(stripped(text))
 
 
 def done(text: str) -> None:
@@ -43,7 +43,7 @@ def data(value: Any) -> None:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print a table; what is empty shows as `-`."""
-    shown = [["-" if cell is None or cell == "" else clean(str(cell)) for cell in row] for row in rows]
+    shown = [["-" if cell is None or cell == "" else stripped(str(cell)) for cell in row] for row in rows]
     if sys.stdout is not None and sys.stdout.isatty():
         _rich_table(columns, shown)
         return
@@ -57,7 +57,7 @@ def pairs(rows: Sequence[tuple[str, Any]]) -> None:
     """Print labels and what they say, one a line."""
     width = max(len(label) for label, _ in rows)
     for label, value in rows:
-        say(f"{label.ljust(width)}  {clean(str(value))}")
+        say(f"{label.ljust(width)}  {stripped(str(value))}")
 
 
 def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -18,7 +18,7 @@ from linkly_engine.cli.output import BOLD, DIM, RESET, Output
 from linkly_engine.engine import Engine
 from linkly_engine.project.member import Member
 from linkly_engine.project.project import Project
-from linkly_engine.telemetry.text import one_line
+from linkly_engine.text import one_line
 
 NAME_WIDTH = 12
 LABEL_WIDTH = 20

@@ -14,7 +14,6 @@ import click
 from linkly_engine.cli import command
 from linkly_engine.cli.command import Failure
 from linkly_engine.cli.entries import folder_of, kind_of_entry, names_of
-from linkly_engine.cli.function_help import clean
 from linkly_engine.cli.running_engine import CallFailed, RunningEngine, find_engine, wait_until_running
 from linkly_engine.cli.show import data, done, note, pairs, table
 from linkly_engine.cli.streams import say
@@ -23,6 +22,7 @@ from linkly_engine.project.config import LISTENER
 from linkly_engine.project.edit.file import open_layout
 from linkly_engine.project.entry import unnumbered
 from linkly_engine.shipped import ALIASES
+from linkly_engine.text import stripped
 
 CHANGE_MS = 60_000
 COLUMNS = ("name", "kind", "status", "pid", "functions", "restarts", "reason")
@@ -189,7 +189,7 @@ def _show_status(row: dict[str, Any], *, running: bool) -> None:
         if written:
             say(f"last lines of {stream}")
         for line in written:
-            say("  " + clean(line))
+            say("  " + stripped(line))
 
 
 def _change(verb: str, worker: str, no_wait: bool, config: Path | None, address: str | None, port: int | None) -> int:

@@ -6,7 +6,6 @@ when they are full. They are read here directly, so that this works when the eng
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,15 +15,14 @@ import click
 
 from linkly_engine.cli import command
 from linkly_engine.cli.command import Failure
-from linkly_engine.cli.function_help import clean
 from linkly_engine.cli.show import note
 from linkly_engine.cli.streams import say, tell
 from linkly_engine.cli.worker_control import configured
 from linkly_engine.shipped import ALIASES
+from linkly_engine.text import stripped, without_ansi
 
 LOGS = (".linkly", "logs")
 POLL_S = 0.2
-_COLOURS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 
 @click.command(
@@ -123,7 +121,7 @@ class Tail:
 
     def _print(self, lines: list[str]) -> None:
         for line in lines:
-            self._show("\t".join(clean(part) for part in _COLOURS.sub("", line).split("\t")))
+            self._show("\t".join(stripped(part) for part in without_ansi(line).split("\t")))
 
 
 def _say_now(line: str) -> None:

@@ -12,13 +12,13 @@ from collections import deque
 from pathlib import Path
 
 from linkly_engine.process.log_file import LogFile, tail
+from linkly_engine.text import ESCAPE_SEQUENCE
 
 LINE_BYTES = 64 * 1024
 RECENT = 60
 """Lines that are remembered of each stream: a Node program's error stands above its stack and npm's own lines."""
 STREAMS = ("stdout", "stderr")
 
-_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
 _COLOUR = re.compile(r"\x1b\[[0-9;:]*m\Z")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1a\x1c-\x1f\x7f-\x9f\u2028\u2029]")
 _ALL_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
@@ -72,12 +72,12 @@ class Lines:
 
 def without_colours(line: str) -> str:
     """Return a line without any escape sequence."""
-    return _ALL_CONTROL.sub("", _ESCAPE.sub("", line)) if "\x1b" in line else line
+    return _ALL_CONTROL.sub("", ESCAPE_SEQUENCE.sub("", line)) if "\x1b" in line else line
 
 
 def _clean(line: str) -> str:
     if "\x1b" in line:
-        line = _ESCAPE.sub(lambda found: found[0] if _COLOUR.match(found[0]) else "", line)
+        line = ESCAPE_SEQUENCE.sub(lambda found: found[0] if _COLOUR.match(found[0]) else "", line)
     return _CONTROL.sub("", line)
 
 

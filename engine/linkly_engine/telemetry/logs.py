@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from linkly_engine.telemetry.otlp import level_name, severity_of
-from linkly_engine.telemetry.text import without_ansi
+from linkly_engine.text import without_ansi
 
 MAX_RECORDS = 10_000
 MAX_BYTES = 16 * 1024 * 1024

@@ -7,8 +7,9 @@ colours, reverse the reading direction, or look like a line of somebody else.
 from __future__ import annotations
 
 import re
+import unicodedata
 
-_ANSI = re.compile(
+ESCAPE_SEQUENCE = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
     r"|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?"  # OSC, DCS, SOS, PM, APC: titles, links
     r"|[ -/]*[0-~])"  # the short ones
@@ -21,7 +22,14 @@ _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u20
 
 def without_ansi(text: str) -> str:
     """Take terminal codes out."""
-    return _ANSI.sub("", text) if "\x1b" in text or "\x9b" in text else text
+    return ESCAPE_SEQUENCE.sub("", text) if "\x1b" in text or "\x9b" in text else text
+
+
+def stripped(text: str) -> str:
+    """Take control and format characters out, also tabs, newlines and marks that change the reading direction."""
+    if text.isprintable():
+        return text
+    return "".join(letter for letter in text if unicodedata.category(letter) not in ("Cc", "Cf"))
 
 
 def visible(text: str) -> str:
