@@ -1,7 +1,11 @@
 """Where commands look for the engine of a project."""
 
+from inspect import signature
+
 import pytest
 
+from linkly import Client
+from linkly_engine import HOST, PORT
 from linkly_engine.cli import worker_port
 from linkly_engine.cli.usage import UsageError
 from linkly_engine.cli.worker_port import find
@@ -119,3 +123,7 @@ def test_every_command_finds_the_engine_of_its_project(project, reserve_port):
             assert "no engine" not in shown.stderr, words
     finally:
         engine.kill()
+
+
+def test_the_client_s_default_is_the_engine_s():
+    assert signature(Client).parameters["url"].default == f"ws://{HOST}:{PORT}"

@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 import click
 
 from linkly.errors import LinklyError
+from linkly_engine import CONFIG_FILE, PORT
 from linkly_engine.cli import worker_port
 from linkly_engine.cli.engine_link import EngineUnreachable
 from linkly_engine.cli.streams import tell
 from linkly_engine.cli.usage import UsageError
 from linkly_engine.cli.worker_port import Where
-from linkly_engine.project.config import DEFAULT_FILE
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -60,7 +60,7 @@ def config_option(function: Decorated) -> Decorated:
         "config",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help=f"The project's file (default {DEFAULT_FILE} here).",
+        help=f"The project's file (default {CONFIG_FILE} here).",
     )(function)
 
 
@@ -71,7 +71,7 @@ def engine_options(function: Decorated) -> Decorated:
         "--port",
         type=click.IntRange(0, 65535),
         metavar="PORT",
-        help="Its worker port ($LINKLY_PORT, else the project's, else 49134).",
+        help=f"Its worker port ($LINKLY_PORT, else the project's, else {PORT}).",
     )(function)
 
 
@@ -83,7 +83,7 @@ def json_option(function: Decorated) -> Decorated:
 def project_file(given: Path | None) -> Path:
     """Return the file a command works on: its own `-c`, the one before the command, or config.yaml here."""
     before: Path | None = click.get_current_context().find_root().params.get("config")
-    return given or before or Path(DEFAULT_FILE)
+    return given or before or Path(CONFIG_FILE)
 
 
 def engine_of(config: Path, address: str | None, port: int | None) -> Where:

@@ -242,11 +242,11 @@ def _workers(before: list[str]) -> list[str]:
     """Return the workers of config.yaml, or of the file that the words name."""
     from pathlib import Path
 
+    from linkly_engine import CONFIG_FILE
     from linkly_engine.cli.entries import names_of
-    from linkly_engine.project.config import DEFAULT_FILE
     from linkly_engine.project.edit.layout import read
 
-    file = DEFAULT_FILE
+    file = CONFIG_FILE
     for word, following in zip(before, [*before[1:], ""], strict=False):
         if word in CONFIG:
             file = following

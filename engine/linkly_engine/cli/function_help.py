@@ -6,20 +6,21 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
+from linkly_engine import CONFIG_FILE, PORT
 from linkly_engine.cli.arguments import Arguments, allowed_kinds
 from linkly_engine.cli.engine_link import EngineLink, EngineUnreachable
 from linkly_engine.cli.streams import say, tell
 from linkly_engine.cli.tinyjson import dumps
 from linkly_engine.text import stripped
 
-OPTIONS = """\
+OPTIONS = f"""\
 Options:
   --json JSON          the whole payload; key=value pairs override its members
   -o, --output FORMAT  of errors: text (one line, as on a terminal) or json
   --timeout-ms MS      how long to wait for the answer (default 30000)
   --address HOST       where the engine runs (default localhost)
-  --port PORT          its worker port (default $LINKLY_PORT, else that of config.yaml, else 49134)
-  -c, --config FILE    the project whose engine it is (default config.yaml here)
+  --port PORT          its worker port (default $LINKLY_PORT, else that of config.yaml, else {PORT})
+  -c, --config FILE    the project whose engine it is (default {CONFIG_FILE} here)
   -n, --namespace NS   where the function is found (default: default)
   -h, --help           this text; with a FUNCTION: its parameters"""
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import click
 
+from linkly_engine import CONFIG_FILE
 from linkly_engine.cli import command
 from linkly_engine.cli.command import Failure
 from linkly_engine.cli.scaffold import is_occupied, template_files, write_files
 from linkly_engine.cli.show import done, note
-from linkly_engine.project.config import DEFAULT_FILE
 
 TEMPLATES = {"bare": "config.yaml", "linkly": "shortener.yaml"}
 """Name -> the file that becomes config.yaml; the second runs the link shortener."""
@@ -48,11 +48,11 @@ def init_project(name: str | None, directory: Path | None, template: str, allow_
         raise Failure(f"`{name}` is no name of a folder")
     if folder.exists() and not folder.is_dir():
         raise Failure(f"{folder} is a file; give another name")
-    if is_occupied(folder) and not (folder / DEFAULT_FILE).exists() and not allow_non_empty:
+    if is_occupied(folder) and not (folder / CONFIG_FILE).exists() and not allow_non_empty:
         raise Failure(f"{folder} has files in it; --allow-non-empty makes a project there, existing files are kept")
     files = template_files("project", {})
     config = files[TEMPLATES[template]]
-    files = {DEFAULT_FILE: config, ".gitignore": files[".gitignore"]}
+    files = {CONFIG_FILE: config, ".gitignore": files[".gitignore"]}
     written = write_files(folder, files)
     shown = os.path.relpath(folder)
     if not written:

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from linkly_engine import HOST, LISTENER, PORT
 from linkly_engine.cli.command import Failure
 from linkly_engine.project.built_in import BUILT_IN
-from linkly_engine.project.config import LISTENER
 from linkly_engine.project.entry import NAME_OF_FOLDER
 from linkly_engine.shipped import ALIASES, not_there_yet, shipped_names, starting_block
 
@@ -69,7 +69,7 @@ def source_of(word: str, project: Path) -> Source:
     known = [*shipped_names(), LISTENER]
     if name not in known:
         raise Failure(_unknown(name, known, project))
-    block = {"host": "127.0.0.1", "port": 49134} if name == LISTENER else _starting_block(name)
+    block = {"host": HOST, "port": PORT} if name == LISTENER else _starting_block(name)
     return Source(name, {"name": name} if block is None else {"name": name, "config": block}, notes)
 
 

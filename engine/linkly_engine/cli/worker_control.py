@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from linkly_engine import LISTENER
 from linkly_engine.cli import command
 from linkly_engine.cli.command import Failure
 from linkly_engine.cli.entries import folder_of, kind_of_entry, names_of
@@ -18,7 +19,6 @@ from linkly_engine.cli.running_engine import CallFailed, RunningEngine, find_eng
 from linkly_engine.cli.show import data, done, note, pairs, table
 from linkly_engine.cli.streams import say
 from linkly_engine.project.built_in import BUILT_IN
-from linkly_engine.project.config import LISTENER
 from linkly_engine.project.edit.file import open_layout
 from linkly_engine.project.entry import unnumbered
 from linkly_engine.shipped import ALIASES

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import click
 
+from linkly_engine import LISTENER
 from linkly_engine.cli import command
 from linkly_engine.cli.command import Failure
 from linkly_engine.cli.entries import folder_key, folder_of, names_of
 from linkly_engine.cli.running_engine import RunningEngine, find_engine, wait_until_gone, wait_until_running
 from linkly_engine.cli.show import done, note
 from linkly_engine.cli.sources import Source, source_of
-from linkly_engine.project.config import LISTENER
 from linkly_engine.project.edit.edit import add_entry, remove_entry, replace_entry, replace_value
 from linkly_engine.project.edit.file import change
 from linkly_engine.project.edit.layout import Entry, Layout

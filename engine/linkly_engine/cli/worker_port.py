@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from os import environ
 
+from linkly_engine import CONFIG_FILE, HOST, LISTENER, PORT
 from linkly_engine.cli.usage import UsageError
 
 TYPE_CHECKING = False  # type checkers take this name for true; importing it from typing costs 5 ms
 if TYPE_CHECKING:
     from pathlib import Path
 
-FILE = "config.yaml"
-LISTENER = "iii-worker-manager"
-HOST, PORT = "localhost", 49134
-HERE = ("", "0.0.0.0", "::", "::1", "127.0.0.1", "localhost")
+LOCALHOST = "localhost"
+LOCAL_HOSTS = ("", "0.0.0.0", "::", "::1", "127.0.0.1", "localhost")
 """Hosts of a listener that this machine reaches as `localhost`."""
 
 
@@ -48,13 +47,13 @@ def find(config: str | Path | None = None, address: str | None = None, port: int
         UsageError: LINKLY_PORT is no port.
     """
     if port is not None:
-        return Where(address or HOST, port)
+        return Where(address or LOCALHOST, port)
     written = environ.get("LINKLY_PORT")
     if written is not None:
         if not (written.isascii() and written.isdigit() and int(written) <= 65535):
             raise UsageError(f"environment variable LINKLY_PORT: `{written}` is no port")
-        return Where(address or HOST, int(written))
-    found = _of_file(config or FILE)
+        return Where(address or LOCALHOST, int(written))
+    found = _of_file(config or CONFIG_FILE)
     if address is not None:
         found.address = address
     return found
@@ -65,15 +64,15 @@ def _of_file(path: str | Path) -> Where:
         with open(path, encoding="utf-8") as file:
             text = file.read()
     except (OSError, ValueError):  # there is no project, or the engine says what is wrong with its file
-        return Where(HOST, PORT)
+        return Where(LOCALHOST, PORT)
     if LISTENER not in text:
-        return Where(HOST, PORT)
+        return Where(LOCALHOST, PORT)
     return _of_lines(text.split("\n")) or _as_the_engine_reads_it(path)
 
 
 def _of_lines(lines: list[str]) -> Where | None:
     """Find the first listener in a file that is written in the usual way; `None`: it is not."""
-    host, port, indent = "127.0.0.1", PORT, -1
+    host, port, indent = HOST, PORT, -1
     for line in lines:
         plain = line.split(" #", 1)[0].rstrip()
         word = plain.lstrip()
@@ -108,12 +107,12 @@ def _as_the_engine_reads_it(path: str | Path) -> Where:
     try:
         first = load(Path(path)).listeners[0]
     except ConfigError as error:
-        return Where(HOST, PORT, f"The worker port of {path} is not known: {error.message}")
+        return Where(LOCALHOST, PORT, f"The worker port of {path} is not known: {error.message}")
     return _listening(first.host, first.port)
 
 
 def _listening(host: str, port: int) -> Where:
-    address = HOST if host in HERE else host
+    address = LOCALHOST if host in LOCAL_HOSTS else host
     if port == 0:
         doubt = (
             "The config says `port: 0`, any free one: give the port that the engine showed with --port or LINKLY_PORT"

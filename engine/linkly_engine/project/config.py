@@ -17,6 +17,7 @@ import msgspec
 from linkly.errors import ConfigError
 from linkly.origin import is_loopback, read_origin
 from linkly.schema import Settings, read_settings
+from linkly_engine import CONFIG_FILE, HOST, LISTENER, PORT
 from linkly_engine.project.built_in import BUILT_IN, read_block
 from linkly_engine.project.entry import WorkerEntry, check_names, numbered, unnumbered
 from linkly_engine.shipped import ALIASES
@@ -24,12 +25,9 @@ from linkly_engine.yaml.problems import Problems, problems_of
 from linkly_engine.yaml.tree import Tree, kind
 from linkly_engine.yaml.typed_block import typed_block
 
-DEFAULT_FILE = "config.yaml"
 TOP_LEVEL = ("workers", "modules", "registration_namespace_grace_ms")
 ENTRY_KEYS = ("name", "module", "path", "config")
 FOLDER_KEYS = ("path", "worker_path")
-
-LISTENER = "iii-worker-manager"
 
 EMBEDDED = """\
 workers:
@@ -51,8 +49,8 @@ class Listener(msgspec.Struct, kw_only=True):
         allowed_origins: Web pages that may connect, as browsers write their origins.
     """
 
-    host: str = "127.0.0.1"
-    port: int = 49134
+    host: str = HOST
+    port: int = PORT
     handshake_timeout_s: float = 10.0
     allowed_origins: list[str] = []
 
@@ -91,12 +89,12 @@ def load(path: Path | None, environment: Mapping[str, str] | None = None, proble
         ConfigError: It cannot be read or used.
     """
     if path is None:
-        path = Path(DEFAULT_FILE)
+        path = Path(CONFIG_FILE)
         if not path.exists():
             config = parse(EMBEDDED, "the embedded defaults", environment, problems)
             config.folder = Path.cwd()
             names = ", ".join(entry.name for entry in config.workers)
-            config.notes.append(f"no {DEFAULT_FILE} here: running the embedded defaults ({names})")
+            config.notes.append(f"no {CONFIG_FILE} here: running the embedded defaults ({names})")
             return config
     try:
         read = path.read_bytes()
@@ -128,7 +126,7 @@ def ignored_files(config: Config) -> list[str]:
         if path.suffix in (".yaml", ".yml") and name in names:
             notes.append(
                 f"config/{path.name} is not read: the settings of `{name}` stand in "
-                f"{config.file.name if config.file is not None else DEFAULT_FILE}, under `config:` of its entry"
+                f"{config.file.name if config.file is not None else CONFIG_FILE}, under `config:` of its entry"
             )
     return notes
 
@@ -293,8 +291,8 @@ def _folder(tree: Tree, path: str, fields: dict[str, Any]) -> Path | None:
 
 
 class _ListenerBlock(Settings):
-    host: str = "127.0.0.1"
-    port: int = 49134
+    host: str = HOST
+    port: int = PORT
     handshake_timeout_ms: int = 10_000
     allowed_origins: list[str] = []
     allow_unauthenticated: bool = False

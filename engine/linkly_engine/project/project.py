@@ -20,8 +20,9 @@ import msgspec
 from linkly.context import current_invocation
 from linkly.errors import ConfigError, NotFound, Shutdown
 from linkly.worker import Worker
+from linkly_engine import CONFIG_FILE
 from linkly_engine.engine import DRAIN_S
-from linkly_engine.project.config import DEFAULT_FILE, Config, load
+from linkly_engine.project.config import Config, load
 from linkly_engine.project.entry import WorkerEntry
 from linkly_engine.project.listeners import ListenerChanges, Listeners
 from linkly_engine.project.loader import load_worker, load_workers
@@ -109,7 +110,7 @@ class Project:
     def __init__(self, engine: Engine, config: Config, workers: list[Worker], *, drain_s: float = DRAIN_S) -> None:
         self.engine = engine
         self.config = config
-        self.path = config.file or config.folder.absolute() / DEFAULT_FILE
+        self.path = config.file or config.folder.absolute() / CONFIG_FILE
         self.members = [Member(entry) for entry in config.workers]
         self.refusal: str | None = None
         self._workers = workers

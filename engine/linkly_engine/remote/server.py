@@ -29,6 +29,7 @@ from linkly.errors import ConfigError, ConnectionLost, NotFound
 from linkly.origin import read_origin
 from linkly.wire.messages import MAX_MESSAGE_BYTES, NATIVE_SUBPROTOCOL
 from linkly.wire.websocket import PING_IDLE_S, WebSocketStream
+from linkly_engine import HOST, PORT
 from linkly_engine.remote.channels import Pipe
 from linkly_engine.remote.peer import Peer
 from linkly_engine.remote.small_reads import bound_reads
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("linkly.engine")
 
-DEFAULT_PORT = 49134
 HANDSHAKE_TIMEOUT_S = 10.0
 LOOKS = 10
 """How many frames of a telemetry socket are looked at for whose it is."""
@@ -70,8 +70,8 @@ class WorkerServer:
         self,
         engine: Engine,
         *,
-        host: str = "127.0.0.1",
-        port: int = DEFAULT_PORT,
+        host: str = HOST,
+        port: int = PORT,
         handshake_timeout_s: float = HANDSHAKE_TIMEOUT_S,
         allowed_origins: Collection[str] = (),
     ) -> None:
