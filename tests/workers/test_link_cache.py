@@ -101,6 +101,10 @@ class SlowDatabase(Worker):
         self.asked = asyncio.Event()
         self.may_answer = asyncio.Event()
 
+    @function("database::listDatabases")
+    async def list_databases(self) -> dict:
+        return {"databases": [{"name": "primary", "driver": "sqlite"}]}
+
     @function("database::query")
     async def query(self, request: dict) -> dict:
         if "pragma" in request["sql"]:

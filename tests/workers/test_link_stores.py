@@ -6,38 +6,43 @@ import contextlib
 import msgspec
 import pytest
 
+from linkly import Worker, function
+from linkly.errors import ConfigError
 from linkly.schema import read_settings
 from linkly.testing import running_engine
 from linkly_workers.database import DatabaseSettings, DatabaseWorker
-from linkly_workers.link.database import DatabaseStore
-from linkly_workers.link.memory import MemoryStore
+from linkly_workers.link.outcome import Counted, Outcome
 from linkly_workers.link.shapes import DayCount, LinkDetails, Mismatch, ReferrerCount
-from linkly_workers.link.store import (
-    Changes,
-    Click,
-    CodeTaken,
-    Idempotency,
-    KeyReused,
-    LinkStore,
-    Made,
-    NewLink,
-    Outcome,
-)
+from linkly_workers.link.stores.memory import MemoryStore
+from linkly_workers.link.stores.sql.dialect import dialect
+from linkly_workers.link.stores.sql.store import SqlStore
+from linkly_workers.link.stores.store import Changes, Click, CodeTaken, Idempotency, KeyReused, Made, NewLink
 
 NOW = "2026-01-02T00:00:00.000Z"
 EARLIER, LATER = "2026-01-01T00:00:00.000Z", "2026-01-03T00:00:00.000Z"
 
 
+@contextlib.asynccontextmanager
+async def database(folder):
+    settings = {"databases": {"primary": {"url": f"sqlite:{folder}/links.db"}}}
+    async with running_engine(DatabaseWorker(read_settings(DatabaseSettings, settings, "$"))) as bus:
+        yield bus
+
+
 @pytest.fixture(params=["memory", "database"])
 async def store(request, tmp_path):
     async with contextlib.AsyncExitStack() as stack:
-        made: LinkStore = MemoryStore()
         if request.param == "database":
-            settings = {"databases": {"primary": {"url": f"sqlite:{tmp_path}/links.db"}}}
-            worker = DatabaseWorker(read_settings(DatabaseSettings, settings, "$"))
-            made = DatabaseStore(await stack.enter_async_context(running_engine(worker)), "primary")
+            bus = await stack.enter_async_context(database(tmp_path))
+            made = SqlStore(bus.trigger, "primary")
+        else:
+            made = MemoryStore()
         await made.open()
         yield made
+
+
+async def outcome(store, click, now=NOW):
+    return (await store.count(click, now)).outcome
 
 
 def link(code="a", url="https://a.example", **more):
@@ -120,14 +125,24 @@ async def test_concurrent_requests_with_one_key_make_one_link(store):
     answers = await asyncio.gather(*(store.insert(link(f"c{number}"), key) for number in range(10)))
     assert len({answer.link.code for answer in answers}) == 1
     assert [answer.repeated for answer in answers].count(False) == 1
-    assert len(await store.page(None, 100)) == 1
+    assert len(await store.listing(None, 100)) == 1
+
+
+async def test_a_count_answers_the_link_as_it_is_after_it(store):
+    await store.insert(link(expires_at=LATER, max_clicks=1))
+    counted = LinkDetails("a", "https://a.example", NOW, 1, LATER, 1)
+    assert await store.count(click("1"), NOW) == Counted(Outcome.COUNTED, counted)
+    assert await store.count(click("1"), NOW) == Counted(Outcome.REPEATED, counted)
+    assert await store.count(click("2"), NOW) == Counted(Outcome.EXHAUSTED, counted)
+    assert await store.count(click("2"), LATER) == Counted(Outcome.EXPIRED, counted)
+    assert await store.count(click("2", "b"), NOW) == Counted(Outcome.NOT_FOUND, None)
 
 
 async def test_clicks_are_counted_once_for_each_id(store):
     await store.insert(link())
-    assert await store.count(click("1"), NOW) is Outcome.COUNTED
-    assert await store.count(click("2"), NOW) is Outcome.COUNTED
-    assert await store.count(click("1"), NOW) is Outcome.REPEATED
+    assert await outcome(store, click("1")) is Outcome.COUNTED
+    assert await outcome(store, click("2")) is Outcome.COUNTED
+    assert await outcome(store, click("1")) is Outcome.REPEATED
     assert (await store.find("a")).clicks == 2
     assert (await store.verify()).rows == 2
 
@@ -135,20 +150,20 @@ async def test_clicks_are_counted_once_for_each_id(store):
 async def test_one_id_counts_for_each_code(store):
     await store.insert(link("a"))
     await store.insert(link("b"))
-    assert await store.count(click("1", "a"), NOW) is Outcome.COUNTED
-    assert await store.count(click("1", "b"), NOW) is Outcome.COUNTED
+    assert await outcome(store, click("1", "a")) is Outcome.COUNTED
+    assert await outcome(store, click("1", "b")) is Outcome.COUNTED
 
 
 async def test_an_unknown_code_is_never_counted(store):
-    assert await store.count(click("1"), NOW) is Outcome.NOT_FOUND
+    assert await outcome(store, click("1")) is Outcome.NOT_FOUND
     assert (await store.verify()).rows == 0
 
 
 async def test_an_expired_link_counts_nothing_but_remembers_what_was_counted(store):
     await store.insert(link(expires_at=NOW))
-    assert await store.count(click("1"), EARLIER) is Outcome.COUNTED
-    assert await store.count(click("2"), NOW) is Outcome.EXPIRED
-    late = await store.count(click("1"), NOW)
+    assert await outcome(store, click("1"), EARLIER) is Outcome.COUNTED
+    assert await outcome(store, click("2")) is Outcome.EXPIRED
+    late = await outcome(store, click("1"))
     assert late is Outcome.REPEATED_LATE
     assert (late.is_counted, late.may_redirect) == (True, False)
     assert (await store.find("a")).clicks == 1
@@ -157,21 +172,21 @@ async def test_an_expired_link_counts_nothing_but_remembers_what_was_counted(sto
 @pytest.mark.parametrize("max_clicks", [1, 2])
 async def test_a_click_of_a_limited_link_is_repeated_for_a_minute_only(store, max_clicks):
     await store.insert(link(max_clicks=max_clicks))
-    assert await store.count(click("1"), NOW) is Outcome.COUNTED
-    assert await store.count(click("1"), "2026-01-02T00:01:00.000Z") is Outcome.REPEATED
-    assert await store.count(click("1"), "2026-01-02T00:01:00.001Z") is Outcome.REPEATED_LATE
+    assert await outcome(store, click("1")) is Outcome.COUNTED
+    assert await outcome(store, click("1"), "2026-01-02T00:01:00.000Z") is Outcome.REPEATED
+    assert await outcome(store, click("1"), "2026-01-02T00:01:00.001Z") is Outcome.REPEATED_LATE
     assert (await store.find("a")).clicks == 1
 
 
 async def test_a_click_of_a_link_without_limits_is_repeated_at_any_time(store):
     await store.insert(link(expires_at="2027-01-01T00:00:00.000Z"))
-    assert await store.count(click("1"), NOW) is Outcome.COUNTED
-    assert await store.count(click("1"), "2026-12-31T00:00:00.000Z") is Outcome.REPEATED
+    assert await outcome(store, click("1")) is Outcome.COUNTED
+    assert await outcome(store, click("1"), "2026-12-31T00:00:00.000Z") is Outcome.REPEATED
 
 
 async def test_concurrent_clicks_never_pass_the_limit(store):
     await store.insert(link(max_clicks=5))
-    outcomes = await asyncio.gather(*(store.count(click(str(number)), NOW) for number in range(20)))
+    outcomes = await asyncio.gather(*(outcome(store, click(str(number))) for number in range(20)))
     assert outcomes.count(Outcome.COUNTED) == 5
     assert outcomes.count(Outcome.EXHAUSTED) == 15
     assert (await store.verify()).ok
@@ -179,7 +194,7 @@ async def test_concurrent_clicks_never_pass_the_limit(store):
 
 async def test_concurrent_clicks_with_one_id_count_once(store):
     await store.insert(link())
-    outcomes = await asyncio.gather(*(store.count(click("same"), NOW) for _ in range(20)))
+    outcomes = await asyncio.gather(*(outcome(store, click("same")) for _ in range(20)))
     assert outcomes.count(Outcome.COUNTED) == 1
     assert outcomes.count(Outcome.REPEATED) == 19
     assert (await store.find("a")).clicks == 1
@@ -206,16 +221,16 @@ async def test_a_deleted_link_takes_its_clicks_along_and_starts_anew(store):
     assert (await store.verify()).rows == 0
     await store.insert(link())
     assert (await store.find("a")).clicks == 0
-    assert await store.count(click("1"), NOW) is Outcome.COUNTED
+    assert await outcome(store, click("1")) is Outcome.COUNTED
 
 
-async def test_pages_go_from_new_to_old_without_gap_or_repetition(store):
+async def test_a_listing_goes_from_new_to_old_without_gap_or_repetition(store):
     for number in range(7):
         await store.insert(link(f"c{number}", created_at=f"2026-01-0{1 + number // 2}T00:00:00.000Z"))
     seen, after = [], None
-    while page := await store.page(after, 3):
-        seen += [each.code for each in page]
-        after = (page[-1].created_at, page[-1].code)
+    while part := await store.listing(after, 3):
+        seen += [each.code for each in part]
+        after = (part[-1].created_at, part[-1].code)
     assert seen == ["c6", "c5", "c4", "c3", "c2", "c1", "c0"]
 
 
@@ -242,7 +257,7 @@ async def test_statistics_count_people_and_bots_apart(store):
         ]
     ):
         made = click(str(number), clicked_at=f"{day}T10:00:00.000Z", visitor=visitor, referrer=referrer, bot=bot)
-        assert await store.count(made, NOW) is Outcome.COUNTED
+        assert await outcome(store, made) is Outcome.COUNTED
     stats = await store.stats("a", "2026-01-01")
     assert (stats.total, stats.unique, stats.bots) == (4, 3, 1)
     assert stats.by_day == [DayCount("2026-01-01", 2), DayCount("2026-01-02", 1)]
@@ -261,16 +276,55 @@ async def test_a_link_that_nobody_followed_has_empty_statistics(store):
     assert (stats.total, stats.unique, stats.bots, stats.by_day, stats.by_referrer) == (0, 0, 0, [], [])
 
 
-async def test_verification_finds_a_counter_that_is_wrong(store):
+async def test_verification_agrees_where_all_is_counted(store):
     await store.insert(link("a"))
     await store.insert(link("b"))
     await store.count(click("1", "a"), NOW)
     proof = await store.verify()
     assert (proof.ok, proof.links, proof.counted, proof.rows, proof.mismatches) == (True, 2, 1, 1, [])
-    if isinstance(store, MemoryStore):
-        return  # nobody can reach into it
-    await store._transaction([("UPDATE links SET clicks = 7 WHERE code = 'b'", [])])
-    await store._transaction([("INSERT INTO clicks (code, clicked_at) VALUES ('gone', ?)", [NOW])])
-    proof = await store.verify()
-    assert not proof.ok
-    assert proof.mismatches == [Mismatch("b", 7, 0), Mismatch("gone", None, 1)]
+
+
+async def test_verification_finds_a_counter_that_is_wrong(tmp_path):
+    async with database(tmp_path) as bus:
+        store = SqlStore(bus.trigger, "primary")
+        await store.open()
+        await store.insert(link("b"))
+        for sql in (
+            "UPDATE links SET clicks = 7 WHERE code = 'b'",
+            "INSERT INTO clicks (code, clicked_at) VALUES ('gone', '2026')",
+        ):
+            await bus.trigger("database::execute", {"sql": sql})
+        proof = await store.verify()
+        assert not proof.ok
+        assert proof.mismatches == [Mismatch("b", 7, 0), Mismatch("gone", None, 1)]
+
+
+async def test_a_database_of_a_kind_without_sql_for_links_is_refused_by_name():
+    class Oracle(Worker):
+        name = "database"
+
+        @function("database::listDatabases")
+        async def list_databases(self) -> dict:
+            return {"databases": [{"name": "primary", "driver": "oracle"}]}
+
+    async with running_engine(Oracle()) as bus:
+        with pytest.raises(ConfigError, match="kind `oracle`; kinds: sqlite"):
+            await SqlStore(bus.trigger, "primary").open()
+        with pytest.raises(ConfigError, match="no database `other`; configured: primary"):
+            await SqlStore(bus.trigger, "other").open()
+
+
+async def test_a_column_that_an_old_table_lacks_is_added_whichever_it_is(tmp_path):
+    migrations = [name for name in dialect("sqlite") if "." in name]
+    assert len(migrations) == 7
+    for number, migration in enumerate(migrations):
+        table, column = migration.split(".")
+        (tmp_path / str(number)).mkdir()
+        async with database(tmp_path / str(number)) as bus:
+            store = SqlStore(bus.trigger, "primary")
+            await store.open()
+            for sql in ("DROP INDEX clicks_by_click_id", f"ALTER TABLE {table} DROP COLUMN {column}"):
+                await bus.trigger("database::execute", {"sql": sql})
+            await store.open()
+            await store.insert(link())
+            assert await outcome(store, click("1")) is Outcome.COUNTED

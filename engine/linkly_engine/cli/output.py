@@ -12,11 +12,11 @@ import re
 import sys
 import time
 import zlib
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
 
+from linkly.timestamps import time_text
 from linkly_engine.cli.line_writer import LineWriter
 from linkly_engine.telemetry.lines import TRACE_LEVEL, Line, line_of
 from linkly_engine.text import one_line, visible, without_ansi
@@ -97,7 +97,7 @@ class JsonFormatter(logging.Formatter):
 def json_line(line: Line) -> str:
     """Return a line as one JSON object; `stream` and `stacktrace` are there only where they say something."""
     fields: dict[str, Any] = {
-        "timestamp": datetime.fromtimestamp(line.time, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "timestamp": time_text(line.time),
         "level": line.level,
         "worker": line.worker,
         "message": without_ansi(line.message),

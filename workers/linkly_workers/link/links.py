@@ -15,9 +15,11 @@ import msgspec
 
 from linkly import Bus
 from linkly.errors import ConfigError, HandlerFailed, InvalidArguments, LinklyError, NotFound
+from linkly.timestamps import time_text
 from linkly_workers.link.cache import LinkCache
 from linkly_workers.link.codes import CodeMaker, check_code
 from linkly_workers.link.importing import BATCH, csv_rows
+from linkly_workers.link.outcome import Counted, is_expired, why_not
 from linkly_workers.link.shapes import (
     Create,
     Import,
@@ -33,18 +35,7 @@ from linkly_workers.link.shapes import (
     Stats,
     Update,
 )
-from linkly_workers.link.store import (
-    Changes,
-    Click,
-    CodeTaken,
-    Idempotency,
-    LinkStore,
-    NewLink,
-    Outcome,
-    Position,
-    is_expired,
-    time_text,
-)
+from linkly_workers.link.stores.store import Changes, Click, CodeTaken, Idempotency, LinkStore, NewLink, Position
 from linkly_workers.link.urls import check_url
 
 ATTEMPTS = 40
@@ -126,7 +117,7 @@ class Links:
             code="" if request.code is None else self._chosen(request.code),
             url=self._check_url(request.url, own_host),
             created_at=self.now(),
-            expires_at=None if request.expires_at is None else time_text(request.expires_at, "expires_at"),
+            expires_at=None if request.expires_at is None else _time(request.expires_at, "expires_at"),
             max_clicks=request.max_clicks,
         )
         idempotency = self._idempotency(request, link)
@@ -150,7 +141,7 @@ class Links:
         if cached is not None:
             return Resolved(None if is_expired(cached.expires_at, self.now()) else cached.url)
         link = await self._cache.fill(code, lambda: self._store.find(code))
-        if link is None or self.why_not(link) is not None:
+        if link is None or why_not(link, self.now()) is not None:
             return Resolved(None)
         return Resolved(link.url, link.max_clicks)
 
@@ -164,14 +155,6 @@ class Links:
         if link is None:
             raise _not_found(code)
         return link
-
-    def why_not(self, link: LinkDetails) -> Outcome | None:
-        """Return why a link leads nowhere, `None` if it does lead somewhere."""
-        if is_expired(link.expires_at, self.now()):
-            return Outcome.EXPIRED
-        if link.max_clicks is not None and link.clicks >= link.max_clicks:
-            return Outcome.EXHAUSTED
-        return None
 
     async def update(self, request: Update, own_host: str | None = None) -> Link:
         """Change a link; the next look-up sees it.
@@ -204,7 +187,7 @@ class Links:
             InvalidArguments: The cursor is none that an earlier page gave.
         """
         after = None if request.cursor is None else _position(request.cursor)
-        links = await self._store.page(after, request.limit + 1)
+        links = await self._store.listing(after, request.limit + 1)
         page = links[: request.limit]
         return LinkPage(page, _cursor(page[-1]) if len(links) > len(page) else None)
 
@@ -220,13 +203,13 @@ class Links:
             raise _not_found(code)
         return found
 
-    async def count(self, request: RecordClick) -> Outcome:
+    async def count(self, request: RecordClick) -> Counted:
         """Count a click, once for each of its ids."""
         now = self.now()
         click = Click(
             code=self._spelled(request.code),
             click_id=request.click_id or self.click_id(),
-            clicked_at=now if request.clicked_at is None else time_text(request.clicked_at, "clicked_at"),
+            clicked_at=now if request.clicked_at is None else _time(request.clicked_at, "clicked_at"),
             visitor=request.visitor,
             referrer=request.referrer,
             bot=request.bot,
@@ -308,7 +291,7 @@ class Links:
         return code if self._spellings is None else self._spellings.of(code)
 
     def _future(self, expires_at: datetime) -> str:
-        text = time_text(expires_at, "expires_at")
+        text = _time(expires_at, "expires_at")
         if is_expired(text, self.now()):
             raise self._over(text)
         return text
@@ -372,6 +355,13 @@ def _one_code(first: str, second: str) -> ConfigError:
         f"link: case_sensitive: false would make one code of `{first}` and `{second}`, which are two links; "
         "delete one of them first"
     )
+
+
+def _time(moment: datetime, field: str) -> str:
+    try:
+        return time_text(moment)
+    except OverflowError as error:
+        raise InvalidArguments(f"{field} {moment.isoformat()} lies outside the years 1 to 9999 in UTC") from error
 
 
 def _skip(result: Imported, index: int, reason: str) -> None:

@@ -19,6 +19,7 @@ from linkly.errors import InvalidArguments, LinklyError, NotFound
 from linkly.http import Media
 from linkly_workers.link.codes import InvalidCode
 from linkly_workers.link.links import Links
+from linkly_workers.link.outcome import Outcome, why_not
 from linkly_workers.link.shapes import (
     Create,
     CreateBody,
@@ -34,7 +35,7 @@ from linkly_workers.link.shapes import (
     Update,
     UpdateBody,
 )
-from linkly_workers.link.store import CodeTaken, KeyReused, Outcome
+from linkly_workers.link.stores.store import CodeTaken, KeyReused
 from linkly_workers.link.urls import InvalidUrl, canonical_host, with_query
 from linkly_workers.link.visitors import is_bot, referrer_host, visitor_hash
 
@@ -138,7 +139,7 @@ class LinkPages(Worker):
         if click is not None:
             # Only the count itself knows whether a click is left.
             if self.count_first or found.max_clicks is not None:
-                outcome = await self.links.count(click)
+                outcome = (await self.links.count(click)).outcome
                 if not outcome.may_redirect:
                     return await self._leads_nowhere(request, outcome=outcome)
             else:
@@ -244,13 +245,13 @@ class LinkPages(Worker):
             return _answer(404, NOT_FOUND)
         # Perhaps this very click was the last one, and its answer got lost.
         if perhaps_counted is not None:
-            outcome = await self.links.count(perhaps_counted)
+            outcome = (await self.links.count(perhaps_counted)).outcome
             if outcome.may_redirect:
                 return self._redirect(link.url, request)
-        why_not = self.links.why_not(link)
-        if why_not is None and outcome is Outcome.REPEATED_LATE:
+        why = why_not(link, self.links.now())
+        if why is None and outcome is Outcome.REPEATED_LATE:
             return _answer(410, COUNTED_BEFORE)
-        return _answer(410, GONE[why_not or Outcome.EXHAUSTED])
+        return _answer(410, GONE[why or Outcome.EXHAUSTED])
 
     def _redirect(self, url: str, request: HttpRequest) -> HttpResponse:
         if self.forward_query and request.query_string:

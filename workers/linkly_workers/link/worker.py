@@ -17,9 +17,7 @@ from linkly import Function, Settings, TriggerDeclaration, function, trigger
 from linkly.bus import Registration
 from linkly.errors import ConfigError
 from linkly_workers.link.codes import MAX_LENGTH
-from linkly_workers.link.database import ORIGIN, DatabaseStore
 from linkly_workers.link.links import Links
-from linkly_workers.link.memory import MemoryStore
 from linkly_workers.link.pages import LinkPages
 from linkly_workers.link.shapes import (
     Code,
@@ -38,7 +36,9 @@ from linkly_workers.link.shapes import (
     Update,
     Verification,
 )
-from linkly_workers.link.store import LinkStore
+from linkly_workers.link.stores.memory import MemoryStore
+from linkly_workers.link.stores.sql.store import ORIGIN, SqlStore
+from linkly_workers.link.stores.store import LinkStore
 from linkly_workers.link.urls import canonical_host
 
 
@@ -100,7 +100,7 @@ class LinkWorker(LinkPages):
     async def lifespan(self) -> AsyncIterator[None]:
         """Choose the store; at the end let changes that are on their way come to their end."""
         in_memory = self.settings.store == "memory"
-        self._store: LinkStore = MemoryStore() if in_memory else DatabaseStore(self.bus, self.settings.db)
+        self._store: LinkStore = MemoryStore() if in_memory else SqlStore(self.bus.trigger, self.settings.db)
         self.links = Links(
             self.bus,
             self._store,
@@ -195,7 +195,7 @@ class LinkWorker(LinkPages):
     @function("link::record_click")
     async def record_click(self, request: RecordClick) -> Recorded:
         """Count a click, once for each click_id; answered when it is on disk."""
-        outcome = await self.links.count(request)
+        outcome = (await self.links.count(request)).outcome
         if outcome.is_counted:
             return Recorded(recorded=True)
         return Recorded(recorded=False, reason=outcome.value)

@@ -1,29 +1,20 @@
-"""Where links and clicks are kept: one interface, two stores, one test suite over both.
+"""What every store of links does: `MemoryStore` (`memory.py`), `SqlStore` (`sql/`).
 
-It is the seam of the flagship: `LinkStore` with `MemoryStore` (`memory.py`) and `DatabaseStore` (`database.py`). Times
-are RFC 3339 text in UTC with milliseconds, so that they compare as text.
+Times are RFC 3339 text in UTC with milliseconds, so that they compare as text.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from enum import Enum
 from typing import Protocol
 
 import msgspec
 
-from linkly.errors import InvalidArguments, LinklyError
+from linkly.errors import LinklyError
+from linkly_workers.link.outcome import Counted
 from linkly_workers.link.shapes import LinkDetails, Stats, Verification
 
 MISMATCH_LIMIT = 100
 REFERRER_LIMIT = 20
-
-REPEAT_WINDOW = timedelta(seconds=60)
-"""How long a click that used up a part of `max_clicks` may be asked for again under its id.
-
-A client whose answer got lost asks again within seconds. For longer, one id would redirect as often as anybody likes
-and `max_clicks` would limit nothing.
-"""
 
 Position = tuple[str, str]
 """`(created_at, code)` of a link: where it stands in a listing."""
@@ -83,31 +74,6 @@ class Click(msgspec.Struct, frozen=True):
     bot: bool = False
 
 
-class Outcome(Enum):
-    """What became of a click.
-
-    `REPEATED` and `REPEATED_LATE` are clicks that an earlier request counted. The late one redirects no more: its link
-    has expired since, or has a limit and the click is older than `REPEAT_WINDOW`.
-    """
-
-    COUNTED = "counted"
-    REPEATED = "repeated"
-    REPEATED_LATE = "repeated_late"
-    NOT_FOUND = "not_found"
-    EXPIRED = "expired"
-    EXHAUSTED = "exhausted"
-
-    @property
-    def is_counted(self) -> bool:
-        """Whether the click is counted, now or by an earlier request."""
-        return self in (Outcome.COUNTED, Outcome.REPEATED, Outcome.REPEATED_LATE)
-
-    @property
-    def may_redirect(self) -> bool:
-        """Whether the request that brought the click is redirected."""
-        return self in (Outcome.COUNTED, Outcome.REPEATED)
-
-
 class Changes(msgspec.Struct, frozen=True):
     """New values of a link; `UNSET` leaves one as it is."""
 
@@ -164,11 +130,11 @@ class LinkStore(Protocol):
         """Forget a link, its clicks and the key it was made with; answer whether there was one."""
         ...
 
-    async def page(self, after: Position | None, limit: int) -> list[LinkDetails]:
-        """Return links, newest first, that stand after a position."""
+    async def listing(self, after: Position | None, limit: int) -> list[LinkDetails]:
+        """Return links, newest first: those that stand after a position."""
         ...
 
-    async def count(self, click: Click, now: str) -> Outcome:
+    async def count(self, click: Click, now: str) -> Counted:
         """Count a click: its row and the counter together or neither, once for each `click_id` of a code.
 
         Nothing is counted for a link that is missing, expired at `now`, or has no clicks left.
@@ -182,36 +148,6 @@ class LinkStore(Protocol):
     async def verify(self) -> Verification:
         """Compare every counter with its rows, at one moment."""
         ...
-
-
-def is_expired(expires_at: str | None, now: str) -> bool:
-    """Tell whether a link's time is over."""
-    return expires_at is not None and expires_at <= now
-
-
-def judge_repetition(clicked_at: str, expires_at: str | None, max_clicks: int | None, now: str) -> Outcome:
-    """Return what becomes of a click that is counted already."""
-    if is_expired(expires_at, now):
-        return Outcome.REPEATED_LATE
-    if max_clicks is None:
-        return Outcome.REPEATED
-    oldest = time_text(datetime.fromisoformat(now) - REPEAT_WINDOW)
-    return Outcome.REPEATED if clicked_at >= oldest else Outcome.REPEATED_LATE
-
-
-def time_text(moment: datetime | float, field: str = "time") -> str:
-    """Return a time as it is kept: `2026-01-31T12:00:00.000Z`.
-
-    Raises:
-        InvalidArguments: In UTC it is before year 1 or after year 9999; the message names `field`.
-    """
-    if not isinstance(moment, datetime):
-        moment = datetime.fromtimestamp(moment, UTC)
-    try:
-        moment = moment.astimezone(UTC)
-    except OverflowError as error:
-        raise InvalidArguments(f"{field} {moment.isoformat()} lies outside the years 1 to 9999 in UTC") from error
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def code_taken(code: str) -> CodeTaken:

@@ -7,8 +7,9 @@ from collections import Counter
 
 import msgspec
 
+from linkly_workers.link.outcome import Counted, Outcome, repetition, why_not
 from linkly_workers.link.shapes import DayCount, LinkDetails, Mismatch, ReferrerCount, Stats, Verification
-from linkly_workers.link.store import (
+from linkly_workers.link.stores.store import (
     MISMATCH_LIMIT,
     REFERRER_LIMIT,
     Changes,
@@ -16,11 +17,8 @@ from linkly_workers.link.store import (
     Idempotency,
     Made,
     NewLink,
-    Outcome,
     Position,
     code_taken,
-    is_expired,
-    judge_repetition,
     key_reused,
 )
 
@@ -89,25 +87,25 @@ class MemoryStore:
             del self._keys[key]
         return self._links.pop(code, None) is not None
 
-    async def page(self, after: Position | None, limit: int) -> list[LinkDetails]:  # noqa: D102
+    async def listing(self, after: Position | None, limit: int) -> list[LinkDetails]:  # noqa: D102
         ordered = sorted(self._links.values(), key=lambda link: (link.created_at, link.code), reverse=True)
         rest = [link for link in ordered if after is None or (link.created_at, link.code) < after]
         return [msgspec.structs.replace(link) for link in rest[:limit]]
 
-    async def count(self, click: Click, now: str) -> Outcome:  # noqa: D102
+    async def count(self, click: Click, now: str) -> Counted:  # noqa: D102
         link = self._links.get(click.code)
         if link is None:
-            return Outcome.NOT_FOUND
+            return Counted(Outcome.NOT_FOUND, None)
         rows = self._clicks.setdefault(click.code, {})
-        if click.click_id in rows:
-            return judge_repetition(rows[click.click_id].clicked_at, link.expires_at, link.max_clicks, now)
-        if is_expired(link.expires_at, now):
-            return Outcome.EXPIRED
-        if link.max_clicks is not None and link.clicks >= link.max_clicks:
-            return Outcome.EXHAUSTED
-        rows[click.click_id] = click
-        link.clicks += 1
-        return Outcome.COUNTED
+        counted = rows.get(click.click_id)
+        if counted is not None:
+            outcome = repetition(link, counted.clicked_at, now)
+        else:
+            outcome = why_not(link, now) or Outcome.COUNTED
+        if outcome is Outcome.COUNTED:
+            rows[click.click_id] = click
+            link.clicks += 1
+        return Counted(outcome, msgspec.structs.replace(link))
 
     async def stats(self, code: str, since_day: str) -> Stats | None:  # noqa: D102
         if code not in self._links:
