@@ -16,6 +16,10 @@ class Quitter(Worker):
 
     name = "quitter"
 
+    def __init__(self):
+        super().__init__()
+        self.end = asyncio.Event()
+
     @function("quitter::raise")
     async def raises(self) -> None:
         """Raise it, as it is."""
@@ -48,8 +52,8 @@ class Quitter(Worker):
 
     @function("quitter::endless")
     async def endless(self) -> None:
-        """Wait for ever."""
-        await asyncio.Event().wait()
+        """Wait until the test is over: a JSON client cannot cancel, and a worker's end waits for its handlers."""
+        await self.end.wait()
 
 
 @pytest.fixture(params=["in process", "native wire", "json wire"])
@@ -78,27 +82,33 @@ async def test_a_handler_that_cancels_its_own_task_is_answered_over_the_wire(nat
 
 
 async def test_a_cancelled_caller_is_cancelled(options):
-    async with running_engine(Quitter(), **options) as bus:
+    quitter = Quitter()
+    async with running_engine(quitter, **options) as bus:
         call = asyncio.ensure_future(bus.trigger("quitter::endless"))
         await settle()
         call.cancel()
         await asyncio.wait([call], timeout=WAIT_S)
         assert call.cancelled()
+        quitter.end.set()
 
 
 async def test_a_call_that_takes_too_long_is_a_time_out_and_no_failure_of_its_handler(options):
     clock = ManualClock()
-    async with running_engine(Quitter(), clock=clock, **options) as bus:
+    quitter = Quitter()
+    async with running_engine(quitter, clock=clock, **options) as bus:
         call = asyncio.ensure_future(bus.trigger("quitter::endless", timeout_s=5))
         await settle()
         await clock.advance(5.1)
         with pytest.raises(CallTimeout):
             async with asyncio.timeout(WAIT_S):
                 await call
+        quitter.end.set()
 
 
 async def test_a_callers_own_time_limit_is_its_own(options):
-    async with running_engine(Quitter(), **options) as bus:
+    quitter = Quitter()
+    async with running_engine(quitter, **options) as bus:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
                 await bus.trigger("quitter::endless")
+        quitter.end.set()
