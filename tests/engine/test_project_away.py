@@ -60,7 +60,7 @@ def pages(live, tmp_path, reserve_port):
 async def served(project):
     async with asyncio.timeout(WAIT_S):
         child = project.project.member("pages").child
-        await child.settled()
+        await child.outcome()
         while project.engine.registry.find("default", "pages::page") is None:  # noqa: ASYNC110
             await asyncio.sleep(0)
 

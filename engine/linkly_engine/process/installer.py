@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 from linkly.errors import LinklyError
-from linkly_engine.process.generation import explain
+from linkly_engine.process.ending import explain
 from linkly_engine.process.guard import Guard
 from linkly_engine.process.installed import Installed
 from linkly_engine.process.manifest import Manifest

@@ -59,7 +59,7 @@ class Member:
         if self.stopped:
             return "stopped"
         if self.child is not None:
-            return self.child.status.state
+            return self.child.status.state.value
         if self.worker is not None:
             return "running"
         return "starting" if self.reason is None else "failed"

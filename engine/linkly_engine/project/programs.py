@@ -65,7 +65,7 @@ class Programs:
         child = member.child
         if child is not None and child.status.state != "stopped" and member.entry.folder == entry.folder:
             member.entry = entry
-            child.config = entry.config
+            child.configure(entry.config)
             await self._renew(child)
             return
         if child is not None:
@@ -90,7 +90,7 @@ class Programs:
     async def _renew(self, child: ChildWorker) -> None:
         # A program may take a minute to come up: no other change of the project waits for that.
         self._engine.spawn(child.restart(), name=f"restart of {child.name}")
-        await asyncio.sleep(0)  # in its first step it is asked for, so that `settled` is about the next generation
+        await asyncio.sleep(0)  # in its first step it is asked for, so that `outcome` is of the next generation
 
     async def end(self, members: Iterable[Member]) -> None:
         """End programs at the same time; nothing of them is left."""

@@ -219,7 +219,7 @@ class ProjectWorker(Worker):
             NotFound: config.yaml has no such worker.
             ConfigError: It cannot start.
         """
-        return await self._settled(await self._project.start_worker(name))
+        return await self._row_of(await self._project.start_worker(name))
 
     @function("worker::stop")
     async def stop(self, name: str) -> WorkerRow:
@@ -244,15 +244,15 @@ class ProjectWorker(Worker):
             NotFound: config.yaml has no such worker.
             ConfigError: It cannot start.
         """
-        return await self._settled(await self._project.restart_worker(name))
+        return await self._row_of(await self._project.restart_worker(name))
 
     # --- rows ----------------------------------------------------------------------------------------------
 
-    async def _settled(self, member: Member) -> WorkerRow:
+    async def _row_of(self, member: Member) -> WorkerRow:
         if member.child is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(SETTLE_S):
-                    await member.child.settled()
+                    await member.child.outcome()
         return self._row(WorkerRow, member)
 
     def _row(self, kind: type[Row], member: Member, **more: Any) -> Row:

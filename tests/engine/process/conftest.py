@@ -78,7 +78,7 @@ class Children:
         """Return a worker that has settled."""
         child = self.child(worker, **options)
         await child.start()
-        await child.settled()
+        await child.outcome()
         await child.watching()
         return child
 

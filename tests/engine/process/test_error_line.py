@@ -2,7 +2,7 @@
 
 import pytest
 
-from linkly_engine.process.generation import error_line
+from linkly_engine.process.ending import error_line
 
 NODE = """node:internal/modules/cjs/loader:1228
   throw err;

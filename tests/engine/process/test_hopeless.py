@@ -25,7 +25,7 @@ async def test_a_python_program_that_cannot_heal_is_given_up_at_once(children, s
         run.write("other.py", "x = = 1")
         child = run.child()
         await child.start()
-        await child.settled()
+        await child.outcome()
         assert (child.status.state, child.status.restarts) == ("failed", 0)
         for part in (expected, "linkly worker restart w", "when a file in"):
             assert part in child.status.reason
@@ -37,7 +37,7 @@ async def test_a_program_that_is_not_there_is_given_up_at_once(children, start):
         run.manifest(f"exec {start}")
         child = run.child()
         await child.start()
-        await child.settled()
+        await child.outcome()
         assert (child.status.state, child.status.restarts) == ("failed", 0)
 
 
@@ -47,7 +47,7 @@ async def test_a_script_that_may_not_be_run_is_given_up_at_once(children):
         run.write("main.sh", "#!/bin/sh\n")
         child = run.child()
         await child.start()
-        await child.settled()
+        await child.outcome()
         assert child.status.state == "failed"
         assert "cannot be executed" in child.status.reason
 
@@ -64,7 +64,7 @@ async def test_a_node_program_that_cannot_heal_is_given_up_at_once(children, sou
         run.write(name, source)
         child = run.child()
         await child.start()
-        await child.settled()
+        await child.outcome()
         assert (child.status.state, child.status.restarts) == ("failed", 0)
 
 

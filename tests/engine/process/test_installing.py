@@ -29,7 +29,7 @@ async def test_a_changed_dependency_file_installs_again_while_the_worker_serves(
         with said("linkly.process") as lines:
             run.write("requirements.txt", "six\n")
             await lines.line_with("has been replaced")
-        await child.settled()
+        await child.outcome()
         assert (child.status.state, child.status.restarts) == ("running", 1)
         assert child.status.pid != first
         assert runs(run) == ["install", "install"]
@@ -43,7 +43,7 @@ async def test_a_lock_file_that_the_installer_rewrites_is_no_change(children, pr
         with said("linkly.process") as lines:
             run.write("main.py", program("two"))
             await lines.line_with("has been replaced")
-        await child.settled()
+        await child.outcome()
         assert runs(run) == ["install"]
 
 

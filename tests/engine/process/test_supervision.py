@@ -46,7 +46,7 @@ async def test_a_crash_is_followed_by_a_restart_and_at_last_by_a_reason(children
             await clock.advance(0.51)
             # The next one runs, or has ended already and waits in its turn.
             assert child.status.state != "waiting" or child.status.restarts == number + 1
-        await child.settled()
+        await child.outcome()
         assert child.status.state == "failed"
         for part in ("exit code 3", "8th time", "no database", "linkly worker restart w"):
             assert part in child.status.reason

@@ -93,7 +93,7 @@ async def test_calls_flow_while_sources_change_and_a_slow_one_finishes_on_the_ol
         gate.opened.set()
         assert await slow == "one"
         assert await run.bus.trigger("w::slow") == "two"
-        await child.settled()
+        await child.outcome()
         assert (child.status.state, child.status.restarts, child.status.reason) == ("running", 1, None)
         assert child.status.pid != first
         await old_has_ended
@@ -143,7 +143,7 @@ async def test_a_generation_that_cannot_start_leaves_the_old_one_in_service(chil
         assert await run.bus.trigger("w::version") == "one"
         run.write("main.py", program("two"))
         await seen(lambda: run.bus.trigger("w::version"), "two")
-        await child.settled()
+        await child.outcome()
         assert child.status.reason is None
 
 
