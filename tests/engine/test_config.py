@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linkly.errors import ConfigError
-from linkly_engine.project.config import Listener, load, parse
+from linkly_engine.project.config import load, parse
+from linkly_engine.project.listener import Listener
 
 ROOT = Path(__file__).parents[2]
 

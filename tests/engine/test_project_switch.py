@@ -8,7 +8,8 @@ import pytest
 from linkly import Client, Function
 from linkly.errors import ConfigError, FunctionNotFound
 from linkly_engine.engine import Engine
-from linkly_engine.project.config import EMBEDDED, Listener, load, parse
+from linkly_engine.project.config import EMBEDDED, load, parse
+from linkly_engine.project.listener import Listener
 from linkly_engine.project.listeners import Listeners
 from linkly_engine.project.loader import load_workers
 from linkly_engine.project.member import continues

@@ -7,7 +7,7 @@ import pytest
 import websockets
 
 from linkly_engine.engine import Engine
-from linkly_engine.project.config import Listener
+from linkly_engine.project.listener import Listener
 from linkly_engine.project.listeners import Listeners
 from support.serving import serving
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from linkly.errors import ConfigError
-from linkly_engine.project.config import Listener
+from linkly_engine.project.listener import Listener
 from linkly_engine.remote.server import WorkerServer
 
 if TYPE_CHECKING:
