@@ -38,7 +38,7 @@ class Pages(Worker):
         return HttpResponse(body="slow")
 
     @function("pages::parts", triggers=[http("GET", "/parts", stream=True)])
-    async def parts(self, request: HttpRequest) -> None:
+    async def in_parts(self, request: HttpRequest) -> None:
         """Answer in two parts, the second when it may."""
         async with StreamedResponse(self.bus, request) as out:
             await out.write("one")
