@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import weakref
 from collections.abc import Iterable, Iterator
 from math import isfinite
 from typing import Any, Generic, TypeVar, cast
@@ -35,6 +36,8 @@ class NoSettings(Settings):
 
 _encoder = msgspec.json.Encoder()
 _any_decoder = msgspec.json.Decoder()
+
+_of_classes: weakref.WeakKeyDictionary[type, dict[str, Any]] = weakref.WeakKeyDictionary()
 
 _SECTION = re.compile(r"^\s*(Args|Attributes):\s*$")
 _ENTRY = re.compile(r"^(\s+)(\w+)(?: \([^)]*\))?:\s+(.*)$")
@@ -155,9 +158,21 @@ def json_schema(type_hint: Any, *, described_by: str | None = None) -> dict[str,
         type_hint: Any type msgspec understands.
         described_by: A docstring whose `Args:`/`Attributes:` describe the fields; default: the type's own.
 
+    Returns:
+        A value that nobody may change: the schema of a class is derived once in a process (1 ms and more).
+
     Raises:
         TypeError: It, or something in it, has no JSON form.
     """
+    if described_by is not None or not isinstance(type_hint, type):
+        return _derive(type_hint, described_by)
+    known = _of_classes.get(type_hint)
+    if known is None:
+        known = _of_classes[type_hint] = _derive(type_hint, None)
+    return known
+
+
+def _derive(type_hint: Any, described_by: str | None) -> dict[str, Any]:
     if type_hint is object:
         return {}  # what careful people write for `Any`
     try:
