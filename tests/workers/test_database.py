@@ -15,6 +15,8 @@ from linkly.schema import read_settings
 from linkly.testing import settle
 from linkly_workers.database import DatabaseSettings, DatabaseWorker
 
+pytestmark = pytest.mark.transports("in process", "native wire", "json wire")
+
 
 @pytest.fixture
 def database(tmp_path):

@@ -11,6 +11,8 @@ from linkly.schema import read_settings
 from linkly.testing import settle
 from linkly_workers.http import HttpSettings, HttpWorker
 
+pytestmark = pytest.mark.transports("in process", "native wire", "json wire")
+
 
 class Pages(Worker):
     """Functions to reach."""

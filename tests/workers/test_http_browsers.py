@@ -13,6 +13,8 @@ from linkly.testing import ManualClock, settle
 from linkly_workers.http import HttpSettings, HttpWorker
 from linkly_workers.http.protocol import ConnectionLimits, Connections
 
+pytestmark = pytest.mark.transports("in process")  # the gateway judges by heads alone, before it calls
+
 METHODS = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
 LOCAL_PAGES = ["http://localhost:5173", "http://127.0.0.1:8000", "https://localhost", "http://[::1]:3000"]
 FOREIGN_PAGES = [

@@ -14,6 +14,8 @@ from linkly.schema import read_settings
 from linkly.testing import ManualClock, settle
 from linkly_workers.http import HttpSettings, HttpWorker
 
+pytestmark = pytest.mark.transports("in process", "native wire", "json wire")
+
 
 class Streams(Worker):
     """Functions that read and write through channels."""

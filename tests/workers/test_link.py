@@ -9,6 +9,8 @@ import pytest
 from linkly import LinklyError
 from linkly.testing import ManualClock
 
+pytestmark = pytest.mark.transports("in process", "native wire", "json wire")
+
 
 async def clicks(bus, code):
     sql = "SELECT (SELECT clicks FROM links WHERE code = ?1) AS counter, COUNT(*) AS n FROM clicks WHERE code = ?1"

@@ -6,6 +6,8 @@ import pytest
 
 from linkly import LinklyError
 
+pytestmark = pytest.mark.transports("in process")  # the text of a file is one payload like any other
+
 BEFORE, AFTER = b"https://before.example,before,,\n", b"https://after.example,after,,\n"
 
 

@@ -6,6 +6,10 @@ from linkly.errors import ConfigError
 from linkly.schema import read_settings
 from linkly_workers.link import LinkSettings, LinkWorker
 
+pytestmark = pytest.mark.transports(
+    "in process"
+)  # what a request says of itself arrives over every one, as test_link shows
+
 BUCHER, KTO = "b\u00fccher.example", "\u043a\u0442\u043e.\u0440\u0444"
 
 

@@ -9,6 +9,8 @@ from linkly import Json, LinklyError
 from linkly.errors import InvalidPayload
 from linkly_workers.state import StateWorker
 
+pytestmark = pytest.mark.transports("in process", "native wire", "json wire")
+
 
 async def test_a_value_is_set_read_listed_and_deleted(run, state):
     async with run(state()) as bus:
@@ -40,17 +42,17 @@ async def test_an_update_reports_what_did_not_work(run, state):
         assert [(each["op_index"], each["code"]) for each in answer["errors"]] == [(1, "increment.not_number")]
 
 
-async def test_ten_thousand_increments_of_twenty_callers_count_ten_thousand(run, state):
+async def test_increments_of_twenty_callers_are_all_counted(run, state):
     async with run(state()) as bus:
         ops = [{"type": "increment", "path": "n", "by": 1}]
 
         async def count():
             address = {"scope": "s", "key": "k"}
-            return [(await bus.trigger("state::update", {**address, "ops": ops}))["new_value"]["n"] for _ in range(500)]
+            return [(await bus.trigger("state::update", {**address, "ops": ops}))["new_value"]["n"] for _ in range(100)]
 
         seen = await asyncio.gather(*(count() for _ in range(20)))
-        assert await bus.trigger("state::get", {"scope": "s", "key": "k"}) == {"n": 10_000}
-        assert sorted(number for each in seen for number in each) == list(range(1, 10_001))
+        assert await bus.trigger("state::get", {"scope": "s", "key": "k"}) == {"n": 2_000}
+        assert sorted(number for each in seen for number in each) == list(range(1, 2_001))
         assert all(each == sorted(each) for each in seen), "a caller's later increment counts higher"
 
 

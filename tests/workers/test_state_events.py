@@ -14,6 +14,8 @@ from linkly.trigger import Binding, TriggerDeclaration
 from linkly_workers.state import StateWorker, events
 from linkly_workers.state.events import StateEvents
 
+pytestmark = pytest.mark.transports("in process", "native wire", "json wire")
+
 WAIT_S = 10
 
 
