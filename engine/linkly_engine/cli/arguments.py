@@ -28,7 +28,7 @@ class Arguments:
         self.help = False
 
     def where(self) -> Where:
-        """Say where the engine is.
+        """Return where the engine is.
 
         Raises:
             UsageError: LINKLY_PORT is no port.
@@ -36,7 +36,7 @@ class Arguments:
         return find(self.config, self.address, self.port)
 
     def ambiguous(self) -> bool:
-        """Tell whether a value could be meant as text although it is JSON of another kind: a schema has to say."""
+        """Return whether a value is JSON and could be meant as text all the same: then the schema decides."""
         return any(_decoded(text) is not _TEXT for _, text in self.pairs)
 
     def payload(self, schema: Any = None) -> Any:

@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 PING_S = 1.0
-"""How long an engine may take to show that it lives, once an answer is late."""
+"""How long an engine may take to answer a ping, once the answer to a call is late."""
 
 
 class EngineUnreachable(Exception):
-    """No engine there, or no answer in time."""
+    """No engine answers at that address, or none in time."""
 
 
 class Late(EngineUnreachable):
-    """There is an engine, but no answer in time."""
+    """The engine runs, but the answer is late."""
 
 
 class EngineLink:
@@ -59,7 +59,7 @@ class EngineLink:
             raise EngineUnreachable(f"what listens at {self._where} is no engine: it answered `{status}`")
 
     def call(self, function_id: str, payload: Any, namespace: str | None = None) -> dict[str, Any]:
-        """Call a function; return the members `result` and `error` of its answer, whichever are there.
+        """Call a function; return the members `result` and `error` of its answer, those that it has.
 
         Raises:
             EngineUnreachable: The connection ended; `Late`: the time is up.
@@ -124,11 +124,11 @@ class EngineLink:
         try:  # noqa: SIM105 - importing contextlib costs more than the call
             self._send_frame(0x88, b"\x03\xe8")
         except (OSError, EngineUnreachable):
-            pass  # it is gone already
+            pass  # it is closed already
         self._socket.close()
 
     def _answers_a_ping(self) -> bool:
-        """Tell whether the engine is alive though an answer is late."""
+        """Return whether the engine is alive though an answer is late."""
         if self._inside:
             return True
         self._deadline = monotonic() + PING_S

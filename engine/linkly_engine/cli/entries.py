@@ -1,4 +1,4 @@
-"""An entry of config.yaml -> the name it goes by and where its program lies, as the engine sees it. Starts nothing."""
+"""The name of an entry of config.yaml and the folder of its program, as the engine finds them."""
 
 from __future__ import annotations
 

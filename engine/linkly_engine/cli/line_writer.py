@@ -61,7 +61,7 @@ class LineWriter:
                 thread = threading.Thread(target=self._run, name="linkly output", daemon=True)
                 try:
                     thread.start()
-                except RuntimeError:  # a limit of memory or processes: what is said about it comes out all the same
+                except RuntimeError:  # a limit of memory or processes: its report is written all the same
                     lines, _ = self._take()
                     self._write("\n".join(lines).encode("utf-8", "replace") + b"\n")
                     return
@@ -84,8 +84,8 @@ class LineWriter:
         return (bool(self._lines) or self._writing) and not self._broken
 
     def close(self, timeout_s: float = FLUSH_S) -> None:
-        """Flush and end the thread; what the reader has not taken by then is lost. Harmless the second time."""
-        self.flush(timeout_s)  # at once the second time: stdlib's own clean-up comes as well
+        """Flush and end the thread; what the reader has not taken by then is lost. May be called twice."""
+        self.flush(timeout_s)  # at once the second time: logging closes handlers at exit too
         with self._changed:
             self._closed = True
             thread = self._thread
@@ -115,7 +115,7 @@ class LineWriter:
                 return
 
     def _take(self) -> tuple[list[str], int]:
-        """Take a batch off the queue; with its last line, the number of lines that were dropped since."""
+        """Take a batch off the queue; once it is empty, also return how many lines were dropped since."""
         taken = size = 0
         for line in self._lines:
             taken += 1
@@ -135,8 +135,8 @@ class LineWriter:
         while view:
             try:
                 view = view[os.write(self._descriptor, view) :]
-            except BlockingIOError:  # somebody who shares the terminal made it non-blocking
+            except BlockingIOError:  # another process made the shared terminal non-blocking
                 select.select([], [self._descriptor], [])
-            except OSError:  # the reader is gone: nobody to write to
+            except OSError:  # the reader has closed it
                 return False
         return True

@@ -1,4 +1,4 @@
-"""Decides what the command line asks for before anything is imported: `linkly trigger` has to be quick."""
+"""Decides by its first words what a command line asks for, and imports only that: `linkly trigger` has to be quick."""
 
 import sys
 

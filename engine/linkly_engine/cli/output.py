@@ -24,7 +24,7 @@ from linkly_engine.text import one_line, visible, without_ansi
 LogFormat = Literal["text", "json"]
 
 QUIET = ("uvicorn", "picows", "asyncio", "watchfiles", "aiosqlite", "anyio", "concurrent")
-"""Libraries whose INFO is about themselves."""
+"""Libraries whose INFO records are of no use to a user."""
 
 WORKER_WIDTH = 10
 VALUE_CHARACTERS = 2000
@@ -40,7 +40,7 @@ _PLAIN_VALUE = re.compile(r"[^\s\"'=\[\]{}]+")
 
 
 def wants_colour(stream_is_terminal: bool) -> bool:
-    """Decide about colours: NO_COLOR, then FORCE_COLOR, then whether a capable terminal is there."""
+    """Decide about colours: NO_COLOR, then FORCE_COLOR, then whether the stream is a capable terminal."""
     if os.environ.get("NO_COLOR"):
         return False
     if os.environ.get("FORCE_COLOR", "0") not in ("", "0"):
@@ -95,7 +95,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def json_line(line: Line) -> str:
-    """Return a line as one JSON object; `stream` and `stacktrace` are there only where they say something."""
+    """Return a line as one JSON object; `stream` and `stacktrace` only where they have a value."""
     fields: dict[str, Any] = {
         "timestamp": time_text(line.time),
         "level": line.level,
@@ -145,11 +145,11 @@ class Output(logging.Handler):
         self._event(text, "INFO", message, data)
 
     def note(self, text: str) -> None:
-        """Say what a person should know before it starts."""
+        """Write a note about the project before it starts."""
         self._event(f"{self._paint('note:', DIM)} {visible(text)}", "INFO", text)
 
     def fail(self, text: str) -> None:
-        """Say why the command ends."""
+        """Write why the command ends."""
         self._event(f"{self._paint('Error:', LEVEL_COLOURS['FATAL'])} {visible(text)}", "ERROR", text)
 
     def _event(self, text: str, level: str, message: str, data: dict[str, Any] | None = None) -> None:
@@ -184,7 +184,7 @@ class Output(logging.Handler):
         return self.format(record)
 
 
-def listen(*handlers: logging.Handler, verbose: bool) -> None:
+def log_to(*handlers: logging.Handler, verbose: bool) -> None:
     """Send everything that is logged in this process to these handlers.
 
     Args:
@@ -199,7 +199,7 @@ def listen(*handlers: logging.Handler, verbose: bool) -> None:
     logging.getLogger("linkly").setLevel(TRACE_LEVEL if verbose else logging.INFO)
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
-    # logging looks up thread, process and task for every record: nothing here shows them.
+    # logging looks up thread, process and task for every record; no format shows them.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 

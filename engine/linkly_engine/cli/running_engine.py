@@ -1,4 +1,4 @@
-"""The engine that runs a project, as commands see it: is it there, is it ours, how are its workers.
+"""The engine that runs a project, as commands see it: whether it runs, and runs this project; the state of its workers.
 
 Each question is a short connection of its own. The engine follows config.yaml by itself; commands only wait for that.
 """
@@ -73,7 +73,7 @@ def find_engine(path: Path, where: Where) -> tuple[RunningEngine | None, str]:
     """Look for the engine that runs a config file.
 
     Returns:
-        The engine, or `None` and why: nobody is there, or it runs another project.
+        The engine, or `None` and why: none runs, or it runs another project.
     """
     engine = RunningEngine(where)
     try:
@@ -97,7 +97,7 @@ def wait_until_running(engine: RunningEngine, names: list[str]) -> int:
     said: dict[str, str] = {}
     code = 0
 
-    def settled(rows: dict[str, Row]) -> bool:
+    def all_known(rows: dict[str, Row]) -> bool:
         nonlocal code
         left = False
         for name in names:
@@ -113,7 +113,7 @@ def wait_until_running(engine: RunningEngine, names: list[str]) -> int:
                 left = True
         return not left
 
-    if _poll(engine, settled):
+    if _poll(engine, all_known):
         return code
     note(f"not ready after {READY_S:g} s: " + ", ".join(names))
     return code or 2
@@ -127,14 +127,14 @@ def wait_until_gone(engine: RunningEngine, names: list[str]) -> int:
     return 2
 
 
-def _poll(engine: RunningEngine, settled: Callable[[dict[str, Row]], bool]) -> bool:
+def _poll(engine: RunningEngine, done: Callable[[dict[str, Row]], bool]) -> bool:
     started = time.monotonic()
     while (passed := time.monotonic() - started) < READY_S:
         listing = engine.listing()
-        if settled({str(row.get("name")): row for row in listing.get("workers") or []}):
+        if done({str(row.get("name")): row for row in listing.get("workers") or []}):
             return True
         refused = listing.get("config_error")
         if refused and passed > REFUSED_AFTER_S:
             raise Failure(f"the engine keeps the earlier configuration: {refused}")
-        time.sleep(POLL_S)  # another process's state: there is nothing to wait for but time
+        time.sleep(POLL_S)  # the state of another process, which reports no changes
     return False

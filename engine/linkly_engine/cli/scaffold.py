@@ -1,6 +1,6 @@
 """Folders made from the templates beside this module: a new project, a new worker.
 
-Placeholders stand between at signs. A file that is there already is kept as it is.
+Placeholders stand between at signs. A file that exists is kept as it is.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ SUFFIX = ".template"
 
 
 def write_files(folder: Path, files: dict[str, str]) -> list[str]:
-    """Write files that are not there yet; return their names, relative to `folder`.
+    """Write files that do not exist; return their names, relative to `folder`.
 
     Raises:
         Failure: The folder cannot be written.
@@ -46,5 +46,5 @@ def template_files(kind: str, values: dict[str, str]) -> dict[str, str]:
 
 
 def is_occupied(folder: Path) -> bool:
-    """Tell whether something not hidden is in a folder."""
+    """Return whether a folder holds a file or folder that is not hidden."""
     return folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())

@@ -10,8 +10,9 @@ import msgspec
 from linkly.errors import LinklyError
 from linkly_engine import __version__
 from linkly_engine.cli.main import COMMANDS
-from linkly_engine.cli.output import LogFormat, Output, listen
+from linkly_engine.cli.output import LogFormat, Output, log_to
 from linkly_engine.cli.streams import say, tell
+from linkly_engine.cli.usage import UsageError
 from linkly_engine.cli.welcome import welcome
 from linkly_engine.project.project import Project, read
 from linkly_engine.project.serve import run
@@ -65,29 +66,20 @@ class Options(msgspec.Struct):
     answer: str | None = None
 
 
-class UsageError(Exception):
-    """The command line is wrong; `about_option`: not its command."""
-
-    def __init__(self, text: str, *, about_option: bool = True) -> None:
-        super().__init__(text)
-        self.about_option = about_option
-
-
 def serve(words: list[str]) -> int:
     """Run the command; return its exit code."""
     try:
         options = parse(words)
     except UsageError as error:
-        known = USAGE if error.about_option else "`linkly --help` shows what there is"
-        tell(f"Error: {error}\n\n{known}")
-        return 2
+        tell(f"Error: {error}")
+        return error.exit_code
     if options.answer is not None:
         say(options.answer)
         return 0
     output, capture, limited = Output(options.log_format), Capture(), LineFilter()
     output.addFilter(limited)
     capture.addFilter(limited)
-    listen(output, capture, verbose=options.verbose)
+    log_to(output, capture, verbose=options.verbose)
 
     def on_ready(project: Project) -> None:
         capture.bind(project.engine.telemetry)
@@ -108,15 +100,21 @@ def serve(words: list[str]) -> int:
         output.close()
 
 
-def _unknown(word: str) -> str:
-    """Say that a word means nothing, and which command may have been meant."""
+def _wrong(text: str) -> UsageError:
+    return UsageError(f"{text}\n\n{USAGE}")
+
+
+def _unknown(word: str) -> UsageError:
+    """Make the error for a word without a meaning; it names the command that may have been meant."""
     if word.startswith("-"):
-        return f"unknown argument `{word}`"
+        return _wrong(f"unknown argument `{word}`")
     near = difflib.get_close_matches(word, (*COMMANDS, "trigger"), n=1)
     hint = f"; did you mean `linkly {near[0]}`?" if near else ""
     if not near and "::" in word:
         hint = f"; to call a function: `linkly trigger {word}`"
-    return f"unknown argument `{word}`: there is no such command{hint}"
+    return UsageError(
+        f"unknown argument `{word}`: there is no such command{hint}\n\n`linkly --help` shows what there is"
+    )
 
 
 def parse(words: list[str]) -> Options:
@@ -140,14 +138,14 @@ def parse(words: list[str]) -> Options:
             options.verbose = True
         elif name in ("-c", "--config", "--log-format"):
             if not found and not rest:
-                raise UsageError(f"{name} needs {'text or json' if name == '--log-format' else 'a file name'}")
+                raise _wrong(f"{name} needs {'text or json' if name == '--log-format' else 'a file name'}")
             value = attached if found else rest.pop(0)
             if name != "--log-format":
                 options.config = Path(value)
             elif value in ("text", "json"):
                 options.log_format = "json" if value == "json" else "text"
             else:
-                raise UsageError(f"--log-format: expected text or json, got `{value}`")
+                raise _wrong(f"--log-format: expected text or json, got `{value}`")
         else:
-            raise UsageError(_unknown(word), about_option=word.startswith("-"))
+            raise _unknown(word)
     return options

@@ -1,7 +1,7 @@
 """A word behind `linkly worker add` -> the entry it means.
 
 Three kinds of words: the name of a worker that ships (older spellings are understood), the folder of a program with a
-manifest (begins with `.`, `/` or `~`), `package.module:Class` of a worker of one's own. Nothing is written here.
+manifest (begins with `.`, `/` or `~`), `package.module:Class` of a user's worker. This module writes no file.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ class OutputLost(Exception):
     """stdout does not take what was asked for.
 
     Attributes:
-        unwanted: The reader has gone, as in `linkly functions | head`: nobody misses it.
+        unwanted: The reader has closed the pipe, as in `linkly functions | head`: this is no error.
     """
 
     def __init__(self, reason: str, *, unwanted: bool = False) -> None:
@@ -35,8 +35,8 @@ class OutputLost(Exception):
 def prepare() -> None:
     """Make the standard streams usable; call it before anything is opened.
 
-    A descriptor from 0 to 2 that is closed is given to /dev/null: else the next socket or file would get its number,
-    and whatever is printed would go there.
+    A closed descriptor from 0 to 2 is opened on /dev/null: else the next socket or file would get its number, and
+    receive what is printed.
     """
     for descriptor in (0, 1, 2):
         try:
@@ -69,7 +69,7 @@ def say(text: str, *, end: str = "\n", flush: bool = False) -> None:
 
 
 def tell(text: str) -> None:
-    """Print what a person should know to stderr; where that takes nothing there is nobody to tell."""
+    """Print what a person should know to stderr; if stderr cannot be written, the text is lost."""
     try:
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
@@ -78,7 +78,7 @@ def tell(text: str) -> None:
 
 
 def finish() -> None:
-    """Write what is buffered: the interpreter would do it when nobody can be told any more.
+    """Write what is buffered, while an error can still be reported.
 
     Raises:
         OutputLost: stdout does not take it.
@@ -97,7 +97,7 @@ def _lost(error: Exception) -> OutputLost:
 
 
 def _discard(stream: TextIO) -> None:
-    """Let what is buffered go nowhere, so that the interpreter can flush it when it ends."""
+    """Redirect a stream to /dev/null, so that the interpreter can flush it when it ends."""
     try:
         sink = os.open(os.devnull, os.O_WRONLY)
         os.dup2(sink, stream.fileno())

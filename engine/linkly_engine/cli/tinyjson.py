@@ -35,7 +35,7 @@ class _Context:
         raise ValueError(f"{name} is no JSON value")
 
 
-# The stub wants a scanner here; what CPython wants is the attributes above.
+# The type stub wants a scanner; CPython reads the attributes above.
 _context: Any = _Context()
 _scan = _make_scanner(_context)
 _BLANK = " \t\n\r"

@@ -1,4 +1,4 @@
-"""The one error of whoever typed a command."""
+"""The error of a command line."""
 
 
 class UsageError(Exception):

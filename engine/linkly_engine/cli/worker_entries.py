@@ -154,7 +154,7 @@ def _added(layout: Layout, source: Source, project: Path, *, force: bool, reset:
 
 
 def _same(layout: Layout, source: Source, project: Path) -> Entry | None:
-    """Return the entry that is there already: of that name, folder or module."""
+    """Return the entry that the file has already: of that name, folder or module."""
     for entry, name in zip(layout.entries, names_of(layout.entries, project), strict=True):
         folder = folder_of(entry, project)
         if "module" in source.value:
@@ -211,7 +211,7 @@ def _names_in_engine(path: Path, wanted: list[Source]) -> list[str]:
 
 
 def _follow(engine: RunningEngine, names: list[str], again: list[str]) -> int:
-    """Wait for the running engine; workers that were there before are made anew."""
+    """Wait for the running engine; workers that the file had before are made anew."""
     listed = {str(row.get("name")) for row in engine.workers()}
     for name in again:
         if name in listed:
@@ -220,7 +220,7 @@ def _follow(engine: RunningEngine, names: list[str], again: list[str]) -> int:
 
 
 def _warn(path: Path) -> None:
-    """Say what would keep an engine from starting with the file."""
+    """Note what would keep an engine from starting with the file."""
     from linkly.errors import ConfigError
     from linkly_engine.project.project import read
 

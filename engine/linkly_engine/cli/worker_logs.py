@@ -1,7 +1,7 @@
 """`linkly worker logs`: the last lines that a worker's program wrote, and the next ones as they come.
 
 The files are the engine's: `.linkly/logs/NAME/stdout.log` and `stderr.log` beside config.yaml, put away as `.1`, `.2`
-when they are full. They are read here directly, so that this works when the engine is gone.
+when they are full. The command reads them itself, so that it works without an engine.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Tail:
     """The end of one log file.
 
     Args:
-        path: Need not be there yet.
+        path: The file, which need not exist yet.
         show: Takes each line.
     """
 

@@ -26,7 +26,7 @@ class Where:
     Attributes:
         address: Host name or address.
         port: Worker port.
-        doubt: Why the port is a guess, a sentence for whoever finds no engine there; empty if it is none.
+        doubt: Why the port is a guess, a sentence for the error that no engine answers; empty if it is none.
     """
 
     def __init__(self, address: str, port: int, doubt: str = "") -> None:
@@ -36,10 +36,10 @@ class Where:
 
 
 def find(config: str | Path | None = None, address: str | None = None, port: int | None = None) -> Where:
-    """Say where the engine is: as the command line says, else LINKLY_PORT, else the project's file, else iii's port.
+    """Return where the engine is: from the command line, else LINKLY_PORT, else the project's file, else iii's port.
 
     Args:
-        config: The project's file; default: `config.yaml` here.
+        config: The project's file; default: `config.yaml` in the working directory.
         address: As given; default: what the file says.
         port: Likewise.
 

@@ -1,7 +1,6 @@
 """Workers in processes of their own, beside the engine.
 
-Imported with the first of them only. Knows the engine's tables; config.yaml, the command line and what a worker's
-program is written in are not its business.
+Imported with the first of them. It knows neither config.yaml nor the command line, nor the language of a program.
 """
 
 from linkly_engine.process.child import ChildWorker

@@ -1,4 +1,4 @@
-"""When is a program that ended started again? Pure: no clock, no process."""
+"""How long to wait before a program that ended is started again. No clock, no process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ GIVE_UP_AFTER = 8
 
 
 class Backoff:
-    """Waits double from `FIRST_S` to `LONGEST_S`; a run of `RESET_S` or more begins anew.
+    """Doubles the wait from `FIRST_S` to `LONGEST_S`; a run of `RESET_S` or more begins anew.
 
     Attributes:
         failures: Runs in a row that were shorter than `RESET_S`.
@@ -18,7 +18,7 @@ class Backoff:
         self.failures = 0
 
     def ended(self, uptime_s: float) -> float | None:
-        """A run is over: return how long to wait, `None` to give up."""
+        """Return how long to wait after a run of `uptime_s`; `None`: give up."""
         if uptime_s >= RESET_S:
             self.failures = 0
         self.failures += 1
@@ -27,5 +27,5 @@ class Backoff:
         return min(FIRST_S * 2.0 ** (self.failures - 1), LONGEST_S)
 
     def reset(self) -> None:
-        """Something has changed: what failed before says nothing any more."""
+        """Forget the failures: something has changed."""
         self.failures = 0

@@ -116,14 +116,14 @@ class ChildWorker:
         return self._current
 
     async def start(self) -> None:
-        """Begin to look after it, in the background; nothing happens if that is so already."""
+        """Begin to supervise it in the background; nothing happens if that is so already."""
         if self._task is None or self._task.done():
             self._keeper.begin()
             self._keeper.enter(State.STARTING)
             self._task = asyncio.get_running_loop().create_task(self._supervise(), name=f"worker {self.name}")
 
     async def stop(self) -> None:
-        """Finish the calls it serves (for at most 5 s) and end it; nothing of it is left."""
+        """Let the calls that it serves finish (for at most 5 s) and end all its processes."""
         task, self._task = self._task, None
         if task is None:
             return
@@ -292,13 +292,13 @@ class ChildWorker:
     # --- what is wanted, how it is -------------------------------------------------------------------------
 
     def _files_changed(self, changes: Changes) -> None:
-        # A worker that does not run is tried again whatever has changed, but for what it wrote itself before it ended:
-        # an installation that leaves a file behind and fails would be tried for ever.
+        # A worker that does not run is started again after any change but those that it made itself before it ended:
+        # an installation that leaves a file behind and fails would be repeated for ever.
         idle = self.status.state in (State.WAITING, State.FAILED)
         if idle and self._watch is not None and not (changes := self._watch.news(changes)):
             log.debug("worker `%s`: nothing has changed since it ended", self.name)
             return
-        # While one is installed or started, what is reported is often the lock file that its own installation wrote.
+        # While it is installed or started, the change is often the lock file that its own installation wrote.
         if idle or (changes.dependencies and self._starter.needs_installing()):
             pass
         elif not changes.sources:

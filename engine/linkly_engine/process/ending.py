@@ -17,7 +17,7 @@ INSTALLER_LINES = 2
 
 
 def explain(program: Program) -> str:
-    """Say how a program ended, and the last it said."""
+    """Return how a program ended and the last that it wrote, the end of a sentence that begins with its name."""
     code = program.returncode
     if code is None:
         text = "runs"

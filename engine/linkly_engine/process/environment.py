@@ -23,8 +23,8 @@ def environment(
 ) -> dict[str, str]:
     """Return what the scripts of a worker see.
 
-    The engine's own environment, then the manifest's `env`, then what the engine says; the last wins, so that a
-    manifest cannot send its worker to another engine. `python` is the engine's own, where `linkly` can be imported.
+    The engine's environment, then the manifest's `env`, then the engine's own variables. The last wins, so that a
+    manifest cannot send its worker to another engine. `python` is the engine's, which can import `linkly`.
 
     Args:
         manifest: Of the worker.
@@ -37,7 +37,7 @@ def environment(
     variables = dict(os.environ if inherited is None else inherited)
     variables.setdefault("PYTHONUNBUFFERED", "1")
     for key in ("III_CONFIG_PATH", "LINKLY_WORKER_CONFIG"):
-        variables.pop(key, None)  # of the engine that started this one
+        variables.pop(key, None)  # those of an engine that started this one
     variables |= manifest.env
     variables["PATH"] = os.pathsep.join(
         [os.path.dirname(sys.executable) or os.defpath, variables.get("PATH") or os.defpath]

@@ -1,7 +1,7 @@
-"""The guard: one small process that ends the workers' processes when the engine is killed and cannot.
+"""The guard: one small process that ends the workers' processes when the engine was killed and cannot.
 
-It holds the reading end of a pipe whose writing end only the engine has. However the engine ends, the pipe closes,
-and the guard ends every session it was told of and then itself. It is started with the first child.
+It reads from a pipe whose writing end only the engine holds. However the engine ends, the pipe closes; the guard then
+ends every session that it knows, and itself. It is started with the first child.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Guard:
     """Ends sessions after the engine's death; `async with` it for as long as children may run.
 
     Attributes:
-        sessions: Those that have begun and not ended.
+        sessions: Numbers of the sessions that have begun and not ended.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class Guard:
         return None if self._process is None else self._process.pid
 
     def ready(self) -> None:
-        """Have the process running: called before a child is started, so that `add` has somebody to tell.
+        """Start the guard's process unless it runs; called before a child is started, so that `add` reaches it.
 
         Raises:
             OSError: No process can be started.
@@ -89,12 +89,12 @@ class Guard:
         self._tell("+", session)
 
     def remove(self, session: int) -> None:
-        """A session has ended, nothing of it is left."""
+        """A session has ended with all its processes."""
         self.sessions.discard(session)
         self._tell("-", session)
 
     async def _replace(self) -> None:
-        """Put another process in the place of one that ends before its time."""
+        """Start another process when the guard's ends too early."""
         while self._process is not None:
             await self._process.exited.wait()
             if self._closing:
@@ -109,7 +109,7 @@ class Guard:
 
     def _tell(self, sign: str, session: int) -> None:
         if self._pipe is not None:
-            with contextlib.suppress(BrokenPipeError):  # it has died: the next one is told
+            with contextlib.suppress(BrokenPipeError):  # it has ended: its successor is told
                 os.write(self._pipe, f"{sign}{session}\n".encode())
 
     def _close_pipe(self) -> None:

@@ -1,7 +1,7 @@
-"""Which ends of a program no second attempt can help: only a change of its files, or of the machine.
+"""Which ends of a program would repeat themselves: a missing command, a missing module, a syntax error.
 
-A missing command, a missing module, a syntax error. Told by the exit code and by what interpreters write last. Pure;
-when in doubt a program is started again.
+Only a change of its files or of the machine helps. Judged by the exit code and the last lines that interpreters write;
+in doubt a program is started again.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 COMMAND_CODES = (126, 127)
-"""Of a shell: the command cannot be executed, or is not there."""
+"""Exit codes of a shell: the command cannot be executed, or does not exist."""
 
 _PYTHON = re.compile(r"(?:ModuleNotFoundError|SyntaxError|IndentationError|TabError)(?:: |\Z)")
 _PYTHON_FILE = re.compile(r"\S*python\S*: can't open file .*\[Errno 2\]|\S*python\S*: No module named ")
@@ -21,7 +21,7 @@ _NODE_SYNTAX = re.compile(r"SyntaxError: (?!.*\bJSON\b)")
 
 
 def is_hopeless(returncode: int | None, lines: list[str]) -> bool:
-    """Tell whether a program that has ended before it served would end in the same way again.
+    """Return whether a program that ended before it served would end in the same way again.
 
     Args:
         returncode: Its exit code, negative for a signal.
@@ -35,10 +35,10 @@ def is_hopeless(returncode: int | None, lines: list[str]) -> bool:
     if _PYTHON_FILE.match(last):
         return True
     if _PYTHON.match(last) and not last.startswith("ModuleNotFoundError"):
-        # Of a text that was read as code while it ran, the next one may be a better one.
+        # In a text that was compiled while it ran (`<string>`), the next one may be correct.
         sources = [found[1] for line in lines for found in _PYTHON_SOURCE.finditer(line)]
         return bool(sources) and not sources[-1].startswith("<")
     if _PYTHON.match(last):
         return True
-    # Node ends with its version, behind the error and the places of the program that led there.
+    # Node writes its version last, behind the error and its stack.
     return last.startswith("Node.js v") and any(_NODE.match(line) or _NODE_SYNTAX.match(line) for line in lines)

@@ -1,4 +1,4 @@
-"""Is what a worker needs installed? A note from the last installation, compared with the files of today.
+"""Whether what a worker needs is installed: a note of the last installation, compared with the present files.
 
 The note holds a digest of the manifest and of the dependency and lock files, taken after the installation, because
 installers rewrite lock files. A file that people write (`package.json`) and that changed meanwhile counts with its
@@ -30,7 +30,7 @@ LOCK_FILES = (
 DEPENDENCY_FILES = frozenset(WRITTEN_BY_PEOPLE + LOCK_FILES)
 
 MADE = ("node_modules", ".venv", "venv", ".packages")
-"""Folders that installers make; one that has gone since has to be made again."""
+"""Folders that installers make; if one was removed, it is installed again."""
 
 
 class Installed:
@@ -46,7 +46,7 @@ class Installed:
         self._note = note
 
     def is_current(self) -> bool:
-        """Tell whether nothing has changed since the last installation that succeeded."""
+        """Return whether nothing has changed since the last installation that succeeded."""
         try:
             noted = json.loads(self._note.read_text("utf-8"))
             files, made = dict(noted["files"]), list(noted["made"])
@@ -55,7 +55,7 @@ class Installed:
         return files == self.digests() and all((self._folder / name).exists() for name in made)
 
     def digests(self) -> dict[str, str]:
-        """Return name -> digest of every dependency file there is."""
+        """Return name -> digest of every dependency file that exists."""
         found: dict[str, str] = {}
         for name in sorted(DEPENDENCY_FILES):
             with contextlib.suppress(OSError):
@@ -82,6 +82,6 @@ class Installed:
         self._note.write_text(json.dumps({"files": files, "made": made}), "utf-8")
 
     def forget(self) -> None:
-        """An installation has begun: until it succeeds, nothing counts as installed."""
+        """Remove the note: until the installation that begins has succeeded, nothing counts as installed."""
         with contextlib.suppress(OSError):
             self._note.unlink()

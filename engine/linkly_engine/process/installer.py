@@ -23,7 +23,7 @@ class InstallFailed(LinklyError):
     """A `setup` or `install` script failed; it is run again when a file of the worker changes.
 
     Attributes:
-        outdated: What it depends on has changed while it ran.
+        outdated: A dependency file has changed while the script ran.
     """
 
     code = "install_failed"
@@ -49,7 +49,7 @@ class Installer:
         self._guard = guard
 
     def needed(self) -> bool:
-        """Tell whether something has changed since the last installation."""
+        """Return whether something has changed since the last installation."""
         return not self._installed.is_current()
 
     async def run(self, manifest: Manifest, environment: dict[str, str]) -> None:

@@ -1,8 +1,7 @@
 """`linkly.worker.yaml` or `iii.worker.yaml`: how a worker in a folder of its own is installed and started.
 
-Keys and tolerance are iii's (workers-edge.md 3.6), so that its worker folders run unchanged: what only its registry,
-its virtual machines or its older versions read is accepted and has no effect. This module reads text; it starts
-nothing and knows no engine.
+Keys and tolerance are iii's (workers-edge.md 3.6), so that its worker folders run unchanged: keys that only its
+registry, its virtual machines or its older versions read are accepted and have no effect.
 """
 
 from __future__ import annotations
@@ -38,10 +37,10 @@ class Manifest(msgspec.Struct, kw_only=True, frozen=True):
         setup: Shell command before `install`, for tools it needs.
         install: Shell command that fetches dependencies.
         description: For people.
-        base_image: Image of iii's virtual machines; without effect here.
+        base_image: Image of iii's virtual machines; without effect in linkly.
         env: Added to the environment of every script.
-        dependencies: Workers it needs, name -> range of versions; without effect here.
-        cpus: Of a virtual machine; without effect here.
+        dependencies: Workers it needs, name -> range of versions; without effect in linkly.
+        cpus: Of a virtual machine; without effect in linkly.
         memory: Likewise, MiB.
         watch: `self`: the start command reloads the program when a source changes, and the engine does not.
     """

@@ -1,7 +1,6 @@
 """What a worker's scripts write: lines to log files and to `logging`, as `linkly.worker.NAME`.
 
-`Lines` is sans-IO. Lines are bounded and hold no control characters; colours stay in the files and are taken out
-everywhere else.
+`Lines` does no I/O. Lines are bounded and hold no control characters. Colours stay in the log files only.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from linkly_engine.text import ESCAPE_SEQUENCE
 
 LINE_BYTES = 64 * 1024
 RECENT = 60
-"""Lines that are remembered of each stream: a Node program's error stands above its stack and npm's own lines."""
+"""Lines of each stream that are remembered: a Node program's error stands above its stack and npm's own lines."""
 STREAMS = ("stdout", "stderr")
 
 _COLOUR = re.compile(r"\x1b\[[0-9;:]*m\Z")
@@ -82,7 +81,7 @@ def _clean(line: str) -> str:
 
 
 class Output:
-    """Where everything goes that a worker writes, whichever generation of it.
+    """Takes everything that a worker writes, of all its generations.
 
     Args:
         name: Of the worker.
@@ -100,7 +99,7 @@ class Output:
             return
         self._files[stream].write(lines)
         for line in map(without_colours, lines):
-            if line.strip():  # blank lines are for the eye of who reads nothing else
+            if line.strip():  # a blank line separates in the file and says nothing in the log
                 level, text = level_and_text(line)
                 self._log.log(level, "%s", text, extra={"stream": stream})
 
@@ -110,7 +109,7 @@ class Output:
         return stdout, stderr
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         for file in self._files.values():
             file.close()
 
@@ -133,7 +132,7 @@ class Feed:
             self._put(stream, self._lines[stream].finish())
 
     def recent(self) -> list[str]:
-        """Return the last lines that say most about why it ended: of stderr, else of stdout."""
+        """Return the last lines of stderr that are not blank, or of stdout if stderr has none."""
         for stream in reversed(STREAMS):
             lines = [without_colours(line).strip() for line in self._recent[stream]]
             if any(lines):

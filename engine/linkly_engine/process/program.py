@@ -1,6 +1,6 @@
 """One script of a worker as a process: a session of its own, its output read, its end awaited or brought about.
 
-Time here is the machine's: processes do not live by a clock that tests move.
+It measures real time: processes do not follow a clock that tests move.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ STEP_S = 0.02
 READ_BYTES = 64 * 1024
 BURST_BYTES = 256 * 1024
 PAUSE_S = 0.05
-"""A program that writes more than `BURST_BYTES` in `PAUSE_S` is read more slowly: lines cost the loop's time."""
+"""A program that writes more than `BURST_BYTES` in `PAUSE_S` is read at that rate: lines cost time of the loop."""
 
 
 GATE = 'read -r go && exec /bin/sh -c "$0" </dev/null'
-"""What starts a script: it waits until the guard knows it, so that an engine killed in between leaves nothing."""
+"""Starts a script once the guard knows its session, so that an engine killed in between leaves no process behind."""
 
 
 class Program:
@@ -79,7 +79,7 @@ class Program:
 
     @property
     def returncode(self) -> int | None:
-        """Its exit code, negative for a signal, `None` while it runs."""
+        """Its exit code, negative for a signal; `None` while it runs."""
         return self._process.returncode
 
     def recent(self) -> list[str]:
@@ -87,9 +87,9 @@ class Program:
         return self._feed.recent()
 
     async def end(self, kill_after_s: float = KILL_AFTER_S) -> None:
-        """End everything in its session, the hard way after `kill_after_s`; nothing of it is left.
+        """End every process of its session with SIGTERM, and with SIGKILL after `kill_after_s`.
 
-        Also for a script that has ended by itself: what it has left behind ends too, and the last of its output is
+        A script that has ended by itself may have left processes behind: they end too, and the rest of its output is
         read.
         """
         if not self._left():
@@ -146,7 +146,7 @@ class _Pipe:
         self._loop.add_reader(file.fileno(), self._readable)
 
     def close(self) -> None:
-        """Read no more; harmless the second time."""
+        """Stop reading; may be called twice."""
         if self._window is not None:
             self._window.cancel()
             self._window = None

@@ -1,4 +1,4 @@
-"""Sessions of processes: who is in one, and how one is ended. Also the guard's program.
+"""Sessions of processes: their members, and how one is ended. Also the guard's program.
 
 Every script of a worker is the leader of a session of its own, so that everything it starts can be found and ended
 with it. This file is run as `python -I -S sessions.py` too, as the guard that ends all sessions when the engine is
@@ -47,20 +47,20 @@ def send(session: int, number: int) -> None:
 
 
 def started(pid: int) -> str | None:
-    """Return when a process started, in the kernel's own unit: what tells it from a later one with its number."""
+    """Return when a process started, in clock ticks since boot: a later process with the same number differs in it."""
     fields = _stat(pid)
     return fields[19] if len(fields) > 19 else None
 
 
 def end_all(sessions: dict[int, str | None], grace_s: float = GUARD_GRACE_S) -> None:
-    """End sessions, the hard way where the friendly one takes longer than `grace_s`.
+    """End sessions with SIGTERM, and with SIGKILL those that are left after `grace_s`.
 
     Args:
         sessions: Session -> when its leader started.
-        grace_s: Time between the two ways.
+        grace_s: Time between the two signals.
     """
-    # While any process of a session lives, the kernel gives its number to nobody else; once all have gone, another
-    # process may have it, with another start.
+    # The kernel does not reuse the number of a session while one of its processes lives. Afterwards another process
+    # may have the number, with another start time.
     ours = [session for session, since in sessions.items() if started(session) in (None, since)]
     for session in ours:
         send(session, signal.SIGTERM)
@@ -70,7 +70,7 @@ def end_all(sessions: dict[int, str | None], grace_s: float = GUARD_GRACE_S) -> 
             for session in ours:
                 send(session, signal.SIGKILL)
             return
-        time.sleep(STEP_S)  # they are nobody's children here: the kernel does not tell when they end
+        time.sleep(STEP_S)  # not children of this process: the kernel does not report their end
 
 
 def guard() -> None:

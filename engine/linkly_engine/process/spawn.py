@@ -1,7 +1,7 @@
 """A process in a session of its own, and its end as an event.
 
-`subprocess.Popen` and not the loop's own: uvloop hands every inheritable descriptor down, and copies of the engine's
-own output with it, so that whoever reads that would wait for the workers' end too.
+`subprocess.Popen` and not the loop's own: uvloop passes every inheritable descriptor on, copies of the engine's output
+among them, and a reader of that output would wait until the workers have ended too.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Process:
 
     @property
     def returncode(self) -> int | None:
-        """Its exit code, negative for a signal, `None` while it runs."""
+        """Its exit code, negative for a signal; `None` while it runs."""
         return self.popen.returncode
 
     def _readable(self, descriptor: int) -> None:

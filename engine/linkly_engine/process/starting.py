@@ -97,7 +97,7 @@ class Starter:
         self._installer = Installer(name, folder, note=note, output=output, guard=guard)
 
     def needs_installing(self) -> bool:
-        """Tell whether something has changed since the last installation."""
+        """Return whether something has changed since the last installation."""
         return self._installer.needed()
 
     async def prepare(self, enter: Callable[[State], None]) -> tuple[Manifest, dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Watches a worker's folder: has a source changed, or a file that says what to install?
+"""Watches a worker's folder for changes of its sources and of the files that say what to install.
 
 Directories that are not looked at (`node_modules` ...) get no watch at all: one may hold tens of thousands of others,
 and the kernel counts watches. New directories are found because their parent has changed. Watching runs on a thread
@@ -28,7 +28,7 @@ _ENDINGS = (
 )
 IGNORED = frozenset(_FOLDERS.split())
 IGNORED_ENDINGS = tuple(_ENDINGS.split())
-"""Left by editors, compilers and programs at work: a worker that keeps its data in its folder is no reload loop."""
+"""Left by editors, compilers and running programs. A worker with data in its folder must not reload for ever."""
 
 _ABSENT = (0, 0, 0)
 DIRECTORIES_LIMIT = 5_000
@@ -84,7 +84,7 @@ class Watch:
         await self._armed.wait()
 
     def remember(self) -> None:
-        """Note how all files are now; a thread's work, for it reads every directory."""
+        """Note the present state of all files. Call it in a thread: it reads every directory."""
         found: dict[str, tuple[int, int, int]] = {}
         for directory in self._directories():
             found[directory] = _ABSENT
@@ -93,11 +93,11 @@ class Watch:
         self._remembered = found
 
     def news(self, changes: Changes) -> Changes:
-        """Return what of `changes` is not as it was when `remember` looked."""
+        """Return those of `changes` that differ from the state which `remember` noted."""
 
         def is_new(relative: str) -> bool:
             path = os.path.join(self._folder, relative)
-            if os.path.isdir(path):  # only a new one means that something may have come with it
+            if os.path.isdir(path):  # only a new directory may hold new files
                 return path not in self._remembered
             return _stamp(path) != self._remembered.get(path, _ABSENT)
 
@@ -107,11 +107,11 @@ class Watch:
         )
 
     async def stop(self) -> None:
-        """Report nothing any more."""
+        """Stop reporting."""
         self._stopped.set()
         if self._timer is not None:
             self._timer.cancel()
-        await self._ended.wait()  # not `join` in another thread: at a memory limit there is none to be had
+        await self._ended.wait()  # not `join` in another thread: at a memory limit none can be started
         self._thread.join()
 
     # --- on the thread -------------------------------------------------------------------------------------
@@ -124,11 +124,11 @@ class Watch:
                 self._loop.call_soon_threadsafe(self._ended.set)
 
     def _run(self) -> None:
-        from watchfiles import watch  # here: 25 ms and 4 MB that only projects with child workers pay
+        from watchfiles import watch  # imported late: it costs 25 ms and 4 MB
 
         while not self._stopped.is_set():
             directories = self._directories()
-            if not directories:  # the folder is gone, or not there yet
+            if not directories:  # the folder does not exist, or not yet
                 self._stopped.wait(1.0)
                 continue
             watching = watch(
@@ -156,7 +156,7 @@ class Watch:
             if not paths:
                 continue
             self._on_loop(self._changed, paths)
-            # A directory has come or gone: watch again with what is there now.
+            # A directory was made or removed: watch the present ones.
             if any(path in known or os.path.isdir(path) for path in paths) and set(self._directories()) != known:
                 return
 
@@ -209,7 +209,7 @@ class Watch:
 
 
 def _stamp(path: str) -> tuple[int, int, int]:
-    """Return what changes when a file does; zeros where there is none."""
+    """Return modification time, size and inode of a file; zeros if there is none."""
     try:
         found = os.stat(path)
     except OSError:

@@ -1,8 +1,7 @@
 """Blocks of workers that iii's configs list and that linkly has no separate part for.
 
-They are read as strictly as every other block, so that a typing error is one here too, and what they ask for that
-linkly does not do is named instead of ignored (workers-edge.md 3.7, 4.1 and 6). It knows blocks only: neither files
-nor what runs.
+They are read as strictly as every other block, so that a typing error is found, and a note names what they ask for
+and linkly does not do (workers-edge.md 3.7, 4.1 and 6).
 """
 
 from __future__ import annotations

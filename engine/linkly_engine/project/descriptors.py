@@ -1,6 +1,6 @@
-"""Notices that this process may open no more files or sockets: what needs one fails then, most of it in silence.
+"""Notices that this process can open no more files or sockets.
 
-The kernel refuses connections before anybody here hears of them, so somebody has to look.
+The kernel refuses connections without an event, so this module opens a file now and then.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from types import ModuleType
 from linkly.clock import Clock
 
 resource: ModuleType | None
-try:  # now: once descriptors have run out it could not be loaded
+try:  # at import: once descriptors have run out, no module can be loaded
     import resource
 except ImportError:  # Windows
     resource = None
@@ -25,7 +25,7 @@ LOOK_S = 1.0
 
 
 async def watch_descriptors(clock: Clock) -> None:
-    """Say when file descriptors run out, and when there are some again, until this is cancelled."""
+    """Log when file descriptors run out, and when some are free again, until this is cancelled."""
     out = False
     while True:
         reason = exhausted()
@@ -42,7 +42,7 @@ async def watch_descriptors(clock: Clock) -> None:
 
 
 def exhausted() -> str | None:
-    """Say whose descriptors are all in use; `None`: there are free ones."""
+    """Return whose descriptors are all in use, as a sentence; `None`: some are free."""
     try:
         os.close(os.open(os.devnull, os.O_RDONLY))
     except OSError as error:

@@ -1,6 +1,6 @@
 """One entry of `workers:` in config.yaml, and the names that entries go by.
 
-It knows what is written; what there is by that name or in that folder is `linkly_engine.project.loader`'s.
+It knows what is written; `linkly_engine.project.loader` looks for the worker of that name or in that folder.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class WorkerEntry(msgspec.Struct, kw_only=True):
 
     @property
     def path(self) -> str:
-        """Where it stands, for error messages: `config.yaml:7: $.workers[2]`."""
+        """Its place for error messages: `config.yaml:7: $.workers[2]`."""
         return self.place if self.tree is None else self.tree.where(self.place)
 
     def error(self, key: str, reason: str) -> ConfigError:
@@ -55,7 +55,7 @@ class WorkerEntry(msgspec.Struct, kw_only=True):
 
 
 def check_names(workers: list[WorkerEntry], problems: Problems) -> None:
-    """See to it that a program in a process of its own shares its name with nobody; note where it does."""
+    """Add an error for each program in a process of its own whose name is not allowed or not its own."""
     for worker in workers:
         if worker.folder is None or not worker.name:
             continue

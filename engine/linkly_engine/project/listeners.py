@@ -1,7 +1,6 @@
 """The worker ports of a project: opened at the start, opened and closed when config.yaml changes.
 
-A connection that came through a port stays when the port closes. What is served on a port is
-`linkly_engine.remote.server`'s.
+A connection that came through a port stays open when the port closes.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class Listeners:
 
     @property
     def servers(self) -> list[WorkerServer]:
-        """The open ones, in the order of the file."""
+        """The open ports, in the order of the file."""
         return [each.server for each in self._open]
 
     @property
@@ -74,7 +73,7 @@ class Listeners:
             self._open.append(await self._start(listener))
 
     async def stop(self) -> None:
-        """Accept nobody any more."""
+        """Close them all."""
         for each in self._open:
             await each.server.stop()
         self._open = []

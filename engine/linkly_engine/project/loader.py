@@ -60,7 +60,7 @@ def load_workers(config: Config, problems: Problems | None = None) -> list[Worke
 
 
 def _check_functions(entry: WorkerEntry, worker: Worker, served: dict[str, WorkerEntry], problems: Problems) -> None:
-    """See to it that no other worker of the file serves a function of this one: it could not start."""
+    """Add an error if another worker of the file serves a function of this one, which could not start then."""
     ids = function_ids_of(worker, *worker.parts())
     taken = [function_id for function_id in ids if function_id in served]
     if taken:

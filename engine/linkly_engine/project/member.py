@@ -1,4 +1,4 @@
-"""One entry of config.yaml and what runs for it. Plain state: `linkly_engine.project.project` starts and stops it."""
+"""One entry of config.yaml and what runs for it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Member:
     Attributes:
         entry: What it runs by; the one before the file's if that one could not be started.
         worker: The in-process worker that runs.
-        child: The program in a process of its own; there even while it does not run.
-        stopped: Somebody asked for it to be stopped; a change of its entry starts it again.
+        child: The program in a process of its own, also while it does not run.
+        stopped: It was stopped by name; a change of its entry starts it again.
         reason: Why it does not run, or not by the file's settings.
         restarts: How often it was made anew.
     """
@@ -66,7 +66,7 @@ class Member:
 
 
 def continues(old: list[WorkerEntry], new: list[WorkerEntry]) -> list[int | None]:
-    """Say which old entry each new one continues.
+    """Return which old entry each new one continues.
 
     An equal entry comes first, also if it has another number behind its name now; then one of the same name.
 
@@ -86,7 +86,7 @@ def continues(old: list[WorkerEntry], new: list[WorkerEntry]) -> list[int | None
 
 
 def same(one: WorkerEntry, other: WorkerEntry) -> bool:
-    """Tell whether two entries ask for the same worker with the same settings."""
+    """Return whether two entries ask for the same worker with the same settings."""
     return _asks_for(one) == _asks_for(other)
 
 

@@ -20,7 +20,7 @@ DEBOUNCE_MS = 400
 """... and after so long in any case."""
 
 LOOK_AGAIN_MS = 5_000
-"""How often it is taken for changed though nothing was heard: some file systems tell nobody."""
+"""How often the file is read without an event: some file systems send none."""
 
 
 async def watch_file(path: Path, changed: Callable[[], Coroutine[Any, Any, object]]) -> None:

@@ -1,12 +1,12 @@
 """`${NAME}` and `${NAME:default}` in a YAML text: masked while the YAML is read, filled in afterwards.
 
 A value is filled into the one scalar where it stands, so that no value can change the structure of the file, whatever
-its text. What stands in a comment is never looked at. This module reads text only.
+its text. Comments are ignored.
 
 * `${NAME:default}`: a variable that is set wins, also when it is empty (workers-edge.md 3.2).
 * `${NAME:-default}`: as in a shell; one that is empty counts as not set.
 
-A placeholder ends on its line: `${` that is not closed there means nothing.
+A placeholder ends on its line: `${` without `}` on the same line is text.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Placeholder(msgspec.Struct, frozen=True):
     line: int
 
     def value(self, variables: Mapping[str, str]) -> str | None:
-        """Return what it stands for; `None` if nobody says."""
+        """Return its value; `None` if neither a variable nor a default gives one."""
         if self.default is not None and self.default.startswith("-"):
             return variables.get(self.name) or self.default[1:]
         return variables.get(self.name, self.default)
@@ -51,7 +51,7 @@ class Masked:
     Args:
         text: As written.
         variables: What placeholders stand for; `None`: the text has none.
-        keep_missing: One without a value stands for itself.
+        keep_missing: A placeholder without a value is kept as it is written.
 
     Attributes:
         text: What YAML reads.
@@ -69,15 +69,15 @@ class Masked:
         return f"\ue000{len(self._found) - 1}\ue001"
 
     def holds(self, scalar: str) -> bool:
-        """Tell whether a scalar of the masked text has placeholders in it."""
+        """Return whether a scalar of the masked text holds placeholders."""
         return bool(self._found) and _TOKEN.search(scalar) is not None
 
     def is_one(self, scalar: str) -> bool:
-        """Tell whether a scalar of the masked text is one placeholder and nothing else."""
+        """Return whether a scalar of the masked text is one placeholder and nothing else."""
         return bool(self._found) and _TOKEN.fullmatch(scalar) is not None
 
     def fill(self, scalar: str) -> tuple[str, list[Placeholder]]:
-        """Return a scalar of the masked text with the values in it, and what has none and stands there as written."""
+        """Return a scalar of the masked text with the values filled in, and the placeholders that have none."""
         missing: list[Placeholder] = []
 
         def text_of(token: re.Match[str]) -> str:

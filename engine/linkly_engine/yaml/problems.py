@@ -1,6 +1,6 @@
-"""Every error of one file, told at once and in the order of its lines.
+"""Every error of one file, reported together and in the order of its lines.
 
-Whoever reads a file notes what is wrong and goes on with the rest; `check` ends it. It knows errors, no file.
+A reader of a file adds each error and goes on with the rest; `check` raises them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 from linkly.errors import ConfigError
 
 NOWHERE = 1_000_000_000
-"""Where an error without a line stands: behind all others."""
+"""Line number by which an error without a line is sorted: behind all others."""
 
 
 class Problems:
@@ -24,18 +24,18 @@ class Problems:
         return bool(self._found or self._unset)
 
     def add(self, error: ConfigError) -> None:
-        """Note an error, or each of those that one tells together."""
+        """Add an error, or each of those that one error reports together."""
         self._found.append(error)
 
     def add_unset(self, error: ConfigError) -> None:
-        """Note that what stands somewhere has no value: nothing else that is noted about that path is told."""
+        """Add the error that a placeholder has no value; other errors about the same path are left out."""
         self._unset.append(error)
 
     def check(self) -> None:
-        """End it.
+        """Report what was added.
 
         Raises:
-            ConfigError: Something was noted: one line of the message, and one of `details["problems"]`, for each.
+            ConfigError: There are errors: one line of the message, and one row of `details["problems"]`, for each.
         """
         if not self:
             return

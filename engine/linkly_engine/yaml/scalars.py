@@ -1,6 +1,6 @@
 """YAML scalars: what a word without quotes means, with the type that is wanted and without.
 
-Where nobody says which type is wanted, the rules of YAML 1.2 hold: `no`, `on`, `0755`, `12:30` and `2026-01-01` are
+Where no type is wanted, the rules of YAML 1.2 hold: `no`, `on`, `0755`, `12:30` and `2026-01-01` are
 text. A setting that is text gets what was written, `1.10` included; one that is a number or true/false takes every
 spelling that cannot be misread (`yes`, `1_000`; not `0755`, which is 493 to YAML 1.1).
 """
@@ -69,7 +69,7 @@ class Written:
         self.plain = plain
 
     def as_number_or_bool(self) -> Any:
-        """Return what it is where a number or true/false is wanted; text if it is neither."""
+        """Return the number or boolean that it spells, for a setting of that type; else its text."""
         if not self.plain:
             return self.text
         if tag_of(yaml.SafeLoader(""), self.text) == BOOL:

@@ -1,6 +1,6 @@
-"""YAML that knows on which line each path stands, so that an error can say `file:line: $.workers[2].config.port`.
+"""YAML with the line of each path, so that an error can say `file:line: $.workers[2].config.port`.
 
-Shared by config.yaml and worker manifests. It knows text only: neither what the keys mean nor where the text is from.
+Shared by config.yaml and worker manifests. It knows neither the meaning of the keys nor the origin of the text.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ VALUES_LIMIT = 100_000
 """Keys and values of a file, its aliases written out: nine lines of nine aliases each are 400 million."""
 
 CHARACTERS_LIMIT = 10_000_000
-"""Of all of them together."""
+"""Characters of all keys and values together."""
 
 _MERGE = "tag:yaml.org,2002:merge"
 
@@ -95,7 +95,7 @@ class Tree:
         return written.as_number_or_bool() if written is not None and isinstance(value, str) else value
 
     def _walk(self, node: yaml.Node, path: str, above: set[int]) -> None:
-        """Note lines, as if every alias were written out: what is too much for that is too much for everybody."""
+        """Note the line of each path, with every alias written out."""
         if isinstance(node, yaml.ScalarNode):
             plain = node.style is None or id(node) in self._one_placeholder
             self._written.setdefault(path, Written(node.value, plain=plain))
@@ -123,14 +123,14 @@ class Tree:
                     continue
                 self._lines.setdefault(f"{path}.{name}", key.start_mark.line + 1)
                 self._walk(child, f"{path}.{name}", inside)
-            for child in merged:  # behind the keys of its own, which count
+            for child in merged:  # after the mapping's own keys, which win
                 self._walk(child, path, inside)
         elif isinstance(node, yaml.SequenceNode):
             for index, child in enumerate(node.value):
                 self._walk(child, f"{path}[{index}]", inside)
 
     def _fill(self, top: yaml.Node | None, masked: Masked, loader: Loader) -> None:
-        """Fill placeholders in; note which scalars are one and nothing else, and which have one without a value."""
+        """Fill placeholders in; note which scalars are one placeholder, and which hold one without a value."""
         seen: set[int] = set()
         left: list[yaml.Node] = [] if top is None else [top]
         while left:
@@ -169,7 +169,7 @@ class Tree:
             )
 
     def has(self, path: str) -> bool:
-        """Tell whether something is written at `path`."""
+        """Return whether something is written at `path`."""
         return path in self._lines
 
     def line(self, path: str) -> int | None:
@@ -198,7 +198,7 @@ class Tree:
 
 
 def _reason_and_line(error: yaml.YAMLError, text: str) -> tuple[str, int | None]:
-    """Say what PyYAML has against a text, and on which line."""
+    """Return why PyYAML refuses a text, and the line."""
     if isinstance(error, yaml.reader.ReaderError):
         return f"unacceptable character #x{error.character:04x}", text.count("\n", 0, error.position) + 1
     mark = getattr(error, "problem_mark", None)

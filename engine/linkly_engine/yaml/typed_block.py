@@ -1,7 +1,7 @@
-"""A `config:` block as its settings want it: text as it was written, numbers and true/false in every spelling.
+"""A `config:` block with the types of its settings: text as it was written, numbers and booleans in every spelling.
 
-YAML gives a word without quotes a type by its looks; settings know better. Only what does not fit is looked at again,
-in the file; everything that cannot fit is left as it is, for the check of the settings to refuse.
+YAML gives a word without quotes a type by its form; the settings know the type that is meant. A value of another type
+is read again from the file; one that does not fit stays as it is, and the check of the settings refuses it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def typed_block(block: Any, settings: type[msgspec.Struct], tree: Tree, place: s
         block: Plain data.
         settings: What it is for.
         tree: Where it was read.
-        place: Its path there.
+        place: Path of the block in it.
     """
     return None if block is None else _typed(block, inspect.type_info(settings), tree, place)
 

@@ -1,5 +1,5 @@
 """Edits the list of workers in a config.yaml as text: comments, order, quotes, indentation and line ends survive.
 
-`layout` says where each entry stands, `edit` turns one text into another and proves by parsing that it means what was
-meant, `file` reads and writes it whole. Nothing in here knows what a worker is, or whether an engine runs.
+`layout` finds the position of each entry, `edit` changes the text and proves the change by parsing it, `file` reads and
+writes the file whole. It knows neither workers nor a running engine.
 """

@@ -138,7 +138,7 @@ def _own_line(layout: Layout, at: int, body: str) -> str:
 
 
 def _separated(layout: Layout, listing: Listing) -> bool:
-    """Tell whether empty lines stand between the entries."""
+    """Return whether empty lines stand between the entries."""
     pairs = list(zip(listing.entries, listing.entries[1:], strict=False))
     return bool(pairs) and all("\n\n" in layout.text[a.end : b.start].replace("\r", "") for a, b in pairs)
 

@@ -22,7 +22,7 @@ def open_layout(path: Path) -> Layout:
     """Read a config file and find its entries.
 
     Raises:
-        ConfigError: It is not there, not readable or not valid.
+        ConfigError: It does not exist, is not readable or not valid.
     """
     return _layout(path, _text(path))
 

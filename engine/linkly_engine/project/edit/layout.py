@@ -1,8 +1,8 @@
 """The text of a config.yaml -> where its worker entries stand and what they say.
 
 Positions are offsets into the text as it is written: variables (`${NAME:default}`) are masked by letters of the same
-length for them. They may be set for the engine alone: in the values one that is not set here stands for itself. This
-module changes nothing and touches no file.
+length for them. They may be set in the engine's environment only: in the values, one that is not set in this one's is
+kept as it is written.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def read(text: str, file: str) -> Layout:
 
 
 def missing_variables(text: str, variables: Mapping[str, str]) -> set[str]:
-    """Return the variables that have no default and are not set here."""
+    """Return the variables that have no default and are not set."""
     found: list[tuple[str, str | None]] = [(match[1], match[2]) for match in PATTERN.finditer(text)]
     return {name for name, default in found if default is None and name not in variables}
 
