@@ -10,8 +10,7 @@ from linkly import Function, Worker, function, trigger
 from linkly.testing import running_engine, settle, wired
 from linkly.trigger import TriggerType
 from linkly_engine.engine import Engine
-from linkly_workers.http import HttpWorker
-from linkly_workers.http.worker import HttpSettings
+from linkly_workers.http import HttpSettings, HttpWorker
 
 
 class Shop(Worker):

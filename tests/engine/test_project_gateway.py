@@ -106,13 +106,15 @@ async def test_requests_are_finished_while_others_are_still_taken(gateway):
 async def test_a_change_to_a_busy_port_refuses_no_connection(gateway):
     async with gateway() as (project, _, client, text), asyncio.timeout(20):
         http = project.project.member("http")
-        before = os.fstat(http.worker._socket.fileno()).st_ino
+        before = os.fstat(http.worker.listener.socket.fileno()).st_ino
         server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
         async with server:
             busy = server.sockets[0].getsockname()[1]
             applied = await project.change(text().replace(f"port: {client.base_url.port}", f"port: {busy}"))
         assert "cannot listen" in applied.problems[0]
-        assert os.fstat(http.worker._socket.fileno()).st_ino == before  # opened again, it would have been closed before
+        assert (
+            os.fstat(http.worker.listener.socket.fileno()).st_ino == before
+        )  # opened again, it would have been closed before
         assert (await client.get("/hello")).json() == "hello"
 
 

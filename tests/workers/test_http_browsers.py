@@ -9,9 +9,9 @@ import pytest
 from linkly import HttpRequest, TriggerDeclaration, Worker, function, http
 from linkly.errors import ConfigError
 from linkly.schema import read_settings
-from linkly.testing import ManualClock, settle
+from linkly.testing import settle
 from linkly_workers.http import HttpSettings, HttpWorker
-from linkly_workers.http.protocol import ConnectionLimits, Connections
+from linkly_workers.http.proxies import Proxies
 
 pytestmark = pytest.mark.transports("in process")  # the gateway judges by heads alone, before it calls
 
@@ -216,8 +216,7 @@ async def test_a_trusted_proxy_that_comes_over_ipv4_is_known_where_the_gateway_l
     ],
 )
 def test_only_who_comes_over_loopback_and_is_no_trusted_proxy_is_judged_by_its_host(address, here):
-    limits = ConnectionLimits(head_bytes=1, target_bytes=1, head_s=1, body_s=1, idle_s=1)
-    assert Connections(ManualClock(), limits, ["127.0.0.9", "10.0.0.0/8"]).come_from_this_machine(address) is here
+    assert Proxies(["127.0.0.9", "10.0.0.0/8"]).is_local_client(address) is here
 
 
 async def test_a_worker_s_route_says_by_which_names_the_world_reaches_the_gateway(gateway):

@@ -7,8 +7,7 @@ import httpx
 import pytest
 
 from linkly import Client, Function, Worker, function
-from linkly_workers.http import HttpWorker
-from linkly_workers.http.worker import HttpSettings
+from linkly_workers.http import HttpSettings, HttpWorker
 
 RAW = """\
 import json, os

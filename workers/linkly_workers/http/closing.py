@@ -6,15 +6,19 @@ request that asks for the end itself is waited for by nobody: it ends when the g
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextvars import ContextVar
+from typing import TypeAlias
 
-from linkly_workers.http.protocol import Connections, GatewayProtocol
+from linkly.clock import Clock
+from linkly_workers.http.connections import Connections
+from linkly_workers.http.protocol import GatewayProtocol
 
-STEP_S = 0.005
 CANCELLED_S = 1.0
 """How long a cancelled request may take to say so to its client."""
+
+Served: TypeAlias = dict[GatewayProtocol, object]
+"""Connection -> the request that it serves."""
 
 asking: ContextVar[GatewayProtocol | None] = ContextVar("asking", default=None)
 """The connection whose request is being served in this context."""
@@ -25,11 +29,13 @@ class Closing:
 
     Args:
         connections: All of them.
+        clock: What the time goes by.
         time_s: How long requests may take, `drain` and `end` together.
     """
 
-    def __init__(self, connections: Connections, time_s: float) -> None:
+    def __init__(self, connections: Connections, clock: Clock, time_s: float) -> None:
         self._connections = connections
+        self._clock = clock
         self._time_s = time_s
         self._until: float | None = None
 
@@ -48,29 +54,36 @@ class Closing:
             connection.transport.abort()
 
     async def _answered(self) -> None:
-        now = asyncio.get_running_loop().time
         if self._until is None:
-            self._until = now() + self._time_s
+            self._until = self._clock.monotonic() + self._time_s
         left = self._served(lambda each: not each.streaming)
-        # Asked now and then: an event would cost something on the way of every request.
-        while left and now() < self._until:
-            await asyncio.sleep(STEP_S)
-            left = [(each, request) for each, request in left if each.request is request and not each.streaming]
+        await self._ended(left, self._until, lambda each: not each.streaming)
 
-    async def _cancelled(self, which: Callable[[GatewayProtocol], bool]) -> Iterable[GatewayProtocol]:
+    async def _cancelled(self, which: Callable[[GatewayProtocol], bool]) -> list[GatewayProtocol]:
         """Cancel what these connections serve, and wait a moment; return those that still do."""
         left = self._served(which)
-        for connection, _ in left:
+        for connection in left:
             if connection.serving is not None:
                 connection.serving.cancel()
-        now = asyncio.get_running_loop().time
-        until = now() + CANCELLED_S
-        while left and now() < until:
-            await asyncio.sleep(STEP_S)  # for the same reason
-            left = [(each, request) for each, request in left if each.request is request]
-        return [each for each, _ in left]
+        return await self._ended(left, self._clock.monotonic() + CANCELLED_S, lambda each: True)
 
-    def _served(self, which: Callable[[GatewayProtocol], bool]) -> list[tuple[GatewayProtocol, object]]:
+    async def _ended(
+        self, serving: Served, until: float, which: Callable[[GatewayProtocol], bool]
+    ) -> list[GatewayProtocol]:
+        """Wait until these requests have ended, or until that time; return the connections of those that have not."""
+        left = serving
+        changed = self._connections.changed
+        timer = self._clock.call_later(until - self._clock.monotonic(), changed.set)
+        try:
+            while left and self._clock.monotonic() < until:
+                changed.clear()
+                await changed.wait()
+                left = {each: request for each, request in left.items() if each.request is request and which(each)}
+        finally:
+            timer.cancel()
+        return list(left)
+
+    def _served(self, which: Callable[[GatewayProtocol], bool]) -> Served:
         own = asking.get()
-        requests = [(each, each.request) for each in self._connections.open if each is not own and which(each)]
-        return [(each, request) for each, request in requests if request is not None]
+        requests = {each: each.request for each in self._connections.open if each is not own and which(each)}
+        return {each: request for each, request in requests.items() if request is not None}

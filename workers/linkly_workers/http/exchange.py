@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from linkly.clock import Clock
 from linkly.errors import CallTimeout
 from linkly_workers.http.body import Receive
+from linkly_workers.http.protocol import GatewayProtocol
 from linkly_workers.http.response import WITHOUT_BODY, Headers, Reply
 from linkly_workers.http.routes import Match
-
-if TYPE_CHECKING:
-    from linkly_workers.http.protocol import GatewayProtocol
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -35,7 +33,6 @@ class Exchange:
 
     Attributes:
         connection: On which it came.
-        started: Whether a streamed response has begun.
         ends_at: The clock's time at which its time is over.
     """
 
@@ -56,7 +53,6 @@ class Exchange:
         self.cors = cors
         self.match = match
         self.connection: GatewayProtocol = scope["linkly.connection"]
-        self.started = False
         self.ends_at = clock.monotonic() + timeout_s
         self.send = send
         self._clock = clock
@@ -79,13 +75,13 @@ class Exchange:
 
     async def start(self, status: int, headers: Headers) -> None:
         """Begin a streamed response."""
-        self.started = True
         self._bodiless = self._bodiless or status in WITHOUT_BODY
         if status == 205:
             headers = [*headers, (b"content-length", b"0")]
         elif not self._bodiless:
             self.connection.begin_unsized()
         await self.send({"type": "http.response.start", "status": status, "headers": [*headers, *self.cors]})
+        self.connection.changed()
 
     async def send_part(self, data: bytes) -> bool:
         """Send a part of it; answers whether more is wanted."""

@@ -37,6 +37,7 @@ from linkly_workers.http.response import (
     reply,
 )
 from linkly_workers.http.routes import METHODS, Match, RouteTable
+from linkly_workers.http.states import LOST
 from linkly_workers.http.streaming import Conversation, CutOff
 from linkly_workers.http.trigger import HttpTrigger
 
@@ -148,9 +149,9 @@ class Gateway:
         except asyncio.CancelledError:
             if task is not None:
                 task.uncancel()
-            if connection.lost:
+            if connection.state is LOST:
                 return
-            if exchange.started:
+            if connection.streaming:
                 exchange.cut_off()
                 return
             answer = _stopped()

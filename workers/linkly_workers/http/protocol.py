@@ -1,28 +1,47 @@
 """The connection: what a client may take, in bytes and in time, before a request exists (RFC 9112).
 
-uvicorn's protocol parses and writes; this adds limits for the request's head, and time-outs that one sweeper looks
-after, because a timer for each request costs more than the request line. It also says when the client has gone, reads
-the body of a request whose Upgrade is ignored, and leaves a chunked body's trailers out: they are no headers.
+uvicorn's protocol parses and writes; this adds limits, states (`states.py`) and their time-outs, which one sweeper
+looks after, because a timer for each request costs more than the request line. It also says when the client has gone,
+reads the body of a request whose Upgrade is ignored, and leaves a chunked body's trailers out: they are no headers.
+
+Names of uvicorn (0.54) that its documentation does not promise, all used here or in `connections.py` and `flow.py`:
+
+* `HttpToolsProtocol`: the callbacks of parser and transport, `shutdown`, `_start_asgi_task`, and `client`, `cycle`,
+  `expect_100_continue`, `flow`, `headers`, `parser`, `pipeline`, `scope`, `server_state`, `transport`, `url`
+* `RequestResponseCycle`: `chunked_encoding`, `disconnected`, `expected_content_length`, `keep_alive`, `more_body`,
+  `response_complete`, `response_started`, `scope`
+* `FlowControl`: `_transport`, `read_paused`, `pause_reading`, `resume_reading`
+* `ServerState`: `default_headers`, `total_requests`; `STATUS_LINE`
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import httptools
-import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from linkly.clock import Clock, TimerHandle
-from linkly.origin import is_loopback
 from linkly_workers.http.flow import ReadAhead
 from linkly_workers.http.head import Refused, check_codings, check_hosts, check_version, local_target
+from linkly_workers.http.proxies import Proxies, plain_address
 from linkly_workers.http.response import JSON_TYPE, Reply, error_reply
+from linkly_workers.http.states import (
+    BODY,
+    DISCARDING,
+    FOLLOWS,
+    HEAD,
+    IDLE,
+    LOST,
+    OPENED,
+    REFUSED,
+    WAITING,
+    ConnectionLimits,
+    ImpossibleTransition,
+    State,
+)
 
-SWEEP_S = 1.0
 _SEPARATORS = 4  # `: ` and the line's end
 _FRAMING = (b"content-length", b"transfer-encoding")
 
@@ -30,151 +49,109 @@ for _status in range(600, 1000):  # uvicorn knows the registered classes only; a
     STATUS_LINE.setdefault(_status, b"HTTP/1.1 %d \r\n" % _status)
 
 
-class ConnectionLimits(msgspec.Struct, frozen=True):
-    """What a client may take.
-
-    Attributes:
-        head_bytes: Request line and headers.
-        target_bytes: What stands between method and version.
-        head_s: From the connection, or a head's first byte, to the end of the head.
-        body_s: Without any byte of a body that is being waited for.
-        idle_s: Between two requests.
-    """
-
-    head_bytes: int
-    target_bytes: int
-    head_s: float
-    body_s: float
-    idle_s: float
-
-
-class Connections:
-    """All connections of a gateway: makes their protocols and looks after their time-outs.
-
-    Args:
-        clock: What time-outs go by.
-        limits: What a client may take.
-        proxies: Addresses and networks of proxies that are trusted.
-    """
-
-    def __init__(self, clock: Clock, limits: ConnectionLimits, proxies: Sequence[str] = ()) -> None:
-        self.clock = clock
-        self.limits = limits
-        self._proxies = [ipaddress.ip_network(proxy) for proxy in proxies]
-        self.open: set[GatewayProtocol] = set()
-        self._timer: TimerHandle | None = None
-
-    def __call__(self, **uvicorn: Any) -> GatewayProtocol:
-        """Make the protocol of a new connection: uvicorn's `http=`."""
-        return GatewayProtocol(self, **uvicorn)
-
-    def come_from_this_machine(self, address: str) -> bool:
-        """Tell whether a peer is a program on this machine that is no trusted proxy."""
-        return is_loopback(address) and not any(ipaddress.ip_address(address) in proxy for proxy in self._proxies)
-
-    def start(self) -> None:
-        """Look after time-outs from now on."""
-        self._timer = self.clock.call_later(SWEEP_S, self._sweep)
-
-    def stop(self) -> None:
-        """Stop looking."""
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _sweep(self) -> None:
-        now = self.clock.monotonic()
-        for connection in list(self.open):
-            connection.check_time(now)
-        self._timer = self.clock.call_later(SWEEP_S, self._sweep)
-
-
 class GatewayProtocol(HttpToolsProtocol):
     """One connection.
 
+    Args:
+        limits: What its client may take.
+        proxies: Which peers are no clients.
+        monotonic: The clock's.
+        connections: Where it stands while it is open.
+        changed: Has to be called whenever a response begins to be streamed or ends.
+        **uvicorn: What uvicorn's protocol wants.
+
     Attributes:
+        state: What its client is doing.
         serving: The task that serves a request now; it is cancelled when the client has gone.
-        lost: The client has gone.
         from_this_machine: The client is a program on this machine, a browser perhaps, and no trusted proxy.
         origin: Where the calls of its requests enter.
         body_until: The clock's time until which a body that is being waited for has to be complete.
     """
 
-    def __init__(self, connections: Connections, **uvicorn: Any) -> None:
+    def __init__(
+        self,
+        limits: ConnectionLimits,
+        proxies: Proxies,
+        monotonic: Callable[[], float],
+        connections: set[GatewayProtocol],
+        changed: Callable[[], None],
+        **uvicorn: Any,
+    ) -> None:
         super().__init__(**uvicorn)
         self._parser: Any = self.parser  # whose types leave out what it can do
+        self._limits = limits
+        self._times_s = limits.times_s()
+        self._proxies = proxies
+        self._monotonic = monotonic
         self._connections = connections
-        self._limits = connections.limits
-        self._monotonic = connections.clock.monotonic
+        self.changed = changed
+        self.state = OPENED
+        self._since = monotonic()
         self.serving: asyncio.Task[Any] | None = None
-        self.lost = False
         self.from_this_machine = False
         self.origin = ""
         self.body_until: float | None = None
         self._head_bytes = 0  # what came since the head began; at most one packet less if it began inside of one
         self._shared = False  # a request ended in the packet that the head begins in
         self._beyond_body = 0  # what came after the last byte of the body so far: chunk sizes, trailers
-        self._in_head = False
-        self._in_body = False
-        self._upgrade = False  # the parser takes what follows the head for another protocol
-        self._resuming = False  # the head that is being parsed is made up
         self._hosts: list[bytes] = []
         self._codings: list[bytes] = []
         self._good_hosts: list[bytes] | None = None
-        self._refused = False
         self._active: RequestResponseCycle | None = None  # being served; `cycle` is the newest, which may wait for it
-        self._since = self._monotonic()
-        self._allowed_s: float | None = connections.limits.head_s
-
-    @property
-    def _cycle(self) -> RequestResponseCycle | None:
-        """The newest request; none before the first, which uvicorn's types do not say."""
-        return self.cycle
 
     @property
     def request(self) -> RequestResponseCycle | None:
         """What is being answered."""
         active = self._active
-        return None if self.lost or active is None or active.response_complete else active
+        return None if self.state is LOST or active is None or active.response_complete else active
 
     @property
     def streaming(self) -> bool:
         """Whether a response has begun whose function still runs."""
         return self.serving is not None and self._active is not None and self._active.response_started
 
+    def _enter(self, state: State) -> None:
+        if state not in FOLLOWS[self.state]:
+            raise ImpossibleTransition(self.state, state)
+        if self.state is not OPENED:  # the first head's time runs since the connection was made
+            self._since = self._monotonic()
+        self.state = state
+
     # --- bytes -------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected."""
         super().connection_made(transport)
+        self.origin = f"http {id(self)}"
         if self.client is not None:
-            self.client = (_address(self.client[0]), self.client[1])
-        self.origin = "http {}:{}".format(*self.client) if self.client else f"http {id(self)}"
+            self.client = host, port = plain_address(self.client[0]), self.client[1]
+            self.origin = f"http {host}:{port}"
+            self.from_this_machine = self._proxies.is_local_client(host)
         self.flow = self._ahead = ReadAhead(transport, self.data_received)
-        if self.client is not None:
-            self.from_this_machine = self._connections.come_from_this_machine(self.client[0])
-        self._connections.open.add(self)
+        self._connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone, or the connection was closed from here."""
-        self._connections.open.discard(self)
+        self._connections.discard(self)
         super().connection_lost(exc)
         self._parser = None  # it knows this object, and this object it
-        self.lost = True
+        self._enter(LOST)
         if self._active is not None:
             self._active.disconnected = True
         if self.serving is not None:
             self.serving.cancel()
+        self.changed()
 
     def data_received(self, data: bytes) -> None:
         """Parse, and refuse what is too large or no HTTP."""
-        if self._refused:
+        if self.state is REFUSED:
             return
         if self._ahead.read_paused:
             self._ahead.hold(data)
             return
-        if self._in_head:
+        if self.state is HEAD:
             self._head_bytes += len(data)
-        elif self._in_body:
+        elif self.state is BODY or self.state is DISCARDING:
             self._beyond_body += len(data)
         else:
             self._head_bytes = len(data)
@@ -185,11 +162,13 @@ class GatewayProtocol(HttpToolsProtocol):
             cause = error.__cause__ or error.__context__
             if isinstance(cause, Refused):
                 self._refuse(cause.answer)
+            elif isinstance(cause, ImpossibleTransition):
+                raise cause from None
             else:
                 self._refuse(error_reply(400, "BAD_REQUEST", f"this is no HTTP request: {cause or error}"))
         else:
-            if (self._in_head and self._head_bytes > self._limits.head_bytes) or (
-                self._in_body and self._beyond_body > self._limits.head_bytes
+            if (self.state is HEAD and self._head_bytes > self._limits.head_bytes) or (
+                self.state in (BODY, DISCARDING) and self._beyond_body > self._limits.head_bytes
             ):
                 self._refuse(self._too_large())
 
@@ -212,26 +191,22 @@ class GatewayProtocol(HttpToolsProtocol):
         framing = [b"%s: %s\r\n" % header for header in self.headers if header[0] in _FRAMING]
         self.parser = self._parser = httptools.HttpRequestParser(self)
         self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self._upgrade, self._resuming = False, True
         self._parser.feed_data(b"".join([b"POST / HTTP/1.1\r\n", *framing, b"\r\n"]))
-        self._resuming = False
 
     def on_message_begin(self) -> None:
-        """A head begins."""
-        if self._resuming:
+        """A head begins; not in a body, where it is the one that `_ignore_upgrade` made up."""
+        if self.state is BODY:
             return
         super().on_message_begin()
         self.scope["linkly.connection"] = self  # type: ignore[typeddict-unknown-key]
-        self._in_head = True
         self._hosts, self._codings = [], []
         if self._shared:
             self._head_bytes = 0
-        if self._allowed_s != self._limits.head_s:  # the first head's time runs since the connection was made
-            self._since, self._allowed_s = self._monotonic(), self._limits.head_s
+        self._enter(HEAD)
 
     def on_url(self, url: bytes) -> None:
         """A part of the request target has arrived."""
-        if self._resuming:
+        if self.state is not HEAD:
             return
         self.url += url
         if len(self.url) > self._limits.target_bytes:
@@ -240,7 +215,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header has arrived; a trailer is dropped, it must not pass for one (RFC 9110 6.5.1)."""
-        if not self._in_head:
+        if self.state is not HEAD:
             self._beyond_body += len(name) + len(value) + _SEPARATORS
             if self._beyond_body > self._limits.head_bytes:
                 raise Refused(self._too_large())
@@ -258,10 +233,10 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is complete: check it and start the request."""
-        if self._resuming:
+        if self.state is not HEAD:
+            self._beyond_body = 0
             return
-        self._in_head = False
-        self._since, self._allowed_s = self._monotonic(), self._limits.body_s
+        self._enter(BODY)
         if self._shared or self._head_bytes > self._limits.head_bytes:  # not all that came is the head: count it alone
             size = len(self.url) + sum(len(name) + len(value) + _SEPARATORS for name, value in self.headers)
             if size > self._limits.head_bytes:
@@ -278,8 +253,7 @@ class GatewayProtocol(HttpToolsProtocol):
             check_codings(self._codings)
         if self.url[:1] != b"/":
             self.url = local_target(parser.get_method(), self.url)
-        self._upgrade = parser.should_upgrade()
-        self._in_body, self._beyond_body = True, 0
+        self._beyond_body = 0
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -290,25 +264,27 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is complete: from now on it is the function's time that counts."""
-        if self._upgrade:
+        if self._parser.should_upgrade():  # what the parser takes for another protocol may be its body
             return
-        self._in_body, self._shared = False, True
-        finished = self.cycle.response_complete  # answered before its body had come
-        self._since, self._allowed_s = self._monotonic(), self._limits.idle_s if finished else None
+        self._shared = True
+        self._enter(WAITING if self.state is BODY else IDLE)
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """The response is complete: start the next request that waits, or the time between two."""
         self.server_state.total_requests += 1
+        self.changed()
         if self.transport.is_closing():
             return
-        if self._refused:  # what came after this request
+        if self.state is REFUSED:  # what came after this request
             self.transport.close()
             return
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
-        elif not self._in_head:
-            self._since, self._allowed_s = self._monotonic(), self._limits.idle_s
+        elif self.state is WAITING:
+            self._enter(IDLE)
+        elif self.state is BODY:
+            self._enter(DISCARDING)
         if not self.pipeline:  # a client that never waits for an answer does not fill it without limit
             self.flow.resume_reading()
 
@@ -320,16 +296,17 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def check_time(self, now: float) -> None:
         """Close the connection if its client has taken too long."""
-        if self.body_until is not None and now >= self.body_until:
+        allowed_s = self._times_s[self.state]
+        if allowed_s is None or self.transport.is_closing():
+            return
+        if self.state is BODY and self.body_until is not None and now >= self.body_until:
             self._refuse(_late())
-        elif self._allowed_s is None or self.flow.read_paused:
+        elif self.flow.read_paused:
             self._since = now
-        elif now - self._since >= self._allowed_s and not self.transport.is_closing():
-            cycle = self._cycle
-            waits_for_body = cycle is not None and cycle.more_body and not cycle.response_complete
-            if self._in_head or waits_for_body:
+        elif now - self._since >= allowed_s:
+            if self.state is HEAD or self.state is BODY:
                 self._refuse(_late())
-            elif cycle is None or cycle.response_complete:
+            else:
                 self.transport.close()
 
     # --- refusing ----------------------------------------------------------------------------------------------
@@ -340,26 +317,24 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _refuse(self, answer: Reply) -> None:
         """Say why, where that cannot be mistaken for the response to another request, and close."""
-        self._refused = True
-        active, newest = self.request, self._cycle
-        if active is not None and (active is not newest or not active.more_body):
+        discarding = self.state is DISCARDING
+        self._enter(REFUSED)
+        active = self.request
+        if active is not None and (active is not self.cycle or not active.more_body):
             # An earlier request is being served: it is finished, then the connection ends.
             active.keep_alive = False
             self.pipeline.clear()
             return
-        if active is not None:
-            if active.response_started:
-                self.transport.close()
-                return
-            active.disconnected = True
-        elif newest is not None and self._in_body:  # its request has been answered: nothing is left to say
+        if discarding or (active is not None and active.response_started):  # nothing is left to say
             self.transport.close()
             return
+        if active is not None:
+            active.disconnected = True
         head = [STATUS_LINE[answer.status], b"%s: %s\r\n" % JSON_TYPE, b"connection: close\r\n"]
         self.transport.write(b"".join([*head, b"content-length: %d\r\n\r\n" % len(answer.body), answer.body]))
         self.transport.close()
 
-    # --- responses without a length ----------------------------------------------------------------------------
+    # --- streamed responses ------------------------------------------------------------------------------------
 
     def begin_unsized(self) -> None:
         """The response's end is the connection's: HTTP/1.0 knows no chunks (RFC 9112 6.3)."""
@@ -376,14 +351,6 @@ class GatewayProtocol(HttpToolsProtocol):
         """One more part of such a response comes."""
         if self._active is not None and not self._active.chunked_encoding:
             self._active.expected_content_length = size
-
-
-def _address(given: str) -> str:
-    """Return a peer's address as it is written everywhere else: on `::`, IPv4 clients come as `::ffff:127.0.0.1`."""
-    if not given.startswith("::ffff:"):
-        return given
-    mapped = ipaddress.IPv6Address(given).ipv4_mapped
-    return given if mapped is None else str(mapped)
 
 
 def _late() -> Reply:

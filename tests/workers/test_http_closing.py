@@ -1,0 +1,90 @@
+"""The end of a gateway: requests are finished by the clock that is passed in, whoever is late is told so."""
+
+import asyncio
+import contextlib
+
+import httpx
+import pytest
+
+from linkly import HttpRequest, Worker, function, http
+from linkly.http import StreamedResponse
+from linkly.schema import read_settings
+from linkly.testing import ManualClock, running_engine, settle
+from linkly_workers.http import HttpSettings, HttpWorker
+
+
+class Pages(Worker):
+    """Functions that take their time."""
+
+    name = "pages"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started = asyncio.Event()
+        self.may_end = asyncio.Event()
+
+    @function("pages::slow", triggers=[http("GET", "/slow")])
+    async def slow(self, request: HttpRequest) -> str:
+        """Answer when it may."""
+        self.started.set()
+        await self.may_end.wait()
+        return "slow"
+
+    @function("pages::parts", triggers=[http("GET", "/parts", stream=True)])
+    async def in_parts(self, request: HttpRequest) -> None:
+        """Begin, and go on when it may."""
+        async with StreamedResponse(self.bus, request) as out:
+            await out.write("one")
+            self.started.set()
+            await self.may_end.wait()
+
+
+@pytest.fixture
+def gateway():
+    @contextlib.asynccontextmanager
+    async def start():
+        clock, worker, pages = ManualClock(), HttpWorker(read_settings(HttpSettings, {"port": 0}, "$")), Pages()
+        async with httpx.AsyncClient(verify=False) as client, running_engine(worker, pages, clock=clock):
+            await settle()
+            client.base_url = worker.url
+            yield client, worker, pages, clock
+
+    return start
+
+
+async def test_a_drain_waits_for_a_request_and_takes_others_meanwhile(gateway):
+    async with gateway() as (client, worker, pages, _):
+        asking = asyncio.create_task(client.get("/slow"))
+        await asyncio.wait_for(pages.started.wait(), 10)
+        draining = asyncio.create_task(worker.drain())
+        assert (await client.get("/healthz")).status_code == 200
+        assert not draining.done()
+        pages.may_end.set()
+        assert (await asking).json() == "slow"
+        await asyncio.wait_for(draining, 10)
+
+
+async def test_a_request_that_takes_too_long_is_told_to_ask_again(gateway):
+    async def pass_time(asking, clock):
+        await settle()
+        await clock.advance(4.9)
+        assert not asking.done()
+        await clock.advance(0.2)
+        return await asking
+
+    async with gateway() as (client, _, pages, clock):
+        asking = asyncio.create_task(client.get("/slow"))
+        await asyncio.wait_for(pages.started.wait(), 10)
+        passing = asyncio.create_task(pass_time(asking, clock))
+        # The gateway ends here.
+    answer = await asyncio.wait_for(passing, 10)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "SHUTDOWN")
+
+
+async def test_a_stream_is_not_waited_for(gateway):
+    async with gateway() as (client, worker, pages, _), client.stream("GET", "/parts") as answer:
+        assert answer.status_code == 200
+        await asyncio.wait_for(pages.started.wait(), 10)
+        await asyncio.wait_for(worker.drain(), 10)
+        with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
+            await answer.aread()
