@@ -6,8 +6,18 @@ import pytest
 
 from support.ports import reserved_port
 
-SLOW = ("bench", "compat/published", "integration", "repository/test_readme.py")
-"""Published clients, kills and whole programs: CI runs them with one version of Python, the fast tests with all."""
+SLOW = (
+    *("bench", "compat/published", "cli/test_scaffold.py"),  # packages installed from a registry
+    *(
+        "integration",
+        "repository/test_readme.py",
+        "repository/test_pythons.py",
+    ),  # the whole product, as people start it
+    "cli/test_completion.py",  # real shells
+    # Programs that are installed, replaced and killed; test_supervision and the tests of a project start some as well.
+    *("engine/process/test_guard.py", "engine/process/test_installing.py", "engine/process/test_takeover.py"),
+)
+"""What takes long and depends little on the version of Python: CI runs it with one version, the fast tests with all."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

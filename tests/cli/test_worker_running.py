@@ -45,7 +45,8 @@ def test_an_unknown_worker_is_said_by_the_engine(engine, linkly):
         assert "there: `state`" in err
 
 
-def test_settings_that_the_engine_refuses_end_the_waiting(engine, folder, linkly):
+def test_settings_that_the_engine_refuses_end_the_waiting(engine, folder, linkly, monkeypatch):
+    monkeypatch.setattr("linkly_engine.cli.running_engine.REFUSED_AFTER_S", 0.5)
     (folder / "config.yaml").write_text((folder / "config.yaml").read_text() + "    config: {no_such_setting: 1}\n")
     code, _, err = linkly("worker", "add", "database")
     assert code == 1
