@@ -1,122 +1,14 @@
-"""Row-changed events that wait for their functions: when bindings change, functions misbehave or the worker stops."""
+"""Row-changed events that wait for their functions: when functions misbehave or the worker stops."""
 
 import asyncio
 from contextlib import asynccontextmanager
 
-from linkly import Function, Worker, function, trigger
+from linkly import Worker, function, trigger
 from linkly.schema import read_settings
 from linkly.testing import ManualClock, running_engine, settle
-from linkly.trigger import Binding
 from linkly_workers.database import DatabaseSettings, DatabaseWorker
-from linkly_workers.database.events import RowChanged, RowChangedEvents, RowChangedTrigger
 
 WAIT_S = 30
-
-
-def binding(function_id="test::old", **config):
-    config = RowChangedTrigger(db="primary", **config)
-    return Binding(id="1", trigger_type="database::row-changed", function_id=function_id, config=config)
-
-
-class Waiting:
-    """Four events of two tables, the first of them handed to a function that does not return before it may."""
-
-    def __init__(self, bus):
-        self.bus = bus
-        self.told = RowChangedEvents({"primary"}.__contains__)
-        self.told.bus = bus
-        self.calls = []
-        self.may_finish = asyncio.Event()
-        for function_id in ("test::old", "test::new"):
-            bus.register_function(Function(function_id, self.noting(function_id)))
-
-    def noting(self, function_id):
-        async def note(event):
-            self.calls.append((function_id, event["table"], event["affected_rows"]))
-            await self.may_finish.wait()
-
-        return note
-
-    async def write(self):
-        await self.told._bind(binding())
-        for number in range(4):
-            self.told.committed(RowChanged("primary", f"t{number % 2}", "insert", number, 0))
-        await settle()
-        assert self.calls == [("test::old", "t0", 0)]
-
-
-@asynccontextmanager
-async def waiting_events():
-    async with running_engine(clock=ManualClock()) as bus:
-        waiting = Waiting(bus)
-        await waiting.write()
-        yield waiting
-
-
-async def test_a_binding_registered_again_takes_over_what_waits_if_it_wants_it():
-    async with waiting_events() as waiting:
-        await waiting.told._bind(binding("test::new", table="t1"))
-        waiting.may_finish.set()
-        await waiting.told.drain()
-        assert waiting.calls[1:] == [("test::new", "t1", 1), ("test::new", "t1", 3)]
-        assert waiting.told.waiting == 0
-
-
-async def test_a_binding_taken_back_and_made_anew_gets_nothing_of_what_waited_for_the_old_one():
-    async with waiting_events() as waiting:
-        await waiting.told._unbind(binding())
-        await waiting.told._bind(binding("test::new"))
-        waiting.may_finish.set()
-        await waiting.told.drain()
-        assert len(waiting.calls) == 1
-        assert waiting.told.waiting == 0
-
-
-async def test_stopping_delivers_what_waits_in_order():
-    async with waiting_events() as waiting:
-        stopping = asyncio.ensure_future(waiting.told.stop())
-        await settle()
-        assert not stopping.done()
-        waiting.may_finish.set()
-        await stopping
-        assert [rows for _, _, rows in waiting.calls] == [0, 1, 2, 3]
-
-
-async def test_stopping_gives_functions_five_seconds_and_says_how_much_was_dropped(caplog):
-    async with waiting_events() as waiting:
-        clock = waiting.bus.clock
-        stopping = asyncio.ensure_future(waiting.told.stop())
-        await settle()
-        await clock.advance(4.9)
-        assert not stopping.done()
-        await clock.advance(0.2)
-        await stopping
-    assert "4 row-changed events were not delivered" in caplog.text
-    assert len(waiting.calls) == 1
-
-
-async def test_a_function_that_ends_the_task_it_runs_in_loses_no_event_behind_it():
-    async with running_engine(clock=ManualClock()) as bus:
-        told = RowChangedEvents({"primary"}.__contains__)
-        told.bus = bus
-        heard = []
-
-        async def quit_first(event):
-            heard.append(event["affected_rows"])
-            if len(heard) == 1:
-                asyncio.current_task().cancel()
-                await asyncio.sleep(0)
-
-        bus.register_function(Function("test::old", quit_first))
-        await told._bind(binding())
-        for number in range(3):
-            told.committed(RowChanged("primary", "t", "insert", number, 0))
-        async with asyncio.timeout(WAIT_S):
-            await told.drain()
-        told.committed(RowChanged("primary", "t", "insert", 3, 0))
-        async with asyncio.timeout(WAIT_S):
-            await told.drain()
-        assert heard == [0, 1, 2, 3]
 
 
 class Ear(Worker):

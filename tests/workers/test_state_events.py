@@ -8,8 +8,9 @@ import pytest
 
 from linkly import Function, LinklyError, current
 from linkly import state as state_trigger
+from linkly.delivery import Limits
 from linkly.errors import Overloaded
-from linkly.testing import settle
+from linkly.testing import ManualClock, running_engine, settle
 from linkly.trigger import Binding, TriggerDeclaration
 from linkly_workers.state import StateWorker, events
 from linkly_workers.state.events import StateEvents
@@ -347,16 +348,27 @@ async def test_functions_of_one_id_in_two_namespaces_are_not_mixed_up(run):
         assert [each["key"] for each in listener.seen] == ["here"]
 
 
+async def test_no_event_is_made_when_nobody_matches(monkeypatch):
+    async with running_engine(clock=ManualClock()) as bus:
+        told = StateEvents()
+        async with told.delivery.running(bus):
+            config = events.StateTrigger(key="other")
+            await told.delivery.bind(Binding(id="1", trigger_type="state", function_id="x::y", config=config))
+            monkeypatch.setattr(events, "StateEvent", None)
+            told.written("s", "k", None, b"1", deleted=False)
+            assert told.delivery.waiting == 0
+
+
 async def test_when_too_many_events_wait_only_writes_that_add_one_are_refused(run, state, monkeypatch):
-    monkeypatch.setattr(events, "EVENTS_LIMIT", 3)
+    monkeypatch.setattr(events, "LIMITS", Limits(events=3))
     async with listening(run, state(), scope="s") as (bus, listener):
         listener.hold()
         for number in range(3):
             await put(bus, "k", number)
-        with pytest.raises(Overloaded, match="nothing was written"):
+        with pytest.raises(Overloaded, match="3 state events"):
             await put(bus, "k", "too much")
         assert await bus.trigger("state::get", {"scope": "s", "key": "k"}) == 2
-        await put(bus, "k", 1, scope="nobody listens here")
+        await put(bus, "k", 1, scope="nobody is bound to this one")
         listener.may_finish.set()
         await listener.until(3)
         await settle()
@@ -365,23 +377,10 @@ async def test_when_too_many_events_wait_only_writes_that_add_one_are_refused(ru
 
 
 async def test_the_bytes_that_wait_are_bounded_too(run, state, monkeypatch):
-    monkeypatch.setattr(events, "BYTES_LIMIT", 1000)
+    monkeypatch.setattr(events, "LIMITS", Limits(bytes=1000))
     async with listening(run, state()) as (bus, listener):
         listener.hold()
         await put(bus, "k", "x" * 2000)
         with pytest.raises(Overloaded, match="bytes"):
             await put(bus, "l", 1)
         listener.may_finish.set()
-
-
-async def test_more_keys_than_functions_may_run_wait_their_turn(run, state, monkeypatch):
-    monkeypatch.setattr(events, "DELIVERIES", 2)
-    async with listening(run, state()) as (bus, listener):
-        listener.hold()
-        for number in range(6):
-            await put(bus, f"k{number}", number)
-        await listener.until(2)
-        await settle()
-        assert len(listener.seen) == 2
-        listener.may_finish.set()
-        assert sorted(each[3] for each in await listener.until(6)) == list(range(6))

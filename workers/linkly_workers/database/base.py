@@ -108,7 +108,6 @@ class DatabaseBase(Worker):
         Raises:
             ConfigError: One cannot be opened, or another engine has it.
         """
-        self._events.bus = self.bus
         settings = self.settings.databases
         paths = {
             name: one.path if one.path == IN_MEMORY else str(self.located(one.path)) for name, one in settings.items()
@@ -120,17 +119,16 @@ class DatabaseBase(Worker):
         default = next(iter(self._databases)) if len(self._databases) == 1 else "primary"
         self._by_request = {None: self._databases.get(default)}
         self._by_request.update(self._databases.items())
-        try:
-            async with AsyncExitStack() as stack:
-                for name, database in self._databases.items():
-                    try:
-                        await self._own(database, stack)
-                        await stack.enter_async_context(database.opened(self.bus.clock))
-                    except (sqlite3.Error, OSError) as error:
-                        raise ConfigError(f"database `{name}` ({database.path}) cannot be opened: {error}") from error
-                yield
-        finally:
-            await self._events.stop()  # closing a database ends the writes that wait, which have to be told as well
+        async with AsyncExitStack() as stack:
+            # Left last: closing a database ends the writes that wait, which have to be told as well.
+            await stack.enter_async_context(self._events.delivery.running(self.bus))
+            for name, database in self._databases.items():
+                try:
+                    await self._own(database, stack)
+                    await stack.enter_async_context(database.opened(self.bus.clock))
+                except (sqlite3.Error, OSError) as error:
+                    raise ConfigError(f"database `{name}` ({database.path}) cannot be opened: {error}") from error
+            yield
 
     async def _own(self, database: SqliteDatabase, stack: AsyncExitStack) -> None:
         """Keep other engines from a file."""
@@ -159,7 +157,7 @@ class DatabaseBase(Worker):
 
     async def drain(self) -> None:
         """Deliver the row-changed events that wait."""
-        await self._events.drain()
+        await self._events.delivery.drain()
 
     def _find(self, name: str | None) -> SqliteDatabase:
         database = self._by_request.get(name)
@@ -178,8 +176,8 @@ class DatabaseBase(Worker):
     def _changed(
         self, database: SqliteDatabase, texts: Sequence[str] = (), origin: str | None = None
     ) -> Changed | None:
-        """Return what to tell of committed changes; `None` while nobody listens (see `RowChangedEvents.listening`)."""
-        if not (self._events.listeners and self._events.listening(database.name, texts, origin)):
+        """Return what to tell of committed changes; `None` if no binding may match (`RowChangedEvents.listening`)."""
+        if not (self._events.delivery and self._events.listening(database.name, texts, origin)):
             return None
 
         def changed(target: Target, result: StatementResult) -> None:

@@ -18,7 +18,7 @@ over a scalar root does nothing, an update whose operations all failed stores `{
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
@@ -81,30 +81,24 @@ class StateWorker(Worker):
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Open the store; at the end deliver the events that wait, then close it."""
-        self._events.bus = self.bus
+        """Open the store; at the end close it and deliver the events that wait.
+
+        Raises:
+            ConfigError: The store cannot be opened, or another engine has it.
+        """
         kv = self.settings.adapter.config
-        if self._given is not None or kv.store_method == "in_memory":
-            try:
-                yield
-            finally:
-                await self._events.stop()
-            return
-        folder = str(self.located(kv.file_path))
-        store = SqliteStore(folder, monotonic=self.bus.clock.monotonic)
-        opening = store.opened()
-        try:
-            await opening.__aenter__()
-        except StoreError as error:
-            raise ConfigError(f"state: the store {folder} cannot be opened: {error}") from error
-        self._store = store
-        try:
+        async with AsyncExitStack() as stack:
+            # Left last: closing the store ends the writes that wait, which have to be told as well.
+            await stack.enter_async_context(self._events.delivery.running(self.bus))
+            if self._given is None and kv.store_method == "file_based":
+                folder = str(self.located(kv.file_path))
+                store = SqliteStore(folder, monotonic=self.bus.clock.monotonic)
+                try:
+                    await stack.enter_async_context(store.opened())
+                except StoreError as error:
+                    raise ConfigError(f"state: the store {folder} cannot be opened: {error}") from error
+                self._store = store
             yield
-        finally:
-            try:
-                await self._events.stop()
-            finally:
-                await opening.__aexit__(None, None, None)
 
     def trigger_types(self) -> list[TriggerType]:
         """Provide the `state` trigger."""
@@ -112,7 +106,7 @@ class StateWorker(Worker):
 
     async def drain(self) -> None:
         """Deliver the events that wait."""
-        await self._events.drain()
+        await self._events.delivery.drain()
 
     @function("state::readiness", triggers=[readiness()])
     async def is_ready(self) -> Readiness:
