@@ -19,22 +19,20 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from linkly.bus import Invocation, Json
 from linkly.clock import Clock, SystemClock
 from linkly.deadline import Deadlines
 from linkly.errors import ConfigError, LinklyError
 from linkly.wire.connection import FrameStream
 from linkly.worker import Worker, running
 from linkly_engine.builtin.worker import EngineWorker
-from linkly_engine.core.provider import Provider
-from linkly_engine.core.registry import FunctionRecord
+from linkly_engine.core.provider import tell_provider
+from linkly_engine.core.records import WorkerRecord
 from linkly_engine.core.router import Router
 from linkly_engine.core.tables import Tables
-from linkly_engine.core.triggers import BindingRecord, BindingState, Change, Effect, TypeRecord
-from linkly_engine.core.workers import WorkerRecord
 from linkly_engine.local.bus import LocalBus
 from linkly_engine.local.handover import Handover
 from linkly_engine.remote.channels import ChannelStore
+from linkly_engine.remote.peers import Peers
 from linkly_engine.remote.turns import Turns
 from linkly_engine.telemetry import Telemetry, events
 from linkly_engine.telemetry.failures import Failures
@@ -42,7 +40,6 @@ from linkly_engine.telemetry.worker import TelemetryWorker
 
 if TYPE_CHECKING:
     from linkly_engine.remote.admission import Arrival
-    from linkly_engine.remote.peer import Peer
 
 log = logging.getLogger("linkly.engine")
 
@@ -70,9 +67,8 @@ class Engine:
             land in `default`.
 
     Attributes:
-        registry: Functions.
-        triggers: Trigger types and bindings.
-        workers: Workers, in process and remote.
+        tables: Functions, triggers and workers, in process and remote.
+        router: Finds who serves a call.
         peers: Remote workers by worker id.
         channels: Byte streams between workers.
         arrivals: Programs that are being started, to whom a new connection may belong.
@@ -85,21 +81,19 @@ class Engine:
         self.clock: Clock = clock or SystemClock()
         self.namespace_grace_s = namespace_grace_s
         self.deadlines = Deadlines(self.clock)
-        self._tables = Tables(self._functions_changed, events.function_handed_on)
-        self.registry = self._tables.functions
-        self.triggers = self._tables.triggers
-        self.workers = self._tables.workers
-        self.router = Router(self.registry)
-        self.peers: dict[str, Peer] = {}
+        self.tables = Tables()
+        self.router = Router(self.tables.functions)
+        self.peers = Peers()
         self.channels = ChannelStore(self.clock)
         self._hosted: list[_Hosted] = []
         self.arrivals: list[Arrival] = []
-        self._providers: dict[TypeRecord, Provider] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self.telemetry = Telemetry(self.clock, self.peers.__contains__)
         self.failures = Failures()
         self.turns = Turns()
         self._builtins = EngineWorker(self)
+        for observer in (tell_provider, self.peers.follow, self._builtins.follow, events.log_change):
+            self.tables.observe(observer)
 
     # --- lifetime ------------------------------------------------------------------------------------------
 
@@ -121,7 +115,7 @@ class Engine:
         started = list(workers)
         for worker in started:
             await self.start_worker(worker)
-        await self.settled()
+        await self.acknowledged()
         for worker in started:
             await worker.ready()
 
@@ -152,10 +146,10 @@ class Engine:
         )
         await asyncio.gather(*(_drain(worker) for worker in self.running))  # what those calls have set off since
 
-    async def settled(self) -> None:
+    async def acknowledged(self) -> None:
         """Wait until every in-process provider has dealt with every binding it was told of."""
-        for provider in list(self._providers.values()):
-            await provider.settled()
+        for each in list(self.tables.triggers.providers):
+            await each.provider.acknowledged()
 
     def bus(self, name: str, *, internal: bool = True) -> LocalBus:
         """Return a bus for code that lives beside the engine, registered as worker `name`."""
@@ -169,13 +163,13 @@ class Engine:
             isolation="in-process",
             connected_at_ms=int(self.clock.time() * 1000),
         )
-        self.workers.add(record)
+        self.tables.add_worker(record)
         return LocalBus(self, record)
 
     async def start_worker(
         self, worker: Worker, *, internal: bool = False, takes_over: Handover | None = None
     ) -> WorkerRecord:
-        """Start one in-process worker; its triggers are bound when `settled` returns, its `ready` is the caller's.
+        """Start one in-process worker; its triggers are bound when `acknowledged` returns, its `ready` is the caller's.
 
         Args:
             worker: Checked, not started.
@@ -186,11 +180,11 @@ class Engine:
             ConfigError: It could not start; nothing of it is left.
         """
         bus = self.bus(worker.name, internal=internal)
-        self.workers.claim_name(bus.record, bus.record.home, worker.name, shared=True)
+        self.tables.claim_name(bus.record, bus.record.home, worker.name, shared=True)
         if takes_over is not None:
             bus.before_first_registration = takes_over.hand_over
         async with AsyncExitStack() as stack:
-            stack.callback(self.forget, bus.record)
+            stack.callback(self.tables.forget, bus.record)
             try:
                 if takes_over is not None:
                     takes_over.bequeath(worker)
@@ -264,134 +258,6 @@ class Engine:
     def background_calls(self) -> int:
         """Count the calls nobody waits for that are still running."""
         return len(self._tasks)
-
-    # --- functions -----------------------------------------------------------------------------------------
-
-    def add_function(self, record: FunctionRecord) -> None:
-        """Serve a function from now on.
-
-        Raises:
-            FunctionConflict: As `Registry.add`.
-        """
-        self._apply(self._tables.add_function(record))
-
-    def keep_waiting(self, record: FunctionRecord) -> None:
-        """Serve a function that was refused when its owner is gone; until then the worker's triggers on it rest."""
-        self._apply(self._tables.wait(record))
-
-    def remove_function(self, namespace: str, function_id: str, owner: WorkerRecord) -> None:
-        """A worker no longer serves a function, or no longer wants to; nothing happens to that of another."""
-        self._apply(self._tables.remove_function(namespace, function_id, owner))
-
-    def drop_functions(self, owner: WorkerRecord) -> None:
-        """Take back every function of a worker."""
-        self._apply(self._tables.drop_functions(owner))
-
-    # --- triggers ------------------------------------------------------------------------------------------
-
-    def add_trigger_type(self, record: TypeRecord, provider: Provider) -> None:
-        """A worker provides a trigger type from now on."""
-        earlier = self._provided(record.namespace, record.id, record.owner)
-        self._providers[record] = provider
-        waited = {each.id for each in self.triggers.bindings if each.state is BindingState.WAITS_FOR_TYPE}
-        effects = self.triggers.add_type(record)
-        if earlier is not None:
-            del self._providers[earlier]
-        self._apply(effects)
-        # In-process workers start one after another and say so themselves; remote ones were told that theirs wait.
-        peers = [each.binding for each in effects if each.binding.owner and not each.binding.owner.in_process]
-        live = len({binding.id for binding in peers} & waited)
-        if live:
-            events.triggers_live(record, live)
-
-    def remove_trigger_type(self, namespace: str, type_id: str, owner: WorkerRecord) -> None:
-        """A worker no longer provides a trigger type; nothing happens if it is not its own."""
-        record = self._provided(namespace, type_id, owner)
-        self._apply(self.triggers.remove_type(namespace, type_id, owner))
-        if record is not None:
-            del self._providers[record]
-
-    def _provided(self, namespace: str, type_id: str, owner: WorkerRecord) -> TypeRecord | None:
-        kinds = (kind for kind in self._providers if kind.id == type_id and kind.namespace == namespace)
-        return next((kind for kind in kinds if kind.owner is owner), None)
-
-    def bind(self, binding: BindingRecord) -> None:
-        """Tie a trigger to a function, now or when its provider comes."""
-        self._apply(self._tables.bind(binding))
-
-    def unbind(self, binding_id: str, by: WorkerRecord | None = None) -> bool:
-        """Take a binding back; answer whether there was one that `by` may take back (`TriggerTable.unbind`)."""
-        effects = self.triggers.unbind(binding_id, by)
-        if effects is not None:
-            self._apply(effects)
-        return effects is not None
-
-    def refused(self, binding_id: str, provider: WorkerRecord, error: Json) -> None:
-        """A provider refused a binding: park it and tell who made it."""
-        binding = self.triggers.refuse(binding_id, provider)
-        if binding is None:
-            return
-        peer = self.peers.get(binding.owner.id) if binding.owner is not None else None
-        if peer is not None:
-            peer.tell_refusal(binding, error)
-        else:
-            log.error(
-                "trigger `%s` of function `%s` was refused: %s",
-                binding.trigger_type,
-                binding.function_id,
-                bytes(error).decode("utf-8", "replace"),
-            )
-
-    def provider_of(self, record: TypeRecord) -> Provider | None:
-        """Return how to reach the provider of a type."""
-        return self._providers.get(record)
-
-    def _apply(self, effects: list[Effect]) -> None:
-        for effect in effects:
-            provider = self._providers.get(effect.provider)
-            if provider is None or not effect.provider.owner.alive:
-                continue
-            if effect.change is Change.BIND:
-                provider.bind(effect.binding)
-            else:
-                provider.unbind(effect.binding)
-
-    # --- workers -------------------------------------------------------------------------------------------
-
-    def forget(self, record: WorkerRecord) -> None:
-        """A worker's lifetime is over: everything it owned goes, and only that (protocol.md 3.6)."""
-        if not record.alive:
-            return
-        self._apply(self._tables.drop_worker(record))
-        for kind in [kind for kind in self._providers if kind.owner is record]:
-            del self._providers[kind]
-        self.peers.pop(record.id, None)
-        self._builtins.worker_gone(record)
-
-    def drop_triggers(self, owner: WorkerRecord) -> None:
-        """Take back every trigger that `owner` has bound, and every trigger type that it provides."""
-        self._apply(self.triggers.drop_owner(owner))
-
-    def retire(self, record: WorkerRecord) -> None:
-        """A worker is being replaced: its triggers are dropped, its functions serve until then."""
-        self._apply(self._tables.retire(record))
-
-    def withdraw(self, record: WorkerRecord) -> None:
-        """A worker is about to end: nothing new reaches it, what it is doing it may finish."""
-        self._apply(self._tables.withdraw(record))
-
-    def workers_changed(self, event: str, worker_id: str) -> None:
-        """Fire `engine::workers-available`."""
-        self._builtins.workers_changed(event, worker_id)
-
-    def _functions_changed(self) -> None:
-        self._builtins.functions_changed()
-
-    # --- calls ---------------------------------------------------------------------------------------------
-
-    async def call(self, invocation: Invocation) -> Any:
-        """Resolve and call, without a time-out of its own."""
-        return await self.router.resolve(invocation.namespace, invocation.function_id).endpoint(invocation)
 
 
 async def _flushed(streams: list[FrameStream]) -> None:

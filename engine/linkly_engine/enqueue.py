@@ -35,7 +35,7 @@ async def enqueue(engine: Engine, invocation: Invocation, queue: str) -> Receipt
     if invocation.namespace != DEFAULT_NAMESPACE:
         payload["namespace"] = invocation.namespace
     try:
-        await engine.call(
+        await engine.router.call(
             Invocation(
                 function_id=ENQUEUE_FUNCTION,
                 payload=as_json(payload),

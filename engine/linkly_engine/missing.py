@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from linkly_engine.core.triggers import BindingRecord, BindingState
+from linkly_engine.core.records import BindingRecord, BindingState
 from linkly_engine.shipped import not_there_yet, shipped_names
 
 PROVIDERS = {

@@ -119,7 +119,7 @@ async def running_engine(
             await stack.enter_async_context(running(worker, bus, alone=False))
         # A worker's own calls may need every other worker's registrations: they are all with the engine now.
         await settle()
-        await engine.settled()
+        await engine.acknowledged()
         for worker in workers:
             await worker.ready()
         yield await stack.enter_async_context(wired(engine, name="test", native=native))

@@ -30,13 +30,13 @@ async def test_c03_the_telemetry_socket_never_becomes_a_worker(bus_engine):
         type="registertrigger", id="w", trigger_type="engine::workers-available", function_id="x::on", config={}
     )
     await watcher.send(type="registerfunction", id="x::on")
-    before = len(list(bus_engine.engine.workers))
+    before = len(list(bus_engine.engine.tables.workers))
     telemetry = await bus_engine.socket("/otel")
     await telemetry.send(b'OTLP{"resourceSpans":[]}')
     await telemetry.send("text is ignored")
     pong = await telemetry.ping()
     await asyncio.wait_for(pong, 10)
-    assert len(list(bus_engine.engine.workers)) == before
+    assert len(list(bus_engine.engine.tables.workers)) == before
     assert [frame for frame in await watcher.nothing_came() if frame["type"] == "invokefunction"] == []
 
 

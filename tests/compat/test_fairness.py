@@ -77,10 +77,10 @@ async def test_registrations_that_waited_are_let_in_by_slices_and_calls_of_them_
     for number in range(count):
         await worker.send(type="registerfunction", id=f"many::f{number}")
     await worker.nothing_came()
-    before = len(bus_engine.engine.registry)
+    before = len(bus_engine.engine.tables.functions)
     peer = bus_engine.engine.peers[worker.worker_id]
     peer.settle("default")
-    assert len(bus_engine.engine.registry) == before + LET_IN_AT_ONCE
+    assert len(bus_engine.engine.tables.functions) == before + LET_IN_AT_ONCE
     invocation_id = await caller.start_call(f"many::f{count - 1}")
     await worker.serve_one(lambda _: {"result": "served"})
     answer = await caller.until("invocationresult", invocation_id=invocation_id)
@@ -109,7 +109,7 @@ async def test_a_connection_owns_a_bounded_number_of_things_and_is_told(bus_engi
     worker.seen.clear()
     await other.send(type="registerfunction", id="other::f")
     assert await other.nothing_came() == []
-    assert bus_engine.engine.registry.find("default", "other::f") is not None
+    assert bus_engine.engine.tables.functions.find("default", "other::f") is not None
 
 
 async def test_what_is_taken_back_makes_room_again(bus_engine):
@@ -119,7 +119,7 @@ async def test_what_is_taken_back_makes_room_again(bus_engine):
     await worker.send(type="unregisterfunction", id="many::f0")
     await worker.send(type="registerfunction", id="many::new")
     assert await worker.nothing_came() == []
-    assert bus_engine.engine.registry.find("default", "many::new") is not None
+    assert bus_engine.engine.tables.functions.find("default", "many::new") is not None
 
 
 async def test_a_flood_of_registrations_is_told_with_pauses_and_once_at_its_end(bus_engine, clock):

@@ -9,7 +9,7 @@ async def watch(bus_engine, trigger_type, **metadata):
     await client.send(type="registerfunction", id="watch::on")
     await client.send(type="registertrigger", id="w", trigger_type=trigger_type, function_id="watch::on", config={})
     await client.nothing_came()
-    await bus_engine.engine.settled()
+    await bus_engine.engine.acknowledged()
     return client
 
 

@@ -8,7 +8,7 @@ import pytest
 from linkly import Function, Json
 from linkly.errors import FunctionNotInvokable
 from linkly.testing import settle, wired
-from linkly_engine.core.registry import FunctionRecord
+from linkly_engine.core.records import FunctionRecord
 from linkly_engine.remote.function import with_caller
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -137,7 +137,7 @@ async def test_c24_what_answers_nothing_in_linklys_client_is_answered_without_a_
     async with wired(bus_engine.engine, native=native) as client:
         client.register_function(Function("x::nothing", nothing))
         await settle()
-        await bus_engine.engine.settled()
+        await bus_engine.engine.acknowledged()
         answer = await caller.call("x::nothing", {})
         assert answer.keys() & {"result", "error"} == set()
         assert await client.trigger("x::nothing") is None

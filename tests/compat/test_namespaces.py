@@ -7,8 +7,8 @@ async def test_c09_a_function_registered_before_the_metadata_lands_in_the_declar
     worker = await bus_engine.connect(metadata=False)
     await worker.send(type="registerfunction", id="math::add")
     await worker.register_metadata(namespace="orders")
-    assert bus_engine.engine.registry.find("orders", "math::add") is not None
-    assert bus_engine.engine.registry.find("default", "math::add") is None
+    assert bus_engine.engine.tables.functions.find("orders", "math::add") is not None
+    assert bus_engine.engine.tables.functions.find("default", "math::add") is None
 
 
 async def test_c10_without_metadata_registrations_appear_in_default_after_the_grace(bus_engine, clock):
@@ -16,9 +16,9 @@ async def test_c10_without_metadata_registrations_appear_in_default_after_the_gr
     await worker.send(type="registerfunction", id="math::add")
     assert await worker.nothing_came() == []
     await clock.advance(4.9)
-    assert bus_engine.engine.registry.find("default", "math::add") is None
+    assert bus_engine.engine.tables.functions.find("default", "math::add") is None
     await clock.advance(0.2)
-    assert bus_engine.engine.registry.find("default", "math::add") is not None
+    assert bus_engine.engine.tables.functions.find("default", "math::add") is not None
 
 
 async def test_c11_registrations_apply_in_arrival_order(bus_engine):
@@ -26,7 +26,7 @@ async def test_c11_registrations_apply_in_arrival_order(bus_engine):
     await worker.send(type="registerfunction", id="a::b")
     await worker.send(type="unregisterfunction", id="a::b")
     await worker.register_metadata()
-    assert bus_engine.engine.registry.find("default", "a::b") is None
+    assert bus_engine.engine.tables.functions.find("default", "a::b") is None
 
 
 async def test_c12_late_metadata_does_not_move_a_fixed_namespace(bus_engine, clock):
@@ -37,8 +37,8 @@ async def test_c12_late_metadata_does_not_move_a_fixed_namespace(bus_engine, clo
     await worker.register_metadata(namespace="elsewhere")
     await worker.send(type="registerfunction", id="a::c")
     assert await worker.nothing_came() == []
-    assert bus_engine.engine.registry.find("default", "a::b") is not None
-    assert bus_engine.engine.registry.find("default", "a::c") is not None
+    assert bus_engine.engine.tables.functions.find("default", "a::b") is not None
+    assert bus_engine.engine.tables.functions.find("default", "a::c") is not None
 
 
 async def test_c21_a_missing_function_names_the_namespaces_that_have_it(bus_engine):
@@ -74,8 +74,8 @@ async def test_c38_one_id_in_two_namespaces_coexists(bus_engine):
         await worker.send(type="registerfunction", id="x::y")
         assert await worker.nothing_came() == []
     await bus_engine.gone(first)
-    assert bus_engine.engine.registry.find("a", "x::y") is None
-    assert bus_engine.engine.registry.find("b", "x::y") is not None
+    assert bus_engine.engine.tables.functions.find("a", "x::y") is None
+    assert bus_engine.engine.tables.functions.find("b", "x::y") is not None
 
 
 async def test_c39_engine_ids_outside_default_are_rejected(bus_engine):

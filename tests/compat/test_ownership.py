@@ -31,7 +31,7 @@ async def test_c37_an_id_is_free_when_its_owner_is_gone(bus_engine):
     assert (await second.call("x::y", {}))["error"]["code"] == "function_not_found"
     await second.send(type="registerfunction", id="x::y")
     assert await second.nothing_came() == []
-    assert bus_engine.engine.registry.find("default", "x::y").owner.id == second.worker_id
+    assert bus_engine.engine.tables.functions.find("default", "x::y").owner.id == second.worker_id
 
 
 async def test_c40_the_owner_may_describe_its_function_anew(bus_engine):
@@ -51,7 +51,7 @@ async def test_c41_unregistering_by_somebody_else_changes_nothing(bus_engine):
     await owner.nothing_came()
     await other.send(type="unregisterfunction", id="x::y")
     await other.nothing_came()
-    assert bus_engine.engine.registry.find("default", "x::y") is not None
+    assert bus_engine.engine.tables.functions.find("default", "x::y") is not None
 
 
 async def test_c42_reattach_drops_the_old_socket_before_the_replay_is_read(bus_engine):
@@ -62,7 +62,7 @@ async def test_c42_reattach_drops_the_old_socket_before_the_replay_is_read(bus_e
     await new.send(type="registerfunction", id="x::y")
     await new.register_metadata(name="w1")
     assert [frame for frame in new.seen if frame["type"] == "registrationrejected"] == []
-    assert bus_engine.engine.registry.find("default", "x::y").owner.id == new.worker_id
+    assert bus_engine.engine.tables.functions.find("default", "x::y").owner.id == new.worker_id
     assert old.worker_id not in bus_engine.engine.peers
 
 
@@ -110,8 +110,8 @@ async def test_late_clean_up_of_an_old_connection_leaves_the_new_registration_al
     await new.register_metadata()
     await new.send(type="registerfunction", id="x::y")
     await new.nothing_came()
-    bus_engine.engine.forget(record)
-    assert bus_engine.engine.registry.find("default", "x::y").owner.id == new.worker_id
+    bus_engine.engine.tables.forget(record)
+    assert bus_engine.engine.tables.functions.find("default", "x::y").owner.id == new.worker_id
 
 
 async def test_c91_two_old_clients_of_one_name_both_stay(bus_engine):
@@ -130,7 +130,7 @@ async def test_a_name_that_another_program_holds_is_rejected_and_nothing_is_regi
     assert (rejected["code"], rejected["worker_name"]) == ("WORKER_NAMESPACE_CONFLICT", "shop")
     await second.socket.wait_closed()
     assert second.socket.close_code not in (1000, 1001, 1005)
-    assert bus_engine.engine.registry.find("default", "x::y") is None
+    assert bus_engine.engine.tables.functions.find("default", "x::y") is None
 
 
 # --- several workers that offer the same thing ---------------------------------------------------------------
@@ -161,7 +161,7 @@ async def told(provider):
 
 
 def server_of(bus_engine, function_id="x::y"):
-    record = bus_engine.engine.registry.find("default", function_id)
+    record = bus_engine.engine.tables.functions.find("default", function_id)
     return None if record is None else record.owner.id
 
 
@@ -187,7 +187,7 @@ async def test_those_who_offer_a_function_serve_it_in_the_order_in_which_they_ca
     await second.nothing_came()
     await bus_engine.gone(first)
     assert server_of(bus_engine) == second.worker_id
-    assert bus_engine.engine.registry.find("default", "x::y").description == "said again"
+    assert bus_engine.engine.tables.functions.find("default", "x::y").description == "said again"
     await bus_engine.gone(second)
     assert server_of(bus_engine) == third.worker_id
 
@@ -213,7 +213,7 @@ async def test_unregistering_a_refused_function_ends_the_waiting(bus_engine):
     first, second = await offering(bus_engine), await offering(bus_engine)
     await second.send(type="unregisterfunction", id="x::y")
     await second.nothing_came()
-    assert bus_engine.engine.registry.waiting == 0
+    assert bus_engine.engine.tables.functions.waiting == 0
     await bus_engine.gone(first)
     assert server_of(bus_engine) is None
 
@@ -221,7 +221,7 @@ async def test_unregistering_a_refused_function_ends_the_waiting(bus_engine):
 async def test_a_refused_worker_that_leaves_waits_no_longer(bus_engine):
     first, second = await offering(bus_engine), await offering(bus_engine)
     await bus_engine.gone(second)
-    assert bus_engine.engine.registry.waiting == 0
+    assert bus_engine.engine.tables.functions.waiting == 0
     await bus_engine.gone(first)
     assert server_of(bus_engine) is None
 
@@ -230,7 +230,7 @@ async def test_an_engine_id_outside_default_never_waits(bus_engine):
     worker = await bus_engine.connect(namespace="orders")
     await worker.send(type="registerfunction", id="engine::x")
     assert (await worker.nothing_came())[0]["owner_worker_id"] == ""
-    assert bus_engine.engine.registry.waiting == 0
+    assert bus_engine.engine.tables.functions.waiting == 0
 
 
 async def test_triggers_of_a_refused_function_are_bound_when_it_is_served(bus_engine):
@@ -299,7 +299,7 @@ async def test_a_name_that_two_share_stays_taken_when_the_first_of_them_is_gone(
     first = await bus_engine.connect(**shared)
     second = await bus_engine.connect(**shared)
     await bus_engine.gone(first)
-    assert bus_engine.engine.workers.holder("default", "shop").id == second.worker_id
+    assert bus_engine.engine.tables.workers.holder("default", "shop").id == second.worker_id
 
 
 # --- who may take back a trigger -----------------------------------------------------------------------------

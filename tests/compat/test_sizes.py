@@ -146,7 +146,7 @@ async def test_a_durable_trigger_that_its_provider_could_not_take_is_refused_to_
         "engine::register_trigger", {"trigger_type": "t", "function_id": "x::y", "config": {"a": "x" * 1_500_000}}
     )
     assert answer["error"]["code"] == "trigger_registration_failed"
-    assert bus_engine.engine.triggers.find_binding("b") is None
+    assert bus_engine.engine.tables.triggers.find_binding("b") is None
 
 
 async def test_a_provider_that_comes_later_is_not_cut_for_a_trigger_that_it_cannot_take(bus_engine):

@@ -79,7 +79,7 @@ async def test_c49_an_ack_of_somebody_who_does_not_own_the_type_is_ignored(bus_e
     await ack(stranger, message, {"code": "x", "message": "y"})
     await stranger.nothing_came()
     assert await binder.nothing_came() == []
-    assert bus_engine.engine.triggers.find_binding("t1").provider is not None
+    assert bus_engine.engine.tables.triggers.find_binding("t1").live_at is not None
 
 
 async def test_c50_a_binding_waits_for_its_type(bus_engine):
@@ -158,7 +158,7 @@ async def test_c57_a_durable_trigger_survives_its_caller(bus_engine):
     await ack(provider, await provider.until("registertrigger"))
     trigger_id = (await caller.until("invocationresult", invocation_id=invocation_id))["result"]["id"]
     await bus_engine.gone(caller)
-    assert bus_engine.engine.triggers.find_binding(trigger_id) is not None
+    assert bus_engine.engine.tables.triggers.find_binding(trigger_id) is not None
     other = await bus_engine.connect()
     answers = [(await other.call("engine::unregister_trigger", {"id": trigger_id}))["result"] for _ in range(2)]
     assert answers == [{"removed": True}, {"removed": False}]
@@ -196,7 +196,7 @@ async def test_c59_the_own_namespace_is_preferred_and_an_explicit_one_has_no_fal
     assert (await default.until("registertrigger"))["id"] == "far"
     await bind(binder, "nowhere", config={}, trigger_namespace="nowhere")
     await binder.nothing_came()
-    assert bus_engine.engine.triggers.find_binding("nowhere").provider is None
+    assert bus_engine.engine.tables.triggers.find_binding("nowhere").live_at is None
 
 
 async def test_a_provider_nearer_home_takes_over_from_the_default_one(bus_engine):
@@ -295,8 +295,8 @@ async def test_c96_unregistering_a_type_removes_it_and_parks_its_bindings(bus_en
     await provider.until("registertrigger")
     await provider.send(type="unregistertriggertype", id="my-type", description="repeated by Node", config={})
     assert await provider.nothing_came() == []
-    assert bus_engine.engine.triggers.find_type("default", "my-type") is None
-    assert bus_engine.engine.triggers.find_binding("t1").provider is None
+    assert bus_engine.engine.tables.triggers.find_type("default", "my-type") is None
+    assert bus_engine.engine.tables.triggers.find_binding("t1").live_at is None
 
 
 # --- triggers that wait --------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ async def test_it_fires_for_a_worker_of_the_engines_own_process():
         await engine.start([ear, short])
         record = engine.record_of(short)
         ear.bus.register_trigger("ear::gone", worker_gone(record.id))
-        await engine.settled()
+        await engine.acknowledged()
         await engine.stop_worker(short)
         await settle()
         assert heard == [WorkerGone(worker_id=record.id)]

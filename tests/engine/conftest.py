@@ -82,7 +82,7 @@ class Live:
 
     async def until_it_ends(self, function_id: str) -> None:
         """Wait until the worker of a function is about to be stopped."""
-        while self.engine.registry.find("default", function_id).owner.alive:  # type: ignore[union-attr]  # noqa: ASYNC110
+        while self.engine.tables.functions.find("default", function_id).owner.alive:  # type: ignore[union-attr]  # noqa: ASYNC110
             await asyncio.sleep(0)
 
     async def rows(self) -> dict[str, Any]:

@@ -40,7 +40,7 @@ async def replica(stack, engine, answer, *, native=True):
 
     stack.push_async_callback(end)
     await settle()
-    await engine.settled()
+    await engine.acknowledged()
     return client, end
 
 
@@ -60,7 +60,7 @@ async def test_a_route_goes_on_with_the_next_replica_when_one_of_them(ending, na
             first._dialer = None  # it does not come back
             engine.peers[first.worker_id].cut("on purpose")
         await settle()
-        await engine.settled()
+        await engine.acknowledged()
         answer = await page.get("/h")
         assert (answer.status_code, answer.json()) == (200, "second")
 
@@ -112,7 +112,7 @@ async def test_the_next_generation_of_an_in_process_worker_goes_before_those_who
         await engine.start_worker(Shop(), takes_over=handover)
         handover.release()
         assert await call == "in process"
-        assert engine.registry.waiting == 1
+        assert engine.tables.functions.waiting == 1
 
 
 async def test_the_next_generation_of_a_program_goes_before_those_who_wait():
@@ -120,7 +120,7 @@ async def test_the_next_generation_of_a_program_goes_before_those_who_wait():
         bus = engine.bus("test")
         old, end_old = await replica(stack, engine, "old")
         await replica(stack, engine, "foreign")
-        engine.retire(engine.peers[old.worker_id].record)
+        engine.tables.retire(engine.peers[old.worker_id].record)
         await replica(stack, engine, "new")
         assert await bus.trigger("shop::who") == {"body": "new"}
         await end_old()
@@ -133,7 +133,7 @@ async def test_a_program_that_is_being_replaced_inherits_nothing():
         bus = engine.bus("test")
         _, end_owner = await replica(stack, engine, "owner")
         retiring, _ = await replica(stack, engine, "retiring")
-        engine.retire(engine.peers[retiring.worker_id].record)
+        engine.tables.retire(engine.peers[retiring.worker_id].record)
         await replica(stack, engine, "foreign")
         await end_owner()
         await settle()
@@ -154,9 +154,9 @@ async def test_a_trigger_type_of_the_engine_goes_on_when_a_worker_that_provided_
 
         other.register_trigger_type(TriggerType("http", "d", bind=ignore, unbind=ignore))
         await settle()
-        await engine.settled()
+        await engine.acknowledged()
         assert (await page.get("/h")).status_code == 404
         await context.__aexit__(None, None, None)
         await settle()
-        await engine.settled()
+        await engine.acknowledged()
         assert (await page.get("/h")).json() == "replica"

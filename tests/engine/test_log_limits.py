@@ -9,8 +9,7 @@ import pytest
 from linkly.errors import LinklyError
 from linkly.testing import ManualClock, settle
 from linkly.trigger import Binding, TriggerType
-from linkly_engine.core.triggers import BindingRecord
-from linkly_engine.core.workers import WorkerRecord
+from linkly_engine.core.records import BindingRecord, WorkerRecord
 from linkly_engine.engine import Engine
 from linkly_engine.local.provider import LocalProvider
 from linkly_engine.telemetry.limits import BURST, LINES_PER_S, REPORT_S, LineFilter, LineLimits
@@ -139,7 +138,7 @@ async def test_a_provider_that_never_waits_leaves_the_loop_to_others_between_bin
         provider = LocalProvider(engine, TriggerType("t", "", bind=bind, unbind=unbind), owner)
         for number in range(count):
             provider.bind(BindingRecord(id=f"b{number}", trigger_type="t", function_id="f"))
-        await asyncio.gather(provider.settled(), others())
+        await asyncio.gather(provider.acknowledged(), others())
     await settle()
     assert turns > 10
     assert bound == [f"b{number}" for number in range(count)]

@@ -61,7 +61,7 @@ async def served(project):
     async with asyncio.timeout(WAIT_S):
         child = project.project.member("pages").child
         await child.outcome()
-        while project.engine.registry.find("default", "pages::page") is None:  # noqa: ASYNC110
+        while project.engine.tables.functions.find("default", "pages::page") is None:  # noqa: ASYNC110
             await asyncio.sleep(0)
 
 
@@ -166,7 +166,7 @@ asyncio.run(main())
 
 async def has(project, function_id):
     async with asyncio.timeout(WAIT_S):
-        while project.engine.registry.find("default", function_id) is None:  # noqa: ASYNC110
+        while project.engine.tables.functions.find("default", function_id) is None:  # noqa: ASYNC110
             await asyncio.sleep(0)
 
 

@@ -79,7 +79,7 @@ async def test_a_start_that_fails_says_why_and_nothing_is_left(live):
         assert await state_of(run) == "failed"
         with pytest.raises(ConfigError, match="no disk"):
             await run.bus.trigger("worker::start", {"name": "probe"})
-        assert run.engine.registry.find("default", "probe::hello") is None
+        assert run.engine.tables.functions.find("default", "probe::hello") is None
 
 
 async def test_a_worker_that_keeps_running_makes_its_tables_in_a_database_that_is_another_one_now(

@@ -22,7 +22,7 @@ async def registered(engine, function_id):
     arrived = asyncio.Event()
 
     async def check(payload):
-        if engine.registry.find("default", function_id) is not None:
+        if engine.tables.functions.find("default", function_id) is not None:
             arrived.set()
 
     bus = engine.bus("watcher")

@@ -243,7 +243,7 @@ async def there(engine, bus, function_id):
     noting = bus.register_function(Function("test::note", note))
     bus.register_trigger("test::note", trigger("engine::functions-available"))
     async with asyncio.timeout(30):
-        while engine.registry.find("default", function_id) is None:
+        while engine.tables.functions.find("default", function_id) is None:
             await changed.wait()
             changed.clear()
     noting.unregister()
@@ -265,7 +265,7 @@ async def test_a_program_that_ends_behind_its_registrations_goes_on_serving():
             # A connection that is cut comes back although the program's own code has ended long ago.
             (peer,) = [peer for peer in engine.peers.values() if peer.record.name == "lingers"]
             peer.cut("on purpose")
-            assert engine.registry.find("default", "lingers::hello") is None
+            assert engine.tables.functions.find("default", "lingers::hello") is None
             await there(engine, bus, "lingers::hello")
             assert await bus.trigger("lingers::hello") == "Ann"
             assert process.returncode is None

@@ -10,6 +10,7 @@ from linkly import Client, Function, trigger
 from linkly.errors import WorkerConflict
 from linkly.iii import InitOptions, InvocationError, register_worker
 from linkly.testing import ManualClock, running_engine, settle, wired
+from linkly_engine.core.changes import WorkerHere
 from support.serving import serving
 
 
@@ -21,7 +22,7 @@ async def taken(*, native=True):
         context = wired(bus._engine, name="shop", native=native)
         await context.__aenter__()
         await settle()
-        bus._engine.workers.holder("default", "shop").pid = -1
+        bus._engine.tables.workers.holder("default", "shop").pid = -1
         ended = asyncio.Event()
 
         async def end():
@@ -37,7 +38,7 @@ async def taken(*, native=True):
 @pytest.mark.parametrize("native", [True, False], ids=["native", "json"])
 async def test_every_call_of_the_newcomer_says_that_its_name_is_taken(native):
     async with taken(native=native) as (_, bus, _end), wired(bus._engine, name="shop", native=native) as newcomer:
-        owner = bus._engine.workers.holder("default", "shop")
+        owner = bus._engine.tables.workers.holder("default", "shop")
         await settle()
         for _ in range(2):
             with pytest.raises(WorkerConflict, match="`shop` is taken"):
@@ -45,7 +46,7 @@ async def test_every_call_of_the_newcomer_says_that_its_name_is_taken(native):
         with pytest.raises(WorkerConflict):
             await newcomer.wait_connected()
         assert not newcomer.connected
-        assert bus._engine.workers.holder("default", "shop") is owner
+        assert bus._engine.tables.workers.holder("default", "shop") is owner
 
 
 async def test_a_call_that_is_on_its_way_when_the_name_is_refused_says_so_as_well():
@@ -75,12 +76,12 @@ async def test_the_newcomer_gets_in_when_the_name_is_free_with_all_that_it_has_r
         await settle()
         newcomer.register_function(Function("shop::open", lambda payload: "open"))
         await clock.advance(5)
-        assert bus._engine.registry.find("default", "shop::open") is None
+        assert bus._engine.tables.functions.find("default", "shop::open") is None
         await end()
         await clock.advance(15)  # longer than it waits between two attempts
         assert newcomer.connected
         assert await newcomer.trigger("shop::open") == "open"
-        assert bus._engine.workers.holder("default", "shop").id == newcomer.worker_id
+        assert bus._engine.tables.workers.holder("default", "shop").id == newcomer.worker_id
 
 
 async def test_what_is_registered_between_the_attempt_and_its_answer_is_served():
@@ -102,11 +103,10 @@ async def test_what_is_registered_between_the_attempt_and_its_answer_is_served()
 async def test_the_newcomer_tries_ever_more_seldom():
     async with taken() as (clock, bus, _end), wired(bus._engine, name="shop"):
         attempts = []
-        changed = bus._engine.workers_changed
-        bus._engine.workers_changed = lambda event, worker_id: (attempts.append(event), changed(event, worker_id))
+        bus._engine.tables.observe(lambda change: attempts.append(type(change)))
         for _ in range(100):
             await clock.advance(1)
-        assert 5 <= attempts.count("worker_connected") <= 22
+        assert 5 <= attempts.count(WorkerHere) <= 22
 
 
 async def test_a_program_written_for_iii_is_told_and_gets_in_too():
@@ -119,7 +119,7 @@ async def test_a_program_written_for_iii_is_told_and_gets_in_too():
 
         async with Client(server.url, name="shop") as first:
             await first.trigger("engine::functions::list")
-            engine.workers.holder("default", "shop").pid = -1
+            engine.tables.workers.holder("default", "shop").pid = -1
             worker = await asyncio.to_thread(register_worker, server.url, InitOptions(worker_name="shop"))
             try:
                 with pytest.raises(InvocationError, match="is taken"):
@@ -130,7 +130,7 @@ async def test_a_program_written_for_iii_is_told_and_gets_in_too():
                 await in_again.wait()
                 # Its thread may not have read yet what the engine calls it; answers come behind that.
                 await worker.trigger_async({"function_id": "engine::functions::list", "payload": {}})
-                assert engine.workers.holder("default", "shop").id == worker.worker_id
+                assert engine.tables.workers.holder("default", "shop").id == worker.worker_id
             finally:
                 await asyncio.to_thread(worker.shutdown)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import websockets
 
+from linkly_engine.core.changes import Change, WorkerGone
 from linkly_engine.engine import Engine
 from linkly_engine.remote.server import WorkerServer
 
@@ -119,18 +120,12 @@ class EngineUnderTest:
     async def gone(self, client: RawClient) -> None:
         """Close a client and wait until the engine has forgotten it."""
         done = asyncio.Event()
-        peer = self.engine.peers[client.worker_id]
-        forget = self.engine.forget
 
-        def noted(record: Any) -> None:
-            forget(record)
-            if record is peer.record:
+        def note(change: Change) -> None:
+            if isinstance(change, WorkerGone) and change.worker.id == client.worker_id:
                 done.set()
 
-        self.engine.forget = noted  # type: ignore[method-assign]
-        try:
-            await client.close()
-            async with asyncio.timeout(WAIT_S):
-                await done.wait()
-        finally:
-            self.engine.forget = forget  # type: ignore[method-assign]
+        self.engine.tables.observe(note)
+        await client.close()
+        async with asyncio.timeout(WAIT_S):
+            await done.wait()

@@ -175,7 +175,7 @@ async def test_nobody_is_watched_once_his_transactions_have_ended(serving):
         for _ in range(3):
             await caller.call("database::rollbackTransaction", {"transaction_id": await caller.begin()})
         await settle(50)
-        watches = [each for each in serve.engine.triggers.bindings if each.trigger_type == "engine::worker-gone"]
+        watches = [each for each in serve.engine.tables.triggers.bindings if each.trigger_type == "engine::worker-gone"]
         assert watches == []
 
 
@@ -183,7 +183,7 @@ async def test_nobody_else_can_say_that_a_worker_is_gone(serving):
     async with serving() as serve, serve.caller() as caller:
         await caller.announce()
         name = await caller.begin()
-        peer = next(iter(each for each in serve.engine.workers if each.name == "caller"))
+        peer = next(iter(each for each in serve.engine.tables.workers if each.name == "caller"))
         await serve.bus.trigger("database::caller_gone", {"worker_id": peer.id}, metadata={"token": "x"})
         assert await caller.call("database::rollbackTransaction", {"transaction_id": name}) == {"rolled_back": True}
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from linkly.errors import NotFound
 from linkly_engine.core.provider import plain
-from linkly_engine.core.registry import BUILTIN_PREFIX, FunctionRecord
-from linkly_engine.core.triggers import BindingRecord, TypeRecord
-from linkly_engine.core.workers import WorkerRecord
+from linkly_engine.core.records import BUILTIN_PREFIX, BindingRecord, FunctionRecord, TypeRecord, WorkerRecord
+from linkly_engine.core.tables import Tables
 from linkly_engine.missing import why_it_waits
 
 if TYPE_CHECKING:
@@ -41,12 +40,12 @@ def function_summary(record: FunctionRecord) -> Row:
     }
 
 
-def function_detail(engine: Engine, record: FunctionRecord) -> Row:
+def function_detail(tables: Tables, record: FunctionRecord) -> Row:
     """Return a FunctionDetail."""
     bound = [
         {"id": binding.id, "trigger_type": binding.trigger_type, "config": plain(binding.config)}
-        for binding in engine.triggers.bindings
-        if binding.function_id == record.id and binding.namespace == record.namespace and binding.provider
+        for binding in tables.triggers.bindings
+        if binding.function_id == record.id and binding.namespace == record.namespace and binding.live_at
     ]
     return {
         "function_id": record.id,
@@ -72,9 +71,9 @@ def type_summary(record: TypeRecord) -> Row:
     }
 
 
-def type_detail(engine: Engine, record: TypeRecord) -> Row:
+def type_detail(tables: Tables, record: TypeRecord) -> Row:
     """Return a TriggerTypeDetail."""
-    instances = sum(1 for binding in engine.triggers.bindings if binding.provider is record)
+    instances = sum(1 for binding in tables.triggers.bindings if binding.live_at is record)
     return {
         **type_summary(record),
         **_present(configuration_schema=record.config_schema, request_schema=record.payload_schema),
@@ -99,9 +98,9 @@ def binding_summary(binding: BindingRecord, *, with_status: bool = False) -> Row
     }
 
 
-def binding_detail(engine: Engine, binding: BindingRecord) -> Row:
+def binding_detail(tables: Tables, binding: BindingRecord) -> Row:
     """Return a RegisteredTriggerDetail."""
-    function = engine.registry.find(binding.namespace, binding.function_id)
+    function = tables.functions.find(binding.namespace, binding.function_id)
     return {
         **{
             name: value
@@ -109,8 +108,8 @@ def binding_detail(engine: Engine, binding: BindingRecord) -> Row:
             if name != "config_summary"
         },
         **_present(metadata=plain(binding.metadata) if binding.metadata is not None else None),
-        "trigger": type_detail(engine, binding.provider) if binding.provider is not None else None,
-        "function": function_detail(engine, function) if function is not None else None,
+        "trigger": type_detail(tables, binding.live_at) if binding.live_at is not None else None,
+        "function": function_detail(tables, function) if function is not None else None,
     }
 
 
@@ -127,7 +126,7 @@ def worker_summary(engine: Engine, worker: WorkerRecord) -> Row:
         "runtime": worker.runtime,
         "os": worker.os,
         "status": "available" if worker.in_process else "connected",
-        "function_count": engine.registry.count(worker),
+        "function_count": engine.tables.functions.count(worker),
         "connected_at_ms": worker.connected_at_ms,
         "active_invocations": active,
         "isolation": worker.isolation,
@@ -144,10 +143,10 @@ def worker_detail(engine: Engine, worker: WorkerRecord) -> Row:
             **_present(pid=worker.pid, latest_metrics=engine.telemetry.gauges.of(worker.id, worker.runtime, now_ms)),
             "internal": worker.internal,
         },
-        "functions": [function_summary(record) for record in engine.registry if record.owner is worker],
-        "trigger_types": [type_summary(record) for record in engine.triggers.types if record.owner is worker],
+        "functions": [function_summary(record) for record in engine.tables.functions.of(worker)],
+        "trigger_types": [type_summary(record) for record in engine.tables.triggers.types_of(worker)],
         "registered_triggers": [
-            binding_summary(binding) for binding in engine.triggers.bindings if binding.owner is worker
+            binding_summary(binding) for binding in engine.tables.triggers.bindings if binding.owner is worker
         ],
     }
 
@@ -155,7 +154,9 @@ def worker_detail(engine: Engine, worker: WorkerRecord) -> Row:
 def listed_workers(engine: Engine) -> list[WorkerRecord]:
     """Return the workers a listing shows: no sockets without a pid, such as browser tabs; sorted by name."""
     shown = [
-        worker for worker in engine.workers if (worker.in_process and not worker.internal) or worker.pid is not None
+        worker
+        for worker in engine.tables.workers
+        if (worker.in_process and not worker.internal) or worker.pid is not None
     ]
     return sorted(shown, key=lambda worker: (worker.name, worker.connected_at_ms, worker.id))
 

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 def statistics(engine: Engine) -> dict[str, Any]:
     """Return counts and fill levels now."""
     return {
-        "functions": len(engine.registry),
-        "waiting_functions": engine.registry.waiting,
+        "functions": len(engine.tables.functions),
+        "waiting_functions": engine.tables.functions.waiting,
         "background_calls": engine.background_calls,
         "armed_deadlines": len(engine.deadlines),
-        "parked_triggers": sum(1 for binding in engine.triggers.bindings if binding.provider is None),
+        "parked_triggers": sum(1 for binding in engine.tables.triggers.bindings if binding.live_at is None),
         "channels": [
             {"id": pipe.id, "messages": pipe.buffered_messages, "bytes": pipe.buffered_bytes}
             for pipe in engine.channels

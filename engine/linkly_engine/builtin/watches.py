@@ -13,7 +13,8 @@ from collections.abc import Callable
 import msgspec
 
 from linkly.trigger import Binding, TriggerType, WorkerGone
-from linkly_engine.core.workers import WorkerRecord, WorkerTable
+from linkly_engine.core.records import WorkerRecord
+from linkly_engine.core.workers import WorkerTable
 
 
 class WatchedWorker(msgspec.Struct, forbid_unknown_fields=True):

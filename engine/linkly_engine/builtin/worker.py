@@ -20,11 +20,11 @@ from linkly.worker import Worker
 from linkly_engine.builtin import rows
 from linkly_engine.builtin.statistics import statistics
 from linkly_engine.builtin.watches import Watches
-from linkly_engine.core.registry import FunctionRecord
+from linkly_engine.core.changes import Change, FunctionGone, FunctionServed, WorkerAnnounced, WorkerGone, WorkerHere
+from linkly_engine.core.metadata import WorkerMetadata
+from linkly_engine.core.records import BindingRecord, FunctionRecord, WorkerRecord
 from linkly_engine.core.router import check_namespace
-from linkly_engine.core.triggers import BindingRecord
-from linkly_engine.core.workers import WorkerRecord
-from linkly_engine.remote.admission import WorkerMetadata, apply_metadata
+from linkly_engine.remote.admission import apply_metadata
 
 if TYPE_CHECKING:
     from linkly_engine.engine import Engine
@@ -34,6 +34,13 @@ log = logging.getLogger("linkly.engine")
 MAX_IDS = 32
 
 INTERNAL = {"internal": True}
+
+WORKER_EVENTS: dict[type[Change], str] = {
+    WorkerHere: "worker_connected",
+    WorkerAnnounced: "worker_metadata_updated",
+    WorkerGone: "worker_disconnected",
+}
+"""What `engine::workers-available` calls the changes of a remote worker."""
 
 PAUSE_S, PAUSES = 0.05, 20
 """Between two events that list every function; at least so many times what it takes to make one."""
@@ -65,11 +72,14 @@ class EngineWorker(Worker):
     def __init__(self, engine: Engine) -> None:
         super().__init__()
         self._engine = engine
+        self._tables = engine.tables
+        self._served_before: dict[tuple[str, str], bool] = {}
+        """Whether a function was served when `functions-available` was fired last, of those that have changed since."""
         self._scheduled = False
         self._pausing = False
         self._workers_bindings: dict[str, Binding] = {}
         self._functions_bindings: dict[str, Binding] = {}
-        self._watches = Watches(engine.workers, self._fire_one)
+        self._watches = Watches(engine.tables.workers, self._fire_one)
 
     def trigger_types(self) -> list[TriggerType]:
         """Provide the two trigger types of 8.3, whose config is ignored, and one that watches a single worker."""
@@ -85,26 +95,36 @@ class EngineWorker(Worker):
 
     # --- events --------------------------------------------------------------------------------------------
 
-    def workers_changed(self, event: str, worker_id: str) -> None:
-        """Fire `engine::workers-available`, in the order of the events."""
-        self._fire(self._workers_bindings, {"event": event, "worker_id": worker_id})
+    def follow(self, change: Change) -> None:
+        """Fire the triggers of what happens to the tables: an observer of them."""
+        if isinstance(change, FunctionServed):
+            self._functions_changed(change.function, was_served=not change.new)
+        elif isinstance(change, FunctionGone):
+            self._functions_changed(change.function, was_served=True)
+        elif isinstance(change, (WorkerHere, WorkerAnnounced, WorkerGone)):
+            if not change.worker.in_process:
+                payload = {"event": WORKER_EVENTS[type(change)], "worker_id": change.worker.id}
+                self._fire(self._workers_bindings, payload)
+            if isinstance(change, WorkerGone):
+                self._watches.gone(change.worker)
 
-    def worker_gone(self, record: WorkerRecord) -> None:
-        """Fire `engine::worker-gone` for whoever watches this worker."""
-        self._watches.gone(record)
-
-    def functions_changed(self) -> None:
+    def _functions_changed(self, function: FunctionRecord, *, was_served: bool) -> None:
         """Fire `engine::functions-available` if the set of ids differs: at the end of this turn, or after the pause."""
+        self._served_before.setdefault((function.namespace, function.id), was_served)
         if not self._scheduled and not self._pausing:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._compare)
 
     def _compare(self) -> None:
         self._scheduled = self._pausing = False
-        if not self._engine.registry.take_change() or not self._functions_bindings:
+        before, self._served_before = self._served_before, {}
+        functions = self._tables.functions
+        if not self._functions_bindings or all(
+            (functions.find(*key) is not None) is was for key, was in before.items()
+        ):
             return
         began = perf_counter()
-        summaries = [rows.function_summary(record) for record in self._engine.registry]
+        summaries = [rows.function_summary(record) for record in functions]
         payload = {"event": "functions_changed", "functions": rows.ranked(summaries, "function_id", None)}
         self._fire(self._functions_bindings, payload)
         # The event lists every function there is: told after every registration, it would cost all that were before.
@@ -157,7 +177,7 @@ class EngineWorker(Worker):
         except WorkerConflict as error:
             peer.reject_name(error)
             return {"success": False}
-        self.workers_changed("worker_metadata_updated", peer.record.id)
+        self._tables.announce(peer.record)
         return {"success": True}
 
     @function("engine::functions::list")
@@ -181,7 +201,7 @@ class EngineWorker(Worker):
         wanted = {*(workers or []), *([worker] if worker else [])}
         found = [
             row
-            for record in self._engine.registry
+            for record in self._tables.functions
             if (include_internal or not record.internal) and record.id.startswith(prefix or "")
             for row in [rows.function_summary(record)]
             if not wanted or row["worker_name"] in wanted
@@ -210,7 +230,7 @@ class EngineWorker(Worker):
             raise InvalidArguments("give either `function_id` or `function_ids`")
         if function_id is not None:
             found = self._find(function_id, namespace)
-            return rows.function_detail(self._engine, rows.only_one(found, "function", function_id))
+            return rows.function_detail(self._tables, rows.only_one(found, "function", function_id))
         ids = list(dict.fromkeys(function_ids or []))
         if len(ids) > MAX_IDS:
             raise InvalidArguments(f"`function_ids` has {len(ids)} ids; at most {MAX_IDS} at a time")
@@ -221,13 +241,13 @@ class EngineWorker(Worker):
             except NotFound:
                 answers.append({"function_id": each, "error": "not_found"})
             else:
-                answers.append(rows.function_detail(self._engine, record))
+                answers.append(rows.function_detail(self._tables, record))
         return {"functions": answers}
 
     def _find(self, function_id: str, namespace: str | None) -> list[FunctionRecord]:
         return [
             record
-            for record in self._engine.registry
+            for record in self._tables.functions
             if record.id == function_id and namespace in (None, record.namespace)
         ]
 
@@ -249,7 +269,7 @@ class EngineWorker(Worker):
         """
         found = [
             row
-            for record in self._engine.triggers.types
+            for record in self._tables.triggers.types
             if (include_internal or not rows.is_internal_type(record.id)) and record.id.startswith(prefix or "")
             for row in [rows.type_summary(record)]
             if worker in (None, row["worker_name"])
@@ -267,10 +287,10 @@ class EngineWorker(Worker):
         Raises:
             NotFound: There is no such type.
         """
-        record = self._engine.triggers.find_type(namespace or DEFAULT_NAMESPACE, id)
+        record = self._tables.triggers.find_type(namespace or DEFAULT_NAMESPACE, id)
         if record is None:
             raise NotFound(f"there is no trigger type `{id}`; is the worker that provides it running?")
-        return rows.type_detail(self._engine, record)
+        return rows.type_detail(self._tables, record)
 
     @function("engine::registered-triggers::list")
     async def list_triggers(
@@ -294,8 +314,8 @@ class EngineWorker(Worker):
         """
         found = [
             row
-            for binding in self._engine.triggers.bindings
-            if (include_waiting or binding.provider is not None)
+            for binding in self._tables.triggers.bindings
+            if (include_waiting or binding.live_at is not None)
             and (include_internal or not rows.is_internal_type(binding.trigger_type))
             and trigger_type in (None, binding.trigger_type)
             and function_id in (None, binding.function_id)
@@ -314,10 +334,10 @@ class EngineWorker(Worker):
         Raises:
             NotFound: There is no such trigger.
         """
-        binding = self._engine.triggers.find_binding(id)
+        binding = self._tables.triggers.find_binding(id)
         if binding is None:
             raise NotFound(f"there is no trigger `{id}`")
-        return rows.binding_detail(self._engine, binding)
+        return rows.binding_detail(self._tables, binding)
 
     @function("engine::workers::list")
     async def list_workers(
@@ -348,7 +368,7 @@ class EngineWorker(Worker):
         Raises:
             NotFound: There is none, or several in different namespaces.
         """
-        found = [each for each in self._engine.workers if each.name == name and namespace in (None, each.home)]
+        found = [each for each in self._tables.workers if each.name == name and namespace in (None, each.home)]
         return rows.worker_detail(self._engine, rows.only_one(found, "worker", name))
 
     @function("engine::register_trigger")
@@ -367,13 +387,12 @@ class EngineWorker(Worker):
             metadata=request.metadata,
             trigger_namespace=request.trigger_namespace,
         )
-        self._engine.bind(binding)
-        provider = self._engine.provider_of(binding.provider) if binding.provider is not None else None
-        if provider is not None:
+        self._tables.bind(binding)
+        if binding.live_at is not None:
             try:
-                await provider.settled(binding.id)
+                await binding.live_at.provider.acknowledged(binding.id)
             except LinklyError:
-                self._engine.unbind(binding.id)
+                self._tables.unbind(binding.id)
                 raise
         return {"id": binding.id}
 
@@ -390,9 +409,9 @@ class EngineWorker(Worker):
         """
         caller = current().caller
         # A worker that has gone since owns nothing; the engine itself (no caller) may take back whatever it wants.
-        asking = (self._engine.workers.get(caller.worker_id) or WorkerRecord()) if caller is not None else None
-        removed = self._engine.unbind(id, asking)
-        binding = self._engine.triggers.find_binding(id) if not removed else None
+        asking = (self._tables.workers.get(caller.worker_id) or WorkerRecord()) if caller is not None else None
+        removed = self._tables.unbind(id, asking)
+        binding = self._tables.triggers.find_binding(id) if not removed else None
         if binding is not None and binding.owner is not None:
             raise Forbidden(
                 f"trigger `{id}` belongs to worker {binding.owner.name or binding.owner.id}: only that worker can take "

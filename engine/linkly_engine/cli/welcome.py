@@ -148,15 +148,17 @@ def _shown(engine: Engine, member: Member) -> WorkerShown:
     return WorkerShown(
         name=member.name,
         status=member.state,
-        functions=sorted(record.id for record in engine.registry if record.owner is owner and not record.internal),
-        trigger_types=sorted(kind.id for kind in engine.triggers.types if kind.owner is owner),
+        functions=sorted(
+            record.id for record in engine.tables.functions if record.owner is owner and not record.internal
+        ),
+        trigger_types=sorted(kind.id for kind in engine.tables.triggers.types if kind.owner is owner),
         path=str(member.entry.folder) if member.entry.folder is not None else None,
         reason=member.reason,
     )
 
 
 def _is_there(engine: Engine, function_id: str) -> bool:
-    return engine.registry.find("default", function_id) is not None
+    return engine.tables.functions.find("default", function_id) is not None
 
 
 def _width() -> int:

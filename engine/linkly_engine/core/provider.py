@@ -1,34 +1,22 @@
-"""Who provides a trigger type, as the tables see it: told of every change of its bindings, in order."""
+"""What a provider of a trigger type is told: of every change of its bindings, in order, in plain values."""
 
 from __future__ import annotations
-
-from typing import Protocol
 
 from linkly.bus import Json
 from linkly.schema import decode
 from linkly.trigger import Binding
 from linkly.wire.connection import as_json
-from linkly_engine.core.triggers import BindingRecord
+from linkly_engine.core.changes import BindingLive, BindingTakenBack, Change
+from linkly_engine.core.records import BindingRecord
 
 
-class Provider(Protocol):
-    """Told of every change, in order; refusals come back through `Engine.refused`."""
-
-    def bind(self, binding: BindingRecord) -> None:
-        """There is a binding, new or replaced."""
-        ...
-
-    def unbind(self, binding: BindingRecord) -> None:
-        """A binding is gone."""
-        ...
-
-    async def settled(self, binding_id: str | None = None) -> None:
-        """Wait until what was said so far has been dealt with.
-
-        Raises:
-            TriggerRegistrationFailed: `binding_id` was given and refused.
-        """
-        ...
+def tell_provider(change: Change) -> None:
+    """Tell the provider of a binding that it is live or taken back: an observer of the tables."""
+    if isinstance(change, BindingLive):
+        if change.type.owner.alive:
+            change.type.provider.bind(change.binding)
+    elif isinstance(change, BindingTakenBack) and change.type.owner.alive:
+        change.type.provider.unbind(change.binding)
 
 
 def as_binding(record: BindingRecord) -> Binding:

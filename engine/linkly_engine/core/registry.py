@@ -1,69 +1,36 @@
 """The table of functions: (namespace, function id) -> who serves it and how to call it.
 
 First come, first served: an id belongs to one live worker, until that worker retires. Others who offer the same id
-stand in line (`wait`); when the owner goes, the first of them serves. `on_change` is called at once for every change
-of the set of functions, which is how `functions-available` fires without polling.
+stand in line (`wait`); when the owner goes, the first of them serves.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeAlias
 
 import msgspec
 
 from linkly.bus import DEFAULT_NAMESPACE, Endpoint
 from linkly.errors import FunctionConflict
-from linkly_engine.core.workers import WorkerRecord
+from linkly_engine.core.changes import FunctionGone, FunctionHandedOn, FunctionServed
+from linkly_engine.core.records import BUILTIN_PREFIX, FunctionRecord, WorkerRecord
 
-BUILTIN_PREFIX = "engine::"
+Key: TypeAlias = tuple[str, str]
+"""Namespace and function id."""
 
-
-class FunctionRecord(msgspec.Struct, kw_only=True, eq=False):
-    """One served function.
-
-    Attributes:
-        id: Function id.
-        namespace: Where it is found.
-        endpoint: How to call it.
-        owner: Who serves it.
-        description: For people.
-        request_schema: JSON Schema or the older tree form, as its worker sent it.
-        response_schema: Likewise.
-        metadata: As its worker sent it.
-    """
-
-    id: str
-    namespace: str
-    endpoint: Endpoint
-    owner: WorkerRecord
-    description: str | None = None
-    request_schema: Any = None
-    response_schema: Any = None
-    metadata: Any = None
-
-    @property
-    def alias(self) -> bool:
-        """Whether it is an older id of another function."""
-        return isinstance(self.metadata, dict) and "alias_of" in self.metadata
-
-    @property
-    def internal(self) -> bool:
-        """Whether listings hide it by default."""
-        if isinstance(self.metadata, dict) and self.metadata.get("internal") is True:
-            return True
-        return self.id.startswith(BUILTIN_PREFIX) and not self.id.startswith("engine::queue::")
+EndpointOf: TypeAlias = Callable[[Endpoint], Endpoint]
 
 
 class Registry:
     """Functions by (namespace, id)."""
 
-    def __init__(self, on_change: Callable[[], None] | None = None) -> None:
-        self._functions: dict[tuple[str, str], FunctionRecord] = {}
-        self._waiting: dict[tuple[str, str], list[FunctionRecord]] = {}
-        self._on_change = on_change or (lambda: None)
-        self._before: dict[tuple[str, str], bool] = {}
+    def __init__(self) -> None:
+        self._functions: dict[Key, FunctionRecord] = {}
+        self._waiting: dict[Key, list[FunctionRecord]] = {}
+        self._owned: dict[WorkerRecord, dict[Key, None]] = {}
+        """The ids that each worker serves or waits for: what leaves with it is found without a look at the others."""
 
     def __iter__(self) -> Iterator[FunctionRecord]:
         return iter(list(self._functions.values()))
@@ -71,14 +38,14 @@ class Registry:
     def __len__(self) -> int:
         return len(self._functions)
 
-    def take_change(self) -> bool:
-        """Tell whether the set of ids differs from that at the last call; costs what has changed, not what there is."""
-        before, self._before = self._before, {}
-        return any((key in self._functions) is not was for key, was in before.items())
-
     def find(self, namespace: str, function_id: str) -> FunctionRecord | None:
         """Return the function, `None` if nobody serves it."""
         return self._functions.get((namespace, function_id))
+
+    def of(self, owner: WorkerRecord) -> list[FunctionRecord]:
+        """Return what a worker serves."""
+        found = [self._functions.get(key) for key in self._owned.get(owner, ())]
+        return [record for record in found if record is not None and record.owner is owner]
 
     def namespaces_with(self, function_id: str) -> list[str]:
         """Return every namespace that has this id, sorted."""
@@ -89,7 +56,7 @@ class Registry:
         known = sorted({record.id for record in self._functions.values() if not record.internal})
         return difflib.get_close_matches(function_id, known, n=limit, cutoff=0.6)
 
-    def add(self, record: FunctionRecord) -> None:
+    def add(self, record: FunctionRecord) -> FunctionServed:
         """Serve a function from now on; its owner may say it again with other words.
 
         Raises:
@@ -103,23 +70,25 @@ class Registry:
                 details={"owner_worker_id": "", "namespace": record.namespace, "function_id": record.id},
             )
         known = self._functions.get(key)
-        if known is not None and known.owner is not record.owner and known.owner.alive and not known.owner.retiring:
-            raise FunctionConflict(
-                f"`{record.id}` is served in namespace `{record.namespace}` by worker "
-                f"{known.owner.name or known.owner.id}; choose another id or stop that worker",
-                details={
-                    "owner_worker_id": known.owner.id,
-                    "namespace": record.namespace,
-                    "function_id": record.id,
-                },
-            )
-        self._before.setdefault(key, known is not None)
-        self._functions[key] = record
+        if known is not None and known.owner is not record.owner:
+            if known.owner.alive and not known.owner.retiring:
+                raise FunctionConflict(
+                    f"`{record.id}` is served in namespace `{record.namespace}` by worker "
+                    f"{known.owner.name or known.owner.id}; choose another id or stop that worker",
+                    details={
+                        "owner_worker_id": known.owner.id,
+                        "namespace": record.namespace,
+                        "function_id": record.id,
+                    },
+                )
+            self._disown(key, known.owner)
         self._leave_line(key, record.owner)
-        self._on_change()
+        self._functions[key] = record
+        self._owned.setdefault(record.owner, {})[key] = None
+        return FunctionServed(record, known is None)
 
     def wait(self, record: FunctionRecord) -> bool:
-        """Let a function that `add` has refused stand in line for its id; answer whether it does.
+        """Let a function that `add` has refused stand in line for its id; return whether it does.
 
         Its owner may say it again with other words, without losing its place. One that retires gets no place, and
         nothing waits for an id that nobody owns.
@@ -133,14 +102,11 @@ class Registry:
                 line[place] = record
                 return True
         line.append(record)
+        self._owned.setdefault(record.owner, {})[key] = None
         return True
 
-    def heir(self, namespace: str, function_id: str) -> FunctionRecord | None:
-        """Return who would serve a function if its owner went now."""
-        return next(iter(self._waiting.get((namespace, function_id), ())), None)
-
     def waits(self, namespace: str, function_id: str, owner: WorkerRecord) -> bool:
-        """Tell whether a worker stands in line for an id."""
+        """Return whether a worker stands in line for an id."""
         return any(record.owner is owner for record in self._waiting.get((namespace, function_id), ()))
 
     @property
@@ -148,57 +114,76 @@ class Registry:
         """Count the functions that stand in line."""
         return sum(len(line) for line in self._waiting.values())
 
-    def remove(self, namespace: str, function_id: str, owner: WorkerRecord) -> list[FunctionRecord]:
-        """Stop serving a function, or waiting for it; nothing happens if `owner` does neither.
-
-        Returns:
-            The function that is served instead from now on, if one stood in line.
-        """
+    def remove(self, namespace: str, function_id: str, owner: WorkerRecord) -> list[FunctionHandedOn | FunctionGone]:
+        """Stop serving a function, or waiting for it; nothing happens if `owner` does neither."""
         key = (namespace, function_id)
         self._leave_line(key, owner)
         known = self._functions.get(key)
-        if known is None or known.owner is not owner:
-            return []
-        return self._vacate([key])
+        return self._vacate([key]) if known is not None and known.owner is owner else []
 
-    def drop_owner(self, owner: WorkerRecord) -> list[FunctionRecord]:
-        """Remove everything a worker serves or waits for.
-
-        Returns:
-            The functions that are served instead from now on, because they stood in line.
-        """
+    def drop_owner(self, owner: WorkerRecord) -> list[FunctionHandedOn | FunctionGone]:
+        """Remove everything a worker serves or waits for."""
         self.leave_lines(owner)
-        return self._vacate([key for key, record in self._functions.items() if record.owner is owner])
+        return self._vacate(list(self._owned.get(owner, ())))
 
     def leave_lines(self, owner: WorkerRecord) -> None:
         """Remove everything a worker waits for."""
-        for key in list(self._waiting):
+        for key in list(self._owned.get(owner, ())) if self._waiting else ():
             self._leave_line(key, owner)
 
-    def _vacate(self, keys: list[tuple[str, str]]) -> list[FunctionRecord]:
+    def give_way(self, owner: WorkerRecord) -> list[FunctionHandedOn | FunctionGone]:
+        """Stop serving what others wait for."""
+        served = self._owned.get(owner, ())
+        return self._vacate([key for key in served if key in self._waiting]) if self._waiting else []
+
+    def stand_in(self, before: WorkerRecord, owner: WorkerRecord, endpoint_of: EndpointOf) -> list[FunctionServed]:
+        """Let `owner` serve all that `before` serves, by the endpoint that `endpoint_of` makes of the earlier one."""
+        changes: list[FunctionServed] = []
+        for record in self.of(before):
+            key = (record.namespace, record.id)
+            successor = msgspec.structs.replace(record, owner=owner, endpoint=endpoint_of(record.endpoint))
+            self._functions[key] = successor
+            self._disown(key, before)
+            self._owned.setdefault(owner, {})[key] = None
+            changes.append(FunctionServed(successor, False))
+        return changes
+
+    def _vacate(self, keys: Iterable[Key]) -> list[FunctionHandedOn | FunctionGone]:
         """Take ids from their owners and give them to those who wait."""
-        promoted: list[FunctionRecord] = []
+        changes: list[FunctionHandedOn | FunctionGone] = []
         for key in keys:
+            before = self._functions[key]
+            self._disown(key, before.owner)
             line = self._waiting.get(key)
             if line:
                 heir = self._functions[key] = line[0]
                 self._leave_line(key, heir.owner)
-                promoted.append(heir)
+                self._owned.setdefault(heir.owner, {})[key] = None
+                changes.append(FunctionHandedOn(heir))
             else:
-                self._before.setdefault(key, True)
                 del self._functions[key]
-        if keys:
-            self._on_change()
-        return promoted
+                changes.append(FunctionGone(before))
+        return changes
 
-    def _leave_line(self, key: tuple[str, str], owner: WorkerRecord) -> None:
+    def _leave_line(self, key: Key, owner: WorkerRecord) -> None:
         line = self._waiting.get(key)
         if line is None:
             return
-        line[:] = [record for record in line if record.owner is not owner]
-        if not line:
+        left = [record for record in line if record.owner is not owner]
+        if len(left) == len(line):
+            return
+        self._disown(key, owner)
+        if left:
+            self._waiting[key] = left
+        else:
             del self._waiting[key]
+
+    def _disown(self, key: Key, owner: WorkerRecord) -> None:
+        owned = self._owned[owner]
+        del owned[key]
+        if not owned:
+            del self._owned[owner]
 
     def count(self, owner: WorkerRecord) -> int:
         """Count the functions of a worker that a listing shows: neither internal ones nor older ids of one."""
-        return sum(1 for record in self._functions.values() if record.owner is owner and not record.internal)
+        return sum(1 for record in self.of(owner) if not record.internal)

@@ -5,9 +5,12 @@ One dictionary look-up on the way of every call; everything else here is for the
 
 from __future__ import annotations
 
-from linkly.bus import DEFAULT_NAMESPACE, HOP_LIMIT
+from typing import Any
+
+from linkly.bus import DEFAULT_NAMESPACE, HOP_LIMIT, Invocation
 from linkly.errors import FunctionNotFound, InvalidNamespace, TooManyHops
-from linkly_engine.core.registry import FunctionRecord, Registry
+from linkly_engine.core.records import FunctionRecord
+from linkly_engine.core.registry import Registry
 
 
 class Router:
@@ -32,6 +35,14 @@ class Router:
             return record
         check_namespace(namespace)
         raise self.not_found(namespace or DEFAULT_NAMESPACE, function_id)
+
+    async def call(self, invocation: Invocation) -> Any:
+        """Resolve and call, without a time-out of its own.
+
+        Raises:
+            LinklyError: As `resolve`, or what the call ended with.
+        """
+        return await self.resolve(invocation.namespace, invocation.function_id).endpoint(invocation)
 
     def not_found(self, namespace: str, function_id: str) -> FunctionNotFound:
         """Make the error for a function nobody serves."""

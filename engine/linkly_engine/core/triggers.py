@@ -1,8 +1,8 @@
 """The table of trigger types and bindings: which provider has to know which binding.
 
-Pure bookkeeping: every method returns the `Effect`s somebody else has to carry out, in order. A binding is *live*
-while a provider has it and *parked* while none does; a parked one waits, without an error, until its type is
-registered (protocol.md 4). Bindings point at the `WorkerRecord` that made them, durable ones at nobody.
+Pure bookkeeping: every method returns the changes that follow, in order. A binding is *live* while a provider has it
+and *parked* while none does; a parked one waits, without an error, until its type is registered (docs/protocol.md 4).
+Durable bindings have no owner.
 
 Several may offer the same thing, and what one of them leaves the next one has:
 
@@ -15,106 +15,21 @@ Several may offer the same thing, and what one of them leaves the next one has:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from enum import Enum
 from itertools import chain
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-import msgspec
+from linkly.bus import DEFAULT_NAMESPACE, Json
+from linkly_engine.core.changes import BindingLive, BindingRefused, BindingTakenBack, TypeGone, TypeProvided
+from linkly_engine.core.records import BindingRecord, BindingState, TypeRecord, WorkerRecord
 
-from linkly.bus import DEFAULT_NAMESPACE
-from linkly_engine.core.workers import WorkerRecord
+Target: TypeAlias = tuple[str, str]
+"""The namespace and the id of a function."""
 
+Offer: TypeAlias = tuple[WorkerRecord, Target]
+"""A worker and a function that it registers."""
 
-class TypeRecord(msgspec.Struct, kw_only=True, eq=False):
-    """One provided trigger type.
-
-    Attributes:
-        id: Its id.
-        namespace: Where it is looked up.
-        owner: Its provider.
-        description: For people.
-        config_schema: JSON Schema of a binding's config.
-        payload_schema: JSON Schema of what a firing hands over.
-    """
-
-    id: str
-    namespace: str
-    owner: WorkerRecord
-    description: str = ""
-    config_schema: Any = None
-    payload_schema: Any = None
-
-
-Offer: TypeAlias = tuple[WorkerRecord, str, str]
-"""A worker, a namespace and the id of a function that this worker registers there."""
-
-
-class BindingState(Enum):
-    """Whether a binding fires, and if not, what it waits for."""
-
-    LIVE = "live"
-    WAITS_FOR_TYPE = "waits_for_type"
-    WAITS_FOR_FUNCTION = "waits_for_function"
-    WAITS_FOR_ID = "waits_for_id"
-    REFUSED = "refused"
-
-
-class BindingRecord(msgspec.Struct, kw_only=True, eq=False):
-    """One trigger tied to one function.
-
-    Attributes:
-        id: Chosen by the binder.
-        trigger_type: Id of the type.
-        function_id: What runs.
-        owner: Who made it; `None`: durable, survives everybody.
-        config: Plain data or `Json`, opaque here.
-        metadata: Likewise; `None` if absent.
-        namespace: Of the function.
-        trigger_namespace: Where the type has to be; `None`: the owner's namespace, then `default`.
-        provider: The type it is live at; `None`: parked.
-        refused: Its provider refused it: it waits for another provider.
-        held: Another worker serves its target, which its owner offers too: it waits until its owner serves it.
-        queued: Another worker has a binding of this id: it waits until that one is gone.
-    """
-
-    id: str
-    trigger_type: str
-    function_id: str
-    owner: WorkerRecord | None = None
-    config: Any = None
-    metadata: Any = None
-    namespace: str = DEFAULT_NAMESPACE
-    trigger_namespace: str | None = None
-    provider: TypeRecord | None = None
-    refused: bool = False
-    held: bool = False
-    queued: bool = False
-
-    @property
-    def state(self) -> BindingState:
-        """Whether it fires, and if not, what it waits for."""
-        if self.queued:
-            return BindingState.WAITS_FOR_ID
-        if self.held:
-            return BindingState.WAITS_FOR_FUNCTION
-        if self.provider is not None:
-            return BindingState.LIVE
-        return BindingState.REFUSED if self.refused else BindingState.WAITS_FOR_TYPE
-
-
-class Change(Enum):
-    """What a provider has to be told."""
-
-    BIND = "bind"
-    UNBIND = "unbind"
-
-
-class Effect(msgspec.Struct, frozen=True):
-    """Tell `provider` about `binding`."""
-
-    change: Change
-    provider: TypeRecord
-    binding: BindingRecord
+Moved: TypeAlias = BindingLive | BindingTakenBack
+"""What a provider has to be told."""
 
 
 class TriggerTable:
@@ -125,13 +40,19 @@ class TriggerTable:
         """Who provides a type; the last one has its bindings."""
         self._bindings: dict[str, BindingRecord] = {}
         self._queued: dict[str, list[BindingRecord]] = {}
-        self._on: dict[Offer, dict[BindingRecord, None]] = {}
-        """All of these by the function that their owner would have run: every registration asks for its own."""
+        self._owned: dict[WorkerRecord, dict[Target, dict[BindingRecord, None]]] = {}
+        """All of these by owner and by what they run: a registration asks for its own, and so does a worker's end."""
+        self._provided: dict[WorkerRecord, dict[tuple[str, str], TypeRecord]] = {}
 
     @property
     def types(self) -> Iterator[TypeRecord]:
         """Every provided type."""
         return iter([providers[-1] for providers in self._types.values()])
+
+    @property
+    def providers(self) -> Iterator[TypeRecord]:
+        """Every provided type, those in whose place another worker provides it included."""
+        return chain.from_iterable(list(self._types.values()))
 
     @property
     def bindings(self) -> Iterator[BindingRecord]:
@@ -147,38 +68,56 @@ class TriggerTable:
         """Return a binding by its id."""
         return self._bindings.get(binding_id)
 
-    def add_type(self, record: TypeRecord) -> list[Effect]:
+    def types_of(self, owner: WorkerRecord) -> list[TypeRecord]:
+        """Return what a worker provides, unless another one does so in its place."""
+        return [kind for key, kind in self._provided.get(owner, {}).items() if self._types[key][-1] is kind]
+
+    def bindings_of(self, owner: WorkerRecord) -> list[BindingRecord]:
+        """Return what a worker has bound, live and parked."""
+        return [binding for group in self._owned.get(owner, {}).values() for binding in group]
+
+    def add_type(self, record: TypeRecord) -> list[Moved | TypeProvided]:
         """A type is provided from now on, in place of an earlier provider: it gets every binding that wants it."""
-        providers = self._types.setdefault((record.namespace, record.id), [])
+        key = (record.namespace, record.id)
+        providers = self._types.setdefault(key, [])
         providers[:] = [known for known in providers if known.owner is not record.owner]
         providers.append(record)
-        effects: list[Effect] = []
+        self._provided.setdefault(record.owner, {})[key] = record
+        changes: list[Moved | TypeProvided] = []
+        ended_waits = 0
         for binding in self._bindings.values():
             if binding.trigger_type != record.id or self._choose(binding) is not record:
                 continue
-            old = binding.provider
+            old = binding.live_at
             if old is not None and old.owner is not record.owner and old.owner.alive:
-                effects.append(Effect(Change.UNBIND, old, binding))
-            binding.provider, binding.refused = record, False
-            effects.append(Effect(Change.BIND, record, binding))
-        return effects
+                changes.append(BindingTakenBack(binding, old))
+            if binding.state is BindingState.WAITS_FOR_TYPE and binding.owner and not binding.owner.in_process:
+                ended_waits += 1
+            binding.live_at, binding.refused = record, False
+            changes.append(BindingLive(binding, record))
+        changes.append(TypeProvided(record, ended_waits))
+        return changes
 
-    def remove_type(self, namespace: str, type_id: str, owner: WorkerRecord) -> list[Effect]:
+    def remove_type(self, namespace: str, type_id: str, owner: WorkerRecord) -> list[Moved | TypeGone]:
         """A worker no longer provides a type; its bindings fall back to another provider or are parked."""
-        providers = self._types.get((namespace, type_id), [])
-        record = next((known for known in providers if known.owner is owner), None)
+        key = (namespace, type_id)
+        provided = self._provided.get(owner, {})
+        record = provided.pop(key, None)
         if record is None:
             return []
-        providers.remove(record)
-        if not providers:
-            del self._types[namespace, type_id]
-        effects: list[Effect] = []
+        if not provided:
+            del self._provided[owner]
+        self._types[key].remove(record)
+        if not self._types[key]:
+            del self._types[key]
+        changes: list[Moved | TypeGone] = []
         for binding in self._bindings.values():
-            if binding.provider is record:
-                effects += self._settle(binding)
-        return effects
+            if binding.live_at is record:
+                changes += self._place(binding)
+        changes.append(TypeGone(record))
+        return changes
 
-    def bind(self, binding: BindingRecord) -> list[Effect]:
+    def bind(self, binding: BindingRecord) -> list[Moved]:
         """Take a binding; one of the same owner replaces it, one of another live worker lets it wait."""
         known = self._bindings.get(binding.id)
         if known is not None and not _may_take(known, binding.owner):
@@ -188,18 +127,18 @@ class TriggerTable:
             self._enter(binding)
             return []
         self._leave_line(binding.id, binding.owner)
-        effects: list[Effect] = []
-        if known is not None and known.provider is not None:
+        changes: list[Moved] = []
+        if known is not None and known.live_at is not None:
             target = self._choose(binding)
-            if target is None or target is not known.provider:
-                effects.append(Effect(Change.UNBIND, known.provider, known))
+            if target is None or target is not known.live_at:
+                changes.append(BindingTakenBack(known, known.live_at))
         if known is not None:
             self._leave(known)
         self._bindings[binding.id] = binding
         self._enter(binding)
-        return effects + self._settle(binding)
+        return changes + self._place(binding)
 
-    def unbind(self, binding_id: str, by: WorkerRecord | None = None) -> list[Effect] | None:
+    def unbind(self, binding_id: str, by: WorkerRecord | None = None) -> list[Moved] | None:
         """Drop a binding; `None` if there is none with this id, or none that `by` may take back.
 
         Args:
@@ -211,67 +150,67 @@ class TriggerTable:
             return self._drop(binding)
         return [] if by is not None and self._leave_line(binding_id, by) else None
 
-    def refuse(self, binding_id: str, owner: WorkerRecord) -> BindingRecord | None:
-        """The provider's worker `owner` refused a binding: park it. `None` if it is not that worker's to refuse."""
+    def refuse(self, binding_id: str, owner: WorkerRecord, error: Json) -> list[BindingRefused]:
+        """Park a binding that its provider's worker `owner` has refused; that of another is no concern of its own."""
         binding = self._bindings.get(binding_id)
-        if binding is None or binding.provider is None or binding.provider.owner is not owner:
-            return None
-        binding.provider, binding.refused = None, True
-        return binding
+        if binding is None or binding.live_at is None or binding.live_at.owner is not owner:
+            return []
+        binding.live_at, binding.refused = None, True
+        return [BindingRefused(binding, error)]
 
-    def hold(self, unserved: Iterable[Offer]) -> list[Effect]:
+    def hold(self, unserved: Iterable[Offer]) -> list[Moved]:
         """Others serve these functions, which these workers offer too: their triggers on them are parked."""
-        effects: list[Effect] = []
+        changes: list[Moved] = []
         for binding in self._bindings_on(unserved):
             if not binding.held:
                 binding.held = True
-                if binding.provider is not None:
-                    effects.append(Effect(Change.UNBIND, binding.provider, binding))
-                    binding.provider = None
-        return effects
+                if binding.live_at is not None:
+                    changes.append(BindingTakenBack(binding, binding.live_at))
+                    binding.live_at = None
+        return changes
 
-    def release(self, served: Iterable[Offer]) -> list[Effect]:
+    def release(self, served: Iterable[Offer]) -> list[Moved]:
         """These workers serve these functions now: their triggers on them that were held go live."""
-        effects: list[Effect] = []
+        changes: list[Moved] = []
         for binding in self._bindings_on(served):
             if binding.held:
                 binding.held = False
                 if not binding.queued:
-                    effects += self._settle(binding)
-        return effects
+                    changes += self._place(binding)
+        return changes
 
-    def drop_owner(self, owner: WorkerRecord) -> list[Effect]:
+    def drop_owner(self, owner: WorkerRecord) -> list[Moved | TypeGone]:
         """A worker is gone: its bindings are unbound, its types removed, other workers' bindings fall back."""
-        effects = self.drop_bindings(owner)
-        for namespace, type_id in list(self._types):
-            effects += self.remove_type(namespace, type_id, owner)
-        return effects
+        changes: list[Moved | TypeGone] = [*self.drop_bindings(owner)]
+        for namespace, type_id in list(self._provided.get(owner, ())):
+            changes += self.remove_type(namespace, type_id, owner)
+        return changes
 
-    def drop_bindings(self, owner: WorkerRecord) -> list[Effect]:
+    def drop_bindings(self, owner: WorkerRecord) -> list[Moved]:
         """Drop every binding that a worker made."""
-        for binding_id in list(self._queued):
-            self._leave_line(binding_id, owner)
-        effects: list[Effect] = []
-        for binding in list(self._bindings.values()):
-            if binding.owner is owner:
-                if binding.provider is not None and binding.provider.owner is owner:
-                    binding.provider = None  # a worker that goes need not be told of itself
-                effects += self._drop(binding)
-        return effects
+        changes: list[Moved] = []
+        for binding in self.bindings_of(owner):
+            if binding.queued:
+                self._leave_line(binding.id, owner)
+        for binding in self.bindings_of(owner):
+            if binding.live_at is not None and binding.live_at.owner is owner:
+                binding.live_at = None  # a worker that goes need not be told of itself
+            changes += self._drop(binding)
+        return changes
 
-    def give(self, binding: BindingRecord, owner: WorkerRecord) -> None:
-        """Another lifetime has a binding from now on; nothing else changes."""
-        self._leave(binding)
-        binding.owner = owner
-        self._enter(binding)
+    def give(self, before: WorkerRecord, owner: WorkerRecord) -> None:
+        """Let `owner`, which has none so far, have every binding of `before`; nothing else changes."""
+        for binding in self.bindings_of(before):
+            binding.owner = owner
+        self._owned[owner] = self._owned.pop(before, {})
 
-    def _drop(self, binding: BindingRecord) -> list[Effect]:
+    def _drop(self, binding: BindingRecord) -> list[Moved]:
         """Take a binding from the table; the next of its id goes live."""
         del self._bindings[binding.id]
         self._leave(binding)
-        effects: list[Effect] = []
-        if binding.provider is not None:
-            effects.append(Effect(Change.UNBIND, binding.provider, binding))
+        changes: list[Moved] = []
+        if binding.live_at is not None:
+            changes.append(BindingTakenBack(binding, binding.live_at))
         line = self._queued.get(binding.id)
         if line:
             heir = line[0]
@@ -279,8 +218,8 @@ class TriggerTable:
             heir.queued = False
             self._bindings[heir.id] = heir
             self._enter(heir)
-            effects += self._settle(heir)
-        return effects
+            changes += self._place(heir)
+        return changes
 
     def _leave_line(self, binding_id: str, owner: WorkerRecord | None) -> bool:
         line = self._queued.get(binding_id, [])
@@ -297,26 +236,27 @@ class TriggerTable:
         return True
 
     def _bindings_on(self, offers: Iterable[Offer]) -> list[BindingRecord]:
-        return [binding for offer in offers for binding in self._on.get(offer, ())]
+        return [binding for owner, target in offers for binding in self._owned.get(owner, {}).get(target, ())]
 
     def _enter(self, binding: BindingRecord) -> None:
         if binding.owner is not None:
-            self._on.setdefault(_target(binding, binding.owner), {})[binding] = None
+            owned = self._owned.setdefault(binding.owner, {})
+            owned.setdefault((binding.namespace, binding.function_id), {})[binding] = None
 
     def _leave(self, binding: BindingRecord) -> None:
         if binding.owner is not None:
-            target = _target(binding, binding.owner)
-            there = self._on.get(target)
-            if there is not None:
-                there.pop(binding, None)
-                if not there:
-                    del self._on[target]
+            owned, target = self._owned[binding.owner], (binding.namespace, binding.function_id)
+            del owned[target][binding]
+            if not owned[target]:
+                del owned[target]
+                if not owned:
+                    del self._owned[binding.owner]
 
-    def _settle(self, binding: BindingRecord) -> list[Effect]:
-        binding.provider = self._choose(binding)
-        if binding.provider is None:
+    def _place(self, binding: BindingRecord) -> list[Moved]:
+        binding.live_at = self._choose(binding)
+        if binding.live_at is None:
             return []
-        return [Effect(Change.BIND, binding.provider, binding)]
+        return [BindingLive(binding, binding.live_at)]
 
     def _choose(self, binding: BindingRecord) -> TypeRecord | None:
         if binding.held:
@@ -328,11 +268,7 @@ class TriggerTable:
         return found or self.find_type(DEFAULT_NAMESPACE, binding.trigger_type)
 
 
-def _target(binding: BindingRecord, owner: WorkerRecord) -> Offer:
-    return owner, binding.namespace, binding.function_id
-
-
 def _may_take(known: BindingRecord, owner: WorkerRecord | None) -> bool:
-    """Tell whether a binding of `owner` may replace one of the same id: not if a live worker made that one."""
+    """Return whether a binding of `owner` may replace one of the same id: not if a live worker made that one."""
     maker = known.owner
     return maker is None or maker is owner or not maker.alive or maker.retiring

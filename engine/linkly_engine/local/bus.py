@@ -34,10 +34,8 @@ from linkly.function import Function
 from linkly.schema import Codec
 from linkly.trigger import TriggerDeclaration, TriggerType
 from linkly.wire.connection import as_json, payload_json
-from linkly_engine.core.registry import FunctionRecord
+from linkly_engine.core.records import BindingRecord, FunctionRecord, TypeRecord, WorkerRecord
 from linkly_engine.core.router import check_namespace, too_many_hops
-from linkly_engine.core.triggers import BindingRecord, TypeRecord
-from linkly_engine.core.workers import WorkerRecord
 from linkly_engine.enqueue import enqueue
 from linkly_engine.local.provider import LocalProvider
 
@@ -133,7 +131,7 @@ class LocalBus:
     async def _unattended(self, invocation: Invocation) -> None:
         current_invocation.set(None)
         try:
-            await self._engine.call(invocation)
+            await self._engine.router.call(invocation)
         except LinklyError as error:
             if error.error_id is None:
                 log.warning("`%s`, called without waiting, failed: %s", invocation.function_id, error)
@@ -150,27 +148,25 @@ class LocalBus:
             response_schema=function.response_schema,
             metadata=function.metadata,
         )
-        self._engine.add_function(record)
+        tables = self._engine.tables
+        tables.add_function(record)
         function.failed = partial(self._engine.failures.failed, self.record)
-        return LocalRegistration(
-            function.id, partial(self._engine.remove_function, record.namespace, record.id, self.record)
-        )
+        return LocalRegistration(function.id, partial(tables.remove_function, record.namespace, record.id, self.record))
 
     def register_trigger_type(self, trigger_type: TriggerType) -> Registration:  # noqa: D102
         self._begin()
         record = TypeRecord(
             id=trigger_type.id,
             namespace=self.record.home,
+            provider=LocalProvider(self._engine, trigger_type, self.record),
             owner=self.record,
             description=trigger_type.description,
             config_schema=trigger_type.config_schema,
             payload_schema=trigger_type.payload_schema,
         )
-        engine = self._engine
-        engine.add_trigger_type(record, LocalProvider(engine, trigger_type, self.record))
-        return LocalRegistration(
-            record.id, partial(engine.remove_trigger_type, record.namespace, record.id, self.record)
-        )
+        tables = self._engine.tables
+        tables.add_type(record)
+        return LocalRegistration(record.id, partial(tables.remove_type, record.namespace, record.id, self.record))
 
     def register_trigger(self, function_id: str, trigger: TriggerDeclaration) -> Registration:  # noqa: D102
         self._begin()
@@ -186,8 +182,9 @@ class LocalBus:
             namespace=trigger.namespace or self.record.home,
             trigger_namespace=trigger.trigger_namespace,
         )
-        self._engine.bind(binding)
-        return LocalRegistration(binding.id, partial(self._engine.unbind, binding.id, self.record))
+        tables = self._engine.tables
+        tables.bind(binding)
+        return LocalRegistration(binding.id, partial(tables.unbind, binding.id, self.record))
 
     def _begin(self) -> None:
         begin, self.before_first_registration = self.before_first_registration, None

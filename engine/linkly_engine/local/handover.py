@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from linkly.bus import Endpoint, Invocation
 from linkly.function import Function
 from linkly.worker import Worker
-from linkly_engine.core.workers import WorkerRecord
+from linkly_engine.core.records import WorkerRecord
 
 if TYPE_CHECKING:
     from linkly_engine.engine import Engine
@@ -36,24 +36,9 @@ class Handover:
         self._waiting = waiting
         self._released = asyncio.Event()
         self._legacy: tuple[type[object], object] = (object, None)
-        # Its owner is not alive: whoever registers these ids next gets them without a conflict.
-        self._owner = WorkerRecord(
-            name=record.name, namespace=record.namespace, in_process=True, internal=True, alive=False
-        )
-        self._functions: list[Function] = []
-        for function in engine.registry:
-            if function.owner is record:
-                if isinstance(function.endpoint, Function):
-                    self._functions.append(function.endpoint)
-                function.owner, function.endpoint = self._owner, self._standing_in_for(function.endpoint)
-        for binding in engine.triggers.bindings:
-            if binding.owner is record:
-                if waiting:
-                    engine.triggers.give(binding, self._owner)
-                else:
-                    engine.unbind(binding.id)
-        if not waiting:
-            self._give_way()
+        endpoints = (function.endpoint for function in engine.tables.functions.of(record))
+        self._functions = [endpoint for endpoint in endpoints if isinstance(endpoint, Function)]
+        self._owner = engine.tables.stand_in(record, self._standing_in_for, keeps_bindings=waiting)
 
     @property
     def in_flight(self) -> int:
@@ -72,7 +57,7 @@ class Handover:
 
     def hand_over(self) -> None:
         """The next generation registers now: its triggers replace the old ones in this turn of the loop."""
-        self._engine.drop_triggers(self._owner)
+        self._engine.tables.drop_triggers(self._owner)
 
     def release(self) -> None:
         """It is over: what nobody took over is gone, and calls that wait go where they now belong."""
@@ -81,15 +66,9 @@ class Handover:
         close = getattr(legacy, "close", None)
         if close is not None:
             close()
-        self._engine.drop_triggers(self._owner)
-        self._engine.drop_functions(self._owner)
+        self._engine.tables.drop_triggers(self._owner)
+        self._engine.tables.drop_functions(self._owner)
         self._released.set()
-
-    def _give_way(self) -> None:
-        """What other workers offer too is served by them from now on."""
-        for function in self._engine.registry:
-            if function.owner is self._owner and self._engine.registry.heir(function.namespace, function.id):
-                self._engine.remove_function(function.namespace, function.id, self._owner)
 
     def _standing_in_for(self, endpoint: Endpoint) -> Endpoint:
         async def call(invocation: Invocation) -> Any:
@@ -100,6 +79,6 @@ class Handover:
             if not self._waiting:
                 raise self._engine.router.not_found(invocation.namespace, invocation.function_id)
             await self._released.wait()
-            return await self._engine.call(invocation)
+            return await self._engine.router.call(invocation)
 
         return call

@@ -12,8 +12,7 @@ from linkly.errors import LinklyError, TriggerRegistrationFailed
 from linkly.trigger import TriggerType
 from linkly.wire.session import error_body
 from linkly_engine.core.provider import as_binding
-from linkly_engine.core.triggers import BindingRecord
-from linkly_engine.core.workers import WorkerRecord
+from linkly_engine.core.records import BindingRecord, WorkerRecord
 
 if TYPE_CHECKING:
     from linkly_engine.engine import Engine
@@ -42,7 +41,7 @@ class LocalProvider:
     def unbind(self, binding: BindingRecord) -> None:  # noqa: D102
         self._enqueue(False, binding)
 
-    async def settled(self, binding_id: str | None = None) -> None:  # noqa: D102
+    async def acknowledged(self, binding_id: str | None = None) -> None:  # noqa: D102
         while self._task is not None:
             await asyncio.wait([self._task])
         refusal = self._refusals.pop(binding_id, None) if binding_id is not None else None
@@ -78,4 +77,4 @@ class LocalProvider:
     def _refuse(self, binding: BindingRecord, error: LinklyError) -> None:
         self._refusals[binding.id] = error
         body = TriggerRegistrationFailed(error.message, details=error.details)
-        self._engine.refused(binding.id, self._owner, error_body(body))
+        self._engine.tables.refuse(binding.id, self._owner, error_body(body))

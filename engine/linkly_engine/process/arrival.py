@@ -20,8 +20,8 @@ from linkly.wire.messages import RegisterFunction
 from linkly_engine.process import sessions
 
 if TYPE_CHECKING:
+    from linkly_engine.core.metadata import WorkerMetadata
     from linkly_engine.engine import Engine
-    from linkly_engine.remote.admission import WorkerMetadata
     from linkly_engine.remote.peer import Peer
 
 log = logging.getLogger("linkly.process")
@@ -66,7 +66,7 @@ class Arrival:
 
     def add(self, peer: Peer, admit: Callable[[], None]) -> None:
         """Hold a connection."""
-        peer.record.program = self.name
+        self._engine.tables.started_by(peer.record, self.name)
         self._held.append((peer, admit))
         self._came.set()
 
@@ -123,7 +123,7 @@ class Arrival:
                 problem = error.message
                 peer.reject_name(error)
             else:
-                self._engine.workers_changed("worker_metadata_updated", peer.record.id)
+                self._engine.tables.announce(peer.record)
         self._held.clear()
         return problem
 

@@ -55,8 +55,8 @@ class Generation:
     @property
     def functions(self) -> set[str]:
         """Ids of the functions it serves."""
-        records = [peer.record for peer in self.peers]
-        return {function.id for function in self._engine.registry if function.owner in records}
+        functions = self._engine.tables.functions
+        return {function.id for peer in self.peers for function in functions.of(peer.record)}
 
     def enter(self, before: Generation | None) -> str | None:
         """Begin to serve, in place of the generation before, in one turn; return what stands in the way."""
@@ -68,13 +68,13 @@ class Generation:
     def retire(self) -> None:
         """From now on others may take its names and ids; its triggers are gone."""
         for peer in self.peers:
-            self._engine.retire(peer.record)
+            self._engine.tables.retire(peer.record)
 
     def withdraw(self) -> None:
         """Serve no new calls: its names, ids and triggers are gone."""
         self.arrival.close()
         for peer in self.peers:
-            self._engine.withdraw(peer.record)
+            self._engine.tables.withdraw(peer.record)
 
     async def drain(self, within_s: float = DRAIN_S) -> None:
         """Wait until the calls that it serves are answered."""

@@ -67,7 +67,7 @@ class Switch:
             for member in self._order_of_their_end([*leaving, *replaced]):
                 await self._stop(member, waiting=member in replaced)
             started = [each for each in entering if await self._start(each)]
-            await self._engine.settled()
+            await self._engine.acknowledged()
             for each in started:
                 await self._ready(each)
             await self._tell_the_others(entering)
@@ -85,7 +85,7 @@ class Switch:
 
         def order(member: Member) -> tuple[bool, int]:
             record = None if member.worker is None else self._engine.record_of(member.worker)
-            serves = record is not None and self._engine.registry.count(record) > 0
+            serves = record is not None and self._engine.tables.functions.count(record) > 0
             return serves, -places.get(id(member.worker), 0)
 
         return sorted((member for member in members if member.worker is not None), key=order)
@@ -138,7 +138,7 @@ class Switch:
             worker = load_worker(earlier)
             await self._engine.start_worker(worker, takes_over=self._handovers.get(member))
             member.worker = worker
-            await self._engine.settled()
+            await self._engine.acknowledged()
             await worker.ready()
         except Exception as again:
             await self._stop(member, waiting=False)

@@ -13,7 +13,7 @@ import msgspec
 
 from linkly.function import function
 from linkly.worker import Worker
-from linkly_engine.core.workers import WorkerRecord
+from linkly_engine.core.records import WorkerRecord
 from linkly_engine.project.member import Kind, Member, State
 
 if TYPE_CHECKING:
@@ -167,7 +167,9 @@ class ProjectWorker(Worker):
             member,
             started_at_ms=started if member.runs else None,
             function_ids=sorted(
-                record.id for record in self._project.engine.registry if record.owner in records and not record.internal
+                record.id
+                for record in self._project.engine.tables.functions
+                if record.owner in records and not record.internal
             ),
             logs_dir=self._logs_dir(member),
             stdout_tail=stdout,
@@ -260,7 +262,7 @@ class ProjectWorker(Worker):
         reason = member.reason
         if child is not None and reason is None:
             reason = child.status.reason
-        registry = self._project.engine.registry
+        registry = self._project.engine.tables.functions
         return kind(
             name=member.name,
             kind=member.kind,

@@ -12,7 +12,7 @@ from linkly.errors import FunctionNotInvokable, HandlerFailed, LinklyError
 from linkly.wire.connection import Connection
 from linkly.wire.messages import RegisterFunction, is_absent
 from linkly.wire.session import Done
-from linkly_engine.core.workers import WorkerRecord
+from linkly_engine.core.records import WorkerRecord
 from linkly_engine.remote.nesting import Nesting
 
 

@@ -40,14 +40,12 @@ from linkly.wire.messages import (
 )
 from linkly.wire.session import Session, error_body, read_error
 from linkly_engine.core.provider import plain
-from linkly_engine.core.registry import FunctionRecord
+from linkly_engine.core.records import BindingRecord, FunctionRecord, TypeRecord, WorkerRecord
 from linkly_engine.core.router import check_namespace, too_many_hops
 from linkly_engine.core.trace import valid_traceparent, with_function_id
-from linkly_engine.core.triggers import BindingRecord, TypeRecord
-from linkly_engine.core.workers import WorkerRecord
 from linkly_engine.enqueue import enqueue
 from linkly_engine.missing import why_it_waits
-from linkly_engine.remote.function import RemoteFunction, endpoint_of, with_caller
+from linkly_engine.remote.function import RemoteFunction, UrlFunction, endpoint_of, with_caller
 from linkly_engine.remote.nesting import Nesting
 from linkly_engine.remote.provider import RemoteProvider
 from linkly_engine.remote.registrations import REGISTRATIONS, WAITING_LIMIT, Owned, Waiting, refusal, too_many
@@ -92,10 +90,9 @@ class Peer:
     def start(self) -> None:
         """Enter the tables and say hello: the first frame on every worker socket."""
         engine = self.engine
-        engine.workers.add(self.record)
         engine.peers[self.record.id] = self
         self.connection.send(WorkerRegistered(worker_id=self.record.id, reattach_token=self.reattach_token))
-        engine.workers_changed("worker_connected", self.record.id)
+        engine.tables.add_worker(self.record)
 
     def dismiss(self) -> None:
         """Send what is queued and say goodbye with a code after which every published client comes back."""
@@ -114,7 +111,7 @@ class Peer:
         if self.record.namespace is not None:
             return
         self._grace.cancel()
-        self.record.namespace = namespace
+        self.engine.tables.fix_namespace(self.record, namespace)
         self._waiting.let_in()
 
     def _let_in(self) -> None:
@@ -187,11 +184,11 @@ class Peer:
         self._grace.cancel()
         self._waiting.drop()
         calls, self._waiting_calls = self._waiting_calls, []
-        self.engine.forget(self.record)
+        self.engine.peers.pop(self.record.id, None)
+        self.engine.tables.forget(self.record)
         for call in calls:
             call()
         events.worker_gone(self.record, reason)
-        self.engine.workers_changed("worker_disconnected", self.record.id)
 
     def _reattach(self, message: Reattach) -> None:
         old = self.engine.peers.get(message.previous_worker_id)
@@ -203,7 +200,7 @@ class Peer:
     # --- registrations -------------------------------------------------------------------------------------
 
     def _register(self, message: Message) -> None:
-        engine, home = self.engine, self.record.home
+        tables, home = self.engine.tables, self.record.home
         if not self._owned.takes(message):
             error = too_many(message)
             events.registration_refused(self.record, error)
@@ -213,19 +210,20 @@ class Peer:
         elif isinstance(message, RegisterFunction):
             self._register_function(message)
         elif isinstance(message, UnregisterFunction):
-            engine.remove_function(home, message.id, self.record)
+            tables.remove_function(home, message.id, self.record)
         elif isinstance(message, RegisterTriggerType):
             record = TypeRecord(
                 id=message.id,
                 namespace=message.namespace or home,
+                provider=self._provider,
                 owner=self.record,
                 description=message.description or "",
                 config_schema=plain(message.trigger_request_format),
                 payload_schema=plain(message.call_request_format),
             )
-            engine.add_trigger_type(record, self._provider)
+            tables.add_type(record)
         elif isinstance(message, UnregisterTriggerType):
-            engine.remove_trigger_type(message.namespace or home, message.id, self.record)
+            tables.remove_type(message.namespace or home, message.id, self.record)
         elif isinstance(message, RegisterTrigger):
             self._register_trigger(message)
         elif isinstance(message, UnregisterTrigger):
@@ -243,7 +241,7 @@ class Peer:
             metadata=plain(message.metadata),
         )
         try:
-            self.engine.add_function(record)
+            self.engine.tables.add_function(record)
         except FunctionConflict as error:
             events.registration_refused(self.record, error)
             self.connection.send(
@@ -254,9 +252,12 @@ class Peer:
                     owner_worker_id=str(error.details["owner_worker_id"]),
                 )
             )
-            self.engine.keep_waiting(record)
+            self.engine.tables.keep_waiting(record)
         else:
-            events.function_registered(self.record, record)
+            if isinstance(record.endpoint, UrlFunction):
+                events.function_not_callable(self.record, record.endpoint.reason)
+            else:
+                events.function_registered(self.record, record.id)
 
     def _register_trigger(self, message: RegisterTrigger) -> None:
         binding = BindingRecord(
@@ -275,23 +276,23 @@ class Peer:
         except InvalidNamespace as error:
             self.tell_refusal(binding, error_body(error))
             return
-        self.engine.bind(binding)
+        self.engine.tables.bind(binding)
         events.trigger_registered(self.record, binding, why_it_waits(binding))
 
     def _unregister_trigger(self, message: UnregisterTrigger) -> None:
         # One that retires takes back by id what its next generation has registered under the same id: no news.
-        if not self.engine.unbind(message.id, self.record) and not self.record.retiring:
-            events.trigger_not_theirs(self.record, self.engine.triggers.find_binding(message.id))
+        if not self.engine.tables.unbind(message.id, self.record) and not self.record.retiring:
+            events.trigger_not_theirs(self.record, self.engine.tables.triggers.find_binding(message.id))
 
     def _provider_answered(self, message: TriggerRegistrationResult) -> None:
         if is_absent(message.error):
             self._provider.answered(message.id, None)
             return
-        binding = self.engine.triggers.find_binding(message.id)
-        if binding is None or binding.provider is None or binding.provider.owner is not self.record:
+        binding = self.engine.tables.triggers.find_binding(message.id)
+        if binding is None or binding.live_at is None or binding.live_at.owner is not self.record:
             return
         self._provider.answered(message.id, read_error(message.error))
-        self.engine.refused(message.id, self.record, message.error)
+        self.engine.tables.refuse(message.id, self.record, message.error)
 
     def tell_refusal(self, binding: BindingRecord, error: Json) -> None:
         """Tell this worker that a trigger it registered was refused."""

@@ -10,7 +10,7 @@ from linkly.errors import LinklyError, PayloadTooLarge, TriggerRegistrationFaile
 from linkly.wire.connection import as_json
 from linkly.wire.messages import ABSENT, RegisterTrigger, UnregisterTrigger
 from linkly.wire.session import error_body
-from linkly_engine.core.triggers import BindingRecord
+from linkly_engine.core.records import BindingRecord
 
 if TYPE_CHECKING:
     from linkly_engine.engine import Engine
@@ -48,7 +48,7 @@ class RemoteProvider:
 
     def _refuse(self, binding: BindingRecord, error: LinklyError) -> None:
         self.answered(binding.id, error)
-        self._engine.refused(binding.id, self._peer.record, error_body(error))
+        self._engine.tables.refuse(binding.id, self._peer.record, error_body(error))
 
     def unbind(self, binding: BindingRecord) -> None:  # noqa: D102
         message = UnregisterTrigger(
@@ -70,7 +70,7 @@ class RemoteProvider:
         if answer is not None and not answer.done():
             answer.set_result(error)
 
-    async def settled(self, binding_id: str | None = None) -> None:  # noqa: D102
+    async def acknowledged(self, binding_id: str | None = None) -> None:  # noqa: D102
         if binding_id is None:
             return
         answer = self._answers.setdefault(binding_id, asyncio.get_running_loop().create_future())

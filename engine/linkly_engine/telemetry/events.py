@@ -10,15 +10,34 @@ import msgspec
 from linkly.bus import Json
 from linkly.errors import LinklyError
 from linkly.wire.messages import is_absent
-from linkly_engine.core.registry import FunctionRecord
-from linkly_engine.core.triggers import BindingRecord, TypeRecord
-from linkly_engine.core.workers import WorkerRecord
-from linkly_engine.remote.function import UrlFunction
+from linkly_engine.core.changes import BindingRefused, Change, FunctionHandedOn, TypeProvided
+from linkly_engine.core.records import BindingRecord, WorkerRecord
 
 log = logging.getLogger("linkly.engine")
 
 TELLING = ("http_method", "api_path", "expression", "topic", "queue", "scope", "key")
 """Members of a trigger's config that say in a word or two when it fires."""
+
+
+def log_change(change: Change) -> None:
+    """Log what happens to somebody because of others: an observer of the tables."""
+    if isinstance(change, FunctionHandedOn):
+        function = change.function
+        _say(function.owner, "[REGISTERED] Function %s: the worker that served it is gone", function.id)
+    elif isinstance(change, TypeProvided):
+        # In-process workers start one after another and say so themselves; remote ones were told that theirs wait.
+        if change.ended_waits:
+            text = "[REGISTERED] Trigger type %s: %d waiting trigger(s) fire from now on"
+            _say(change.type.owner, text, change.type.id, change.ended_waits)
+    elif isinstance(change, BindingRefused):
+        binding = change.binding
+        if binding.owner is None or binding.owner.in_process:  # a remote one is told itself
+            log.error(
+                "trigger `%s` of function `%s` was refused: %s",
+                binding.trigger_type,
+                binding.function_id,
+                bytes(change.error).decode("utf-8", "replace"),
+            )
 
 
 def worker_registered(worker: WorkerRecord) -> None:
@@ -45,23 +64,20 @@ def worker_gone(worker: WorkerRecord, reason: str) -> None:
     _say(worker, "Worker disconnected", level=level, data={"name": worker.name or worker.id, "reason": reason})
 
 
-def function_registered(worker: WorkerRecord, function: FunctionRecord) -> None:
-    """A function can be called from now on, or is registered in a way that cannot be called: that is an error."""
-    if isinstance(function.endpoint, UrlFunction):
-        _say(worker, "%s", function.endpoint.reason, level=logging.ERROR)
-    else:
-        _say(worker, "[REGISTERED] Function %s", function.id)
+def function_registered(worker: WorkerRecord, function_id: str) -> None:
+    """A remote worker's function can be called from now on."""
+    _say(worker, "[REGISTERED] Function %s", function_id)
+
+
+def function_not_callable(worker: WorkerRecord, reason: str) -> None:
+    """A function is registered in a way that cannot be called."""
+    _say(worker, "%s", reason, level=logging.ERROR)
 
 
 def registration_refused(worker: WorkerRecord, error: LinklyError) -> None:
     """A function id is another worker's, or the worker has too much of all."""
     text = "%s" if not error.details.get("owner_worker_id") else "%s; it is served from here when that one is gone"
     _say(worker, text, error.message, level=logging.WARNING)
-
-
-def function_handed_on(function: FunctionRecord) -> None:
-    """A function that waited for its id is served from now on: whoever served it is gone."""
-    _say(function.owner, "[REGISTERED] Function %s: the worker that served it is gone", function.id)
 
 
 def trigger_not_theirs(worker: WorkerRecord, binding: BindingRecord | None) -> None:
@@ -80,11 +96,6 @@ def trigger_registered(worker: WorkerRecord, binding: BindingRecord, waits: str 
     # That somebody watches a caller while it keeps something for it is no news.
     level = logging.DEBUG if binding.trigger_type == "engine::worker-gone" else logging.INFO
     _say(worker, "[REGISTERED] Trigger %s runs %s", words, binding.function_id, level=level)
-
-
-def triggers_live(kind: TypeRecord, count: int) -> None:
-    """Triggers that waited for their type fire from now on."""
-    _say(kind.owner, "[REGISTERED] Trigger type %s: %d waiting trigger(s) fire from now on", kind.id, count)
 
 
 def unattended_failed(function_id: str, result: Json, error: Json) -> None:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from linkly.bus import Invocation
 from linkly.errors import HandlerFailed, InvalidResult, LinklyError
 from linkly.http import HttpRequest
-from linkly_engine.core.workers import WorkerRecord
+from linkly_engine.core.records import WorkerRecord
 from linkly_engine.telemetry.lines import trace_of
 
 log = logging.getLogger("linkly.worker")

@@ -55,7 +55,7 @@ class Project:
         arrived = asyncio.Event()
 
         async def check(payload: Any) -> None:
-            if self.engine.registry.find("default", "client::ready") is not None:
+            if self.engine.tables.functions.find("default", "client::ready") is not None:
                 arrived.set()
 
         self.bus.register_function(Function("test::check", check))
@@ -64,7 +64,7 @@ class Project:
         async with asyncio.timeout(WAIT_S):
             await arrived.wait()
         registration.unregister()
-        await self.engine.settled()
+        await self.engine.acknowledged()
 
 
 @asynccontextmanager

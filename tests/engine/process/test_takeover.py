@@ -221,7 +221,7 @@ async def test_a_worker_that_stops_finishes_its_calls_and_takes_no_new_ones(chil
         slow = asyncio.create_task(run.bus.trigger("w::slow"))
         await gate.waiting.wait()
         stopping = asyncio.create_task(child.stop())
-        while run.engine.registry.find("default", "w::version") is not None:  # noqa: ASYNC110
+        while run.engine.tables.functions.find("default", "w::version") is not None:  # noqa: ASYNC110
             await asyncio.sleep(0)
         gate.opened.set()
         assert await slow == "one"
