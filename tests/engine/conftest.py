@@ -90,7 +90,7 @@ class Live:
         return {row["name"]: row for row in (await self.bus.trigger("worker::list"))["workers"]}
 
     def worker(self, name: str) -> Any:
-        return self.project.member(name).worker
+        return self.project.members.find(name).worker
 
 
 Run = Callable[..., AbstractAsyncContextManager[Live]]

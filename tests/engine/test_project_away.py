@@ -59,7 +59,7 @@ def pages(live, tmp_path, reserve_port):
 
 async def served(project):
     async with asyncio.timeout(WAIT_S):
-        child = project.project.member("pages").child
+        child = project.project.members.find("pages").child
         await child.outcome()
         while project.engine.tables.functions.find("default", "pages::page") is None:  # noqa: ASYNC110
             await asyncio.sleep(0)
@@ -93,7 +93,7 @@ async def test_a_program_that_does_not_register_makes_paths_unknown_after_a_whil
 async def test_a_program_that_has_lost_its_connection_is_away_until_it_is_back(pages):
     async with pages() as (project, client, _):
         await served(project)
-        project.project.member("pages").child.generation.peers[0].cut("the cable")
+        project.project.members.find("pages").child.generation.peers[0].cut("the cable")
         await settle()
         assert away(await client.get("/p/x"), "not connected")
         await served(project)
@@ -105,9 +105,9 @@ async def test_a_route_whose_program_has_crashed_is_away_until_it_is_back(pages)
         await served(project)
         assert (await client.get("/p/x")).json() == "page"
         (folder / "gate").unlink()
-        os.kill(project.project.member("pages").child.status.pid, 9)
+        os.kill(project.project.members.find("pages").child.status.pid, 9)
         async with asyncio.timeout(WAIT_S):
-            await project.project.member("pages").child.reaches("waiting", "starting")
+            await project.project.members.find("pages").child.reaches("waiting", "starting")
         assert away(await client.get("/p/x"), "`pages`", "is away now")
         assert (await client.get("/p")).status_code == 404
         assert (await client.get("/other")).status_code == 404
@@ -130,9 +130,9 @@ async def test_a_gateway_that_is_made_anew_knows_the_routes_that_are_away(pages)
     async with pages() as (project, client, folder):
         await served(project)
         (folder / "gate").unlink()
-        os.kill(project.project.member("pages").child.status.pid, 9)
+        os.kill(project.project.members.find("pages").child.status.pid, 9)
         async with asyncio.timeout(WAIT_S):
-            await project.project.member("pages").child.reaches("waiting", "starting")
+            await project.project.members.find("pages").child.reaches("waiting", "starting")
         await project.bus.trigger("worker::restart", {"name": "http"})
         assert away(await client.get("/p/x"), "`pages`")
 
@@ -174,9 +174,9 @@ async def test_a_route_is_away_while_its_program_is_back_but_has_not_said_everyt
     async with pages(program=IN_STEPS) as (project, client, folder):
         await served(project)
         (folder / "gate").unlink()
-        os.kill(project.project.member("pages").child.status.pid, 9)
+        os.kill(project.project.members.find("pages").child.status.pid, 9)
         async with asyncio.timeout(WAIT_S):
-            await project.project.member("pages").child.reaches("waiting", "starting")
+            await project.project.members.find("pages").child.reaches("waiting", "starting")
         await has(project, "pages::first")
         assert away(await client.get("/p/x"), "`pages`", "is back")
         (folder / "gate").touch()
@@ -189,9 +189,9 @@ async def test_a_route_that_its_program_never_says_again_is_unknown_after_a_whil
         await served(project)
         monkeypatch.setattr("linkly_workers.http.absent.START_S", 0.0)
         (folder / "gate").unlink()
-        os.kill(project.project.member("pages").child.status.pid, 9)
+        os.kill(project.project.members.find("pages").child.status.pid, 9)
         async with asyncio.timeout(WAIT_S):
-            await project.project.member("pages").child.reaches("waiting", "starting")
+            await project.project.members.find("pages").child.reaches("waiting", "starting")
         await has(project, "pages::first")
         assert (await client.get("/p/x")).status_code == 404
 
@@ -210,8 +210,8 @@ async def test_a_gateway_that_is_made_anew_keeps_nothing_of_connections_that_are
         await served(project)
         await project.bus.trigger("worker::restart", {"name": "http"})
         (folder / "gate").unlink()
-        os.kill(project.project.member("pages").child.status.pid, 9)
+        os.kill(project.project.members.find("pages").child.status.pid, 9)
         async with asyncio.timeout(WAIT_S):
-            await project.project.member("pages").child.reaches("waiting", "starting")
-        absent = project.project.member("http").worker._absent
+            await project.project.members.find("pages").child.reaches("waiting", "starting")
+        absent = project.project.members.find("http").worker._absent
         assert (absent._owned, absent._programs) == ({}, {})

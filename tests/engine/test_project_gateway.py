@@ -105,7 +105,7 @@ async def test_requests_are_finished_while_others_are_still_taken(gateway):
 
 async def test_a_change_to_a_busy_port_refuses_no_connection(gateway):
     async with gateway() as (project, _, client, text), asyncio.timeout(20):
-        http = project.project.member("http")
+        http = project.project.members.find("http")
         before = os.fstat(http.worker.listener.socket.fileno()).st_ino
         server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
         async with server:

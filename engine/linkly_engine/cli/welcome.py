@@ -72,7 +72,7 @@ def welcome(project: Project, output: Output) -> None:
     shown = collect(project)
     data: dict[str, Any] = {
         "version": __version__,
-        "config": str(project.config.file) if project.config.file is not None else None,
+        "config": None if (file := project.members.config.file) is None else str(file),
         "workers": [msgspec.to_builtins(worker) for worker in shown.workers],
         "addresses": [{"what": label, "url": url} for label, url in shown.addresses],
         "try": shown.suggestion,
@@ -90,7 +90,7 @@ def collect(project: Project) -> Shown:
         command for function_id, command in SUGGESTIONS if not function_id or _is_there(engine, function_id)
     )
     return Shown(
-        workers=[_shown(engine, member) for member in project.members], addresses=addresses, suggestion=suggestion
+        workers=[_shown(engine, member) for member in project.members.all], addresses=addresses, suggestion=suggestion
     )
 
 

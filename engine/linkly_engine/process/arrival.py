@@ -1,9 +1,8 @@
-"""The connections of a program that is being started: held until it has said all it serves, then let in together.
+"""The connections of a program that was started: held until it has registered everything, then admitted together.
 
-Clients connect at different moments: some register everything and then say who they are, some say who they are and
-register afterwards, one thing after another. So a generation counts as complete when it has been quiet for a moment;
-letting it in, together with the retirement of the generation before, is one turn of the loop: no call finds a
-function missing, no trigger fires twice.
+Some clients register everything and then send their name, others send their name and register afterwards. So a
+generation counts as complete when it has sent nothing for a moment. Its admission and the retirement of the generation
+before happen in one turn of the loop: no call finds a function missing, no trigger fires twice.
 """
 
 from __future__ import annotations
@@ -13,40 +12,37 @@ import ipaddress
 import logging
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from linkly.errors import WorkerConflict
 from linkly.wire.messages import RegisterFunction
+from linkly_engine.core.metadata import WorkerMetadata
+from linkly_engine.engine import Engine
 from linkly_engine.process import sessions
-
-if TYPE_CHECKING:
-    from linkly_engine.core.metadata import WorkerMetadata
-    from linkly_engine.engine import Engine
-    from linkly_engine.remote.peer import Peer
+from linkly_engine.remote.peer import Peer
 
 log = logging.getLogger("linkly.process")
 
 STEP_S = 0.05
 QUIET_S = 0.1
-"""Quiet this long, with everything registered that the generation before serves: complete."""
+"""A generation that has registered every function of the one before is complete after this silence."""
 
 FEWER_S = 1.0
-"""The same when something is missing: more may come."""
+"""The same where functions are missing: more may come."""
 
 EMPTY_S = 2.0
-"""The same when it has registered nothing: it may only call."""
+"""The same where nothing was registered: it may only call."""
 
 LONGEST_S = 10.0
-"""However much still comes."""
+"""It is complete after this time, whatever it still sends."""
 
 
 class Arrival:
-    """Takes the connections of one generation, until they are let in.
+    """Holds the connections of one generation until they are admitted.
 
     Args:
         engine: Where they register.
-        name: Of the worker: what its records are shown under, and how a program is known whose process cannot be told
-            (in a container of its own).
+        name: Of the worker. Its records are shown under it, and a program whose process is not visible (in a container)
+            is recognized by it.
         session: Of the program's processes.
     """
 
@@ -59,7 +55,7 @@ class Arrival:
         engine.arrivals.append(self)
 
     def takes(self, peer: Peer, metadata: WorkerMetadata) -> bool:
-        """Tell whether a connection is one of this program's."""
+        """Return whether a connection belongs to this program."""
         if in_session(peer, metadata.pid, self._session):
             return True
         return metadata.name == self.name and not _runs_here(metadata.pid)
@@ -75,7 +71,7 @@ class Arrival:
         await self._came.wait()
 
     async def complete(self, needed: set[str]) -> None:
-        """Wait until the program has said all it serves.
+        """Wait until the program has registered everything.
 
         Args:
             needed: Functions that the generation before serves.
@@ -94,7 +90,7 @@ class Arrival:
                 if now - quiet_since >= enough_s or now - came >= LONGEST_S:
                     return
                 await clock.sleep(STEP_S)
-            self._held.clear()  # they have gone: those that come next may stay
+            self._held.clear()  # all were closed: wait for the next connection
             self._came.clear()
 
     @property
@@ -108,9 +104,9 @@ class Arrival:
         return [peer for peer, _ in self._held if not peer.connection.closed]
 
     def let_in(self) -> str | None:
-        """Let the held connections in, now; return why one was not.
+        """Admit the held connections; return why one was refused, `None` if none was.
 
-        Call it in the turn in which the generation before retires.
+        To be called in the turn of the loop in which the generation before retires.
         """
         self.close()
         problem: str | None = None
@@ -128,13 +124,13 @@ class Arrival:
         return problem
 
     def close(self) -> None:
-        """Take no more connections: they go their ordinary way."""
+        """Hold no further connections: they are admitted as those of any worker."""
         if self in self._engine.arrivals:
             self._engine.arrivals.remove(self)
 
 
 def in_session(peer: Peer, pid: int | None, session: int) -> bool:
-    """Tell whether a connection comes from a process of a session on this machine."""
+    """Return whether a connection comes from a process of a session on this machine."""
     if pid is None or pid <= 0 or not _is_local(peer.record.ip_address):
         return False
     try:

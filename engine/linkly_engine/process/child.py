@@ -21,8 +21,9 @@ import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from linkly_engine.engine import Engine
 from linkly_engine.process.backoff import GIVE_UP_AFTER, Backoff
 from linkly_engine.process.ending import explain
 from linkly_engine.process.generation import Generation
@@ -32,9 +33,6 @@ from linkly_engine.process.program import KILL_AFTER_S
 from linkly_engine.process.starting import NotReady, Starter, Superseded, first_of
 from linkly_engine.process.status import ChildStatus, State, StatusKeeper
 from linkly_engine.process.watch import Changes, Watch
-
-if TYPE_CHECKING:
-    from linkly_engine.engine import Engine
 
 log = logging.getLogger("linkly.process")
 

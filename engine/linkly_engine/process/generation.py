@@ -1,17 +1,14 @@
-"""One generation of a worker: its program from the start to the end, and what it has connected."""
+"""One generation of a worker: its program from the start to the end, and its connections."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
 
+from linkly_engine.engine import Engine
 from linkly_engine.process.arrival import Arrival, in_session
 from linkly_engine.process.program import Program
-
-if TYPE_CHECKING:
-    from linkly_engine.engine import Engine
-    from linkly_engine.remote.peer import Peer
+from linkly_engine.remote.peer import Peer
 
 log = logging.getLogger("linkly.process")
 
@@ -20,11 +17,11 @@ STEP_S = 0.01
 
 
 class Generation:
-    """A program in its session, and the connections that come from there.
+    """A program in a session of its own, and the connections of the processes in it.
 
     Attributes:
         program: The process.
-        arrival: Its connections, until they are let in.
+        arrival: Its connections, until they are admitted.
         started_s: On the engine's monotonic clock.
         started_at_ms: Since the epoch.
     """
@@ -59,19 +56,19 @@ class Generation:
         return {function.id for peer in self.peers for function in functions.of(peer.record)}
 
     def enter(self, before: Generation | None) -> str | None:
-        """Begin to serve, in place of the generation before, in one turn; return what stands in the way."""
+        """Take over from the generation before, in one turn of the loop; return why a connection was refused."""
         if before is not None:
             before.retire()
         self._let_in = self.arrival.peers
         return self.arrival.let_in()
 
     def retire(self) -> None:
-        """From now on others may take its names and ids; its triggers are gone."""
+        """Give its names and ids free for the next generation and take its triggers back; its calls go on."""
         for peer in self.peers:
             self._engine.tables.retire(peer.record)
 
     def withdraw(self) -> None:
-        """Serve no new calls: its names, ids and triggers are gone."""
+        """Serve no new calls: take its names, functions and triggers back."""
         self.arrival.close()
         for peer in self.peers:
             self._engine.tables.withdraw(peer.record)
@@ -81,7 +78,7 @@ class Generation:
         peers = self.peers
         try:
             async with asyncio.timeout(within_s):
-                # Asked now and then: an event would cost something on the way of every call.
+                # Polled: an event would cost time in every call.
                 while any(peer.connection.session.calls for peer in peers if not peer.connection.closed):  # noqa: ASYNC110
                     await asyncio.sleep(STEP_S)
         except TimeoutError:
@@ -89,7 +86,7 @@ class Generation:
             log.warning("worker `%s`: %d calls have not finished in %g s and end now", self._name, left, within_s)
 
     async def leave(self, within_s: float) -> None:
-        """Serve no new calls, finish the others and end; nothing takes over."""
+        """Serve no new calls, let the others finish, and end; no generation takes over."""
         try:
             self.withdraw()
             await self.drain(within_s)

@@ -6,9 +6,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from linkly.errors import ConfigError
+from linkly_engine.engine import Engine
 from linkly_engine.process.ending import explain
 from linkly_engine.process.environment import environment
 from linkly_engine.process.generation import Generation
@@ -19,9 +20,6 @@ from linkly_engine.process.manifest import Manifest, read_manifest
 from linkly_engine.process.output import Feed, Output
 from linkly_engine.process.program import Program
 from linkly_engine.process.status import State
-
-if TYPE_CHECKING:
-    from linkly_engine.engine import Engine
 
 log = logging.getLogger("linkly.process")
 

@@ -6,16 +6,13 @@ A connection that came through a port stays open when the port closes.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from linkly.errors import ConfigError
+from linkly_engine.engine import Engine
 from linkly_engine.project.listener import Listener
 from linkly_engine.remote.server import WorkerServer
-
-if TYPE_CHECKING:
-    from linkly_engine.engine import Engine
 
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}
 FREE_TURNS = 20

@@ -8,7 +8,7 @@ from linkly.worker import Worker
 from linkly_engine.project.entry import WorkerEntry, unnumbered
 
 if TYPE_CHECKING:
-    from linkly_engine.process import ChildWorker
+    from linkly_engine.process.child import ChildWorker
 
 State: TypeAlias = Literal["running", "installing", "starting", "waiting", "failed", "stopped"]
 Kind: TypeAlias = Literal["shipped", "module", "path"]

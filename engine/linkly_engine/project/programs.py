@@ -1,6 +1,6 @@
 """The programs of a project that run in processes of their own: started, changed and ended as config.yaml says.
 
-How one is installed, supervised and replaced is `linkly_engine.process`'s, which is imported with the first program.
+`linkly_engine.process` supervises each of them; it is imported with the first program.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
+from linkly_engine.engine import Engine
 from linkly_engine.project.config import Config
 from linkly_engine.project.entry import WorkerEntry
 from linkly_engine.project.member import Member
 
 if TYPE_CHECKING:
-    from linkly_engine.engine import Engine
-    from linkly_engine.process import ChildWorker, Guard
+    from linkly_engine.process.child import ChildWorker
+    from linkly_engine.process.guard import Guard
 
 LOGS = (".linkly", "logs")
 """Where log files lie, below the folder of config.yaml."""
@@ -37,8 +38,9 @@ class Programs:
         self._stack = AsyncExitStack()
 
     async def start(self, member: Member, config: Config) -> None:
-        """Begin to look after a program; it is installed and started in the background."""
-        from linkly_engine.process import ChildWorker, Guard
+        """Begin to supervise a program; it is installed and started in the background."""
+        from linkly_engine.process.child import ChildWorker
+        from linkly_engine.process.guard import Guard
 
         entry = member.entry
         if entry.folder is None:
@@ -82,7 +84,7 @@ class Programs:
             await self._renew(member.child)
 
     async def move(self, members: list[Member]) -> None:
-        """The worker port has moved: programs reach channels and the engine through the new one from now on."""
+        """Replace the programs that run: the worker port has another address."""
         for member in members:
             if member.child is not None and member.runs:
                 await self._renew(member.child)
@@ -90,17 +92,17 @@ class Programs:
     async def _renew(self, child: ChildWorker) -> None:
         # A program may take a minute to come up: no other change of the project waits for that.
         self._engine.spawn(child.restart(), name=f"restart of {child.name}")
-        await asyncio.sleep(0)  # in its first step it is asked for, so that `outcome` is of the next generation
+        await asyncio.sleep(0)  # its first step asks for it, so that `outcome` is that of the next generation
 
     async def end(self, members: Iterable[Member]) -> None:
-        """End programs at the same time; nothing of them is left."""
+        """End programs and all their processes, at the same time."""
         ending = [member for member in members if member.child is not None]
         await asyncio.gather(*(member.child.stop() for member in ending if member.child is not None))
         for member in ending:
             member.child = None
 
     async def stop(self, members: Iterable[Member]) -> None:
-        """End all of them, and what guards them."""
+        """End all of them, and the guard."""
         try:
             await self.end(members)
         finally:

@@ -1,4 +1,4 @@
-"""Run an engine in the foreground: start, say what is there, wait for a signal, stop in order.
+"""Run an engine in the foreground: start, welcome, wait for a signal, stop in order.
 
 The first SIGINT or SIGTERM stops accepting, lets calls in flight finish for at most `GRACE_S`, flushes and closes;
 a second one ends at once. SIGHUP reads config.yaml again, as every change of the file does; it ends the engine when it
@@ -27,9 +27,8 @@ from linkly_engine.project.watch import watch_file
 log = logging.getLogger("linkly.engine")
 
 COLLECTOR = (5_000, 20, 100)
-"""Objects that a look at the youngest takes, and how many looks at one generation a look at the next takes. A look at
-all of them stops everybody: 300 ms with 100,000 registered functions, and with Python's own figures, 700, 10 and 10, a
-client that registers or inserts in a flood caused one every 200 ms."""
+"""Thresholds of the garbage collector. A full collection stops the loop: 300 ms with 100,000 registered functions. With
+Python's own figures, 700, 10 and 10, a client that registers or inserts in a flood caused one every 200 ms."""
 
 SWITCH_S = 0.0005
 """How long a thread waits before it asks the loop for the interpreter. A commit on the writing thread needs it several
@@ -73,7 +72,7 @@ def _run(main: Coroutine[Any, Any, int]) -> int:
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "can't start new thread" not in str(error):
             raise
-        if code is not None:  # everything has ended; only idle threads of the interpreter are left to be joined
+        if code is not None:  # everything has ended but idle threads of the interpreter
             return code
         raise LinklyError(
             f"the engine has ended: no memory or no thread could be had ({error or 'out of memory'}). What was "
@@ -112,7 +111,7 @@ async def _serve(
         watching: list[asyncio.Task[None]] = []
         try:
             await project.start()
-            # What start-up made lives as long as the engine: the collector need not look at it again.
+            # Objects of the start-up live as long as the engine: the collector leaves them out.
             gc.collect()
             gc.freeze()
             gc.set_threshold(*COLLECTOR)
@@ -120,7 +119,7 @@ async def _serve(
             loop.add_signal_handler(signal.SIGHUP, on_hangup)
             if on_ready is not None:
                 on_ready(project)
-            watching.append(loop.create_task(watch_file(project.path, project.reload), name="config.yaml"))
+            watching.append(loop.create_task(watch_file(project.members.path, project.reload), name="config.yaml"))
             watching.append(loop.create_task(watch_descriptors(engine.clock), name="file descriptors"))
             await stopping.wait()
             log.info("stopping: calls in flight have %g s to finish", GRACE_S)

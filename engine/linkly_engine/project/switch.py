@@ -1,38 +1,34 @@
 """Stops some in-process workers and starts others in one go, while the rest of the engine keeps running.
 
-Calls in flight finish first; calls to a worker that is made anew wait for its next generation. One that cannot be
-started runs again by its earlier settings. Knows nothing of files and ports.
+Calls in flight finish first; calls to a worker that is made anew wait for its successor. A worker that cannot start
+runs again by its earlier settings.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from linkly.errors import LinklyError
 from linkly.worker import Worker
-from linkly_engine.engine import DRAIN_S
+from linkly_engine.engine import DRAIN_S, Engine
 from linkly_engine.local.handover import Handover
 from linkly_engine.project.entry import WorkerEntry
 from linkly_engine.project.loader import load_worker
 from linkly_engine.project.member import Member, same
 
-if TYPE_CHECKING:
-    from linkly_engine.engine import Engine
-
 log = logging.getLogger("linkly.engine")
 
 
 class Entering(msgspec.Struct, eq=False):
-    """One that shall run.
+    """A worker that is to run.
 
     Attributes:
         member: Whose worker it will be; an earlier one is stopped.
-        entry: By what it runs.
+        entry: What it runs by.
         worker: Checked, not started.
-        earlier: By what its predecessor ran; set by `Switch`.
+        earlier: The entry of its predecessor; set by `Switch`.
     """
 
     member: Member
@@ -78,8 +74,8 @@ class Switch:
     def _order_of_their_end(self, members: list[Member]) -> list[Member]:
         """Return those that run, last started first.
 
-        Those that serve no function come before all others: they only call (a gateway does), so they can come to
-        their end while everything they call is still there.
+        Those that serve no function come first: they only call, as a gateway does, and can finish while everything that
+        they call still runs.
         """
         places = {id(worker): place for place, worker in enumerate(self._engine.running)}
 
@@ -111,7 +107,7 @@ class Switch:
             before.release()
 
     async def _start(self, each: Entering) -> bool:
-        """Start one; answer whether it, and not its predecessor, runs now."""
+        """Start one; return whether it runs, and not its predecessor."""
         try:
             await self._engine.start_worker(each.worker, takes_over=self._handovers.get(each.member))
         except Exception as error:

@@ -1,129 +1,34 @@
 """`worker::*`: the workers of config.yaml, listed, started and stopped. Written as an ordinary worker.
 
-Workers that connect by themselves are not listed here: `engine::workers::list` has them.
+Workers that connect by themselves are in `engine::workers::list` only.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 from linkly.function import function
 from linkly.worker import Worker
 from linkly_engine.core.records import WorkerRecord
-from linkly_engine.project.member import Kind, Member, State
-
-if TYPE_CHECKING:
-    from linkly_engine.project.project import Project
+from linkly_engine.core.registry import Registry
+from linkly_engine.project.member import Member
+from linkly_engine.project.members import Members
+from linkly_engine.project.rows import WorkerList, WorkerLogs, WorkerNames, WorkerOwner, WorkerRow, WorkerStatus, hint
 
 TAIL, TAIL_LIMIT = 100, 1000
 STATUS_TAIL = 10
-SETTLE_S = 10.0
+OUTCOME_S = 10.0
 """How long the answer to a start or restart waits for the program to run."""
 
 Tail = Annotated[int, msgspec.Meta(ge=1, le=TAIL_LIMIT)]
 
 
-class WorkerRow(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One worker of config.yaml.
-
-    Attributes:
-        name: Its name there.
-        kind: shipped, module (a class of one's own), or path (a program in a process of its own).
-        running: Whether it serves calls.
-        status: How it is; waiting: it ended by itself and is started again soon.
-        pid: Of its own process, if it has one.
-        functions: How many functions it serves.
-        restarts: How often it was started again.
-        path: Folder of the program.
-        reason: Why it does not run, or not by the settings of config.yaml.
-    """
-
-    name: str
-    kind: Kind
-    running: bool
-    status: State
-    pid: int | None
-    functions: int
-    restarts: int
-    path: str | msgspec.UnsetType = msgspec.UNSET
-    reason: str | msgspec.UnsetType = msgspec.UNSET
-
-
 Row = TypeVar("Row", bound=WorkerRow)
-
-
-class WorkerList(msgspec.Struct):
-    """The workers of config.yaml, in its order.
-
-    Attributes:
-        config_path: The file; null while the embedded defaults run.
-        workers: One row for each entry.
-        config_error: Why the file as it is now is not applied; null if it is.
-    """
-
-    config_path: str | None
-    workers: list[WorkerRow]
-    config_error: str | None = None
-
-
-class WorkerStatus(WorkerRow, kw_only=True):
-    """One worker in full.
-
-    Attributes:
-        started_at_ms: Since the epoch; null while it does not run.
-        function_ids: What it serves.
-        logs_dir: Where the log files of its program are.
-        stdout_tail: Last lines of its output.
-        stderr_tail: Last lines of its errors.
-        hint: What to do next.
-    """
-
-    started_at_ms: int | None
-    function_ids: list[str]
-    logs_dir: str | None
-    stdout_tail: list[str]
-    stderr_tail: list[str]
-    hint: str | None
-
-
-class WorkerLogs(msgspec.Struct):
-    """The last lines that a worker's program wrote.
-
-    Attributes:
-        name: The worker.
-        logs_dir: Where the log files are; null for a worker in the engine's process, whose lines are the engine's.
-        stdout: Its output, the last line last.
-        stderr: Its errors, likewise.
-    """
-
-    name: str
-    logs_dir: str | None
-    stdout: list[str]
-    stderr: list[str]
-
-
-class WorkerNames(msgspec.Struct):
-    """What the workers of config.yaml are called there.
-
-    Attributes:
-        names: The engine's id of a worker, as in `engine::workers::list` -> its name in config.yaml.
-    """
-
-    names: dict[str, str]
-
-
-class WorkerOwner(msgspec.Struct):
-    """Whose a connection is.
-
-    Attributes:
-        name: Of the program in config.yaml; null if it belongs to none.
-    """
-
-    name: str | None
 
 
 class ProjectWorker(Worker):
@@ -131,19 +36,36 @@ class ProjectWorker(Worker):
 
     name = "project"
 
-    def __init__(self, project: Project) -> None:
+    def __init__(
+        self,
+        members: Members,
+        *,
+        functions: Registry,
+        record_of: Callable[[Worker], WorkerRecord | None],
+        refusal: Callable[[], str | None],
+    ) -> None:
+        """Take what it describes.
+
+        Args:
+            members: The workers of config.yaml.
+            functions: What is served.
+            record_of: Returns the record of an in-process worker that runs.
+            refusal: Returns why the file as it is now is not applied; `None`: it is.
+        """
         super().__init__()
-        self._project = project
+        self._members = members
+        self._functions = functions
+        self._record_of = record_of
+        self._refusal = refusal
 
     @function("worker::list")
     async def list_workers(self) -> WorkerList:
         """List the workers of config.yaml and how they are."""
-        project = self._project
-        file = project.config.file
+        file = self._members.config.file
         return WorkerList(
             config_path=None if file is None else str(file),
-            workers=[self._row(WorkerRow, member) for member in project.members],
-            config_error=project.refusal,
+            workers=[self._row(WorkerRow, member) for member in self._members.all],
+            config_error=self._refusal(),
         )
 
     @function("worker::status")
@@ -156,7 +78,7 @@ class ProjectWorker(Worker):
         Raises:
             NotFound: config.yaml has no such worker.
         """
-        member = self._project.member(name)
+        member = self._members.find(name)
         stdout, stderr = await self._tail(member, STATUS_TAIL)
         records = self._records(member)
         started = min((record.connected_at_ms for record in records), default=None)
@@ -167,14 +89,12 @@ class ProjectWorker(Worker):
             member,
             started_at_ms=started if member.runs else None,
             function_ids=sorted(
-                record.id
-                for record in self._project.engine.tables.functions
-                if record.owner in records and not record.internal
+                function.id for record in records for function in self._functions.of(record) if not function.internal
             ),
             logs_dir=self._logs_dir(member),
             stdout_tail=stdout,
             stderr_tail=stderr,
-            hint=_hint(member, bool(records)),
+            hint=hint(member, bool(records)),
         )
 
     @function("worker::logs")
@@ -188,7 +108,7 @@ class ProjectWorker(Worker):
         Raises:
             NotFound: config.yaml has no such worker.
         """
-        member = self._project.member(name)
+        member = self._members.find(name)
         stdout, stderr = await self._tail(member, tail)
         return WorkerLogs(member.name, self._logs_dir(member), stdout, stderr)
 
@@ -199,7 +119,7 @@ class ProjectWorker(Worker):
         Args:
             worker_id: The engine's id of the connection, from `engine::workers::list`.
         """
-        for member in self._project.members:
+        for member in self._members.all:
             if member.child is not None and any(record.id == worker_id for record in self._records(member)):
                 return WorkerOwner(member.name)
         return WorkerOwner(None)
@@ -207,8 +127,7 @@ class ProjectWorker(Worker):
     @function("worker::names")
     async def names(self) -> WorkerNames:
         """Tell which workers that run are which of config.yaml; those that came by themselves are not named."""
-        members = self._project.members
-        return WorkerNames({record.id: member.name for member in members for record in self._records(member)})
+        return WorkerNames({record.id: member.name for member in self._members.all for record in self._records(member)})
 
     @function("worker::start")
     async def start(self, name: str) -> WorkerRow:
@@ -221,7 +140,7 @@ class ProjectWorker(Worker):
             NotFound: config.yaml has no such worker.
             ConfigError: It cannot start.
         """
-        return await self._row_of(await self._project.start_worker(name))
+        return await self._row_of(await self._members.start(name))
 
     @function("worker::stop")
     async def stop(self, name: str) -> WorkerRow:
@@ -233,7 +152,7 @@ class ProjectWorker(Worker):
         Raises:
             NotFound: config.yaml has no such worker.
         """
-        return self._row(WorkerRow, await self._project.stop_worker(name))
+        return self._row(WorkerRow, await self._members.stop(name))
 
     @function("worker::restart")
     async def restart(self, name: str) -> WorkerRow:
@@ -246,14 +165,14 @@ class ProjectWorker(Worker):
             NotFound: config.yaml has no such worker.
             ConfigError: It cannot start.
         """
-        return await self._row_of(await self._project.restart_worker(name))
+        return await self._row_of(await self._members.restart(name))
 
     # --- rows ----------------------------------------------------------------------------------------------
 
     async def _row_of(self, member: Member) -> WorkerRow:
         if member.child is not None:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(SETTLE_S):
+                async with asyncio.timeout(OUTCOME_S):
                     await member.child.outcome()
         return self._row(WorkerRow, member)
 
@@ -262,14 +181,13 @@ class ProjectWorker(Worker):
         reason = member.reason
         if child is not None and reason is None:
             reason = child.status.reason
-        registry = self._project.engine.tables.functions
         return kind(
             name=member.name,
             kind=member.kind,
             running=member.state == "running",
             status=member.state,
             pid=None if child is None else child.status.pid,
-            functions=sum(registry.count(record) for record in self._records(member)),
+            functions=sum(self._functions.count(record) for record in self._records(member)),
             restarts=member.restarts + (0 if child is None else child.status.restarts),
             path=msgspec.UNSET if member.entry.folder is None else str(member.entry.folder),
             reason=msgspec.UNSET if reason is None else reason,
@@ -279,7 +197,7 @@ class ProjectWorker(Worker):
     def _records(self, member: Member) -> list[WorkerRecord]:
         """Return the lifetimes that a worker has now: one in process, any number of connections of a program."""
         if member.worker is not None:
-            record = self._project.engine.record_of(member.worker)
+            record = self._record_of(member.worker)
             return [] if record is None else [record]
         generation = None if member.child is None else member.child.generation
         return [] if generation is None else [peer.record for peer in generation.peers]
@@ -291,16 +209,3 @@ class ProjectWorker(Worker):
 
     def _logs_dir(self, member: Member) -> str | None:
         return None if member.child is None else str(member.child.logs)
-
-
-def _hint(member: Member, connected: bool) -> str | None:
-    name, state = member.name, member.state
-    if state == "stopped":
-        return f"start it with `linkly worker start {name}`"
-    if state in ("failed", "waiting") and member.child is not None:
-        return f"see what it wrote with `linkly worker logs {name}`; a change of its files starts it again"
-    if state == "failed":
-        return f"correct its entry in config.yaml, or try again with `linkly worker restart {name}`"
-    if state == "running" and member.child is not None and not connected:
-        return "it runs, but has not connected: it has to connect to the address in its environment variable III_URL"
-    return None

@@ -16,7 +16,8 @@ import pytest
 from linkly.clock import Clock
 from linkly.worker import Worker
 from linkly_engine.engine import Engine
-from linkly_engine.process import ChildWorker, Guard
+from linkly_engine.process.child import ChildWorker
+from linkly_engine.process.guard import Guard
 from linkly_engine.remote.server import WorkerServer
 from support.serving import serving
 

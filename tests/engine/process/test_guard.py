@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from linkly_engine.process import Guard
+from linkly_engine.process.guard import Guard
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="waits for processes that are not its own")
 
@@ -16,7 +16,8 @@ ENGINE = """\
 import asyncio, sys
 from pathlib import Path
 from linkly_engine.engine import Engine
-from linkly_engine.process import ChildWorker, Guard
+from linkly_engine.process.child import ChildWorker
+from linkly_engine.process.guard import Guard
 
 async def main():
     folder = Path(sys.argv[1])

@@ -3,7 +3,7 @@
 import pytest
 
 from linkly.errors import ConfigError
-from linkly_engine.process import read_manifest
+from linkly_engine.process.manifest import read_manifest
 
 
 def read(folder, text, name="iii.worker.yaml"):
