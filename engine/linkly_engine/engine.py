@@ -99,7 +99,7 @@ class Engine:
 
     async def __aenter__(self) -> Engine:
         await self.start_worker(self._builtins, internal=True)
-        await self.start_worker(TelemetryWorker(self.telemetry, self.spawn), internal=True)
+        await self.start_worker(TelemetryWorker(self.telemetry), internal=True)
         self.channels.start()
         return self
 

@@ -194,6 +194,14 @@ class Delivery(Generic[P]):
         found = [each for subject in subjects for each in self._by_subject.get(subject, ())]
         return found if len(found) < 2 else sorted(found, key=lambda recipient: recipient.number)
 
+    def recipient(self, binding_id: str) -> Recipient:
+        """Return the place of one binding.
+
+        Raises:
+            KeyError: There is no such binding.
+        """
+        return self._recipients[binding_id]
+
     def _unindex(self, recipient: Recipient) -> None:
         if recipient.binding is None:
             return

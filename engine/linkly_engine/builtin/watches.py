@@ -3,18 +3,21 @@
 It tells of a state, not of a change: a binding for a worker that is gone already fires at once. So nothing is missed
 between somebody's call and the binding that it causes, nor while the one who watches has lost its own connection.
 
-This module knows the table of workers; it calls nobody itself.
+This module knows the table of workers, and the delivery of events.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 
 import msgspec
 
+from linkly.delivery import Delivery
 from linkly.trigger import Binding, TriggerType, WorkerGone
 from linkly_engine.core.records import WorkerRecord
 from linkly_engine.core.workers import WorkerTable
+
+log = logging.getLogger("linkly.engine")
 
 
 class WatchedWorker(msgspec.Struct, forbid_unknown_fields=True):
@@ -31,14 +34,19 @@ class Watches:
     """Bindings by the worker that they watch.
 
     Args:
-        workers: Who is here.
-        fire: Runs a binding's function.
+        workers: The workers that are connected or run in process.
     """
 
-    def __init__(self, workers: WorkerTable, fire: Callable[[Binding, object], None]) -> None:
+    def __init__(self, workers: WorkerTable) -> None:
         self._workers = workers
-        self._fire = fire
-        self._bindings: dict[str, dict[str, Binding]] = {}
+        self.delivery: Delivery[WorkerGone] = Delivery(
+            "engine::worker-gone events",
+            log,
+            cause=lambda event: "engine::worker-gone",
+            subject=lambda config: config.worker_id,
+            wants=lambda config, event: config.worker_id == event.worker_id,
+            ordered=False,
+        )
 
     def trigger_type(self) -> TriggerType:
         """Return the trigger type."""
@@ -46,25 +54,18 @@ class Watches:
             "engine::worker-gone",
             "A certain worker's connection ends, or has ended before; it fires once.",
             bind=self._bind,
-            unbind=self._unbind,
+            unbind=self.delivery.unbind,
             config_type=WatchedWorker,
             payload_type=WorkerGone,
         )
 
     def gone(self, record: WorkerRecord) -> None:
         """A worker has left the table."""
-        for binding in self._bindings.pop(record.id, {}).values():
-            self._fire(binding, WorkerGone(worker_id=record.id, announced=record.announced))
+        event = WorkerGone(worker_id=record.id, announced=record.announced)
+        self.delivery.put(self.delivery.matching(record.id), event)
 
     async def _bind(self, binding: Binding) -> None:
         config: WatchedWorker = binding.config
+        await self.delivery.bind(binding)
         if self._workers.get(config.worker_id) is None:
-            self._fire(binding, WorkerGone(worker_id=config.worker_id))
-        else:
-            self._bindings.setdefault(config.worker_id, {})[binding.id] = binding
-
-    async def _unbind(self, binding: Binding) -> None:
-        config: WatchedWorker = binding.config
-        watching = self._bindings.get(config.worker_id)
-        if watching is not None and watching.pop(binding.id, None) is not None and not watching:
-            del self._bindings[config.worker_id]
+            self.delivery.put([self.delivery.recipient(binding.id)], WorkerGone(worker_id=config.worker_id))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +15,10 @@ import msgspec
 from linkly.bus import DEFAULT_NAMESPACE
 from linkly.channel import Channel
 from linkly.context import current
+from linkly.delivery import Delivery
 from linkly.errors import Forbidden, InvalidArguments, LinklyError, NotFound, WorkerConflict
 from linkly.function import function
-from linkly.trigger import Binding, TriggerType, fire
+from linkly.trigger import TriggerType
 from linkly.worker import Worker
 from linkly_engine.builtin import rows
 from linkly_engine.builtin.statistics import statistics
@@ -77,19 +80,25 @@ class EngineWorker(Worker):
         """Whether a function was served when `functions-available` was fired last, of those that have changed since."""
         self._scheduled = False
         self._pausing = False
-        self._workers_bindings: dict[str, Binding] = {}
-        self._functions_bindings: dict[str, Binding] = {}
-        self._watches = Watches(engine.tables.workers, self._fire_one)
+        self._workers_events = _events("engine::workers-available")
+        self._functions_events = _events("engine::functions-available")
+        self._watches = Watches(engine.tables.workers)
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Deliver the events; at the end of the engine there is nobody left to wait for."""
+        async with (
+            self._workers_events.running(self.bus, grace_s=0),
+            self._functions_events.running(self.bus, grace_s=0),
+            self._watches.delivery.running(self.bus, grace_s=0),
+        ):
+            yield
 
     def trigger_types(self) -> list[TriggerType]:
         """Provide the two trigger types of 8.3, whose config is ignored, and one that watches a single worker."""
         return [
-            _event(
-                "engine::workers-available",
-                "A worker connects, names itself or leaves.",
-                self._workers_bindings,
-            ),
-            _event("engine::functions-available", "The set of functions changes.", self._functions_bindings),
+            _event("engine::workers-available", "A worker connects, names itself or leaves.", self._workers_events),
+            _event("engine::functions-available", "The set of functions changes.", self._functions_events),
             self._watches.trigger_type(),
         ]
 
@@ -104,7 +113,7 @@ class EngineWorker(Worker):
         elif isinstance(change, (WorkerHere, WorkerAnnounced, WorkerGone)):
             if not change.worker.in_process:
                 payload = {"event": WORKER_EVENTS[type(change)], "worker_id": change.worker.id}
-                self._fire(self._workers_bindings, payload)
+                self._workers_events.put(self._workers_events.matching(), payload)
             if isinstance(change, WorkerGone):
                 self._watches.gone(change.worker)
 
@@ -119,30 +128,15 @@ class EngineWorker(Worker):
         self._scheduled = self._pausing = False
         before, self._served_before = self._served_before, {}
         functions = self._tables.functions
-        if not self._functions_bindings or all(
-            (functions.find(*key) is not None) is was for key, was in before.items()
-        ):
+        if not self._functions_events or all((functions.find(*key) is not None) is was for key, was in before.items()):
             return
         began = perf_counter()
         summaries = [rows.function_summary(record) for record in functions]
         payload = {"event": "functions_changed", "functions": rows.ranked(summaries, "function_id", None)}
-        self._fire(self._functions_bindings, payload)
+        self._functions_events.put(self._functions_events.matching(), payload)
         # The event lists every function there is: told after every registration, it would cost all that were before.
         self._pausing = True
         self._engine.clock.call_later(max(PAUSE_S, PAUSES * (perf_counter() - began)), self._compare)
-
-    def _fire(self, bindings: dict[str, Binding], payload: dict[str, Any]) -> None:
-        for binding in bindings.values():
-            self._fire_one(binding, payload)
-
-    def _fire_one(self, binding: Binding, payload: object) -> None:
-        self._engine.spawn(self._deliver(binding, payload), name=binding.trigger_type)
-
-    async def _deliver(self, binding: Binding, payload: object) -> None:
-        try:
-            await fire(self.bus, binding, payload)
-        except LinklyError as error:
-            log.warning("`%s`, run by %s, failed: %s", binding.function_id, binding.trigger_type, error)
 
     # --- functions -----------------------------------------------------------------------------------------
 
@@ -425,11 +419,10 @@ class EngineWorker(Worker):
         return statistics(self._engine)
 
 
-def _event(type_id: str, description: str, bindings: dict[str, Binding]) -> TriggerType:
-    async def bind(binding: Binding) -> None:
-        bindings[binding.id] = binding
+def _events(type_id: str) -> Delivery[dict[str, Any]]:
+    # Without order: a function that does not return is told of later events all the same.
+    return Delivery(f"{type_id} events", log, cause=lambda event: type_id, ordered=False)
 
-    async def unbind(binding: Binding) -> None:
-        bindings.pop(binding.id, None)
 
-    return TriggerType(type_id, description, bind=bind, unbind=unbind)
+def _event(type_id: str, description: str, delivery: Delivery[dict[str, Any]]) -> TriggerType:
+    return TriggerType(type_id, description, bind=delivery.bind, unbind=delivery.unbind)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 import msgspec
 
 from linkly.bus import Invocation, Json
-from linkly.context import current, current_invocation
-from linkly.errors import InvalidArguments, LinklyError
+from linkly.context import current
+from linkly.delivery import Delivery, Limits
+from linkly.errors import InvalidArguments
 from linkly.function import function
-from linkly.trigger import Binding, TriggerType, fire
+from linkly.trigger import TriggerType
 from linkly.worker import Worker
 from linkly_engine.telemetry import lines
 from linkly_engine.telemetry.hub import Telemetry
@@ -22,7 +24,7 @@ from linkly_engine.telemetry.otlp import severity_of
 
 log = logging.getLogger("linkly.telemetry")
 
-DELIVERIES_LIMIT = 256
+LIMITS = Limits(events=256, functions=256)
 """Firings of `log` triggers that may be on their way; more are dropped and counted: a log must not bury its bus."""
 
 
@@ -73,18 +75,29 @@ class TelemetryWorker(Worker):
 
     Args:
         telemetry: Where records are.
-        spawn: Runs a firing in the background.
     """
 
     name = "telemetry"
 
-    def __init__(self, telemetry: Telemetry, spawn: Callable[[Coroutine[Any, Any, None]], object]) -> None:
+    def __init__(self, telemetry: Telemetry) -> None:
         super().__init__()
         self._telemetry = telemetry
-        self._spawn = spawn
-        self._bindings: dict[str, Binding] = {}
-        self._deliveries = 0
         self._own_traces = secrets.token_hex(8)
+        self._delivery: Delivery[Json] = Delivery(
+            "log firings",
+            log,
+            cause=lambda record: "trigger type log",
+            subject=lambda config: config.level,
+            ordered=False,
+            limits=LIMITS,
+        )
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Fire `log` triggers for every record that is kept meanwhile."""
+        self._telemetry.on_record = self._kept
+        async with self._delivery.running(self.bus, grace_s=0):
+            yield
 
     # --- the trigger type `log` ----------------------------------------------------------------------------
 
@@ -94,44 +107,23 @@ class TelemetryWorker(Worker):
             TriggerType(
                 "log",
                 "A log record is kept; the function gets it as engine::logs::list shows it.",
-                bind=self._bind,
-                unbind=self._unbind,
+                bind=self._delivery.bind,
+                unbind=self._delivery.unbind,
                 config_type=LogTrigger,
                 payload_type=LogRecord,
             )
         ]
 
-    async def _bind(self, binding: Binding) -> None:
-        self._bindings[binding.id] = binding
-        self._telemetry.on_record = self._kept
-
-    async def _unbind(self, binding: Binding) -> None:
-        self._bindings.pop(binding.id, None)
-        if not self._bindings:
-            self._telemetry.on_record = None
-
     def _kept(self, entry: Entry) -> None:
         # What is logged while a record is delivered carries the delivery's trace: delivering that as well would
         # never end.
-        if entry.trace_id is not None and entry.trace_id.startswith(self._own_traces):
+        if not self._delivery or (entry.trace_id is not None and entry.trace_id.startswith(self._own_traces)):
             return
-        for binding in self._bindings.values():
-            if binding.config.level in ("all", entry.level.lower()):
-                if self._deliveries < DELIVERIES_LIMIT:
-                    self._deliveries += 1
-                    self._spawn(self._deliver(binding, entry.text))
-                else:
-                    self._telemetry.firings_dropped += 1
-
-    async def _deliver(self, binding: Binding, text: bytes) -> None:
-        trace = f"00-{self._own_traces}{secrets.token_hex(8)}-{secrets.token_hex(8)}-01"
-        current_invocation.set(Invocation(function_id=binding.function_id, traceparent=trace))
-        try:
-            await fire(self.bus, binding, Json(text))
-        except LinklyError as error:
-            log.warning("`%s`, run by trigger type log, failed: %s", binding.function_id, error)
-        finally:
-            self._deliveries -= 1
+        recipients = self._delivery.matching("all", entry.level.lower())
+        if recipients:
+            trace = f"00-{self._own_traces}{secrets.token_hex(8)}-{secrets.token_hex(8)}-01"
+            cause = Invocation(function_id="engine::logs::list", traceparent=trace)
+            self._telemetry.firings_dropped += self._delivery.offer(recipients, Json(entry.text), cause=cause)
 
     # --- functions -----------------------------------------------------------------------------------------
 
