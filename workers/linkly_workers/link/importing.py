@@ -1,121 +1,95 @@
-"""Reading links to import as CSV, from a channel, line by line."""
+"""Importing many links at once."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import msgspec
+
 from linkly import ChannelReader
-from linkly.errors import InvalidArguments
+from linkly.channel import ChannelRef
+from linkly.errors import LinklyError
+from linkly_workers.link.csv_file import csv_rows
+from linkly_workers.link.new_links import NewLinks
+from linkly_workers.link.shapes import Import, Imported, ImportLink, ImportProblem
+from linkly_workers.link.stores.store import LinkStore, NewLink
+from linkly_workers.link.times import Now, check_future
 
 BATCH = 500
 """Links that are inserted in one transaction."""
 
-COLUMNS = {name: name for name in ("url", "code", "expires_at", "max_clicks")} | {"keyword": "code"}
-"""Names of columns, and what they are of a link; `keyword` is what YOURLS writes. Others are left out."""
-MAX_LINE = 65_536
-MAX_DIGITS = 16
-"""Digits of the largest `max_clicks`; Python refuses to read numbers of thousands of digits."""
-
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+PROBLEM_LIMIT = 100
 
 
-async def csv_rows(
-    reader: ChannelReader, ignore: Callable[[str], object]
-) -> AsyncIterator[dict[str, Any] | InvalidArguments]:
-    """Read a CSV file whose first line names its columns; an empty cell counts as left out.
-
-    A record is one line: no URL has a line break in it.
+class Imports:
+    """Imports links in batches; what cannot be imported is skipped and named.
 
     Args:
-        reader: Where the file comes from.
-        ignore: Is told every column that is none of a link's, as the first line spells it.
-
-    Yields:
-        A row, or what is wrong with a line that is none.
-
-    Raises:
-        InvalidArguments: The first line cannot be read, does not name `url`, or names one thing twice.
+        store: Where links are kept.
+        new_links: Makes them.
+        now: Returns the time.
+        open_reader: Opens the channel that a CSV file comes through.
     """
-    header: list[str] | None = None
-    async for line in _lines(reader):
-        row: dict[str, Any] | InvalidArguments
-        try:
-            cells = _cells(line)
-            if not any(cells):
+
+    def __init__(
+        self,
+        store: LinkStore,
+        new_links: NewLinks,
+        now: Now,
+        open_reader: Callable[[ChannelRef], Awaitable[ChannelReader]],
+    ) -> None:
+        self._store = store
+        self._new_links = new_links
+        self._now = now
+        self._open_reader = open_reader
+
+    async def run(self, request: Import) -> Imported:
+        """Import the links of a request."""
+        result = Imported(0, 0, [])
+        batch: list[tuple[int, NewLink]] = []
+        index = -1
+        async for row in self._rows(request, result.ignored_columns.append):
+            index += 1
+            try:
+                if isinstance(row, LinklyError):
+                    raise row
+                link = self._new_links.asked(msgspec.convert(row, ImportLink))
+                check_future(link.expires_at, self._now())
+                batch.append((index, link))
+            except (LinklyError, msgspec.ValidationError) as error:
+                _skip(result, index, error.message if isinstance(error, LinklyError) else str(error))
+            if len(batch) == BATCH:
+                await self._keep(batch, result)
+        await self._keep(batch, result)
+        result.problems.sort(key=lambda problem: problem.index)
+        return result
+
+    async def _rows(self, request: Import, ignore: Callable[[str], object]) -> AsyncIterator[Any]:
+        for row in request.links:
+            yield row
+        if request.reader is not None:
+            reader = await self._open_reader(request.reader)
+            try:
+                async for row in csv_rows(reader, ignore):
+                    yield row
+            finally:
+                await reader.close()
+
+    async def _keep(self, batch: list[tuple[int, NewLink]], result: Imported) -> None:
+        links = [link if link.code else self._new_links.with_code(link) for _, link in batch]
+        inserted = await self._store.insert_many(links) if batch else []
+        for (index, link), done in zip(batch, inserted, strict=True):
+            if not done and link.code:
+                _skip(result, index, f"code `{link.code}` is taken")
                 continue
-            if header is None:
-                header = _columns(cells, ignore)
-                continue
-            row = _row(header, cells)
-        except InvalidArguments as error:
-            if header is None:
-                raise InvalidArguments(
-                    f"the CSV file cannot be read from its first line on: {error.message}"
-                ) from error
-            row = error
-        yield row
+            if not done:
+                await self._new_links.keep(link)
+            result.imported += 1
+        batch.clear()
 
 
-def _columns(cells: list[str], ignore: Callable[[str], object]) -> list[str]:
-    """Return what each column is of a link, an empty text for those that are nothing of it."""
-    header = [COLUMNS.get(cell.strip().lower(), "") for cell in cells]
-    known = [name for name in header if name]
-    if "url" not in known or len(set(known)) < len(known):
-        raise InvalidArguments(
-            f"the first line names the columns {', '.join(cells)[:500]}; it needs `url`, and may have `code` "
-            "(or `keyword`), `expires_at` and `max_clicks`, each once"
-        )
-    for cell, name in zip(cells, header, strict=True):
-        if not name and cell.strip():
-            ignore(cell.strip())
-    return header
-
-
-def _row(header: list[str], cells: list[str]) -> dict[str, Any]:
-    if any(cells[len(header) :]):
-        raise InvalidArguments(
-            f"the line has {len(cells)} cells, the first line names {len(header)} columns; quote a cell with a comma"
-        )
-    row: dict[str, Any] = {
-        name: cell.strip() for name, cell in zip(header, cells, strict=False) if name and cell.strip()
-    }
-    number = row.get("max_clicks")
-    if number is not None:
-        if not (number.isascii() and number.isdecimal()) or len(number) > MAX_DIGITS:
-            shown = number if len(number) <= 2 * MAX_DIGITS else number[:MAX_DIGITS] + "..."
-            raise InvalidArguments(f"max_clicks {shown!r} is no number of at most {MAX_DIGITS} digits")
-        row["max_clicks"] = int(number)
-    return row
-
-
-def _cells(line: bytes) -> list[str]:
-    if len(line) > MAX_LINE:
-        raise InvalidArguments(f"the line is longer than {MAX_LINE} bytes")
-    try:
-        text = line.decode()
-    except UnicodeDecodeError as error:
-        raise InvalidArguments(f"the line is not UTF-8: {error}") from error
-    if "\r" in text:
-        raise InvalidArguments("the line has a carriage return in it; lines end with LF or CRLF")
-    try:
-        return next(csv.reader([text], strict=True), [])
-    except csv.Error as error:
-        raise InvalidArguments(f"the line is no CSV ({error}); a quoted cell ends in its line") from error
-
-
-async def _lines(reader: ChannelReader) -> AsyncIterator[bytes]:
-    """Yield lines without their end; of one that is too long as much as shows that it is."""
-    rest = b""
-    start = BYTE_ORDER_MARK
-    async for part in reader:
-        if isinstance(part, str):
-            continue
-        *lines, rest = (rest + part).split(b"\n")
-        rest = rest[: MAX_LINE + 2]  # with the carriage return that may end it
-        for line in lines:
-            yield line.removeprefix(start).removesuffix(b"\r")
-            start = b""
-    if rest:
-        yield rest.removeprefix(start).removesuffix(b"\r")
+def _skip(result: Imported, index: int, reason: str) -> None:
+    result.skipped += 1
+    if len(result.problems) < PROBLEM_LIMIT:
+        result.problems.append(ImportProblem(index, reason))

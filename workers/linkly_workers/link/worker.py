@@ -1,11 +1,13 @@
 """Short links: kept in a store, cached in state scope `links`, every click counted before its redirect.
 
-The store (`store.py`) is the truth: a database by default. State is a cache in front of it (`cache.py`). The functions
-are here, what they look like over HTTP is in `pages.py`, what both do in `links.py`.
+The store (`stores/`) is the truth: a database by default. State is a cache in front of it (`cache.py`). The functions
+are in this file, those that answer HTTP requests in `http.py` and `redirect.py`; what they do is in `links.py`,
+`clicks.py` and `importing.py`.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, ClassVar, Literal
@@ -13,12 +15,17 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from ada_url import URL
 
-from linkly import Function, Settings, TriggerDeclaration, function, trigger
+from linkly import Function, Settings, TriggerDeclaration, Worker, function, trigger
 from linkly.bus import Registration
 from linkly.errors import ConfigError
+from linkly_workers.link.cache import LinkCache
+from linkly_workers.link.clicks import Clicks
 from linkly_workers.link.codes import MAX_LENGTH
+from linkly_workers.link.http import LinkHttp
+from linkly_workers.link.importing import Imports
 from linkly_workers.link.links import Links
-from linkly_workers.link.pages import LinkPages
+from linkly_workers.link.new_links import NewLinks
+from linkly_workers.link.redirect import Redirect
 from linkly_workers.link.shapes import (
     Code,
     Create,
@@ -36,9 +43,11 @@ from linkly_workers.link.shapes import (
     Update,
     Verification,
 )
+from linkly_workers.link.spellings import Spellings
 from linkly_workers.link.stores.memory import MemoryStore
 from linkly_workers.link.stores.sql.store import ORIGIN, SqlStore
 from linkly_workers.link.stores.store import LinkStore
+from linkly_workers.link.times import Now
 from linkly_workers.link.urls import canonical_host
 
 
@@ -69,7 +78,7 @@ class LinkSettings(Settings):
     forward_query: bool = False
 
 
-class LinkWorker(LinkPages):
+class LinkWorker(Worker):
     """Creates, resolves and counts short links."""
 
     name = "link"
@@ -79,15 +88,21 @@ class LinkWorker(LinkPages):
 
     def __init__(self, settings: LinkSettings | None = None) -> None:
         super().__init__(settings)
-        self._reached: dict[str, Any] = {}
+        base_url = self.settings.base_url
         self._own_hosts = {_own_host(entry) for entry in self.settings.own_hosts}
-        self.base_url = self.settings.base_url
-        if self.base_url is not None:
-            self._own_hosts.add(_base_host(self.base_url))
-            self._reached["origin"] = URL(self.base_url).origin
+        self._reached: dict[str, Any] = {}
+        if base_url is not None:
+            self._own_hosts.add(_base_host(base_url))
+            self._reached["origin"] = URL(base_url).origin
         self._reached["hosts"] = sorted(self._own_hosts)
-        self.forward_query = self.settings.forward_query
-        self.count_first = self.settings.count == "before_redirect"
+        self._http = LinkHttp(base_url)
+        self._redirect = Redirect(
+            count_first=self.settings.count == "before_redirect", forward_query=self.settings.forward_query
+        )
+
+    def parts(self) -> tuple[object, ...]:
+        """Return what answers HTTP requests."""
+        return self._redirect, self._http
 
     def triggers_of(self, function: Function) -> Sequence[TriggerDeclaration]:
         """Tell the gateway by which names the world reaches this shortener."""
@@ -99,26 +114,35 @@ class LinkWorker(LinkPages):
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """Choose the store; at the end let changes that are on their way come to their end."""
-        in_memory = self.settings.store == "memory"
-        self._store: LinkStore = MemoryStore() if in_memory else SqlStore(self.bus.trigger, self.settings.db)
-        self.links = Links(
-            self.bus,
-            self._store,
-            code_length=self.settings.code_length,
-            own_hosts=self._own_hosts,
-            allow_private=self.settings.allow_private_targets,
-            case_sensitive=self.settings.case_sensitive,
+        settings, now = self.settings, Now(self.bus.clock)
+        self._store: LinkStore = (
+            MemoryStore() if settings.store == "memory" else SqlStore(self.bus.trigger, settings.db)
         )
+        self._cache = LinkCache(self.bus)
+        self._spellings = Spellings(self._store.codes_with_capitals, case_sensitive=settings.case_sensitive)
+        new_links = NewLinks(
+            self._store,
+            self._spellings.of,
+            now,
+            code_length=settings.code_length,
+            own_hosts=self._own_hosts,
+            allow_private=settings.allow_private_targets,
+        )
+        self._links = Links(self.bus.clock, self._store, self._cache, new_links, self._spellings, now)
+        self._clicks = Clicks(self.bus, self._store, self._spellings.of, now)
+        self._imports = Imports(self._store, new_links, now, self.bus.open_reader)
+        self._http.open(self._links)
+        self._redirect.open(self._links, self._clicks, now)
         try:
             yield
         finally:
             if self._following is not None:
                 self._following.unregister()
-            await self.links.close()
+            await self._cache.close()
 
     async def ready(self) -> None:
         """Make the tables, or give those of an older version what they lack, and hear of what others change in them."""
-        await self.links.open()
+        await self._open_store()
         if self.settings.store != "memory":
             config = {"db": self.settings.db, "table": "links", "except_origin": ORIGIN}
             self._following = self.bus.register_trigger("link::rows_changed", trigger("database::row-changed", config))
@@ -126,7 +150,19 @@ class LinkWorker(LinkPages):
     async def others_changed(self, names: frozenset[str]) -> None:
         """Make the tables in a database that may be another one now, with links of its own to be cached."""
         if "state" in names or ("database" in names and self.settings.store != "memory"):
-            await self.links.open()
+            await self._open_store()
+
+    async def _open_store(self) -> None:
+        await self._store.open()
+        await self._spellings.learn()
+        secret = await self._store.secret()
+        self._redirect.hash_visitors_with(secret)
+        # The secret is made once for each store, so a digest of it names the store.
+        await self._cache.belong_to(hashlib.blake2b(secret, digest_size=8, key=b"store").hexdigest())
+
+    async def _follow(self) -> None:
+        await self._cache.follow()
+        await self._spellings.learn()
 
     @function("link::create")
     async def create(self, request: Create) -> Link:
@@ -139,7 +175,7 @@ class LinkWorker(LinkPages):
             InvalidArguments: `expires_at` is over.
             KeyReused: The idempotency key came with another request before.
         """
-        return await self.links.create(request)
+        return await self._links.create(request)
 
     @function("link::resolve")
     async def resolve(self, code: Code) -> Resolved:
@@ -148,7 +184,7 @@ class LinkWorker(LinkPages):
         Args:
             code: The short code.
         """
-        return await self.links.resolve(code)
+        return await self._links.resolve(code)
 
     @function("link::update")
     async def update(self, request: Update) -> Link:
@@ -159,7 +195,7 @@ class LinkWorker(LinkPages):
             InvalidArguments: `expires_at` is over.
             NotFound: There is no such link.
         """
-        return await self.links.update(request)
+        return await self._links.update(request)
 
     @function("link::delete")
     async def delete(self, code: Code) -> Deleted:
@@ -168,7 +204,7 @@ class LinkWorker(LinkPages):
         Args:
             code: The short code.
         """
-        return Deleted(await self.links.delete(code))
+        return Deleted(await self._links.delete(code))
 
     @function("link::list")
     async def list(self, request: ListRequest) -> LinkPage:
@@ -177,7 +213,7 @@ class LinkWorker(LinkPages):
         Raises:
             InvalidArguments: The cursor is none that an earlier page gave.
         """
-        return await self.links.page(request)
+        return await self._links.listing(request)
 
     @function("link::stats")
     async def stats(self, code: Code, days: Days = 30) -> Stats:
@@ -190,12 +226,12 @@ class LinkWorker(LinkPages):
         Raises:
             NotFound: There is no such link.
         """
-        return await self.links.stats(code, days)
+        return await self._links.stats(code, days)
 
     @function("link::record_click")
     async def record_click(self, request: RecordClick) -> Recorded:
         """Count a click, once for each click_id; answered when it is on disk."""
-        outcome = (await self.links.count(request)).outcome
+        outcome = (await self._clicks.count(request)).outcome
         if outcome.is_counted:
             return Recorded(recorded=True)
         return Recorded(recorded=False, reason=outcome.value)
@@ -208,18 +244,18 @@ class LinkWorker(LinkPages):
     @function("link::refresh")
     async def refresh(self) -> dict[str, bool]:
         """Forget what is cached, so that look-ups see what another program has changed in the database."""
-        await self.links.follow()
+        await self._follow()
         return {"refreshed": True}
 
     @function("link::rows_changed", metadata={"internal": True})
     async def rows_changed(self) -> None:
         """Follow what others have changed in the links over `database::*`."""
-        await self.links.follow()
+        await self._follow()
 
     @function("link::import")
     async def import_links(self, request: Import) -> Imported:
         """Import links, from a list or as CSV from a channel. What cannot be imported is skipped and named."""
-        return await self.links.import_links(request)
+        return await self._imports.run(request)
 
 
 def _own_host(entry: str) -> str:

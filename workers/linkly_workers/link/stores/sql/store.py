@@ -43,26 +43,21 @@ class SqlStore:
         db: Name of the database.
     """
 
-    _scripts: Dialect
-
     def __init__(self, trigger: Callable[[str, Any], Awaitable[Any]], db: str) -> None:
         self._trigger = trigger
         self._db = db
+        self._scripts: Dialect | None = None
 
     async def open(self) -> None:  # noqa: D102
-        # Not once and for all: after a change of the config another kind of database may have this name.
-        databases = (await self._trigger("database::listDatabases", {}))["databases"]
-        drivers = {database["name"]: database["driver"] for database in databases}
-        if self._db not in drivers:
-            raise ConfigError(f"link: there is no database `{self._db}`; configured: {', '.join(drivers)}")
-        self._scripts = dialect(drivers[self._db])
-        await self._transaction(self._script("tables", {}))
+        # Asked again each time: after a change of the config another kind of database may have this name.
+        scripts = self._scripts = await self._dialect()
+        await self._transaction(await self._script("tables", {}))
         columns = {row["name"] for row in await self._query("columns", {})}
-        missing = [script for script in self._scripts if "." in script and script not in columns]
-        await self._transaction([each for script in [*missing, "indexes"] for each in self._script(script, {})])
+        missing = [name for name in scripts if "." in name and name not in columns]
+        await self._transaction([each for name in (*missing, "indexes") for each in await self._script(name, {})])
 
     async def secret(self) -> bytes:  # noqa: D102
-        await self._transaction(self._script("keep_secret", {"secret": secrets.token_hex(32)}))
+        await self._transaction(await self._script("keep_secret", {"secret": secrets.token_hex(32)}))
         rows = await self._query("secret", {})
         return bytes.fromhex(rows[0]["value"])
 
@@ -72,7 +67,7 @@ class SqlStore:
             if not (await self._execute("insert", values))["affected_rows"]:
                 raise code_taken(link.code)
             return Made(link, repeated=False)
-        answer = await self._try_transaction(self._script("insert_with_key", values | asdict(idempotency)))
+        answer = await self._try_transaction(await self._script("insert_with_key", values | asdict(idempotency)))
         if answer["committed"]:
             return Made(link, repeated=False)
         # What the transaction forgot came back with its rollback.
@@ -103,7 +98,9 @@ class SqlStore:
         return found
 
     async def insert_many(self, links: list[NewLink]) -> list[bool]:  # noqa: D102
-        results = await self._transaction([each for link in links for each in self._script("insert", asdict(link))])
+        results = await self._transaction(
+            [each for link in links for each in await self._script("insert", asdict(link))]
+        )
         return [result["affected_rows"] == 1 for result in results]
 
     async def find(self, code: str) -> LinkDetails | None:  # noqa: D102
@@ -120,7 +117,7 @@ class SqlStore:
         return msgspec.convert(rows[0], LinkDetails) if rows else None
 
     async def delete(self, code: str) -> bool:  # noqa: D102
-        results = await self._transaction(self._script("delete", {"code": code}))
+        results = await self._transaction(await self._script("delete", {"code": code}))
         return bool(results[0]["affected_rows"])
 
     async def listing(self, after: Position | None, limit: int) -> list[LinkDetails]:  # noqa: D102
@@ -132,7 +129,7 @@ class SqlStore:
 
     async def count(self, click: Click, now: str) -> Counted:  # noqa: D102
         values = {**asdict(click), "bot": int(click.bot), "now": now}
-        counted = (await self._transaction(self._script("count", values)))[1]["rows"]
+        counted = (await self._transaction(await self._script("count", values)))[1]["rows"]
         if counted:
             return Counted(Outcome.COUNTED, LinkDetails(*counted[0]))
         rows = await self._query("uncounted", values)
@@ -160,14 +157,14 @@ class SqlStore:
         return msgspec.convert({**row, "ok": not mismatches, "mismatches": mismatches}, Verification)
 
     async def _query(self, script: str, values: dict[str, Any]) -> list[dict[str, Any]]:
-        [statement] = self._scripts[script]
-        answer = await self._trigger("database::query", {"db": self._db, **statement.using(values)})
+        [statement] = await self._script(script, values)
+        answer = await self._trigger("database::query", {"db": self._db, **statement})
         rows: list[dict[str, Any]] = answer["rows"]
         return rows
 
     async def _execute(self, script: str, values: dict[str, Any]) -> dict[str, Any]:
-        [statement] = self._scripts[script]
-        payload = {"db": self._db, **statement.using(values), "returning": ["*"], "origin": ORIGIN}
+        [statement] = await self._script(script, values)
+        payload = {"db": self._db, **statement, "returning": ["*"], "origin": ORIGIN}
         answer: dict[str, Any] = await self._trigger("database::execute", payload)
         return answer
 
@@ -183,8 +180,17 @@ class SqlStore:
         answer: dict[str, Any] = await self._trigger("database::transaction", payload)
         return answer
 
-    def _script(self, name: str, values: dict[str, Any]) -> list[dict[str, Any]]:
+    async def _script(self, name: str, values: dict[str, Any]) -> list[dict[str, Any]]:
+        if self._scripts is None:  # a call from before `open`: the tables may be those of an earlier run
+            self._scripts = await self._dialect()
         return [statement.using(values) for statement in self._scripts[name]]
+
+    async def _dialect(self) -> Dialect:
+        databases = (await self._trigger("database::listDatabases", {}))["databases"]
+        drivers = {database["name"]: database["driver"] for database in databases}
+        if self._db not in drivers:
+            raise ConfigError(f"link: there is no database `{self._db}`; configured: {', '.join(drivers)}")
+        return dialect(drivers[self._db])
 
 
 def _not_committed(answer: dict[str, Any]) -> HandlerFailed:

@@ -1,0 +1,126 @@
+"""`GET /s/:code`: a click is counted, and its visitor sent on."""
+
+from __future__ import annotations
+
+from linkly import HttpRequest, HttpResponse, function, http
+from linkly.errors import LinklyError, NotFound
+from linkly_workers.link.clicks import Clicks
+from linkly_workers.link.links import Links
+from linkly_workers.link.outcome import Outcome, why_not
+from linkly_workers.link.responses import NO_STORE, NOT_FOUND, answer, idempotency_key, refused
+from linkly_workers.link.shapes import RecordClick, Refusal
+from linkly_workers.link.times import Now
+from linkly_workers.link.urls import with_query
+from linkly_workers.link.visitors import is_bot, referrer_host, visitor_hash
+
+PURPOSES = ("sec-purpose", "purpose", "x-purpose", "x-moz")
+"""Headers by which browsers say that nobody has followed the link yet: today's, and those of older ones."""
+IN_ADVANCE = ("prefetch", "preview", "prerender")
+
+UNCOUNTED = Refusal("this redirect is counted, so it is not fetched in advance; follow it when it is wanted")
+COUNTED_BEFORE = Refusal("this click was counted before; a new click needs another Idempotency-Key, or none")
+GONE = {Outcome.EXPIRED: Refusal("link expired"), Outcome.EXHAUSTED: Refusal("link has no clicks left")}
+
+
+class Redirect:
+    """The part of the link worker that answers `/s/:code`.
+
+    Args:
+        count_first: Whether a redirect waits until its click is counted.
+        forward_query: Whether a redirect hands its request's query on.
+    """
+
+    _links: Links
+    _clicks: Clicks
+    _now: Now
+
+    def __init__(self, *, count_first: bool, forward_query: bool) -> None:
+        self._count_first = count_first
+        self._forward_query = forward_query
+        self._visitor_secret = b""
+
+    def open(self, links: Links, clicks: Clicks, now: Now) -> None:
+        """Redirect by these links from now on."""
+        self._links, self._clicks, self._now = links, clicks, now
+
+    def hash_visitors_with(self, secret: bytes) -> None:
+        """Use a store's secret for the hashes of its visitors."""
+        self._visitor_secret = secret
+
+    @function(
+        "http::redirect",
+        triggers=[
+            http("GET", path, answers={302: None, 400: Refusal, 404: Refusal, 410: Refusal, 503: Refusal})
+            for path in ("/s/:code", "/s/:code/")
+        ],
+    )
+    async def redirect(self, request: HttpRequest) -> HttpResponse:
+        """Redirect to the link's target, its click counted: 404 for an unknown code, 410 when the link is over.
+
+        A repeated request with the same `Idempotency-Key` header counts once. It redirects again while the link lives;
+        if the link has `max_clicks`, for a minute. A request in advance (`Sec-Purpose: prefetch`) gets 503: a browser
+        asks again when its user follows the link, and that is counted.
+        """
+        if _in_advance(request):
+            return answer(503, UNCOUNTED)
+        try:
+            key = idempotency_key(request)
+        except LinklyError as error:
+            return refused(error)
+        code = request.path_params["code"]
+        if request.method == "HEAD":
+            return await self._uncounted(code, request)
+        click = self._click(code, key, request)
+        if not self._count_first:
+            found = await self._links.resolve(code)
+            if found.url is not None and found.max_clicks is None:
+                await self._clicks.count_in_background(click)
+                return self._to(found.url, request)
+        # Only the count knows whether a click is left, or whether this very click was counted and its answer got lost.
+        counted = await self._clicks.count(click)
+        link = counted.link
+        if link is None:
+            return answer(404, NOT_FOUND)
+        if counted.outcome.may_redirect:
+            return self._to(link.url, request)
+        if counted.outcome is Outcome.REPEATED_LATE:
+            why = why_not(link, self._now())
+            return answer(410, COUNTED_BEFORE if why is None else GONE[why])
+        return answer(410, GONE[counted.outcome])
+
+    async def _uncounted(self, code: str, request: HttpRequest) -> HttpResponse:
+        found = await self._links.resolve(code)
+        if found.url is not None:
+            return self._to(found.url, request)
+        try:
+            link = await self._links.find(code)
+        except NotFound:
+            return answer(404, NOT_FOUND)
+        return answer(410, GONE[why_not(link, self._now()) or Outcome.EXHAUSTED])
+
+    def _to(self, url: str, request: HttpRequest) -> HttpResponse:
+        if self._forward_query and request.query_string:
+            url = with_query(url, request.query_string)
+        return HttpResponse(status_code=302, headers={"Location": url, "Cache-Control": NO_STORE})
+
+    def _click(self, code: str, key: str | None, request: HttpRequest) -> RecordClick:
+        headers = request.headers
+        user_agent = headers.get("user-agent", "")
+        referer = headers.get("referer")
+        return RecordClick(
+            code=code,
+            click_id=key or self._clicks.new_id(),
+            visitor=visitor_hash(self._visitor_secret, request.client_host, user_agent),
+            referrer=None if referer is None else referrer_host(referer),
+            bot=is_bot(user_agent),
+        )
+
+
+def _in_advance(request: HttpRequest) -> bool:
+    """Return whether a browser asks before anybody has followed the link."""
+    headers = request.headers
+    for name in PURPOSES:
+        purpose = headers.get(name)
+        if purpose is not None and purpose.lower().startswith(IN_ADVANCE):
+            return True
+    return False

@@ -1,0 +1,51 @@
+"""What all HTTP responses of the link worker have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from linkly import HttpRequest, HttpResponse
+from linkly.errors import InvalidArguments, LinklyError, NotFound
+from linkly_workers.link.codes import InvalidCode
+from linkly_workers.link.shapes import Refusal
+from linkly_workers.link.stores.store import CodeTaken, KeyReused
+from linkly_workers.link.urls import InvalidUrl
+
+NO_STORE = "private, no-store"
+NOT_FOUND = Refusal("link not found")
+KEY_CHARACTERS = 255
+
+STATUS: dict[type[LinklyError], int] = {
+    InvalidUrl: 400,
+    InvalidCode: 400,
+    InvalidArguments: 400,
+    NotFound: 404,
+    CodeTaken: 409,
+    KeyReused: 422,
+}
+
+
+def answer(status: int, body: Any) -> HttpResponse:
+    """Return a response that no cache keeps."""
+    # Caches may keep a 404 or a 410 that says nothing of it (RFC 9110 15.1), and the code may lead somewhere soon.
+    return HttpResponse(status_code=status, headers={"Cache-Control": NO_STORE}, body=body)
+
+
+def refused(error: LinklyError) -> HttpResponse:
+    """Return the response for an error that is the client's; others are the gateway's to report."""
+    status = STATUS.get(type(error))
+    if status is None:
+        raise error
+    return answer(status, NOT_FOUND if status == 404 else Refusal(error.message))
+
+
+def idempotency_key(request: HttpRequest) -> str | None:
+    """Return a request's `Idempotency-Key` header.
+
+    Raises:
+        InvalidArguments: It is empty or too long.
+    """
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 1 <= len(key) <= KEY_CHARACTERS:
+        raise InvalidArguments(f"the Idempotency-Key header has {len(key)} characters; allowed: 1 to {KEY_CHARACTERS}")
+    return key
