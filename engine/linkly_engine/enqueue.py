@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from linkly.bus import DEFAULT_NAMESPACE, Invocation, Receipt
 from linkly.errors import EnqueueFailed, FunctionNotFound, LinklyError
-from linkly.wire.connection import as_json
+from linkly.schema import as_json
 from linkly_engine.core.trace import with_function_id
 from linkly_engine.missing import how_to_get
 

@@ -1,12 +1,13 @@
 """linkly's SDK: what application code imports."""
 
-from linkly.bus import Bus, Caller, Enqueue, Invocation, Json, Receipt, Void
+from linkly.bus import Bus, Enqueue, Receipt, Void
 from linkly.channel import Channel, ChannelReader, ChannelRef, ChannelWriter
 from linkly.client import Client
 from linkly.context import current
 from linkly.errors import LinklyError
 from linkly.function import Function, function
 from linkly.http import HttpRequest, HttpResponse, Media, StreamedResponse
+from linkly.invocation import Caller, Invocation, Json
 from linkly.schema import Doc, Settings
 from linkly.trigger import (
     Binding,

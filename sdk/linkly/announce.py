@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import platform
 
-from linkly.bus import Json
 from linkly.function import Function
+from linkly.invocation import Json
+from linkly.outcome import ABSENT
+from linkly.schema import as_json
 from linkly.trigger import TriggerType
-from linkly.wire.connection import as_json
-from linkly.wire.messages import ABSENT, RegisterFunction, RegisterTriggerType
+from linkly.wire.messages import RegisterFunction, RegisterTriggerType
 
 FEATURES = ["large-messages.v1"]
 

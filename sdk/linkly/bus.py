@@ -1,83 +1,52 @@
 """The seam, on one page: what a worker and the engine know of one another.
 
-A function is one async callable, an `Endpoint`. A worker reaches everything else through a `Bus`, and cannot
-tell whether that bus is the engine around it or a WebSocket (`linkly.client`). Values cross the bus as JSON:
-what one side receives is never the object the other side holds.
+A function is an `Endpoint`. A worker reaches everything else through a `Bus`, and cannot tell whether that bus is the
+engine around it or a WebSocket (`linkly.client`). Values cross the bus as JSON: what one side receives is never the
+object the other side holds.
 
 This module must never know sockets, codecs or the engine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, overload
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias, TypeVar, overload
 
 import msgspec
 
+from linkly.channel import Channel, ChannelReader, ChannelRef, ChannelWriter
 from linkly.clock import Clock
+from linkly.function import Function
+from linkly.invocation import (
+    DEFAULT_NAMESPACE,
+    DEFAULT_TIMEOUT_S,
+    HOP_LIMIT,
+    Caller,
+    Done,
+    Endpoint,
+    Invocation,
+    Json,
+)
+from linkly.trigger import TriggerDeclaration, TriggerType
 
-if TYPE_CHECKING:
-    from linkly.channel import Channel, ChannelReader, ChannelRef, ChannelWriter
-    from linkly.function import Function
-    from linkly.trigger import TriggerDeclaration, TriggerType
+__all__ = [
+    "DEFAULT_NAMESPACE",
+    "DEFAULT_TIMEOUT_S",
+    "HOP_LIMIT",
+    "Action",
+    "Bus",
+    "Caller",
+    "Done",
+    "Endpoint",
+    "Enqueue",
+    "Invocation",
+    "Json",
+    "Receipt",
+    "Registration",
+    "Void",
+]
 
 T = TypeVar("T")
-
-DEFAULT_NAMESPACE = "default"
-DEFAULT_TIMEOUT_S = 30.0
-HOP_LIMIT = 64
-"""How deep calls may be nested: what goes deeper is a circle in all likelihood, and would go on without end."""
-
-Json: TypeAlias = msgspec.Raw
-"""A JSON value that is already encoded: UTF-8 text, spliced into a frame as it is. Decode it with
-`linkly.schema.decode`. It may pin the frame it came in: copy it (`bytes(value)`) before you keep it."""
-
-
-class Caller(msgspec.Struct, frozen=True):
-    """Who made a call.
-
-    Attributes:
-        worker_id: The engine's id of the caller's connection, or of the in-process worker.
-        worker_name: Its name, `""` while it has not said one.
-    """
-
-    worker_id: str
-    worker_name: str = ""
-
-
-class Invocation(msgspec.Struct, kw_only=True):
-    """One call on its way.
-
-    Attributes:
-        function_id: What is called.
-        payload: A plain JSON value, a typed value with a JSON form, or `Json`.
-        namespace: Where `function_id` is looked up.
-        metadata: The sidecar beside the payload, a JSON value or `Json`; `None` if there is none.
-        caller: Who calls, `None` for the engine itself.
-        origin: Where the call entered this process; nested calls inherit it. The worker id of a connection or of an
-            in-process worker, or the address of an HTTP client's socket. Fair shares go by it, nothing else does.
-        traceparent: W3C trace context of the caller's span.
-        baggage: W3C baggage.
-        deadline: `Clock.monotonic` time after which nobody waits any more; `None`: no limit.
-        hops: How many calls this one is nested in; `linkly.errors.TooManyHops` ends a chain beyond `HOP_LIMIT`.
-        not_finite: The caller has sent `NaN` or `Infinity`, as Python's json module writes them; they are null here.
-    """
-
-    function_id: str
-    payload: Any = None
-    namespace: str = DEFAULT_NAMESPACE
-    metadata: Any = None
-    caller: Caller | None = None
-    origin: str | None = None
-    traceparent: str | None = None
-    baggage: str | None = None
-    deadline: float | None = None
-    hops: int = 0
-    not_finite: bool = False
-
-
-Endpoint: TypeAlias = Callable[[Invocation], Awaitable[Any]]
-"""Serves one function. Answers a JSON scalar or `Json`; raises `LinklyError` and nothing else."""
 
 
 class Void(msgspec.Struct, frozen=True):
@@ -99,17 +68,23 @@ class Receipt(msgspec.Struct, frozen=True, rename="camel"):
     message_receipt_id: str
 
 
-class Registration(Protocol):
-    """Something that was registered and can be taken back."""
+class Registration:
+    """Something that was registered and can be taken back.
 
-    @property
-    def id(self) -> str:
-        """Function id, trigger type id, or the id of one trigger."""
-        ...
+    Args:
+        registered_id: Function id, trigger type id, or the id of one trigger.
+        undo: Takes it back.
+    """
+
+    def __init__(self, registered_id: str, undo: Callable[[], object]) -> None:
+        self.id = registered_id
+        self._undo: Callable[[], object] | None = undo
 
     def unregister(self) -> None:
         """Take it back; harmless the second time."""
-        ...
+        undo, self._undo = self._undo, None
+        if undo is not None:
+            undo()
 
 
 class Bus(Protocol):

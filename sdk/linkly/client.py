@@ -24,26 +24,27 @@ import os
 import random
 import socket
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
 from linkly.announce import function_message, metadata, type_message
-from linkly.bus import DEFAULT_TIMEOUT_S, Action, Caller, Enqueue, Invocation, Json, Receipt, Registration, Void
+from linkly.bus import Action, Enqueue, Receipt, Registration, Void
 from linkly.channel import Channel, ChannelReader, ChannelRef, ChannelWriter
 from linkly.clock import Clock, SystemClock
 from linkly.context import current_invocation
 from linkly.deadline import Deadlines, bounded
-from linkly.errors import ConnectionLost, FunctionNotFound, LinklyError, Shutdown, WorkerConflict
+from linkly.errors import CallTimeout, ConnectionLost, FunctionNotFound, LinklyError, Shutdown, WorkerConflict
 from linkly.function import Function
+from linkly.invocation import DEFAULT_TIMEOUT_S, Caller, Invocation, Json
+from linkly.outcome import ABSENT, is_absent, read_error
 from linkly.provided import ProvidedTypes
-from linkly.schema import Codec, decode
+from linkly.schema import Codec, as_json, decode, payload_json
 from linkly.trigger import TriggerDeclaration, TriggerType
-from linkly.wire.connection import Connection, FrameReceiver, FrameStream, as_json, payload_json
+from linkly.wire.connection import Connection, FrameReceiver, FrameStream
 from linkly.wire.dialer import Dialer, WebSocketDialer
 from linkly.wire.messages import (
-    ABSENT,
     AnyMessage,
     EnqueueAction,
     InvokeFunction,
@@ -57,9 +58,7 @@ from linkly.wire.messages import (
     UnregisterTriggerType,
     VoidAction,
     WorkerRegistered,
-    is_absent,
 )
-from linkly.wire.session import Session, error_body, read_error
 
 log = logging.getLogger("linkly.client")
 
@@ -68,20 +67,6 @@ DRAIN_S = 5.0
 
 EARLIER_LIMIT = 16
 """How many earlier connections the engine is told of: so many cuts in a row, none of which lived to be answered."""
-
-
-class ClientRegistration:
-    """Something this client registered."""
-
-    def __init__(self, registered_id: str, undo: Callable[[], None]) -> None:
-        self.id = registered_id
-        self._undo: Callable[[], None] | None = undo
-
-    def unregister(self) -> None:
-        """Take it back; harmless the second time."""
-        undo, self._undo = self._undo, None
-        if undo is not None:
-            undo()
 
 
 class Client:
@@ -160,9 +145,8 @@ class Client:
         if connection is not None and not connection.closed:
             for function_id in self._functions:
                 connection.send(UnregisterFunction(id=function_id))
-            drained = asyncio.ensure_future(connection.drain())
-            await asyncio.wait([drained], timeout=DRAIN_S)
-            drained.cancel()
+            with suppress(CallTimeout):
+                await bounded(connection.drain(), self._deadlines, DRAIN_S, "drain")
             connection.stream.close(1000, "worker leaves")
             connection.stream_closed("this worker has left")
         self._provided.stop()
@@ -211,8 +195,9 @@ class Client:
             self._identity = None
         self._greeted = self._admitted = False
         self._connection = Connection(
-            Session(native=native, stopped=ConnectionLost),
             stream,
+            native=native,
+            stopped=ConnectionLost,
             on_message=self._received,
             on_closed=self._closed,
             clock=self._clock,
@@ -309,7 +294,7 @@ class Client:
 
     def _invoked(self, message: InvokeFunction) -> None:
         connection = cast("Connection", self._connection)
-        caller = connection.session.caller_of(message)
+        caller = connection.caller_of(message)
         invocation = Invocation(
             function_id=message.function_id,
             payload=None if is_absent(message.data) else message.data,
@@ -324,10 +309,11 @@ class Client:
             invocation.deadline = self._clock.monotonic() + message.timeout_ms / 1000
         function = self._functions.get(message.function_id)
         if function is not None:
-            connection.serve(function, invocation, message.invocation_id)
-        elif message.invocation_id is not None:
-            error = FunctionNotFound(f"worker `{self.name}` no longer serves `{message.function_id}`")
-            connection.answer(message.invocation_id, message.function_id, ABSENT, error_body(error))
+            connection.serve(function, invocation, message)
+        elif message.awaited_id is not None:
+            connection.refuse(
+                message, FunctionNotFound(f"worker `{self.name}` no longer serves `{message.function_id}`")
+            )
 
     def _rejected(self, message: RegistrationRejected) -> None:
         if message.worker_name is None:
@@ -410,12 +396,12 @@ class Client:
     def register_function(self, function: Function) -> Registration:  # noqa: D102
         self._functions[function.id] = function
         self._send_if_connected(function_message(function))
-        return ClientRegistration(function.id, partial(self._unregister_function, function))
+        return Registration(function.id, partial(self._unregister_function, function))
 
     def register_trigger_type(self, trigger_type: TriggerType) -> Registration:  # noqa: D102
         self._provided.add(trigger_type)
         self._send_if_connected(type_message(trigger_type))
-        return ClientRegistration(trigger_type.id, partial(self._unregister_type, trigger_type))
+        return Registration(trigger_type.id, partial(self._unregister_type, trigger_type))
 
     def register_trigger(self, function_id: str, trigger: TriggerDeclaration) -> Registration:  # noqa: D102
         message = RegisterTrigger(
@@ -429,7 +415,7 @@ class Client:
         )
         self._triggers[message.id] = message
         self._send_if_connected(message)
-        return ClientRegistration(message.id, partial(self._unregister_trigger, message))
+        return Registration(message.id, partial(self._unregister_trigger, message))
 
     async def create_channel(self, buffer_size: int | None = None) -> Channel:  # noqa: D102
         payload = {"buffer_size": buffer_size}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 
-from linkly.bus import Invocation
+from linkly.invocation import Invocation
 
 current_invocation: ContextVar[Invocation | None] = ContextVar("linkly_current_invocation", default=None)
 

@@ -121,7 +121,7 @@ def bounded(
         result = stop.value
     except asyncio.CancelledError as error:
         if deadline.expired and task.uncancel() <= cancelling:
-            raise _timed_out(function_id, timeout_s) from error
+            raise timed_out(function_id, timeout_s) from error
         raise
     except BaseException:
         if deadline.expired:
@@ -134,7 +134,7 @@ def bounded(
     return result
 
 
-def _timed_out(function_id: str, timeout_s: float) -> CallTimeout:
+def timed_out(function_id: str, timeout_s: float) -> CallTimeout:
     """Make the error of a call that took too long."""
     return CallTimeout(
         f"`{function_id}` did not answer within {timeout_s:g} s; it was cancelled. "

@@ -29,9 +29,10 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from linkly.bus import Bus, Invocation
+from linkly.bus import Bus
 from linkly.context import current_invocation
 from linkly.errors import LinklyError, Overloaded
+from linkly.invocation import Invocation
 from linkly.trigger import Binding, condition_met, fire
 
 P = TypeVar("P")

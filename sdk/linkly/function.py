@@ -23,9 +23,10 @@ from typing import Any, TypeVar
 import anyio.to_thread
 import msgspec
 
-from linkly.bus import Invocation, Json
 from linkly.context import current_invocation
+from linkly.endpoint import start_in_task
 from linkly.errors import HandlerFailed, InvalidResult, LinklyError
+from linkly.invocation import Done, Invocation, Json
 from linkly.schema import Codec, docstring_summary, encode
 from linkly.signature import signature_of
 from linkly.trigger import TriggerDeclaration
@@ -176,6 +177,10 @@ class Function:
         except InvalidResult as error:
             unusable = InvalidResult(f"the result of {self._what}: {error.message}")
             raise self._telling(invocation, unusable) from error
+
+    def start(self, invocation: Invocation, done: Done) -> Callable[[], object]:
+        """Serve one call in a task of its own (`Endpoint.start`)."""
+        return start_in_task(self, invocation, done)
 
     def _telling(self, invocation: Invocation, failure: LinklyError) -> LinklyError:
         if self.failed is not None:

@@ -6,17 +6,10 @@ import asyncio
 from collections.abc import Callable, Iterator
 
 from linkly.errors import LinklyError, TriggerRegistrationFailed, TriggerTypeNotFound
+from linkly.outcome import ABSENT, error_body, is_absent
 from linkly.schema import decode
 from linkly.trigger import Binding, TriggerType
-from linkly.wire.messages import (
-    ABSENT,
-    Message,
-    RegisterTrigger,
-    TriggerRegistrationResult,
-    UnregisterTrigger,
-    is_absent,
-)
-from linkly.wire.session import error_body
+from linkly.wire.messages import Message, RegisterTrigger, TriggerRegistrationResult, UnregisterTrigger
 
 
 class ProvidedTypes:

@@ -15,8 +15,8 @@ from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
-from linkly.bus import Json
 from linkly.errors import ConfigError, InvalidPayload, InvalidResult
+from linkly.invocation import Json
 
 T = TypeVar("T")
 
@@ -55,18 +55,29 @@ def encode(value: object) -> bytes:
         raise InvalidResult(f"the value has no JSON form: {error}") from error
 
 
-def encode_payload(value: object) -> bytes:
-    """Encode what is given to a function; unlike a result, it must not lose a number on the way.
+def as_json(value: object) -> Json:
+    """Return a bus value in its encoded form.
+
+    Raises:
+        InvalidResult: It has no JSON form.
+    """
+    return value if type(value) is Json else Json(encode(value))
+
+
+def payload_json(value: object) -> Json:
+    """Return what is given to a function in its encoded form; unlike a result, it must not lose a number on the way.
 
     Raises:
         InvalidResult: It has no JSON form.
         InvalidPayload: A number in it is infinite or none; JSON has only `null` for that, which means something else.
     """
+    if type(value) is Json:
+        return value
     data = encode(value)
     # Such a number is always written as null, so most payloads need no second look.
     if b"null" in data:
         refuse_not_finite(value)
-    return data
+    return Json(data)
 
 
 def refuse_not_finite(value: object) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from linkly.bus import Json
+from linkly.invocation import Json
 from linkly.schema import Codec, json_schema
 
 _SCALARS = (str, int, float, bool, bytes)

@@ -19,10 +19,10 @@ from typing import Any
 
 from linkly.bus import Bus
 from linkly.channel import ChannelReader, ChannelRef, ChannelWriter
-from linkly.client import Client
+from linkly.client import DRAIN_S, Client
 from linkly.clock import Clock
-from linkly.wire.connection import memory_pair
 from linkly.wire.dialer import Attach
+from linkly.wire.memory import memory_pair
 from linkly.worker import Worker, running
 
 
@@ -130,7 +130,20 @@ async def wired(engine: Any, *, name: str = "test", native: bool = True) -> Asyn
     """Connect a client to an engine over a wire in memory."""
     client = Client("memory://engine", name=name, dialer=_MemoryDialer(engine, native), clock=engine.clock)
     async with client:
-        yield client
+        try:
+            yield client
+        finally:
+            await _close(client)
+
+
+async def _close(client: Client) -> None:
+    """Close a client, and let the time go by that a call which nobody can cancel may take."""
+    closing = asyncio.ensure_future(client.close())
+    if isinstance(client.clock, ManualClock):
+        await settle()
+        if not closing.done():
+            await client.clock.advance(DRAIN_S)
+    await closing
 
 
 class _MemoryDialer:

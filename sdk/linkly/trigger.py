@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from linkly.bus import DEFAULT_TIMEOUT_S
 from linkly.errors import TriggerRegistrationFailed
 from linkly.http import documentation
+from linkly.invocation import DEFAULT_TIMEOUT_S
 from linkly.schema import json_schema
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linkly.errors import InvalidResult
-from linkly.wire.messages import InvocationResult, InvokeFunction, Json, write_native
+from linkly.wire.messages import InvocationResult, InvokeFunction, Json
+from linkly.wire.native_frames import write_native
 from linkly.wire.unreadable import CALL, RESULT, Remains, remains
 
 DEEP = "[" * 200_000 + "]" * 200_000

@@ -2,7 +2,7 @@
 
 import pytest
 
-from linkly_engine.remote.peer import PENDING_LIMIT
+from linkly_engine.remote.calls import PENDING_LIMIT
 from linkly_engine.remote.small_reads import READ_BYTES, SmallReads
 from linkly_engine.remote.turns import (
     FIRST_SLICE,
@@ -52,7 +52,7 @@ class Side:
     def __init__(self, loop, calls=(), handle=None):
         self.taken, self.reading, self.aborted = [], True, False
         self.handle = handle
-        self.inbox = Inbox(self, self, loop.turns, calls)
+        self.inbox = Inbox(self, self, loop.turns, lambda: len(calls))
 
     def frame_received(self, data, *, text):
         self.taken.append(data)
@@ -245,7 +245,7 @@ def test_a_frame_that_may_overtake_does_not_wait_behind_others(loop):
         return False
 
     side = Side(loop)
-    side.inbox = Inbox(side, side, loop.turns, (), overtake)
+    side.inbox = Inbox(side, side, loop.turns, int, overtake)
     for number in range(FIRST_SLICE + 10):
         side.inbox.frame_received(b"call %d" % number, text=False)
     side.inbox.frame_received(b"cancel 1", text=False)

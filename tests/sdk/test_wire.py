@@ -19,8 +19,9 @@ from linkly.errors import (
     RemoteError,
     error_from_body,
 )
+from linkly.outcome import ABSENT, is_absent
+from linkly.wire.json_frames import read_json, write_json
 from linkly.wire.messages import (
-    ABSENT,
     CancelInvocation,
     EnqueueAction,
     FrameError,
@@ -29,12 +30,8 @@ from linkly.wire.messages import (
     RegisterFunction,
     VoidAction,
     WorkerRegistered,
-    is_absent,
-    read_json,
-    read_native,
-    write_json,
-    write_native,
 )
+from linkly.wire.native_frames import read_native, write_native
 from linkly.wire.session import CANCEL_LIMIT, Session
 
 values = st.recursive(

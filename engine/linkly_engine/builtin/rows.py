@@ -116,7 +116,7 @@ def binding_detail(tables: Tables, binding: BindingRecord) -> Row:
 def worker_summary(engine: Engine, worker: WorkerRecord) -> Row:
     """Return a WorkerSummary."""
     peer = engine.peers.get(worker.id)
-    active = len(peer.connection.session.calls) if peer is not None else 0
+    active = peer.connection.calls_made if peer is not None else 0
     return {
         "name": worker.name or None,
         "description": worker.description,

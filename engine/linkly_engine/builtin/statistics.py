@@ -30,13 +30,13 @@ def statistics(engine: Engine) -> dict[str, Any]:
 
 
 def _connection(peer: Peer) -> dict[str, Any]:
-    session = peer.connection.session
+    connection = peer.connection
     return {
         "worker_id": peer.record.id,
         "name": peer.record.name,
-        "unsent_bytes": peer.connection.stream.buffered_bytes(),
-        "calls_waiting_for_it": len(session.calls),
-        "calls_it_waits_for": len(session.serving),
+        "unsent_bytes": connection.stream.buffered_bytes(),
+        "calls_waiting_for_it": connection.calls_made,
+        "calls_it_waits_for": connection.calls_served,
         "waiting_for_its_namespace": peer.waiting,
-        **msgspec.structs.asdict(session.statistics),
+        **msgspec.structs.asdict(connection.statistics),
     }

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from linkly.bus import Json
-from linkly.schema import decode
+from linkly.schema import as_json, decode
 from linkly.trigger import Binding
-from linkly.wire.connection import as_json
 from linkly_engine.core.changes import BindingLive, BindingTakenBack, Change
 from linkly_engine.core.records import BindingRecord
 

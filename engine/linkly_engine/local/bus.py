@@ -31,9 +31,8 @@ from linkly.context import current_invocation
 from linkly.deadline import bounded
 from linkly.errors import LinklyError
 from linkly.function import Function
-from linkly.schema import Codec
+from linkly.schema import Codec, as_json, payload_json
 from linkly.trigger import TriggerDeclaration, TriggerType
-from linkly.wire.connection import as_json, payload_json
 from linkly_engine.core.records import BindingRecord, FunctionRecord, TypeRecord, WorkerRecord
 from linkly_engine.core.router import check_namespace, too_many_hops
 from linkly_engine.enqueue import enqueue
@@ -46,20 +45,6 @@ log = logging.getLogger("linkly.engine")
 
 _codecs: dict[Any, Codec[Any]] = {}
 _decode_any = msgspec.json.Decoder().decode
-
-
-class LocalRegistration:
-    """Something an in-process worker registered."""
-
-    def __init__(self, registered_id: str, undo: Any) -> None:
-        self.id = registered_id
-        self._undo = undo
-
-    def unregister(self) -> None:
-        """Take it back; harmless the second time."""
-        undo, self._undo = self._undo, None
-        if undo is not None:
-            undo()
 
 
 class LocalBus:
@@ -151,7 +136,7 @@ class LocalBus:
         tables = self._engine.tables
         tables.add_function(record)
         function.failed = partial(self._engine.failures.failed, self.record)
-        return LocalRegistration(function.id, partial(tables.remove_function, record.namespace, record.id, self.record))
+        return Registration(function.id, partial(tables.remove_function, record.namespace, record.id, self.record))
 
     def register_trigger_type(self, trigger_type: TriggerType) -> Registration:  # noqa: D102
         self._begin()
@@ -166,7 +151,7 @@ class LocalBus:
         )
         tables = self._engine.tables
         tables.add_type(record)
-        return LocalRegistration(record.id, partial(tables.remove_type, record.namespace, record.id, self.record))
+        return Registration(record.id, partial(tables.remove_type, record.namespace, record.id, self.record))
 
     def register_trigger(self, function_id: str, trigger: TriggerDeclaration) -> Registration:  # noqa: D102
         self._begin()
@@ -184,7 +169,7 @@ class LocalBus:
         )
         tables = self._engine.tables
         tables.bind(binding)
-        return LocalRegistration(binding.id, partial(tables.unbind, binding.id, self.record))
+        return Registration(binding.id, partial(tables.unbind, binding.id, self.record))
 
     def _begin(self) -> None:
         begin, self.before_first_registration = self.before_first_registration, None

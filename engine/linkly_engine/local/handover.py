@@ -13,6 +13,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from linkly.bus import Endpoint, Invocation
+from linkly.endpoint import AsyncEndpoint
 from linkly.function import Function
 from linkly.worker import Worker
 from linkly_engine.core.records import WorkerRecord
@@ -81,4 +82,4 @@ class Handover:
             await self._released.wait()
             return await self._engine.router.call(invocation)
 
-        return call
+        return AsyncEndpoint(call)

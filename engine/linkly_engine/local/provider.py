@@ -9,8 +9,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from linkly.errors import LinklyError, TriggerRegistrationFailed
+from linkly.outcome import error_body
 from linkly.trigger import TriggerType
-from linkly.wire.session import error_body
 from linkly_engine.core.provider import as_binding
 from linkly_engine.core.records import BindingRecord, WorkerRecord
 

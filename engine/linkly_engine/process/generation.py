@@ -79,10 +79,10 @@ class Generation:
         try:
             async with asyncio.timeout(within_s):
                 # Polled: an event would cost time in every call.
-                while any(peer.connection.session.calls for peer in peers if not peer.connection.closed):  # noqa: ASYNC110
+                while any(peer.connection.calls_made for peer in peers if not peer.connection.closed):  # noqa: ASYNC110
                     await asyncio.sleep(STEP_S)
         except TimeoutError:
-            left = sum(len(peer.connection.session.calls) for peer in peers)
+            left = sum(peer.connection.calls_made for peer in peers)
             log.warning("worker `%s`: %d calls have not finished in %g s and end now", self._name, left, within_s)
 
     async def leave(self, within_s: float) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from linkly.bus import DEFAULT_NAMESPACE
+from linkly.invocation import DEFAULT_NAMESPACE
 from linkly_engine.core.metadata import WorkerMetadata, clean
 from linkly_engine.core.records import WorkerRecord
 

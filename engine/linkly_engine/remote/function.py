@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from linkly.bus import Endpoint, Invocation, Json
+from linkly.endpoint import ended
 from linkly.errors import FunctionNotInvokable, HandlerFailed, LinklyError
+from linkly.invocation import Done, Endpoint, Invocation, Json
+from linkly.outcome import ABSENT, is_absent, read_error
 from linkly.wire.connection import Connection
-from linkly.wire.messages import RegisterFunction, is_absent
-from linkly.wire.session import Done
+from linkly.wire.messages import RegisterFunction
 from linkly_engine.core.records import WorkerRecord
 from linkly_engine.remote.nesting import Nesting
 
@@ -21,58 +21,53 @@ class RemoteFunction:
 
     Args:
         connection: The worker's.
-        function_id: What it serves.
         nesting: The calls it serves, if its wire cannot say what its own calls are nested in.
         failed: Told when the handler failed, before the caller is.
     """
 
-    __slots__ = ("connection", "failed", "function_id", "nesting")
+    __slots__ = ("_connection", "_failed", "_nesting")
 
     def __init__(
         self,
         connection: Connection,
-        function_id: str,
         nesting: Nesting | None,
         failed: Callable[[Invocation, LinklyError], None],
     ) -> None:
-        self.connection = connection
-        self.function_id = function_id
-        self.nesting = nesting
-        self.failed = failed
+        self._connection = connection
+        self._nesting = nesting
+        self._failed = failed
 
     async def __call__(self, invocation: Invocation) -> Any:
         """Call it and wait."""
-        nesting = self.nesting
-        token = nesting.begin(invocation) if nesting is not None else None
         try:
-            result = await self.connection.call(invocation)
-        except asyncio.CancelledError:
-            if nesting is not None and token is not None:
-                nesting.give_up(token)
+            return await ended(partial(self._start, invocation))
+        except HandlerFailed as error:
+            self._failed(invocation, error)
             raise
-        except BaseException as error:
-            if nesting is not None and token is not None:
-                nesting.end(token)
-            if isinstance(error, HandlerFailed):
-                self.failed(invocation, error)
-            raise
-        if nesting is None or token is None:
-            return result
-        nesting.end(token)
-        return result
 
     def start(self, invocation: Invocation, done: Done) -> Callable[[], object]:
-        """Call it and tell `done` how that ended, at no cost in tasks; return how to stop waiting.
+        """Forward the call of a remote worker, at no cost in tasks and futures (`Endpoint.start`).
 
         Raises:
             LinklyError: It was not called (`Connection.start_call`).
         """
-        nesting, connection = self.nesting, self.connection
+        if not self._connection.native and invocation.caller is not None:
+            payload = invocation.payload
+            invocation.payload = ABSENT if payload is None else with_caller(payload, invocation.caller.worker_id)
+        return self._start(invocation, partial(self._ended, invocation, done))
+
+    def _ended(self, invocation: Invocation, done: Done, result: Json, error: Json) -> None:
+        if not is_absent(error):
+            self._failed(invocation, read_error(error))
+        done(result, error)
+
+    def _start(self, invocation: Invocation, done: Done) -> Callable[[], object]:
+        nesting, connection = self._nesting, self._connection
         token = nesting.begin(invocation) if nesting is not None else None
         if nesting is None or token is None:
             return partial(connection.abandon_call, connection.start_call(invocation, done))
 
-        def ended(result: Json, error: Json) -> None:
+        def answered(result: Json, error: Json) -> None:
             nesting.end(token)
             done(result, error)
 
@@ -81,7 +76,7 @@ class RemoteFunction:
             connection.abandon_call(call_id)
 
         try:
-            call_id = connection.start_call(invocation, ended)
+            call_id = connection.start_call(invocation, answered)
         except BaseException:
             nesting.end(token)
             raise
@@ -108,6 +103,10 @@ class UrlFunction:
         """
         raise FunctionNotInvokable(self.reason)
 
+    def start(self, invocation: Invocation, done: Done) -> Callable[[], object]:
+        """Refuse the call, likewise."""
+        raise FunctionNotInvokable(self.reason)
+
     @property
     def reason(self) -> str:
         """Why it cannot be called, and the way out."""
@@ -130,7 +129,7 @@ def endpoint_of(
     rejection would end clients of 0.25.
     """
     if is_absent(message.invocation):
-        return RemoteFunction(connection, message.id, nesting, failed)
+        return RemoteFunction(connection, nesting, failed)
     return UrlFunction(message.id, worker.name or worker.id)
 
 

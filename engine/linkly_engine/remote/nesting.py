@@ -14,7 +14,7 @@ import itertools
 
 import msgspec
 
-from linkly.bus import Invocation
+from linkly.invocation import Invocation
 from linkly_engine.core.trace import member, with_member
 
 MEMBER = "linkly.call"

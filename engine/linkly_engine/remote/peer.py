@@ -7,21 +7,18 @@ callback, with no task and no future of the engine's in between (measured: 6-8 u
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from linkly.bus import DEFAULT_NAMESPACE, HOP_LIMIT, Endpoint, Invocation, Json
-from linkly.deadline import bounded
-from linkly.errors import CallTimeout, FunctionConflict, InvalidNamespace, LinklyError, Overloaded
-from linkly.wire.connection import Connection, FrameStream, as_json
+from linkly.errors import FunctionConflict, HandlerFailed, InvalidNamespace, InvalidResult, LinklyError
+from linkly.invocation import DEFAULT_NAMESPACE, Json
+from linkly.outcome import error_body, is_absent, read_error
+from linkly.wire.connection import Connection, FrameStream
 from linkly.wire.messages import (
-    ABSENT,
     MAX_MESSAGE_BYTES,
     AnyMessage,
-    EnqueueAction,
     InvokeFunction,
     Message,
     Ping,
@@ -36,16 +33,14 @@ from linkly.wire.messages import (
     UnregisterTrigger,
     UnregisterTriggerType,
     WorkerRegistered,
-    is_absent,
 )
-from linkly.wire.session import Session, error_body, read_error
 from linkly_engine.core.provider import plain
 from linkly_engine.core.records import BindingRecord, FunctionRecord, TypeRecord, WorkerRecord
-from linkly_engine.core.router import check_namespace, too_many_hops
-from linkly_engine.core.trace import valid_traceparent, with_function_id
+from linkly_engine.core.router import check_namespace
 from linkly_engine.enqueue import enqueue
 from linkly_engine.missing import why_it_waits
-from linkly_engine.remote.function import RemoteFunction, UrlFunction, endpoint_of, with_caller
+from linkly_engine.remote.calls import Calls
+from linkly_engine.remote.function import UrlFunction, endpoint_of
 from linkly_engine.remote.nesting import Nesting
 from linkly_engine.remote.provider import RemoteProvider
 from linkly_engine.remote.registrations import REGISTRATIONS, WAITING_LIMIT, Owned, Waiting, refusal, too_many
@@ -60,9 +55,6 @@ OLD_PYTHON_LIMIT_BYTES = 1024 * 1024
 SERVICE_RESTART = 1012
 """Close code; after 1000, 1001 or none old Python clients stay connected to nobody (protocol.md 1.8)."""
 
-PENDING_LIMIT = 1000
-"""How many unanswered calls of one function a worker may have made: circles that no deadline reaches end here."""
-
 
 class Peer:
     """One connection of one remote worker."""
@@ -72,14 +64,27 @@ class Peer:
         self.record = WorkerRecord(connected_at_ms=int(engine.clock.time() * 1000), ip_address=ip_address)
         self.reattach_token = secrets.token_urlsafe(24)
         self.connection = Connection(
-            Session(native=native),
             stream,
+            native=native,
             on_message=self._received,
             on_closed=self._closed,
             clock=engine.clock,
             name=self.record.id,
+            logged_elsewhere=(HandlerFailed, InvalidResult),  # by `failures`
         )
         self._nesting = None if native else Nesting()
+        self._calls = Calls(
+            self.connection,
+            self.record,
+            self._nesting,
+            router=engine.router,
+            clock=engine.clock,
+            deadlines=engine.deadlines,
+            enqueue=partial(enqueue, engine),
+            wait=lambda namespace, function_id, call: any(
+                peer.let_wait(namespace, function_id, call) for peer in engine.peers.values()
+            ),
+        )
         self._handler_failed = partial(engine.failures.failed, self.record)
         self._provider = RemoteProvider(engine, self)
         self._owned = Owned()
@@ -142,11 +147,18 @@ class Peer:
     def limit_frames(self, *, large_messages: bool) -> None:
         """Set the largest frame this worker takes."""
         limit = MAX_MESSAGE_BYTES if large_messages else OLD_PYTHON_LIMIT_BYTES
-        self.connection.session.peer_limit_bytes = limit
+        self.connection.limit_frames(limit)
 
-    def awaits(self, namespace: str, function_id: str) -> bool:
-        """Tell whether a registration of this function waits for this connection's namespace."""
-        return namespace == DEFAULT_NAMESPACE and self._waiting.offers(function_id)
+    def let_wait(self, namespace: str, function_id: str, call: Callable[[], None]) -> bool:
+        """Let a call wait for this connection's namespace, if a registration of its function does: clients send calls
+        before their metadata; return whether it waits.
+        """
+        if namespace != DEFAULT_NAMESPACE or not self._waiting.offers(function_id):
+            return False
+        if len(self._waiting_calls) >= WAITING_LIMIT:
+            return False
+        self._waiting_calls.append(call)
+        return True
 
     @property
     def waiting_registrations(self) -> list[Message]:
@@ -165,7 +177,7 @@ class Peer:
 
     def _received(self, message: AnyMessage) -> None:
         if isinstance(message, InvokeFunction):
-            self._invoked(message)
+            self._calls.made(message)
         elif isinstance(message, Ping):
             self.connection.send(Pong())
         elif isinstance(message, Reattach):
@@ -304,168 +316,3 @@ class Peer:
                 error=error,
             )
         )
-
-    # --- calls ---------------------------------------------------------------------------------------------
-
-    def _invoked(self, message: InvokeFunction, *, again: bool = False) -> None:
-        invocation = self._invocation(message)
-        waits = message.invocation_id is not None and (
-            message.action is None or isinstance(message.action, EnqueueAction)
-        )
-        invocation_id = message.invocation_id if waits else None
-        session = self.connection.session
-        if invocation_id is not None and invocation_id in session.serving and not again:
-            return  # the same frame twice: its call is answered once
-        refusal = self._refusal(invocation, session.pending.get(message.function_id, 0) - again)  # not itself
-        if refusal is not None:
-            self._failed(message, invocation_id, refusal)
-            return
-        if isinstance(message.action, EnqueueAction):
-            queue = message.action.queue
-            self.connection.serve(partial(self._enqueue, queue=queue), invocation, invocation_id)
-            return
-        try:
-            endpoint = self.engine.router.resolve(message.namespace, message.function_id).endpoint
-        except LinklyError as error:
-            if not again and self._retry_later(message):
-                return
-            self._failed(message, invocation_id, error)
-            return
-        if isinstance(endpoint, RemoteFunction):
-            self._forward(endpoint, invocation, message, invocation_id)
-        elif self._nesting is not None and invocation.deadline is not None:
-            self.connection.serve(partial(self._in_time, endpoint), invocation, invocation_id)
-        else:
-            self.connection.serve(endpoint, invocation, invocation_id)
-
-    async def _in_time(self, endpoint: Endpoint, invocation: Invocation) -> Any:
-        """Serve a call no longer than the one it is nested in may take: its wire has no word for a cancellation."""
-        assert invocation.deadline is not None
-        left_s = math.ceil(
-            invocation.deadline - self.engine.clock.monotonic()
-        )  # whole: waits of a length share a timer
-        call: Any = endpoint(invocation)
-        return await bounded(call, self.engine.deadlines, max(1, left_s), invocation.function_id)
-
-    def _refusal(self, invocation: Invocation, pending: int) -> LinklyError | None:
-        """Return why a call that came in is not made: nobody waits for it, or it would go on without end."""
-        if invocation.hops > HOP_LIMIT:
-            return too_many_hops(invocation.function_id)
-        if invocation.deadline is not None and invocation.deadline <= self.engine.clock.monotonic():
-            return CallTimeout(
-                f"`{invocation.function_id}` was not called: the time of the call that it is nested in is over"
-            )
-        if pending >= PENDING_LIMIT:
-            return Overloaded(
-                f"`{invocation.function_id}` was not called: worker `{self.record.name or self.record.id}` waits for "
-                f"{pending} answers of it already; wait for some of them first"
-            )
-        return None
-
-    def _invocation(self, message: InvokeFunction) -> Invocation:
-        traceparent = valid_traceparent(message.traceparent)
-        baggage = message.baggage
-        if traceparent is not None or baggage is not None:
-            baggage = with_function_id(baggage, message.function_id)
-        invocation = Invocation(
-            function_id=message.function_id,
-            payload=None if is_absent(message.data) else message.data,
-            namespace=message.namespace if message.namespace is not None else DEFAULT_NAMESPACE,
-            metadata=None if is_absent(message.metadata) else message.metadata,
-            caller=self.record.caller,
-            origin=self.record.id,
-            traceparent=traceparent,
-            baggage=baggage,
-            not_finite=message.not_finite,
-        )
-        if self._nesting is None:
-            invocation.hops = message.hops
-            if message.timeout_ms is not None:
-                invocation.deadline = self.engine.clock.monotonic() + message.timeout_ms / 1000
-        elif message.action is None:
-            self._nesting.place(invocation)
-        return invocation
-
-    def _forward(
-        self,
-        endpoint: RemoteFunction,
-        invocation: Invocation,
-        message: InvokeFunction,
-        invocation_id: str | None,
-    ) -> None:
-        if not endpoint.connection.session.native:
-            invocation.payload = with_caller(message.data, self.record.id)
-        if invocation_id is None:
-            done: Callable[[Json, Json], None] = partial(_unattended, endpoint, invocation)
-        else:
-            done = partial(self._forwarded, endpoint, invocation, message, invocation_id)
-        try:
-            abandon = endpoint.start(invocation, done)
-        except LinklyError as error:
-            self._failed(message, invocation_id, error)
-            return
-        if invocation_id is not None:
-            self.connection.session.begin(invocation_id, message.function_id, abandon)
-
-    def _forwarded(
-        self,
-        endpoint: RemoteFunction,
-        invocation: Invocation,
-        message: InvokeFunction,
-        invocation_id: str,
-        result: Json,
-        error: Json,
-    ) -> None:
-        if not is_absent(error):
-            endpoint.failed(invocation, read_error(error))
-        self._answered(message, invocation_id, result, error)
-
-    def _answered(self, message: InvokeFunction, invocation_id: str, result: Json, error: Json) -> None:
-        self.connection.answer(
-            invocation_id,
-            message.function_id,
-            result,
-            error,
-            traceparent=message.traceparent,
-            baggage=message.baggage,
-        )
-
-    def _failed(self, message: InvokeFunction, invocation_id: str | None, error: LinklyError) -> None:
-        if invocation_id is None:
-            events.unattended_failed(message.function_id, ABSENT, error_body(error))
-        else:
-            self._answered(message, invocation_id, ABSENT, error_body(error))
-
-    def _retry_later(self, message: InvokeFunction) -> bool:
-        """Let a call wait for a registration that waits itself: clients flush calls before their metadata."""
-        namespace = message.namespace if message.namespace is not None else DEFAULT_NAMESPACE
-        for peer in self.engine.peers.values():
-            if peer.awaits(namespace, message.function_id) and len(peer._waiting_calls) < WAITING_LIMIT:
-                if message.invocation_id is not None and message.action is None:
-                    self.connection.session.begin(message.invocation_id, message.function_id, _nothing)
-                peer._waiting_calls.append(partial(self._invoke_again, message))
-                return True
-        return False
-
-    def _invoke_again(self, message: InvokeFunction) -> None:
-        waits = message.invocation_id is not None and message.action is None
-        if self.connection.closed or (waits and message.invocation_id not in self.connection.session.serving):
-            return
-        self._invoked(message, again=True)
-
-    async def _enqueue(self, invocation: Invocation, *, queue: str) -> Json:
-        check_namespace(invocation.namespace)
-        return as_json(await enqueue(self.engine, invocation, queue))
-
-
-def _unattended(endpoint: RemoteFunction, invocation: Invocation, result: Json, error: Json) -> None:
-    if is_absent(error):
-        return
-    failure = read_error(error)
-    endpoint.failed(invocation, failure)
-    if failure.error_id is None:
-        events.unattended_failed(invocation.function_id, result, error)
-
-
-def _nothing() -> None:
-    pass

@@ -7,9 +7,9 @@ import logging
 from typing import TYPE_CHECKING
 
 from linkly.errors import LinklyError, PayloadTooLarge, TriggerRegistrationFailed
-from linkly.wire.connection import as_json
-from linkly.wire.messages import ABSENT, RegisterTrigger, UnregisterTrigger
-from linkly.wire.session import error_body
+from linkly.outcome import ABSENT, error_body
+from linkly.schema import as_json
+from linkly.wire.messages import RegisterTrigger, UnregisterTrigger
 from linkly_engine.core.records import BindingRecord
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 
 from linkly.errors import Overloaded
+from linkly.outcome import error_body
 from linkly.wire.messages import (
     Message,
     RegisterFunction,
@@ -22,7 +23,6 @@ from linkly.wire.messages import (
     UnregisterTrigger,
     UnregisterTriggerType,
 )
-from linkly.wire.session import error_body
 
 WAITING_LIMIT = 100_000
 """How many registrations, and calls of them, may wait for a namespace: one more ends the peer or fails the call."""

@@ -27,7 +27,8 @@ from picows import (
 
 from linkly.errors import ConfigError, ConnectionLost, NotFound
 from linkly.origin import read_origin
-from linkly.wire.messages import MAX_MESSAGE_BYTES, NATIVE_SUBPROTOCOL
+from linkly.wire.messages import MAX_MESSAGE_BYTES
+from linkly.wire.native_frames import NATIVE_SUBPROTOCOL
 from linkly.wire.websocket import PING_IDLE_S, WebSocketStream
 from linkly_engine import HOST, PORT
 from linkly_engine.remote.channels import Pipe
@@ -215,13 +216,17 @@ class _WorkerSocket(WebSocketStream):
             native=self._native,
             ip_address=address[0] if isinstance(address, tuple) else None,
         )
-        peer.connection.session.on_telemetry = partial(
-            self._engine.telemetry.ingest,
-            worker=lambda: peer.record.program or peer.record.name,
-            source=peer.record.id,
-        )
         connection = peer.connection
-        self.receiver = Inbox(connection, self, self._engine.turns, connection.session, connection.overtake)
+        connection.take_telemetry(
+            partial(
+                self._engine.telemetry.ingest,
+                worker=lambda: peer.record.program or peer.record.name,
+                source=peer.record.id,
+            )
+        )
+        self.receiver = Inbox(
+            connection, self, self._engine.turns, lambda: connection.calls_served, connection.overtake
+        )
         bound_reads(transport.underlying_transport)
         peer.start()
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 from time import perf_counter
 from typing import Protocol
 
@@ -35,7 +35,7 @@ FIRST_SLICE, LARGEST_SLICE = 64, 512
 
 MANY_CALLS, MANY_CALLS_STEP_S = 500, 0.001
 """A connection that waits for more answers than this gets so much time between two slices. Well below the pending
-calls of one function at which further ones are `overloaded` (`peer.PENDING_LIMIT`): a refusal is an answer, so a
+calls of one function at which further ones are `overloaded` (`calls.PENDING_LIMIT`): a refusal is an answer, so a
 flooder of one function would never get here, and be refused as fast as it can send."""
 
 SLICE_BYTES = 1024 * 1024
@@ -130,7 +130,7 @@ class Inbox:
         receiver: Takes the frames.
         stream: Where they come from.
         turns: Of the loop.
-        calls: The calls of this connection that have not been answered.
+        owed: Counts the calls of this connection that have not been answered.
         overtake: Takes a frame ahead of those that wait, if it may be; answers whether it has.
     """
 
@@ -139,13 +139,13 @@ class Inbox:
         receiver: FrameReceiver,
         stream: Pausing,
         turns: Turns,
-        calls: Sized = (),
+        owed: Callable[[], int] = int,
         overtake: Callable[..., bool] | None = None,
     ) -> None:
         self._receiver = receiver
         self._stream = stream
         self._turns = turns
-        self._calls = calls
+        self._count_owed = owed
         self._overtake = overtake
         self._owed = 0  # unanswered calls when the last slice had been handed over
         self._turn = -1
@@ -195,7 +195,7 @@ class Inbox:
         else:
             self._slice = min(LARGEST_SLICE, self._slice * 2)
         self._begin_turn()
-        owed = len(self._calls)
+        owed = self._count_owed()
         if owed > MANY_CALLS:
             self._left = min(self._left, max(0, self._owed - owed) + 1)
         frames, receiver = self._frames, self._receiver
@@ -212,7 +212,7 @@ class Inbox:
         if self._paused and self._bytes < FULL_BYTES // 2 and self._closed is None:
             self._paused = False
             self._stream.resume_reading()
-        self._owed = len(self._calls)
+        self._owed = self._count_owed()
         if frames:
             if self._owed <= MANY_CALLS or self._closed is not None:
                 return True

@@ -9,7 +9,6 @@ import msgspec
 
 from linkly.bus import Json
 from linkly.errors import LinklyError
-from linkly.wire.messages import is_absent
 from linkly_engine.core.changes import BindingRefused, Change, FunctionHandedOn, TypeProvided
 from linkly_engine.core.records import BindingRecord, WorkerRecord
 
@@ -96,12 +95,6 @@ def trigger_registered(worker: WorkerRecord, binding: BindingRecord, waits: str 
     # That somebody watches a caller while it keeps something for it is no news.
     level = logging.DEBUG if binding.trigger_type == "engine::worker-gone" else logging.INFO
     _say(worker, "[REGISTERED] Trigger %s runs %s", words, binding.function_id, level=level)
-
-
-def unattended_failed(function_id: str, result: Json, error: Json) -> None:
-    """A call that nobody waits for was answered: say so if it failed."""
-    if not is_absent(error):
-        log.warning("`%s`, called without waiting, failed: %s", function_id, bytes(error).decode("utf-8", "replace"))
 
 
 def _say(worker: WorkerRecord, text: str, *arguments: object, level: int = logging.INFO, data: Any = None) -> None:

@@ -10,23 +10,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
-from linkly.bus import Endpoint, Invocation, Json
 from linkly.clock import Clock
-from linkly.errors import HandlerFailed, LinklyError, Overloaded
-from linkly.schema import encode, encode_payload
-from linkly.wire.messages import (
-    ABSENT,
-    AnyMessage,
-    EnqueueAction,
-    FrameError,
-    InvocationResult,
-    InvokeFunction,
-    Message,
-    is_absent,
-)
-from linkly.wire.session import Done, Session, error_body, read_error
+from linkly.endpoint import ended
+from linkly.errors import InvocationStopped, LinklyError, Overloaded
+from linkly.invocation import Done, Endpoint, Invocation, Json
+from linkly.outcome import ABSENT, error_body, is_absent, read_error
+from linkly.schema import as_json, payload_json
+from linkly.wire.messages import AnyMessage, EnqueueAction, FrameError, InvocationResult, InvokeFunction, Message
+from linkly.wire.session import Session, SessionStatistics
 
 log = logging.getLogger("linkly.connection")
 
@@ -73,46 +67,101 @@ class FrameReceiver(Protocol):
 
 
 class Connection:
-    """A session on a stream.
+    """One side's conversation over a stream.
 
     Args:
-        session: Protocol state.
         stream: Where its frames go.
-        on_message: Takes every message the session does not deal with itself.
+        native: Whether native frames are spoken, otherwise JSON.
+        on_message: Takes every message that is neither an answer nor a cancellation.
         on_closed: Told once when the stream ends, after every call has been ended.
-        name: For log lines.
         clock: What deadlines go by.
+        name: Of the other side, for log lines and errors.
+        stopped: What our unanswered calls end with when the conversation does.
+        logged_elsewhere: Failures of calls nobody waits for that need no line here, because somebody else writes it.
+
+    Attributes:
+        stream: Where its frames go.
+        name: Of the other side.
+        closed: Whether the conversation is over.
     """
 
     def __init__(
         self,
-        session: Session,
         stream: FrameStream,
         *,
+        native: bool,
         on_message: Callable[[AnyMessage], None],
         on_closed: Callable[[str], None],
         clock: Clock,
         name: str = "",
+        stopped: type[LinklyError] = InvocationStopped,
+        logged_elsewhere: tuple[type[LinklyError], ...] = (),
     ) -> None:
-        self.session = session
         self.stream = stream
         self.name = name
         self.closed = False
+        self._session = Session(native=native, stopped=stopped)
         self._clock = clock
         self._on_message = on_message
         self._on_closed = on_closed
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._logged_elsewhere = logged_elsewhere
+        self._unattended: dict[int, Callable[[], object]] = {}
+        self._unattended_began = 0
         self._draining: asyncio.Event | None = None
+
+    # --- what others may know ------------------------------------------------------------------------------
+
+    @property
+    def native(self) -> bool:
+        """Whether native frames are spoken."""
+        return self._session.native
+
+    @property
+    def calls_made(self) -> int:
+        """Count our calls that the other side has not answered."""
+        return len(self._session.calls)
+
+    @property
+    def calls_served(self) -> int:
+        """Count the calls of the other side that have not been answered."""
+        return len(self._session.serving)
+
+    def serves(self, call_id: str) -> bool:
+        """Return whether a call of the other side waits for its answer."""
+        return call_id in self._session.serving
+
+    def calls_of(self, function_id: str) -> int:
+        """Count the unanswered calls of the other side of one function."""
+        return self._session.pending.get(function_id, 0)
+
+    @property
+    def statistics(self) -> SessionStatistics:
+        """Counters since the conversation began."""
+        return self._session.statistics
+
+    def caller_of(self, call: InvokeFunction) -> str | None:
+        """Return the id of the worker whose call the engine has forwarded; `None` if it does not say."""
+        return self._session.caller_of(call)
+
+    def limit_frames(self, limit_bytes: int) -> None:
+        """Send no frame above this size: the other side would drop the connection over it."""
+        self._session.peer_limit_bytes = limit_bytes
+
+    def take_telemetry(self, take: Callable[[bytes], None]) -> None:
+        """Give telemetry frames to `take`; without it they are counted only."""
+        self._session.on_telemetry = take
+
+    # --- frames --------------------------------------------------------------------------------------------
 
     def frame_received(self, data: bytes, *, text: bool) -> None:
         """Take one message from the stream; a bad one ends the call it belongs to and harms nobody else."""
         if self.closed:
             return
         try:
-            message = self.session.receive(data, text=text)
+            message = self._session.receive(data, text=text)
         except FrameError as error:
             log.warning("dropped a frame from %s: %s", self.name or "the peer", error.message)
-            answer = self.session.unreadable(data, error, text=text)
+            answer = self._session.unreadable(data, error, text=text)
             if answer is not None:
                 self._write(answer)
             return
@@ -127,7 +176,7 @@ class Connection:
 
     def overtake(self, data: bytes, *, text: bool) -> bool:
         """Take a message ahead of others that wait, if that is allowed: a cancellation; answer whether it was taken."""
-        if text or self.closed or not self.session.cancel_ahead(data):
+        if text or self.closed or not self._session.cancel_ahead(data):
             return False
         if self._draining is not None:
             self._draining.set()
@@ -138,14 +187,14 @@ class Connection:
         if self.closed:
             return
         self.closed = True
-        self.session.end(reason, error)
+        self._session.end(reason, error)
         if self._draining is not None:
             self._draining.set()
         self._on_closed(reason)
 
     def send(self, message: Message) -> None:
         """Send one message."""
-        self._write(self.session.encode(message))
+        self._write(self._session.encode(message))
 
     def start_call(
         self,
@@ -173,7 +222,7 @@ class Connection:
                 f"worker {self.name!r} does not read its messages fast enough; `{invocation.function_id}` "
                 "was not called, try again later"
             )
-        if len(self.session.calls) >= CALLS_LIMIT:
+        if len(self._session.calls) >= CALLS_LIMIT:
             raise Overloaded(
                 f"worker {self.name!r} has not answered {CALLS_LIMIT} calls; `{invocation.function_id}` was not "
                 "called, try again later"
@@ -187,114 +236,100 @@ class Connection:
             namespace=namespace,
             action=action,
         )
-        if self.session.native:
+        if self._session.native:
             call.hops = invocation.hops
             if invocation.caller is not None:
                 call.caller_worker_id = invocation.caller.worker_id
             if invocation.deadline is not None:
                 call.timeout_ms = max(0, int((invocation.deadline - self._clock.monotonic()) * 1000))
-        call_id, frame = self.session.start_call(call, done)
+        call_id, frame = self._session.start_call(call, done)
         self._write(frame)
         return call_id
 
     def abandon_call(self, call_id: str) -> None:
         """Stop waiting; the other side is told if it understands that."""
-        frame = self.session.abandon_call(call_id)
+        frame = self._session.abandon_call(call_id)
         if frame is not None and not self.closed:
             self._write(frame)
 
     async def call(
         self, invocation: Invocation, *, namespace: str | None = None, action: EnqueueAction | None = None
     ) -> Any:
-        """Call a function of the other side and wait: what the `Endpoint` of every remote function does.
+        """Call a function of the other side and wait for its answer.
 
         Raises:
             LinklyError: What the other side answered, or that it went away.
         """
-        answer: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
+        return await ended(partial(self._start, invocation, namespace, action))
 
-        def done(result: Json, error: Json) -> None:
-            if answer.done():
-                return
-            if is_absent(error):
-                answer.set_result(result)
-            else:
-                answer.set_exception(read_error(error))
+    def _start(
+        self, invocation: Invocation, namespace: str | None, action: EnqueueAction | None, done: Done
+    ) -> Callable[[], object]:
+        return partial(self.abandon_call, self.start_call(invocation, done, namespace=namespace, action=action))
 
-        call_id = self.start_call(invocation, done, namespace=namespace, action=action)
+    def serve(self, endpoint: Endpoint, invocation: Invocation, call: InvokeFunction) -> None:
+        """Have a call of the other side served, and answer it.
+
+        Args:
+            endpoint: Serves it.
+            invocation: The call as the endpoint gets it.
+            call: The call as it came.
+        """
+        call_id = call.awaited_id
         try:
-            result = await answer
-        except asyncio.CancelledError:
-            self.abandon_call(call_id)
-            raise
-        return None if is_absent(result) else result
+            if len(self._session.serving) + len(self._unattended) >= CALLS_LIMIT:
+                raise Overloaded(
+                    f"{CALLS_LIMIT} calls of this worker are being served; `{call.function_id}` was not called"
+                )
+            if call_id is None:
+                number = self._unattended_began = self._unattended_began + 1
+                told = partial(self._unattended_ended, call.function_id, number)
+                self._unattended[number] = endpoint.start(invocation, told)
+            else:
+                abandon = endpoint.start(invocation, partial(self._answer, call, call_id))
+                self._session.begin(call_id, call.function_id, abandon)
+        except LinklyError as error:
+            self.refuse(call, error)
 
-    def serve(self, endpoint: Endpoint, invocation: Invocation, invocation_id: str | None) -> None:
-        """Run one call of the other side in a task of its own and answer it; no id: nobody waits."""
-        if len(self._tasks) >= CALLS_LIMIT:
-            endpoint = _refuse
-        task = asyncio.get_running_loop().create_task(self._serve(endpoint, invocation, invocation_id))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        if invocation_id is not None:
-            self.session.begin(invocation_id, invocation.function_id, task.cancel)
+    def hold(self, call: InvokeFunction) -> None:
+        """Count a call that is served later among those that wait for an answer."""
+        if call.awaited_id is not None:
+            self._session.begin(call.awaited_id, call.function_id, _nothing)
 
-    def answer(
-        self,
-        invocation_id: str,
-        function_id: str,
-        result: Json,
-        error: Json = ABSENT,
-        *,
-        traceparent: str | None = None,
-        baggage: str | None = None,
-    ) -> None:
-        """Answer a call of the other side, unless the stream is gone."""
-        self.session.finish(invocation_id)
+    def refuse(self, call: InvokeFunction, error: LinklyError) -> None:
+        """End a call of the other side with an error, without an endpoint."""
+        if call.awaited_id is None:
+            self._log_unattended(call.function_id, error)
+        else:
+            self._answer(call, call.awaited_id, ABSENT, error_body(error))
+
+    def _answer(self, call: InvokeFunction, call_id: str, result: Json, error: Json) -> None:
+        self._session.finish(call_id)
         if self._draining is not None:
             self._draining.set()
         if not self.closed:
             succeeded = is_absent(error)
             message = InvocationResult(
-                invocation_id=invocation_id,
-                function_id=function_id,
+                invocation_id=call_id,
+                function_id=call.function_id,
                 result=result if succeeded else ABSENT,
                 error=ABSENT if succeeded else error,  # never `error: null`: to some clients it is an error
-                traceparent=traceparent,
-                baggage=baggage,
+                traceparent=call.traceparent,
+                baggage=call.baggage,
             )
-            self._write(self.session.answer(message))
+            self._write(self._session.answer(message))
 
-    async def _serve(self, endpoint: Endpoint, invocation: Invocation, invocation_id: str | None) -> None:
-        result, error, logged = ABSENT, ABSENT, False
-        try:
-            value = await endpoint(invocation)
-            if value is not None:  # to iii's clients `null` is a value, and nothing is `undefined` (protocol.md 3.2)
-                result = as_json(value)
-        except LinklyError as failure:
-            error, logged = error_body(failure), failure.error_id is not None
-        except Exception as failure:
-            error = error_body(HandlerFailed.wrap(failure))
-        except asyncio.CancelledError:
-            if invocation_id is None or invocation_id not in self.session.serving:
-                raise  # its caller has cancelled it, or the stream has ended
-            told = f"`{invocation.function_id}` ended by a cancellation that its caller did not ask for"
-            error = error_body(HandlerFailed(told))
-        if invocation_id is not None:
-            self.answer(
-                invocation_id,
-                invocation.function_id,
-                result,
-                error,
-                traceparent=invocation.traceparent,
-                baggage=invocation.baggage,
-            )
-        elif not is_absent(error) and not logged:
-            said = read_error(error)
-            log.warning("`%s`, called by %s without waiting, failed: %s", invocation.function_id, self.name, said)
+    def _unattended_ended(self, function_id: str, number: int, result: Json, error: Json) -> None:
+        del self._unattended[number]
+        if not is_absent(error):
+            self._log_unattended(function_id, read_error(error))
+
+    def _log_unattended(self, function_id: str, error: LinklyError) -> None:
+        if not isinstance(error, self._logged_elsewhere):
+            log.warning("`%s`, called by %s without waiting, failed: %s", function_id, self.name, error)
 
     def _write(self, frame: bytes) -> None:
-        self.stream.send(frame, text=not self.session.native)
+        self.stream.send(frame, text=not self._session.native)
         if self.stream.buffered_bytes() > STUCK_BYTES:
             log.warning("cutting %s: it does not read its messages", self.name or "the peer")
             self.stream.abort()
@@ -302,78 +337,10 @@ class Connection:
     async def drain(self) -> None:
         """Wait until every call of the other side has been answered, or the stream has ended."""
         self._draining = asyncio.Event()
-        while self.session.serving and not self.closed:
+        while self._session.serving and not self.closed:
             self._draining.clear()
             await self._draining.wait()
 
 
-async def _refuse(invocation: Invocation) -> Any:
-    raise Overloaded(f"{CALLS_LIMIT} calls of this worker are being served; `{invocation.function_id}` was not called")
-
-
-def as_json(value: Any) -> Json:
-    """Return a bus value in its encoded form.
-
-    Raises:
-        InvalidResult: It has no JSON form.
-    """
-    return value if type(value) is Json else Json(encode(value))
-
-
-def payload_json(value: Any) -> Json:
-    """Return what is given to a function in its encoded form.
-
-    Raises:
-        InvalidResult: It has no JSON form.
-        InvalidPayload: A number in it is infinite or none.
-    """
-    return value if type(value) is Json else Json(encode_payload(value))
-
-
-class MemoryStream:
-    """One half of a wire in memory: frames arrive at the other half in a later turn of the loop, as from a socket."""
-
-    def __init__(self) -> None:
-        self.receiver: FrameReceiver | None = None
-        self._other: MemoryStream | None = None
-        self._closed = False
-
-    def connect(self, other: MemoryStream) -> None:
-        """Tie two halves together."""
-        self._other, other._other = other, self
-
-    def send(self, data: bytes, *, text: bool) -> None:  # noqa: D102
-        if not self._closed and self._other is not None:
-            asyncio.get_running_loop().call_soon(self._other._deliver, data, text)
-
-    def buffered_bytes(self) -> int:  # noqa: D102
-        return 0
-
-    def close(self, code: int, reason: str) -> None:  # noqa: D102
-        if self._closed:
-            return
-        loop = asyncio.get_running_loop()
-        self._closed = True
-        for end in (self, self._other):
-            if end is not None:
-                loop.call_soon(end._end, f"closed with {code} {reason}".strip())
-
-    def abort(self) -> None:  # noqa: D102
-        self.close(1006, "aborted")
-
-    def _deliver(self, data: bytes, text: bool) -> None:
-        if self.receiver is not None:
-            self.receiver.frame_received(data, text=text)
-
-    def _end(self, reason: str) -> None:
-        self._closed = True
-        if self.receiver is not None:
-            receiver, self.receiver = self.receiver, None
-            receiver.stream_closed(reason)
-
-
-def memory_pair() -> tuple[MemoryStream, MemoryStream]:
-    """Return the two ends of a wire in memory; set `receiver` on both before anything is sent."""
-    near, far = MemoryStream(), MemoryStream()
-    near.connect(far)
-    return near, far
+def _nothing() -> None:
+    pass

@@ -13,7 +13,8 @@ from picows import WSError, WSListener, WSTransport, WSUpgradeRequest, WSUpgrade
 from linkly.channel import CHUNK_BYTES, ChannelReader, ChannelRef, ChannelWriter
 from linkly.errors import ConnectionLost, NotFound
 from linkly.wire.connection import BUSY_BYTES, FrameReceiver, FrameStream
-from linkly.wire.messages import MAX_MESSAGE_BYTES, NATIVE_SUBPROTOCOL
+from linkly.wire.messages import MAX_MESSAGE_BYTES
+from linkly.wire.native_frames import NATIVE_SUBPROTOCOL
 from linkly.wire.websocket import PING_IDLE_S, WebSocketStream
 
 Attach = Callable[[FrameStream, bool], FrameReceiver]

@@ -12,22 +12,14 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable
-from typing import TypeAlias
 
 import msgspec
 
-from linkly.bus import Json
-from linkly.errors import (
-    InvalidResult,
-    InvocationStopped,
-    LinklyError,
-    PayloadTooLarge,
-    RemoteError,
-    error_from_body,
-)
-from linkly.schema import decode, encode
+from linkly.errors import InvalidResult, InvocationStopped, LinklyError, PayloadTooLarge
+from linkly.invocation import Done
+from linkly.outcome import ABSENT, error_body
+from linkly.wire.json_frames import read_json, write_json
 from linkly.wire.messages import (
-    ABSENT,
     MAX_MESSAGE_BYTES,
     AnyMessage,
     CancelInvocation,
@@ -35,25 +27,15 @@ from linkly.wire.messages import (
     InvocationResult,
     InvokeFunction,
     Message,
-    is_cancellation,
-    read_json,
-    read_native,
-    write_json,
-    write_native,
 )
+from linkly.wire.native_frames import is_cancellation, read_native, write_native
 from linkly.wire.unreadable import CALL, remains
-
-Done: TypeAlias = Callable[[Json, Json], None]
-"""Told how a call ended: (result, error); `error` wins unless it is absent."""
 
 _CALLER = re.compile(rb'[{,]"_caller_worker_id":"([0-9a-f-]{36})"\}\Z')
 _CALLER_BYTES = 64
 
 CANCEL_LIMIT = 10_000
 """Cancellations that may be ahead of their calls: more than any line of waiting frames has room for."""
-
-SHOWN_BYTES = 1000
-"""So much is shown of an error's body that cannot be read."""
 
 TELEMETRY_PREFIXES = (b"OTLP", b"MTRC", b"LOGS")
 
@@ -65,22 +47,6 @@ class SessionStatistics(msgspec.Struct):
     frames_dropped: int = 0
     telemetry_frames: int = 0
     late_results: int = 0
-
-
-def error_body(error: LinklyError) -> Json:
-    """Encode an error as it travels; details without a JSON form are left out rather than losing the error."""
-    try:
-        return Json(encode(error.to_body()))
-    except LinklyError:
-        return Json(encode({"code": error.code, "message": error.message}))
-
-
-def read_error(body: Json) -> LinklyError:
-    """Rebuild an error from its encoded body, whatever that is: who waits for a call gets an error in any case."""
-    try:
-        return error_from_body(decode(body))
-    except LinklyError:  # a number that no float holds, or nested too deeply to be read: it was passed on unread
-        return RemoteError(bytes(memoryview(body)[:SHOWN_BYTES]).decode("utf-8", "replace"))
 
 
 class Session:

@@ -1,0 +1,34 @@
+"""How a call ended, as it travels: a result or an error, both encoded, one of them absent."""
+
+from __future__ import annotations
+
+from linkly.errors import LinklyError, RemoteError, error_from_body
+from linkly.invocation import Json
+from linkly.schema import decode, encode
+
+ABSENT = Json(b"")
+"""What was not said; on this wire it means the same as `null`."""
+
+SHOWN_BYTES = 1000
+"""So much is shown of an error's body that cannot be read."""
+
+
+def is_absent(value: Json) -> bool:
+    """Tell whether an optional field is absent or `null`, which mean the same on this wire."""
+    return value is ABSENT or bytes(memoryview(value)[:5]) in (b"", b"null")
+
+
+def error_body(error: LinklyError) -> Json:
+    """Encode an error as it travels; details without a JSON form are left out rather than losing the error."""
+    try:
+        return Json(encode(error.to_body()))
+    except LinklyError:
+        return Json(encode({"code": error.code, "message": error.message}))
+
+
+def read_error(body: Json) -> LinklyError:
+    """Rebuild an error from its encoded body, whatever that is: who waits for a call gets an error in any case."""
+    try:
+        return error_from_body(decode(body))
+    except LinklyError:  # a number that no float holds, or nested too deeply to be read: it was passed on unread
+        return RemoteError(bytes(memoryview(body)[:SHOWN_BYTES]).decode("utf-8", "replace"))
