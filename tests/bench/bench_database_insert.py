@@ -1,6 +1,6 @@
 """Durable inserts per second: `database::execute` over the bus beside aiosqlite with one commit each.
 
-    python tests/bench/bench_database_insert.py [--rounds 7] [--seconds 1.0] [--callers 64]
+    python tests/bench/bench_database_insert.py [--rounds 7] [--seconds 1.0] [--callers 64] [--against CHECKOUT]
 
 Both write the same row into the same table of a file of their own, in WAL with synchronous=FULL, called by 64 callers
 of one event loop that each wait for their answer before they insert again. With aiosqlite a caller runs `execute` and
@@ -15,8 +15,8 @@ Prints medians, spread and their ratio; exits with 1 when the ratio is below the
 
 from __future__ import annotations
 
-import argparse
 import asyncio
+import json
 import sqlite3
 import statistics
 import sys
@@ -26,6 +26,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import aiosqlite
+import comparison
 import uvloop
 
 from linkly.testing import running_engine
@@ -115,6 +116,21 @@ async def measure(folder: Path, rounds: int, seconds: float, callers: int) -> tu
     return rates, waits
 
 
+async def measure_linkly(folder: Path, seconds: float, callers: int) -> dict[str, float]:
+    """Run one turn of linkly by itself, behind a shorter one that warms up."""
+    url = f"sqlite:{folder}/a.db"
+    worker = DatabaseWorker.from_config({"databases": {"primary": {"url": url, "durability": "power"}}})
+    async with running_engine(worker) as bus:
+        await bus.trigger("database::execute", {"sql": CREATE})
+
+        async def insert(code: str, at: int) -> None:
+            await bus.trigger("database::execute", {"sql": INSERT, "params": [code, at]})
+
+        await turn(insert, callers, seconds / 4)
+        done, took, waits = await turn(insert, callers, seconds)
+        return {"inserts/s": done / took, **comparison.percentiles(waits)}
+
+
 def show(name: str, rates: list[float], waits: list[float]) -> None:
     """Print a rate with its spread, and how long a caller waited."""
     p50, p99 = statistics.median(waits) * 1e3, statistics.quantiles(waits, n=100)[-1] * 1e3
@@ -126,12 +142,21 @@ def show(name: str, rates: list[float], waits: list[float]) -> None:
 
 def main() -> int:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser = comparison.arguments(__doc__, rounds=7)
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--callers", type=int, default=64)
     options = parser.parse_args()
+    if options.against is not None:
+        words = ("--seconds", options.seconds, "--callers", options.callers)
+        return comparison.by_turns(
+            lambda: comparison.in_a_process(__file__, comparison.THIS, *words),
+            lambda: comparison.in_a_process(__file__, options.against, *words),
+            options.rounds,
+        )
     with tempfile.TemporaryDirectory() as folder, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        if options.turn:
+            print(json.dumps(runner.run(measure_linkly(Path(folder), options.seconds, options.callers))))
+            return 0
         rates, waits = runner.run(measure(Path(folder), options.rounds, options.seconds, options.callers))
     for name, rate, wait in zip(NAMES, rates, waits, strict=True):
         show(name, rate, wait)

@@ -1,6 +1,6 @@
 """What everybody else notices while one client floods the engine.
 
-    python tests/bench/bench_flood.py [--seconds 4] [--rounds 1] [--kinds calls inserts ...]
+    python tests/bench/bench_flood.py [--seconds 4] [--rounds 1] [--kinds calls inserts ...] [--against CHECKOUT]
 
 One engine with the link shortener; a process that floods it, one kind after another; a process that clicks on
 `GET /s/:code` (each click durable) and asks for `/healthz` meanwhile, at a pace that an idle engine does not notice.
@@ -26,18 +26,20 @@ import argparse
 import asyncio
 import base64
 import contextlib
+import functools
 import json
 import os
 import re
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import comparison
 
 GOAL_CLICK_S = 0.100
 GOAL_HEALTH_S = 0.050
@@ -58,7 +60,7 @@ PAUSE_S = 0.010
 CONFIG = """
 workers:
   - name: iii-worker-manager
-    config: {port: PORT}
+    config: {port: 0}
   - name: state
   - name: database
   - name: http
@@ -221,48 +223,24 @@ async def others(port: int, seconds: float) -> dict[str, list[float]]:
 
 
 @contextlib.contextmanager
-def engine(folder: Path) -> Iterator[tuple[int, int]]:
+def engine(checkout: Path) -> Iterator[tuple[int, int]]:
     """Run an engine with two links and a table; yield the ports for workers and for HTTP."""
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        worker_port = int(probe.getsockname()[1])
-    (folder / "config.yaml").write_text(CONFIG.replace("PORT", str(worker_port)))
-    said = folder / "engine.log"
-    with said.open("wb") as output:
-        process = subprocess.Popen([sys.executable, "-m", "linkly_engine"], cwd=folder, stderr=output)
-    try:
-        end = time.monotonic() + START_S
-        while b"stop: Ctrl-C" not in said.read_bytes():
-            if process.poll() is not None or time.monotonic() > end:
-                raise SystemExit(f"the engine did not start: {said.read_text()}")
-            time.sleep(0.05)
-        found = re.search(r"http://127\.0\.0\.1:(\d+)", said.read_text())
-        assert found is not None
-        http_port = int(found[1])
+    with comparison.engine(CONFIG, checkout) as process:
         for code in ("a", "flood"):
             body = json.dumps({"url": "https://a.example", "code": code}).encode()
             headers = {"content-type": "application/json"}
-            request = urllib.request.Request(f"http://127.0.0.1:{http_port}/links", body, headers, method="POST")
+            request = urllib.request.Request(f"{process.http}/links", body, headers, method="POST")
             urllib.request.urlopen(request, timeout=START_S).close()
         create = "CREATE TABLE flood (id INTEGER PRIMARY KEY, number INTEGER)"
-        trigger = [sys.executable, "-m", "linkly_engine", "trigger", "database::execute", f"sql={create}"]
-        subprocess.run([*trigger, "--port", str(worker_port)], check=True, capture_output=True, cwd=folder)
-        yield worker_port, http_port
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        made = process.trigger("database::execute", f"sql={create}")
+        assert made.returncode == 0, made.stderr
+        yield process.worker_port, process.http_port
 
 
-def measure(kind: str, seconds: float) -> tuple[dict[str, list[float]], float]:
+def measure(kind: str, seconds: float, checkout: Path = comparison.THIS) -> tuple[dict[str, list[float]], float]:
     """Flood a new engine; return the latencies of the others and what the flooder got done in a second."""
     me = [sys.executable, __file__, "--seconds", str(seconds)]
-    with tempfile.TemporaryDirectory() as temporary, engine(Path(temporary)) as (worker_port, http_port):
+    with engine(checkout) as (worker_port, http_port):
         flooder = None
         if KINDS[kind] is not None:
             ports = ["--ports", str(worker_port), str(http_port)]
@@ -278,6 +256,17 @@ def measure(kind: str, seconds: float) -> tuple[dict[str, list[float]], float]:
     return figures, done / (seconds + BEYOND_S)
 
 
+def figures_of(kind: str, seconds: float, checkout: Path) -> dict[str, float]:
+    """Return what one turn of a comparison measures."""
+    latencies, rate = measure(kind, seconds, checkout)
+    figures = {
+        f"{name} {percentile}": value
+        for name, each in latencies.items()
+        for percentile, value in comparison.percentiles(each).items()
+    }
+    return figures if kind == "none" else {**figures, "flooder/s": rate}
+
+
 def p99(latencies: list[float]) -> float:
     """Return the 99th percentile."""
     return sorted(latencies)[len(latencies) * 99 // 100]
@@ -285,9 +274,8 @@ def p99(latencies: list[float]) -> float:
 
 def main() -> int:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = comparison.arguments(__doc__, rounds=1)
     parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--flood", help=argparse.SUPPRESS)
     parser.add_argument("--others", action="store_true", help=argparse.SUPPRESS)
@@ -298,6 +286,15 @@ def main() -> int:
         return 0
     if asked.others:
         print(json.dumps(asyncio.run(others(asked.ports[1], asked.seconds))))
+        return 0
+    if asked.against is not None:
+        for kind in asked.kinds:
+            print(f"-- {kind}")
+            comparison.by_turns(
+                functools.partial(figures_of, kind, asked.seconds, comparison.THIS),
+                functools.partial(figures_of, kind, asked.seconds, asked.against),
+                asked.rounds,
+            )
         return 0
     print("all in ms, medians of the rounds; goals: click p99 under 100, healthz p99 under 50")
     titles = f"{'kind':11}{'flooder/s':>10}{'clicks':>8}{'p50':>8}{'p99':>9}{'max':>9}"

@@ -1,6 +1,6 @@
 """What a durable redirect costs beside the same thing written by hand with FastAPI and aiosqlite.
 
-    python tests/bench/bench_redirect.py [--rounds 5] [--seconds 3]
+    python tests/bench/bench_redirect.py [--rounds 5] [--seconds 3] [--against CHECKOUT]
 
 Both answer `GET /s/:code` with 302 after the click is committed with synchronous=FULL: a row in `clicks` and
 `clicks = clicks + 1` in `links`, one transaction. Both are one process on uvicorn with uvloop and httptools; the load
@@ -15,7 +15,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
 import sqlite3
 import statistics
 import subprocess
@@ -23,8 +22,12 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+import comparison
+
+from support.program import Program
 
 GOAL = 4.0
 CONNECTIONS = 64
@@ -165,79 +168,48 @@ class Side:
         self.port = port
         self.database = database
         self.answered = 0
-        self.rates: list[float] = []
-        self.p50: list[float] = []
-        self.p99: list[float] = []
 
-    def measure(self, seconds: float, *, keep: bool) -> None:
+    def measure(self, seconds: float) -> Mapping[str, float]:
         """Load it for a while and check that every redirect is on disk."""
         command = [sys.executable, __file__, "--load", str(self.port), "--seconds", str(seconds)]
-        figures = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        self.answered += figures["count"]
+        figures = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+        self.answered += figures.pop("count")
         with contextlib.closing(sqlite3.connect(self.database)) as database:
             rows = database.execute("SELECT COUNT(*) FROM clicks").fetchone()[0]
             counter = database.execute("SELECT clicks FROM links WHERE code = 'a'").fetchone()[0]
         if not rows == counter == self.answered:
             raise SystemExit(f"{self.name}: {self.answered} redirects, {rows} rows, counter {counter}")
-        if keep:
-            self.rates.append(figures["count"] / figures["seconds"])
-            self.p50.append(figures["p50"])
-            self.p99.append(figures["p99"])
-
-    def show(self) -> None:
-        """Print the figures."""
-        rate, p50, p99 = (statistics.median(figures) for figures in (self.rates, self.p50, self.p99))
-        spread = f"[{min(self.rates):.0f}..{max(self.rates):.0f}]"
-        print(f"{self.name:22}{rate:8.0f} redirects/s {spread:14} p50 {p50 * 1e3:6.1f} ms   p99 {p99 * 1e3:6.1f} ms")
+        return dict(figures)
 
 
 @contextlib.contextmanager
-def by_hand(folder: Path, environment: dict[str, str]) -> Iterator[Side]:
+def by_hand() -> Iterator[Side]:
     """Run FastAPI with aiosqlite."""
-    (folder / "hand.py").write_text(BY_HAND)
-    server = subprocess.Popen(
-        [sys.executable, "hand.py"], cwd=folder, stdout=subprocess.PIPE, text=True, env=environment
-    )
-    try:
-        assert server.stdout is not None
-        yield Side("FastAPI + aiosqlite", int(server.stdout.readline()), folder / "hand.db")
-    finally:
-        server.kill()
-        server.wait()
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "hand.py").write_text(BY_HAND)
+        server = Program([sys.executable, "hand.py"], folder=Path(folder), stream="stdout")
+        try:
+            yield Side("FastAPI + aiosqlite", int(server.until(str.isdigit)), Path(folder) / "hand.db")
+        finally:
+            server.kill()
 
 
 @contextlib.contextmanager
-def linkly(folder: Path, environment: dict[str, str]) -> Iterator[Side]:
-    """Run the engine with the link shortener."""
-    (folder / "config.yaml").write_text(CONFIG)
-    engine = subprocess.Popen(
-        [sys.executable, "-m", "linkly_engine"], cwd=folder, stderr=subprocess.PIPE, text=True, env=environment
-    )
-    try:
-        assert engine.stderr is not None
-        port = None
-        for line in engine.stderr:
-            if "http://127.0.0.1:" in line and port is None:
-                port = int(line.split("http://127.0.0.1:")[1].split()[0].split("/")[0])
-            if "stop: Ctrl-C" in line:
-                break
-        assert port is not None, "the engine did not start"
+def linkly(checkout: Path = comparison.THIS) -> Iterator[Side]:
+    """Run the engine of a checkout with the link shortener."""
+    with comparison.engine(CONFIG, checkout) as engine:
         body = json.dumps({"url": "https://a.example", "code": "a"}).encode()
         request = urllib.request.Request(
-            f"http://127.0.0.1:{port}/links", body, {"content-type": "application/json"}, method="POST"
+            f"{engine.http}/links", body, {"content-type": "application/json"}, method="POST"
         )
         with urllib.request.urlopen(request, timeout=START_S) as made:
             assert made.status == 201
-        yield Side("linkly", port, folder / "data/iii.db")
-    finally:
-        engine.kill()
-        engine.wait()
+        yield Side("linkly", engine.http_port, engine.folder / "data/iii.db")
 
 
 def main() -> int:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = comparison.arguments(__doc__, rounds=5)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--load", type=int, help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -245,25 +217,29 @@ def main() -> int:
         import uvloop
 
         started = time.perf_counter()
-        latencies = sorted(uvloop.run(load(asked.load, asked.seconds)))
-        seconds = time.perf_counter() - started
-        count = len(latencies)
-        figures = {"p50": latencies[count // 2], "p99": latencies[count * 99 // 100], "count": count}
-        print(json.dumps({**figures, "seconds": seconds}))
+        latencies = uvloop.run(load(asked.load, asked.seconds))
+        rate = len(latencies) / (time.perf_counter() - started)
+        print(json.dumps({"count": len(latencies), "redirects/s": rate, **comparison.percentiles(latencies)}))
         return 0
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        with by_hand(folder, environment) as hand, linkly(folder, environment) as ours:
-            for number in range(asked.rounds + 1):
-                for side in (hand, ours):
-                    side.measure(asked.seconds if number else 1.0, keep=number > 0)
-    hand.show()
-    ours.show()
-    ratios = sorted(mine / theirs for mine, theirs in zip(ours.rates, hand.rates, strict=True))
-    ratio = statistics.median(ratios)
-    print(f"ratio {ratio:.1f} [{ratios[0]:.1f}..{ratios[-1]:.1f}]   goal {GOAL}")
-    return 0 if ratio >= GOAL else 1
+    if asked.against is not None:
+        with linkly() as this, linkly(asked.against) as other:
+            return comparison.by_turns(
+                lambda: this.measure(asked.seconds), lambda: other.measure(asked.seconds), asked.rounds
+            )
+    with by_hand() as hand, linkly() as ours:
+        kept: dict[str, list[Mapping[str, float]]] = {hand.name: [], ours.name: []}
+        for number in range(asked.rounds + 1):
+            for side in (hand, ours):
+                figures = side.measure(asked.seconds if number else 1.0)
+                if number:  # the first round warms up
+                    kept[side.name].append(figures)
+    for name, rounds in kept.items():
+        told = (f"{figure} {comparison.spread([each[figure] for each in rounds])}" for figure in rounds[0])
+        print(f"{name:22} {'   '.join(told)}")
+    rates = ([each["redirects/s"] for each in rounds] for rounds in kept.values())
+    ratios = [mine / theirs for theirs, mine in zip(*rates, strict=True)]
+    print(f"ratio {comparison.spread(ratios, digits=1)}   goal {GOAL}")
+    return 0 if statistics.median(ratios) >= GOAL else 1
 
 
 if __name__ == "__main__":

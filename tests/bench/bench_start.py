@@ -1,6 +1,6 @@
 """What starting costs: a cold `linkly trigger`, an engine with the default config, and its memory when idle.
 
-    python tests/bench/bench_start.py [--rounds 40] [--starts 7]
+    python tests/bench/bench_start.py [--rounds 40] [--starts 7] [--against CHECKOUT]
 
 Starts `linkly` with the default config.yaml (its two ports changed to free ones) and asks /healthz until it answers,
 some times over; then `python -c pass` and `linkly trigger state::get` by turns, so that what else the machine does
@@ -10,11 +10,9 @@ one is missed.
 
 from __future__ import annotations
 
-import argparse
 import http.client
 import os
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -24,16 +22,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import comparison
+
+from support.ports import reserved_port
+
 GOAL_RATIO = 2.5
 GOAL_HTTP_S = 1.0
 GOAL_IDLE_MB = 60.0
 
-DEFAULT_CONFIG = Path(__file__).parents[2] / "config.yaml"
 GIVE_UP_S = 30.0
+TRIGGERS = 5
+"""Cold triggers of one turn."""
 
 
-def timed(command: list[str], environment: dict[str, str]) -> float:
-    """Run a command; return its wall time in seconds."""
+def timed(command: list[str], checkout: Path) -> float:
+    """Run a command with linkly of a checkout; return its wall time in seconds."""
+    environment = {**os.environ, **comparison.environment(checkout)}
     started = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
     return time.perf_counter() - started
@@ -48,28 +52,48 @@ def show(name: str, seconds: list[float], end: str = "") -> None:
     )
 
 
-def free_ports(count: int) -> list[int]:
-    """Find ports nobody listens on."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
 @contextmanager
-def engine(linkly: str, folder: str, environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """Run an engine with the default config in `folder`; yield it and its worker port when HTTP answers."""
-    workers, gateway = free_ports(2)
-    text = DEFAULT_CONFIG.read_text().replace("49134", str(workers)).replace("3111", str(gateway))
-    (Path(folder) / "config.yaml").write_text(text)
-    process = subprocess.Popen([linkly], cwd=folder, stderr=subprocess.DEVNULL, env=environment)
-    try:
-        wait_for_http(gateway)
-        yield process, workers
-    finally:
-        process.terminate()
-        process.wait()
+def engine(linkly: str, checkout: Path) -> Iterator[tuple[int, int]]:
+    """Run an engine of a checkout with its default config; yield process id and worker port when HTTP answers."""
+    with tempfile.TemporaryDirectory() as folder, reserved_port() as workers, reserved_port() as gateway:
+        text = (checkout / "config.yaml").read_text().replace("49134", str(workers)).replace("3111", str(gateway))
+        (Path(folder) / "config.yaml").write_text(text)
+        environment = {**os.environ, **comparison.environment(checkout)}
+        process = subprocess.Popen([linkly], cwd=folder, stderr=subprocess.DEVNULL, env=environment)
+        try:
+            wait_for_http(gateway)
+            yield process.pid, workers
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def start(linkly: str, checkout: Path) -> float:
+    """Return the seconds until a new engine answers HTTP."""
+    began = time.perf_counter()
+    with engine(linkly, checkout):
+        return time.perf_counter() - began
+
+
+def trigger(linkly: str, port: int, checkout: Path) -> float:
+    """Return the seconds that a cold `linkly trigger` takes."""
+    return timed([linkly, "trigger", "--port", str(port), "state::get", "scope=a", "key=b"], checkout)
+
+
+def compare(linkly: str, other: Path, rounds: int) -> int:
+    """Compare this checkout with another one."""
+    with engine(linkly, comparison.THIS) as ours, engine(linkly, other) as theirs:
+
+        def turn(checkout: Path, running: tuple[int, int]) -> dict[str, float]:
+            process_id, port = running
+            triggers = [trigger(linkly, port, checkout) for _ in range(TRIGGERS)]
+            return {
+                "linkly trigger, ms": statistics.median(triggers) * 1e3,
+                "linkly until HTTP answers, ms": start(linkly, checkout) * 1e3,
+                "idle memory, MB": resident_mb(process_id),
+            }
+
+        return comparison.by_turns(lambda: turn(comparison.THIS, ours), lambda: turn(other, theirs), rounds)
 
 
 def wait_for_http(port: int) -> None:
@@ -98,35 +122,25 @@ def resident_mb(process_id: int) -> float:
 
 def main() -> int:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=40)
+    parser = comparison.arguments(__doc__, rounds=40)
     parser.add_argument("--starts", type=int, default=7)
     options = parser.parse_args()
-    # Without compiled files every start compiles everything again; that is not what is measured.
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     linkly = shutil.which("linkly", path=str(Path(sys.executable).parent))
     if linkly is None:
         print("there is no `linkly` beside this Python: pip install -e '.[dev]'", file=sys.stderr)
         return 2
-    starts: list[float] = []
-    for warm_up in (True, *[False] * options.starts):
-        with tempfile.TemporaryDirectory() as folder:
-            began = time.perf_counter()
-            with engine(linkly, folder, environment):
-                if not warm_up:
-                    starts.append(time.perf_counter() - began)
+    if options.against is not None:
+        return compare(linkly, options.against, options.rounds)
+    starts = [start(linkly, comparison.THIS) for _ in range(options.starts + 1)][1:]  # the first one warms up
     times: tuple[list[float], list[float]] = ([], [])
-    with tempfile.TemporaryDirectory() as folder, engine(linkly, folder, environment) as (process, port):
-        commands = (
-            [sys.executable, "-c", "pass"],
-            [linkly, "trigger", "--port", str(port), "state::get", "scope=a", "key=b"],
-        )
-        for warm_up in (True, *[False] * options.rounds):
-            for command, taken in zip(commands, times, strict=True):
-                seconds = timed(command, environment)
-                if not warm_up:
-                    taken.append(seconds)
-        idle_mb = resident_mb(process.pid)
+    with engine(linkly, comparison.THIS) as (process_id, port):
+        for number in range(options.rounds + 1):
+            bare = timed([sys.executable, "-c", "pass"], comparison.THIS)
+            ours = trigger(linkly, port, comparison.THIS)
+            if number:  # the first round warms up
+                times[0].append(bare)
+                times[1].append(ours)
+        idle_mb = resident_mb(process_id)
     ratio = statistics.median(ours / theirs for theirs, ours in zip(*times, strict=True))
     show("python -c pass", times[0])
     show("linkly trigger state::get", times[1])

@@ -1,6 +1,6 @@
 """Durable `state::set` beside a key/value table written with aiosqlite, both with synchronous=FULL.
 
-    python tests/bench/bench_state_durable.py [--rounds 9] [--writes 1500] [--callers 64]
+    python tests/bench/bench_state_durable.py [--rounds 9] [--writes 1500] [--callers 64] [--against CHECKOUT]
 
 The same number of writes from the same number of concurrent callers, each answered when it is on disk: `state::set` in
 process, through the whole bus, against one upsert and one commit a write on one aiosqlite connection (a lock keeps the
@@ -11,8 +11,8 @@ single call of `state::get` and `state::set` costs in process; exits with 1 when
 
 from __future__ import annotations
 
-import argparse
 import asyncio
+import json
 import statistics
 import sys
 import tempfile
@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import aiosqlite
+import comparison
 import uvloop
 
 from linkly import Bus
@@ -53,27 +54,46 @@ def show(name: str, figures: list[float], unit: str) -> None:
     print(f"{name:34} median {statistics.median(figures):10.2f} {unit}   {min(figures):.2f}-{max(figures):.2f}")
 
 
-async def single(bus: Bus, calls: int = 20_000) -> None:
-    """Print what one call costs in process, with the store in memory."""
-    address = {"scope": "s", "key": "k"}
-    for name, payload in (("state::set", {**address, "value": VALUE}), ("state::get", address)):
-        costs: list[float] = []
-        for _ in range(7):
-            started = time.perf_counter()
-            for _ in range(calls):
-                await bus.trigger(name, payload)
-            costs.append((time.perf_counter() - started) / calls * 1e6)
-        show(f"{name}, in process, in memory", costs, "us/call ")
+ADDRESS = {"scope": "s", "key": "k"}
+SINGLE = {"state::set": {**ADDRESS, "value": VALUE}, "state::get": ADDRESS}
 
 
-async def main(rounds: int, writes: int, callers: int) -> int:
-    """Run the benchmark."""
+async def cost(bus: Bus, function_id: str, calls: int = 20_000) -> float:
+    """Return what one call costs in process, in microseconds."""
+    started = time.perf_counter()
+    for _ in range(calls):
+        await bus.trigger(function_id, SINGLE[function_id])
+    return (time.perf_counter() - started) / calls * 1e6
+
+
+def durable(folder: str) -> StateWorker:
+    """Return a state worker that keeps its values in files."""
+    kv = {"store_method": "file_based", "file_path": str(Path(folder) / "ours")}
+    return StateWorker(read_settings(StateSettings, {"adapter": {"name": "kv", "config": kv}}, "$"))
+
+
+async def measure_linkly(writes: int, callers: int) -> dict[str, float]:
+    """Run one turn of linkly by itself, behind a shorter one that warms up."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with running_engine(durable(folder)) as bus:
+
+            async def write(key: str) -> None:
+                await bus.trigger("state::set", {"scope": "s", "key": key, "value": VALUE})
+
+            await rate(write, writes // 4, callers)
+            figures = {"durable state::set/s": await rate(write, writes, callers)}
+    async with running_engine(StateWorker()) as bus:
+        for function_id in SINGLE:
+            figures[f"{function_id} in memory, us"] = await cost(bus, function_id)
+    return figures
+
+
+async def beside_aiosqlite(rounds: int, writes: int, callers: int) -> int:
+    """Run the benchmark; return its exit code."""
     ours: list[float] = []
     theirs: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        kv = {"store_method": "file_based", "file_path": str(Path(folder) / "ours")}
-        worker = StateWorker(read_settings(StateSettings, {"adapter": {"name": "kv", "config": kv}}, "$"))
-        async with running_engine(worker) as bus, aiosqlite.connect(Path(folder) / "theirs.db") as connection:
+        async with running_engine(durable(folder)) as bus, aiosqlite.connect(Path(folder) / "theirs.db") as connection:
             await connection.execute("PRAGMA journal_mode = WAL")
             await connection.execute("PRAGMA synchronous = FULL")
             await connection.execute(
@@ -103,15 +123,30 @@ async def main(rounds: int, writes: int, callers: int) -> int:
     show("ratio", ratios, "x       ")
     print(f"goal: at least {GOAL} x")
     async with running_engine(StateWorker()) as bus:
-        await single(bus)
+        for function_id in SINGLE:
+            show(f"{function_id}, in process, in memory", [await cost(bus, function_id) for _ in range(7)], "us/call ")
     return 0 if statistics.median(ratios) >= GOAL else 1
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9)
+def main() -> int:
+    """Run the benchmark."""
+    parser = comparison.arguments(__doc__, rounds=9)
     parser.add_argument("--writes", type=int, default=1500)
     parser.add_argument("--callers", type=int, default=64)
     options = parser.parse_args()
+    if options.against is not None:
+        words = ("--writes", options.writes, "--callers", options.callers)
+        return comparison.by_turns(
+            lambda: comparison.in_a_process(__file__, comparison.THIS, *words),
+            lambda: comparison.in_a_process(__file__, options.against, *words),
+            options.rounds,
+        )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        sys.exit(runner.run(main(options.rounds, options.writes, options.callers)))
+        if options.turn:
+            print(json.dumps(runner.run(measure_linkly(options.writes, options.callers))))
+            return 0
+        return runner.run(beside_aiosqlite(options.rounds, options.writes, options.callers))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
