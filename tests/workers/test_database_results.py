@@ -9,7 +9,7 @@ from linkly.errors import ConfigError
 from linkly.schema import read_settings
 from linkly.testing import ManualClock, running_engine, settle
 from linkly_workers._sqlite.connection import ANY_VALUE_BYTES
-from linkly_workers._sqlite.statement import ROW_BYTES, VALUE_BYTES
+from linkly_workers._sqlite.execution import ROW_BYTES, VALUE_BYTES
 from linkly_workers.database import DatabaseSettings, DatabaseWorker
 
 LIMIT = 10_000

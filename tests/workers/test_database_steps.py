@@ -8,11 +8,11 @@ import pytest
 
 from linkly import LinklyError
 from linkly.testing import running_engine, settle
-from linkly_workers._sqlite import GroupCommitWriter
+from linkly_workers._sqlite import GroupCommitWriter, Statements
 from linkly_workers._sqlite.connection import LOOP_PATTERN_BYTES, LOOP_VALUE_BYTES
-from linkly_workers._sqlite.statement import LONG_TEXTS, execute
+from linkly_workers._sqlite.execution import LONG_TEXTS, execute
 from linkly_workers._sqlite.writer import LOOP_STATEMENT_S
-from linkly_workers.database.reader import FREEZE_S, LoopReader
+from linkly_workers.database.sqlite.reader import FREEZE_S, LoopReader
 
 
 async def call(bus, name, **payload):
@@ -77,12 +77,14 @@ async def test_a_whole_table_is_emptied_on_the_writing_thread(tmp_path, sql):
 
 async def test_a_read_of_one_long_step_runs_on_the_loop_only_once(tmp_path):
     async with GroupCommitWriter(str(tmp_path / "a.db")):
-        reader = LoopReader(str(tmp_path / "a.db"))
+        statements = Statements()
+        reader = LoopReader(str(tmp_path / "a.db"), statements)
+        long, short = statements.of("SELECT long_step()"), statements.of("SELECT 1")
         reader._connection.create_function("long_step", 0, slept(2 * FREEZE_S))
-        assert reader.read("SELECT long_step()", []).rows == [(1,)]
+        assert reader.read(long, []).rows == [(1,)]
         await settle()  # it has used up that turn of the loop
-        assert [reader.read("SELECT long_step()", []) for _ in range(150)] == [None] * 150
-        assert reader.read("SELECT 1", []).rows == [(1,)]
+        assert [reader.read(long, []) for _ in range(150)] == [None] * 150
+        assert reader.read(short, []).rows == [(1,)]
         reader.close()
 
 

@@ -18,9 +18,9 @@ from linkly.errors import OutcomeUnknown
 from linkly.schema import read_settings
 from linkly.testing import running_engine
 from linkly_workers._sqlite import GroupCommitWriter
-from linkly_workers._sqlite.statement import run_statement
+from linkly_workers._sqlite import execute as run
 from linkly_workers.database import DatabaseSettings, DatabaseWorker
-from linkly_workers.database.interactive import InteractiveTransaction
+from linkly_workers.database.sqlite.transaction import InteractiveTransaction
 from linkly_workers.state.errors import StoreError
 from linkly_workers.state.sqlite import SqliteStore
 
@@ -303,17 +303,17 @@ class Mixture:
 
         def write(connection):
             for value in values:
-                run_statement(connection, INSERT, [value])
+                run(connection, INSERT, [value])
             if fails:
-                run_statement(connection, "INSERT INTO missing VALUES (1)")
+                run(connection, "INSERT INTO missing VALUES (1)")
 
         return values, await outcome(self.writer.run(write))
 
     async def interactive(self, number):
-        transaction = InteractiveTransaction(str(number), self.writer, "power", None)
+        transaction = InteractiveTransaction(str(number), self.writer, "power", types=lambda *_: (), ended=lambda: None)
         try:
             await transaction.begin(serializable=self.dice.random() < 0.5)
-            await transaction.execute(INSERT, [number])
+            await transaction.execute(self.writer.statements.of(INSERT), [number])
         except (LinklyError, sqlite3.Error):
             await transaction.roll_back("because it failed")
             return [number], "failed"

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from linkly_workers._sqlite import connect
+from linkly_workers._sqlite import Statements, connect
 from linkly_workers._sqlite.loop_time import QUICK_S, TURN_S, loop_time
-from linkly_workers.database.reader import LOOP_READ_S, LoopReader
+from linkly_workers.database.sqlite.reader import LOOP_READ_S, LoopReader
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT COUNT(*), {} FROM n"
 
@@ -15,8 +15,9 @@ ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELEC
 async def reader(tmp_path):
     path = str(tmp_path / "a.db")
     connect(path).close()
-    reader = LoopReader(path)
-    yield reader
+    statements = Statements()
+    reader = LoopReader(path, statements)
+    yield lambda sql: reader.read(statements.of(sql), []), statements
     reader.close()
 
 
@@ -47,19 +48,22 @@ async def test_everything_on_a_loop_shares_its_time():
 
 
 async def test_of_many_slow_queries_only_the_first_run_on_the_loop_in_one_turn(reader):
+    read, statements = reader
     for number in range(20):
-        assert reader.read(ENDLESS.format(number), []) is None
-    assert 1 <= reader.slow_statements <= TURN_S / LOOP_READ_S
+        assert read(ENDLESS.format(number)) is None
+    assert 1 <= statements.slow_reads <= TURN_S / LOOP_READ_S
 
 
 async def test_a_query_is_left_to_a_thread_when_others_have_used_up_the_turn(reader):
+    read, _ = reader
     loop_time().spend(TURN_S)
-    assert reader.read("SELECT 1", []) is None
+    assert read("SELECT 1") is None
     await next_turn()
-    assert reader.read("SELECT 1", []).rows == [(1,)]
+    assert read("SELECT 1").rows == [(1,)]
 
 
 async def test_a_query_that_had_less_than_its_time_is_not_remembered_as_slow(reader):
+    read, statements = reader
     loop_time().spend(TURN_S - LOOP_READ_S / 2)
-    assert reader.read(ENDLESS.format(0), []) is None
-    assert reader.slow_statements == 0
+    assert read(ENDLESS.format(0)) is None
+    assert statements.slow_reads == 0

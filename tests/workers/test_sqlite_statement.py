@@ -7,9 +7,9 @@ import sys
 import pytest
 
 from linkly_workers._sqlite import GroupCommitWriter, connect, execute
-from linkly_workers._sqlite.statement import LONG_TEXTS, ResultTooLarge
+from linkly_workers._sqlite.execution import LONG_TEXTS, ResultTooLarge
 from linkly_workers._sqlite.text import TEXT_LIMIT
-from linkly_workers.database.reader import LoopReader, Reader
+from linkly_workers.database.sqlite.reader import LoopReader, Reader
 
 LIMIT = 1000
 UNREADABLE = f"printf('%.{LIMIT}c', 'x')"
@@ -61,13 +61,13 @@ async def test_what_fails_after_it_has_changed_rows_leaves_none_and_harms_no_nei
 
 @pytest.mark.parametrize("kind", ["loop", "thread"])
 async def test_a_reader_lets_go_of_the_snapshot_of_a_result_that_it_cannot_read(writer, kind):
-    reader = (LoopReader if kind == "loop" else Reader)(writer.path, LIMIT)
+    reader = (LoopReader if kind == "loop" else Reader)(writer.path, writer.statements, LIMIT)
     if kind == "thread":
         await reader.open()
     errors = []
     for sql in (f"SELECT a FROM t UNION ALL SELECT {UNREADABLE}", f"SELECT {UNREADABLE} FROM t"):
         try:
-            found = reader.read(sql, [])
+            found = reader.read(writer.statements.of(sql), [])
             if kind == "thread":
                 await found
         except ResultTooLarge as error:

@@ -1,7 +1,8 @@
 """SQLite as several workers use it: shared by them, no worker itself."""
 
 from linkly_workers._sqlite.connection import Budget, Connection, Durability, connect
-from linkly_workers._sqlite.statement import StatementResult, execute
+from linkly_workers._sqlite.execution import StatementResult, execute
+from linkly_workers._sqlite.statement import Statement, Statements
 from linkly_workers._sqlite.trouble import trouble
 from linkly_workers._sqlite.turn import Turn
 from linkly_workers._sqlite.writer import GroupCommitWriter
@@ -11,7 +12,9 @@ __all__ = [
     "Connection",
     "Durability",
     "GroupCommitWriter",
+    "Statement",
     "StatementResult",
+    "Statements",
     "Turn",
     "connect",
     "execute",

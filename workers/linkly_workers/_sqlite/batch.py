@@ -87,8 +87,11 @@ class Locked(Exception):
 
 
 class LostTransaction(OutcomeUnknown):
-    """A statement that succeeded has ended the transaction. The guard refuses such statements; if one ever gets past
-    it, part of the batch may be on disk, so the batch is never run again."""
+    """A statement that succeeded has ended the transaction.
+
+    The authorizer refuses such statements; if one ever gets past it, part of the batch may be on disk, so the batch is
+    never run again.
+    """
 
     def __init__(self) -> None:
         super().__init__("the transaction was ended by a statement inside it; it is unknown what has been written")

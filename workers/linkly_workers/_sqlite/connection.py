@@ -10,7 +10,8 @@ from secrets import token_hex
 from time import perf_counter
 from typing import Literal, LiteralString
 
-from linkly_workers._sqlite.guard import Guard
+from linkly_workers._sqlite.authorizer import Authorizer
+from linkly_workers._sqlite.statement import Statements
 
 Durability = Literal["power", "process"]
 
@@ -48,7 +49,7 @@ CACHED_STATEMENTS = 256
 
 _MARK = f" -- {token_hex(8)}"
 """Ends every statement of ours. Python keeps compiled statements by their text: a caller, who does not know the mark,
-cannot be handed one that was compiled while the guard was lifted."""
+cannot be handed one that was compiled while the authorizer was lifted."""
 
 
 class DamagedText(bytes):
@@ -60,30 +61,41 @@ class DamagedText(bytes):
 
 
 class Connection(sqlite3.Connection):
-    """A connection whose statements pass a guard, except `own` ones.
+    """A connection whose statements pass an authorizer, except `own` ones.
 
     Attributes:
-        guard: What callers' statements pass.
+        authorizer: What callers' statements pass.
         damaged: Not empty once something has been read that is a `DamagedText`; whoever has read it empties it.
-        statements: The cursor that statements run on; making one for each costs an eighth of a small statement.
+        statements: What is known of the statements of its database; its connections share it.
+        shared_cursor: The cursor that statements run on; making one for each costs an eighth of a small statement.
         left_rows: The statement that failed last has changed rows all the same.
         long_texts: Characters of long statements that the statement cache may hold.
-        max_result_bytes: A statement whose result is larger fails, see `statement.row_bytes`.
+        max_result_bytes: A statement whose result is larger fails, see `execution.row_bytes`.
         result_bytes: How large the last result was.
     """
 
-    __slots__ = ("damaged", "guard", "left_rows", "long_texts", "max_result_bytes", "result_bytes", "statements")
+    __slots__ = (
+        "authorizer",
+        "damaged",
+        "left_rows",
+        "long_texts",
+        "max_result_bytes",
+        "result_bytes",
+        "shared_cursor",
+        "statements",
+    )
 
+    authorizer: Authorizer
     damaged: list[bytes]
-    guard: Guard
-    statements: sqlite3.Cursor
+    statements: Statements
+    shared_cursor: sqlite3.Cursor
     left_rows: bool
     long_texts: int
     max_result_bytes: int
     result_bytes: int
 
     def own(self, sql: LiteralString, number: int | None = None) -> sqlite3.Cursor:
-        """Run a statement of ours, which the guard does not see.
+        """Run a statement of ours, which the authorizer does not see.
 
         Args:
             sql: A literal of the source code, so that no caller can have written it; pyright checks that.
@@ -92,12 +104,12 @@ class Connection(sqlite3.Connection):
         Raises:
             sqlite3.Error: It failed.
         """
-        guard = self.guard
-        guard.lifted = True
+        authorizer = self.authorizer
+        authorizer.lifted = True
         try:
             return self.execute(sql + _MARK if number is None else f"{sql}{number:d}{_MARK}")
         finally:
-            guard.lifted = False
+            authorizer.lifted = False
 
 
 def connect(
@@ -108,6 +120,7 @@ def connect(
     busy_timeout_ms: int = 5000,
     cached_statements: int = CACHED_STATEMENTS,
     max_result_bytes: int | None = None,
+    statements: Statements | None = None,
 ) -> Connection:
     """Open a connection: WAL, foreign keys, no implicit transactions.
 
@@ -118,6 +131,7 @@ def connect(
         busy_timeout_ms: How long SQLite waits for another process's lock.
         cached_statements: How many compiled statements are kept, however large.
         max_result_bytes: A statement whose result is larger fails; `None` for SQL of our own, which is not limited.
+        statements: Of its database; by default some of its own.
 
     Raises:
         sqlite3.Error: The file cannot be opened, or is no database.
@@ -136,16 +150,17 @@ def connect(
         factory=Connection,
     )
     try:
-        connection.guard = Guard()
+        connection.statements = Statements() if statements is None else statements
+        connection.authorizer = Authorizer(connection.statements.forget_tables)
         connection.damaged = []
         connection.text_factory = _text_reader(connection.damaged)
-        connection.statements = connection.cursor()
+        connection.shared_cursor = connection.cursor()
         connection.left_rows = False
         connection.long_texts = 0
         connection.max_result_bytes = NO_LIMIT if max_result_bytes is None else max_result_bytes
         connection.result_bytes = 0
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, largest_value_bytes(connection))
-        connection.guard.attach(connection)
+        connection.authorizer.attach(connection)
         if not read_only:
             connection.own("PRAGMA journal_mode = WAL")
             connection.own("PRAGMA synchronous = FULL" if durability == "power" else "PRAGMA synchronous = NORMAL")
@@ -238,7 +253,7 @@ def is_final(error: BaseException) -> bool:
         return True
     if "pattern too complex" in str(error):
         return False
-    # SQLITE_ERROR: the statement is wrong. SQLITE_AUTH: the guard. None: Python could not decode a text.
+    # SQLITE_ERROR: the statement is wrong. SQLITE_AUTH: the authorizer. None: Python could not decode a text.
     return getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_AUTH, None)
 
 

@@ -14,8 +14,6 @@ from typing import Any
 
 import msgspec
 
-from linkly_workers._sqlite.text import remembered
-
 LARGEST_NUMBER = 250_000
 """The most that any build of SQLite allows, as distributions set it."""
 
@@ -31,7 +29,7 @@ TOKENS = re.compile(
 _PERHAPS = re.compile(r"\?[0-9]|[:@$#]" + _IN_NAME)
 
 
-class _Named(msgspec.Struct, frozen=True):
+class Named(msgspec.Struct, frozen=True):
     """How a statement gets its values by name.
 
     Attributes:
@@ -44,28 +42,21 @@ class _Named(msgspec.Struct, frozen=True):
     places: tuple[tuple[str, int], ...]
     count: int
 
+    def values(self, parameters: Sequence[Any]) -> dict[str, Any]:
+        """Return the values of a list by name.
 
-def bind(sql: str, parameters: Sequence[Any] | dict[str, Any]) -> tuple[str, Sequence[Any] | dict[str, Any]]:
-    """Return a statement and its values as every version of sqlite3 takes them; `?` alone stays as it is.
-
-    Raises:
-        sqlite3.ProgrammingError: There are too few values, or too many.
-    """
-    if not parameters or isinstance(parameters, dict):
-        return sql, parameters
-    named = _named(sql)
-    if named is None:
-        return sql, parameters
-    if len(parameters) != named.count:
-        raise sqlite3.ProgrammingError(
-            f"Incorrect number of bindings supplied. The current statement uses {named.count}, "
-            f"and there are {len(parameters)} supplied."
-        )
-    return named.text, {name: parameters[place] for name, place in named.places}
+        Raises:
+            sqlite3.ProgrammingError: There are too few values, or too many.
+        """
+        if len(parameters) != self.count:
+            raise sqlite3.ProgrammingError(
+                f"Incorrect number of bindings supplied. The current statement uses {self.count}, "
+                f"and there are {len(parameters)} supplied."
+            )
+        return {name: parameters[place] for name, place in self.places}
 
 
-@remembered
-def _named(sql: str) -> _Named | None:
+def named_in(sql: str) -> Named | None:
     """Return how values are given by name; `None`: every placeholder is `?`, or only SQLite can say what is wrong."""
     if _PERHAPS.search(sql) is None:
         return None
@@ -89,7 +80,7 @@ def _named(sql: str) -> _Named | None:
     if not names:
         return None
     if len(set(names.values())) == last:
-        return _Named(sql, tuple((names[number], number - 1) for number in range(1, last + 1)), last)
+        return Named(sql, tuple((names[number], number - 1) for number in range(1, last + 1)), last)
     # `?` between others, a number left out, or `:a` beside `@a`: to SQLite `?1`, `?2`, ... mean the same.
     used = {number: place for place, number in enumerate(sorted({number for _, _, number in found}), 1)}
     parts: list[str] = []
@@ -98,4 +89,4 @@ def _named(sql: str) -> _Named | None:
         parts += (sql[end:start], f"?{used[number]}")
         end = stop
     parts.append(sql[end:])
-    return _Named("".join(parts), tuple((str(place), number - 1) for number, place in used.items()), last)
+    return Named("".join(parts), tuple((str(place), number - 1) for number, place in used.items()), last)

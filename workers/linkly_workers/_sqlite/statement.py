@@ -1,216 +1,129 @@
-"""One statement: run, read to its end, and told what it did."""
+"""A statement, and all that is known of it: judged by its text once, learned when it runs.
+
+The statements of one database are in one cache, which all its connections share, so a call looks its text up once and
+hands the object on.
+"""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
-import msgspec
+from linkly_workers._sqlite.placeholders import named_in
+from linkly_workers._sqlite.text import first_word, is_vacuum, place_of, refusal_of, skip, without_end
 
-from linkly_workers._sqlite.connection import CACHED_STATEMENTS, NO_LIMIT, Connection
-from linkly_workers._sqlite.guard import NO_ROWID, ROWID, SOMETIMES_ROWID
-from linkly_workers._sqlite.placeholders import bind
-from linkly_workers._sqlite.text import TEXT_LIMIT, TEXTS, first_word, is_vacuum
+Op = Literal["insert", "update", "delete", "other"]
+Target = tuple[Op, str | None]
 
-LONG_TEXTS = 8_000_000
-"""Characters of long statements that the statement cache may hold: it counts statements and not their size."""
+NO_ROWID, ROWID, SOMETIMES_ROWID = 1, 2, 3
+"""What a statement does to `last_insert_rowid()` when it changes rows; upserts only sometimes insert."""
 
+COUNT_LIMIT = 1024
+LENGTH_LIMIT = 16_384
+"""Longer texts are judged each time: a thousand of a megabyte each would be a gigabyte."""
 
-_INSERTING = ("INSERT", "REPLACE")
-_CHANGING = frozenset(("WITH", "INSERT", "REPLACE", "UPDATE", "DELETE"))
+CHARACTERS_LIMIT = 4_000_000
+"""Characters of all the texts that are kept together."""
 
-
-ROW_BYTES, VALUE_BYTES = 64, 16
-"""What a row and a value count in a result besides the length of texts and blobs."""
-
-_ROWS_AT_ONCE = 64
+_SCHEMA_WORDS = ("CREATE", "ALTER", "DROP", "PRAGMA", "VACUUM")
 
 
-class ResultTooLarge(sqlite3.ProgrammingError):
-    """A statement's result is larger than its connection allows; no more of it has been read."""
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(
-            f"the result is larger than max_result_bytes: {limit}; ask for fewer rows or columns (LIMIT), "
-            "or raise the setting `max_result_bytes` of the database worker"
-        )
-        self.limit = limit
-
-
-class StatementResult(msgspec.Struct):
-    """What one statement did.
+class Statement:
+    """One SQL text, immutable but for what is learned of it.
 
     Attributes:
-        columns: Names of the result's columns, empty for a statement without a result.
-        rows: Its rows.
-        affected_rows: Rows inserted, updated or deleted by the statement itself, not by triggers or foreign keys.
-        last_insert_id: Rowid of the last row an INSERT made, `None` for other statements and when there is no such row.
-            An upsert (and an INSERT of more than 4096 characters) is told from one that inserted nothing by a rowid
-            that differs from the one before; if they happen to be equal it is `None`, too.
-        damaged: There are values of `DamagedText` among the rows.
+        text: The statement without the semicolons around it; empty if there is none.
+        word: Its first word in upper case.
+        refusal: Why callers may not send it, as far as its text tells.
+        place: Where it may run: `ANYWHERE`, `THREAD` or `ALONE`.
+        vacuum: It is VACUUM and nothing else.
+        changes_schema: It may change what tables there are.
+        named: How its values are given by name; `None` if every placeholder is `?`.
+        kind: What it does to `last_insert_rowid()`, 0 while it is not known.
+        target: Which table it changes, and how; `None` while nobody has asked.
+        types: Declared types of the columns of its result; `None` while nobody has asked.
+        runs_on_thread: How many of its next reads go straight to a thread because it was slow on the loop's.
     """
 
-    columns: list[str]
-    rows: list[tuple[Any, ...]]
-    affected_rows: int
-    last_insert_id: int | None
-    damaged: bool = False
+    __slots__ = (
+        "changes_schema",
+        "kind",
+        "named",
+        "place",
+        "refusal",
+        "runs_on_thread",
+        "target",
+        "text",
+        "types",
+        "vacuum",
+        "word",
+    )
+
+    def __init__(self, sql: str) -> None:
+        text = without_end(sql)
+        start = skip(text)
+        if ";" in text[:start]:
+            text = text[start:]  # EXPLAIN is put before it
+        self.text = text if skip(text) < len(text) else ""
+        self.word = word = first_word(text)
+        self.refusal = refusal_of(text, word)
+        self.place = place_of(text, word)
+        self.vacuum = is_vacuum(text)
+        self.changes_schema = word in _SCHEMA_WORDS
+        self.named = named_in(text)
+        self.kind = 0
+        self.target: Target | None = None
+        self.types: list[str] | None = None
+        self.runs_on_thread = 0
+
+    def bound(self, parameters: Sequence[Any] | dict[str, Any]) -> tuple[str, Sequence[Any] | dict[str, Any]]:
+        """Return text and values as every version of sqlite3 takes them; `?` alone stays as it is.
+
+        Raises:
+            sqlite3.ProgrammingError: There are too few values, or too many.
+        """
+        named = self.named
+        if named is None or not parameters or isinstance(parameters, dict):
+            return self.text, parameters
+        return named.text, named.values(parameters)
 
 
-def execute(
-    connection: Connection, sql: str, parameters: Sequence[Any] | dict[str, Any] = (), read_bytes: int = 0
-) -> StatementResult:
-    """Run one statement of a caller on a connection and read all of its result.
+class Statements:
+    """The statements of one database, by the text that callers send; the oldest gives way to the next one."""
 
-    Args:
-        connection: Where.
-        sql: The statement.
-        parameters: Its values.
-        read_bytes: How large the results are that belong to the same answer.
+    def __init__(self) -> None:
+        self._known: dict[str, Statement] = {}
+        self._characters = 0
 
-    Raises:
-        ResultTooLarge: The result, with what has been read before, is larger than the connection allows.
-        sqlite3.Error: It failed, or it would do what the guard refuses.
-    """
-    if is_vacuum(sql):
-        # It attaches a second file, which the guard refuses in callers' texts; so it is ours that runs.
-        connection.own("VACUUM").close()
-        return StatementResult([], [], 0, None)
-    return run_statement(connection, sql, parameters, 0, read_bytes)
+    def of(self, sql: str) -> Statement:
+        """Return the statement of a text."""
+        found = self._known.get(sql)
+        return self._judged(sql) if found is None else found
 
+    def forget_tables(self) -> None:
+        """Forget what statements do to tables: they change."""
+        for statement in list(self._known.values()):
+            statement.kind, statement.target = 0, None
 
-def run_statement(
-    connection: Connection,
-    sql: str,
-    parameters: Sequence[Any] | dict[str, Any] = (),
-    kind: int = 0,
-    read_bytes: int = 0,
-) -> StatementResult:
-    """Run one statement that is not VACUUM.
+    def forget_types(self) -> None:
+        """Forget the types of columns: a change of the schema is on disk. Before that an old type would be learned."""
+        for statement in self._known.values():
+            statement.types = None
 
-    Raises:
-        sqlite3.Error: It failed; `connection.left_rows` tells whether rows stay changed although it has.
-    """
-    if not kind:
-        kind = connection.guard.kinds.get(sql, 0)
-        if not kind or kind == SOMETIMES_ROWID:
-            return _run_comparing(connection, sql, parameters, kind, read_bytes)
-    before = connection.total_changes
-    cursor = connection.statements
-    try:
-        cursor.execute(*bind(sql, parameters))
-        description = cursor.description
-        if description is None:
-            columns: list[str] = []
-            connection.result_bytes = 0
-            rows: list[tuple[Any, ...]] = []
-        else:
-            columns = [column[0] for column in description]
-            rows = _read_rows(connection, cursor, read_bytes)
-    except BaseException as error:
-        # An unfinished statement would keep the transaction from being committed, for everybody.
-        cursor.close()
-        connection.statements = connection.cursor()
-        connection.left_rows = connection.total_changes != before
-        connection.guard.explain(error)
-        raise
-    affected = cursor.rowcount
-    if affected < 0:
-        # sqlite3 counts only statements that start with INSERT, UPDATE, DELETE or REPLACE, not `WITH ... INSERT`.
-        # total_changes alone would count what triggers and foreign keys did as well, and CREATE VIRTUAL TABLE makes
-        # rows in tables of its own.
-        affected = 0
-        if connection.total_changes != before and first_word(sql) in _CHANGING:
-            affected = connection.execute("SELECT changes()").fetchone()[0]
-    inserted = cursor.lastrowid if affected and kind == ROWID else None
-    return StatementResult(columns, rows, affected, inserted, has_damaged(connection.damaged) if rows else False)
+    @property
+    def slow_reads(self) -> int:
+        """Count the statements that are read on a thread because they were slow on the loop's."""
+        return sum(statement.runs_on_thread > 0 for statement in self._known.values())
 
-
-def has_damaged(noted: list[bytes]) -> bool:
-    """Tell whether a connection has noted a `DamagedText` since it was asked."""
-    if not noted:
-        return False
-    noted.clear()
-    return True
-
-
-def row_bytes(row: tuple[Any, ...]) -> int:
-    """Return what a row counts in a result, about the memory that it takes."""
-    size = ROW_BYTES + VALUE_BYTES * len(row)
-    for value in row:
-        if type(value) is str or isinstance(value, bytes):
-            size += len(value)
-    return size
-
-
-def _read_rows(connection: Connection, cursor: sqlite3.Cursor, read_bytes: int) -> list[tuple[Any, ...]]:
-    limit = connection.max_result_bytes
-    if limit == NO_LIMIT:
-        return cursor.fetchall()
-    rows: list[tuple[Any, ...]] = []
-    size = 0
-    while found := cursor.fetchmany(_ROWS_AT_ONCE):
-        size += sum(map(row_bytes, found))
-        if size + read_bytes > limit:
-            raise ResultTooLarge(limit)
-        rows += found
-        if len(found) < _ROWS_AT_ONCE:
-            break
-    connection.result_bytes = size
-    return rows
-
-
-def _run_comparing(
-    connection: Connection, sql: str, parameters: Sequence[Any] | dict[str, Any], kind: int, read_bytes: int
-) -> StatementResult:
-    """Run a statement of which it is not known whether it makes rowids, and learn that."""
-    guard = connection.guard
-    if not kind:
-        kind = _kind_by_text(sql)
-        if len(sql) > TEXT_LIMIT:
-            note_long_text(connection, sql)
-    if kind == NO_ROWID:
-        result = run_statement(connection, sql, parameters, NO_ROWID, read_bytes)
-    else:
-        previous = connection.execute("SELECT last_insert_rowid()").fetchone()[0]
-        guard.inserted = None
-        result = run_statement(connection, sql, parameters, ROWID, read_bytes)
-        if kind == ROWID and guard.inserted is None:
-            # Compiled before: which table it is can be found out when it is compiled again. Or WITH without INSERT.
-            kind = 0
-        elif kind == ROWID and not _has_rowid(connection, guard.inserted):
-            kind = NO_ROWID
-        if kind == NO_ROWID or (kind != ROWID and result.last_insert_id == previous):
-            result.last_insert_id = None
-    if kind and len(sql) <= TEXT_LIMIT:
-        if len(guard.kinds) >= TEXTS:
-            guard.kinds.clear()
-        guard.kinds[sql] = kind
-    return result
-
-
-def _kind_by_text(sql: str) -> int:
-    word, upper = first_word(sql), sql.upper()
-    if word not in _INSERTING and not (word == "WITH" and any(each in upper for each in _INSERTING)):
-        return NO_ROWID
-    return SOMETIMES_ROWID if len(sql) > TEXT_LIMIT or "CONFLICT" in upper else ROWID
-
-
-def _has_rowid(connection: Connection, table: str | None) -> bool:
-    """Tell whether inserting into a table makes a rowid: not if it is WITHOUT ROWID, or a view."""
-    found = connection.execute(
-        "SELECT type IN ('table', 'virtual', 'shadow') AND NOT wr FROM pragma_table_list "
-        "WHERE schema = 'main' AND name = ?",
-        (table,),
-    ).fetchone()
-    return found is not None and bool(found[0])
-
-
-def note_long_text(connection: Connection, sql: str) -> None:
-    """Push long statements out of the statement cache once they are many megabytes together."""
-    connection.long_texts += len(sql)
-    if connection.long_texts > LONG_TEXTS:
-        connection.long_texts = len(sql)
-        for number in range(CACHED_STATEMENTS):
-            connection.execute(f"SELECT {number}").close()
+    def _judged(self, sql: str) -> Statement:
+        statement = Statement(sql)
+        if len(sql) > LENGTH_LIMIT:
+            return statement
+        known = self._known
+        while known and (len(known) >= COUNT_LIMIT or self._characters + len(sql) > CHARACTERS_LIMIT):
+            oldest = next(iter(known))
+            del known[oldest]
+            self._characters -= len(oldest)
+        known[sql] = statement
+        self._characters += len(sql)
+        return statement

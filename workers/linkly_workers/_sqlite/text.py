@@ -1,21 +1,17 @@
-"""SQL as text: where a statement begins, and findings about texts, remembered as long as the text is short.
+"""SQL as text: where a statement begins and ends, where it may run, and what is refused before it is compiled.
 
-What a statement does is decided by SQLite's own compiler (see `guard`); the text only tells what has to be known before
-it is compiled, or gives the better error message.
+What a statement does is decided by SQLite's own compiler (see `authorizer`); the text only tells what has to be known
+before that, or gives the better error message. `Statement` keeps the findings.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import TypeVar
 
-T = TypeVar("T")
+from linkly_workers._sqlite.authorizer import CONTROL, COPYING, HARMLESS_PRAGMAS, SHARED
 
 TEXT_LIMIT = 4096
-"""Longer texts are not remembered: a thousand of a megabyte each would be a gigabyte."""
-
-TEXTS = 1024
+"""Of longer texts only the beginning is looked at where more would take long."""
 
 # U+FEFF is blank to SQLite's tokenizer, wherever it stands.
 _SKIPPED = re.compile(r"(?:[\s;\ufeff]|--[^\n]*(?:\n|\Z)|/\*.*?(?:\*/|\Z))*", re.DOTALL)
@@ -25,6 +21,10 @@ _TOKEN = re.compile(
     r"""|'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|\w+|.""",
     re.DOTALL,
 )
+_CONTROL = re.compile(
+    r"(?:BEGIN|COMMIT|ROLLBACK|END|SAVEPOINT|RELEASE|START\s+TRANSACTION|SET\s+TRANSACTION)\b", re.IGNORECASE
+)
+_PRAGMA = re.compile(r"(?:\w+\s*\.\s*)?(\w+)\s*([=(]|;|\Z|--|/\*)")
 _END = " \t\n\r\f\v;\ufeff"
 
 
@@ -53,31 +53,8 @@ def without_end(sql: str) -> str:
     return sql[:end]
 
 
-def remembered(find: Callable[[str], T]) -> Callable[[str], T]:
-    """Remember what a function finds out about short texts.
-
-    Not `lru_cache`, which would keep long ones as well.
-    """
-    known: dict[str, T] = {}
-
-    def recall(sql: str) -> T:
-        try:
-            return known[sql]
-        except KeyError:
-            found = find(sql)
-            if len(sql) <= TEXT_LIMIT:
-                if len(known) >= TEXTS:
-                    known.clear()
-                known[sql] = found
-            return found
-
-    recall.__doc__ = find.__doc__
-    return recall
-
-
-@remembered
 def is_vacuum(sql: str) -> bool:
-    """Tell whether a statement is VACUUM and nothing else: without INTO."""
+    """Return whether a statement is VACUUM and nothing else: without INTO."""
     if first_word(sql) != "VACUUM":
         return False
     words = [token[0].lower() for token in _TOKEN.finditer(sql) if token["skipped"] is None]
@@ -88,11 +65,31 @@ ANYWHERE, THREAD, ALONE = 0, 1, 2
 """On the loop's thread while it is quick; on the writing thread; there, and in no transaction."""
 
 
-@remembered
-def place_of(sql: str) -> int:
-    """Tell where a statement may run."""
-    word = first_word(sql)
+def place_of(sql: str, word: str) -> int:
+    """Return where a statement may run, `word` being its first."""
     if word in ("VACUUM", "PRAGMA"):
         return ALONE
     # Emptying or dropping a whole table is one step, however large it is, and nothing can stop a step.
     return THREAD if word == "DROP" or (word == "DELETE" and "WHERE" not in sql.upper()) else ANYWHERE
+
+
+def refusal_of(sql: str, word: str) -> str | None:
+    """Return why callers may not send a statement, as far as its text tells; `None` if it says nothing against it.
+
+    The authorizer of the connection refuses the same, whatever the text looks like.
+    """
+    start = skip(sql)
+    rest = sql[start : start + 200]
+    if _CONTROL.match(rest):
+        return f"`{rest.split()[0]}` {CONTROL}"
+    if word in ("ATTACH", "DETACH") or (word == "PRAGMA" and not _is_harmless_pragma(sql, start)):
+        return f"`{' '.join(rest.split()[:2])}` {SHARED}"
+    return COPYING if word == "VACUUM" and not is_vacuum(sql) else None
+
+
+def _is_harmless_pragma(sql: str, start: int) -> bool:
+    pragma = _PRAGMA.match(sql, skip(sql, start + len("PRAGMA")))
+    if pragma is None:
+        return False  # written so that only SQLite can read it
+    # A comment may be followed by a value.
+    return pragma[2] in ("", ";") or pragma[1].lower() in HARMLESS_PRAGMAS

@@ -41,12 +41,13 @@ from linkly_workers._sqlite.commits import Commits
 from linkly_workers._sqlite.connection import OWN_BYTES, Budget, Connection, Durability, connect, is_too_large
 from linkly_workers._sqlite.data_file import DataFile
 from linkly_workers._sqlite.disk import Disk
+from linkly_workers._sqlite.execution import StatementResult, execute, run_statement
 from linkly_workers._sqlite.line import SHARED_FROM, FairLine
 from linkly_workers._sqlite.lock import HOLDERS_PATIENCE_MS, Lock
 from linkly_workers._sqlite.loop_time import BATCH_S, LEAST_BATCH_S, QUICK_S, loop_time
 from linkly_workers._sqlite.slow import BATCH_LIMIT, SAVED_AFTER_FAILURE, SlowOperations
-from linkly_workers._sqlite.statement import StatementResult, execute, run_statement
-from linkly_workers._sqlite.text import ALONE, THREAD, place_of
+from linkly_workers._sqlite.statement import Statement, Statements
+from linkly_workers._sqlite.text import ALONE, THREAD
 from linkly_workers._sqlite.thread import WritingThread
 from linkly_workers._sqlite.turn import Turn
 from linkly_workers._sqlite.waits import Waits
@@ -72,6 +73,7 @@ class GroupCommitWriter:
         batches: Commits so far.
         operations: Operations so far; divided by `batches`, how much is shared.
         file: What is known of the file.
+        statements: What is known of the statements that run on it.
         monotonic: As given.
     """
 
@@ -89,6 +91,7 @@ class GroupCommitWriter:
         self.max_result_bytes = max_result_bytes
         self._value_bytes = value_bytes
         self.file = DataFile(path)
+        self.statements = Statements()
         self.monotonic = monotonic
         self._moved = 0.0
         self._lock = Lock(path, lock_patience_s)
@@ -115,7 +118,11 @@ class GroupCommitWriter:
         self._loop_time = loop_time()
         # On the loop's thread nobody waits for another process's lock; the writing thread does.
         self._connection = connect(
-            self.path, durability=self._durability, busy_timeout_ms=0, max_result_bytes=self.max_result_bytes
+            self.path,
+            durability=self._durability,
+            busy_timeout_ms=0,
+            max_result_bytes=self.max_result_bytes,
+            statements=self.statements,
         )
         self._budget = Budget(self._connection, self._value_bytes)
         self._commits = Commits(self._connection, self._budget, self.file)
@@ -188,13 +195,13 @@ class GroupCommitWriter:
 
     def execute(
         self,
-        sql: str,
+        sql: str | Statement,
         parameters: Sequence[Any] | dict[str, Any] = (),
         *,
         on_commit: Callable[[StatementResult], None] | None = None,
         timeout_s: float | None = None,
     ) -> asyncio.Future[StatementResult]:
-        """Run one statement, answered after the commit.
+        """Run one statement, or the one of a text, answered after the commit.
 
         Raises:
             Overloaded: Too many operations wait.
@@ -202,11 +209,13 @@ class GroupCommitWriter:
             sqlite3.Error: The statement failed, or another program has locked the file for `lock_patience_s`.
         """
         future: asyncio.Future[StatementResult] = self._loop.create_future()
-        place = place_of(sql)
-        alone = place == ALONE
+        statement = sql if isinstance(sql, Statement) else self.statements.of(sql)
+        alone = statement.place == ALONE
         run = execute if alone else run_statement
-        operation = Operation(lambda connection: run(connection, sql, parameters), future, False, alone, sql, on_commit)
-        if place == THREAD:
+        operation = Operation(
+            lambda connection: run(connection, statement, parameters), future, False, alone, statement.text, on_commit
+        )
+        if statement.place == THREAD:
             self._slow.stopped(operation)
         return self._submit(operation, timeout_s)
 

@@ -14,9 +14,11 @@ from typing import Any
 import msgspec
 
 from linkly import Binding, TriggerType
+from linkly.clock import Clock
 from linkly.delivery import Delivery
+from linkly_workers.database.backend import Committed, Op, Result, Statement
 from linkly_workers.database.errors import DatabaseConfigError
-from linkly_workers.database.target import Op
+from linkly_workers.database.values import as_payload
 
 log = logging.getLogger("linkly.database")
 
@@ -54,7 +56,12 @@ class RowChangedEvents:
 
     Args:
         knows: Whether a database is configured.
+
+    Attributes:
+        clock: Tells when something was committed; there once the worker is opened.
     """
+
+    clock: Clock
 
     def __init__(self, knows: Callable[[str], bool]) -> None:
         self._knows = knows
@@ -94,6 +101,24 @@ class RowChangedEvents:
                 self.delivery.check_room()
                 return True
         return False
+
+    def following(self, db: str, statements: Sequence[Statement] = (), origin: str | None = None) -> Committed | None:
+        """Return what has to be told of committed changes; `None` if no binding may match: see `listening`.
+
+        Raises:
+            Overloaded: One may, and too many events wait.
+        """
+        if not (self.delivery and self.listening(db, [each.text for each in statements], origin)):
+            return None
+
+        def committed(results: Sequence[Result]) -> None:
+            for result in results:
+                op, table = result.change or ("other", None)
+                returning = as_payload(result) if result.columns else msgspec.UNSET
+                at = int(self.clock.time() * 1000)
+                self.committed(RowChanged(db, table, op, result.affected_rows, at, returning, origin))
+
+        return committed
 
     def committed(self, event: RowChanged) -> None:
         """Note a committed change; its functions run later, in order."""

@@ -7,12 +7,13 @@ most loses the oldest of his for the next one: nobody can keep others from prepa
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 import msgspec
 
 from linkly.errors import Overloaded
+from linkly_workers.database.backend import Database
 from linkly_workers.database.errors import StatementNotFound
-from linkly_workers.database.sqlite import SqliteDatabase
 
 LONGEST_TTL_S = 86_400
 STATEMENTS_LIMIT = 10_000
@@ -24,7 +25,7 @@ class Prepared(msgspec.Struct, eq=False):
 
     id: str
     owner: str
-    database: SqliteDatabase
+    database: Database[Any]
     sql: str
     ttl_s: float
     expires: float
@@ -37,7 +38,7 @@ class PreparedStatements:
         self._statements: dict[str, Prepared] = {}
         self._owners: dict[str, dict[str, Prepared]] = {}
 
-    def add(self, owner: str, database: SqliteDatabase, sql: str, ttl_s: float, now: float) -> Prepared:
+    def add(self, owner: str, database: Database[Any], sql: str, ttl_s: float, now: float) -> Prepared:
         """Keep a statement.
 
         Raises:

@@ -7,35 +7,33 @@ keeps its time to live (see `prepared`).
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import uuid
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from linkly import WorkerGone, function
+from linkly import Bus, WorkerGone, function
 from linkly.clock import TimerHandle
 from linkly.context import current_invocation
-from linkly_workers._sqlite import StatementResult
-from linkly_workers.database.base import DatabaseBase
-from linkly_workers.database.errors import TransactionNotFound, driver_error
-from linkly_workers.database.interactive import InteractiveTransaction
+from linkly_workers.database.backend import Database, Result, Transaction
+from linkly_workers.database.databases import Databases
+from linkly_workers.database.errors import TransactionNotFound
+from linkly_workers.database.events import RowChangedEvents
 from linkly_workers.database.owners import CALLER_GONE, Owner, Owners
 from linkly_workers.database.prepared import PreparedStatements
 from linkly_workers.database.shapes import (
+    DEFAULT_TIMEOUT_MS,
     Begin,
-    Column,
     ExecuteResult,
     Prepare,
     QueryResult,
     RunStatement,
     TransactionStatement,
 )
-from linkly_workers.database.sql import as_rows, check_isolation, check_parameters, check_sql
-from linkly_workers.database.sqlite import SqliteDatabase
+from linkly_workers.database.values import as_executed, as_queried, check_isolation, check_parameters
 
 LONGEST_TRANSACTION_MS = 300_000
 STOP_GRACE_S = 1.0
@@ -45,43 +43,52 @@ STOP_GRACE_S = 1.0
 class _Open(msgspec.Struct):
     """A transaction that somebody may still use; `ending`: its end has begun, by whatever."""
 
-    transaction: InteractiveTransaction
-    database: SqliteDatabase
+    transaction: Transaction[Any]
+    database: Database[Any]
     owner: Owner
     timer: TimerHandle
+    changes: list[Result]
     ending: bool = False
 
 
-class SessionFunctions(DatabaseBase):
-    """Prepared statements and interactive transactions."""
+class Sessions:
+    """Prepared statements and interactive transactions.
 
-    _prepared: PreparedStatements
+    Args:
+        databases: The open ones.
+        events: Told of what transactions have committed.
+    """
+
+    _bus: Bus
     _owners: Owners
-    _open: dict[str, _Open]
 
-    @asynccontextmanager
-    async def lifespan(self) -> AsyncIterator[None]:
-        """Roll back what is open at the end."""
+    def __init__(self, databases: Databases, events: RowChangedEvents) -> None:
+        self._databases = databases
+        self._events = events
         self._prepared = PreparedStatements()
-        self._owners = Owners(self.bus, "database::caller_gone", self._sweep)
-        self._open = {}
+        self._open: dict[str, _Open] = {}
         self._endings: set[asyncio.Task[None]] = set()
         self._none_open: asyncio.Event | None = None
-        async with super().lifespan():
-            try:
-                yield
-            finally:
-                await self._sweep_all()
+
+    @asynccontextmanager
+    async def opened(self, bus: Bus) -> AsyncIterator[None]:
+        """Serve; at the end roll back what is open."""
+        self._bus = bus
+        self._prepared, self._none_open = PreparedStatements(), None
+        self._owners = Owners(bus, "database::caller_gone", self._sweep)
+        try:
+            yield
+        finally:
+            await self._sweep_all()
 
     async def drain(self) -> None:
-        """Give open transactions `STOP_GRACE_S` and roll them back then; deliver the row-changed events that wait."""
+        """Give open transactions `STOP_GRACE_S`, then roll them back."""
         self._none_open = asyncio.Event()
         if self._open:
-            timer = self.bus.clock.call_later(STOP_GRACE_S, self._none_open.set)
+            timer = self._bus.clock.call_later(STOP_GRACE_S, self._none_open.set)
             await self._none_open.wait()
             timer.cancel()
         await self._sweep_all()
-        await super().drain()
 
     @function("database::prepareStatement", aliases=["iii-database::prepareStatement"])
     async def prepare_statement(self, request: Prepare) -> dict[str, Any]:
@@ -92,10 +99,12 @@ class SessionFunctions(DatabaseBase):
             UnknownDatabase: There is no such database.
             Overloaded: The caller has too many handles.
         """
-        database = self._find(request.db)
-        sql = check_sql(request.sql)
-        await database.check(sql)
-        prepared = self._prepared.add(_caller(), database, sql, request.ttl_seconds, self.bus.clock.monotonic())
+        database = self._databases.find(request.db)
+        statement = database.statement(request.sql)
+        await database.check(statement)
+        prepared = self._prepared.add(
+            _caller(), database, statement.text, request.ttl_seconds, self._bus.clock.monotonic()
+        )
         return {"handle": {"id": prepared.id, "expires_at": self._time(prepared.ttl_s)}}
 
     @function("database::runStatement", aliases=["iii-database::runStatement"])
@@ -106,13 +115,12 @@ class SessionFunctions(DatabaseBase):
             StatementNotFound: The handle is unknown or has expired.
             DriverError: The database refused it.
         """
-        prepared = self._prepared.find(request.handle_id, self.bus.clock.monotonic())
+        prepared = self._prepared.find(request.handle_id, self._bus.clock.monotonic())
         database = prepared.database
-        # 30 s: a call has no longer time by default either.
-        result = await database.query(
-            prepared.sql, check_parameters(request.params), 30_000, self._changed(database, (prepared.sql,))
-        )
-        return _as_query(result, request, database.column_types(prepared.sql, len(result.columns)))
+        statement, parameters = database.statement(prepared.sql), check_parameters(request.params)
+        committed = self._events.following(database.name, (statement,))
+        result = await database.query(statement, parameters, DEFAULT_TIMEOUT_MS, committed)
+        return as_queried(result, request.blobs, request.invalid_text)
 
     @function("database::beginTransaction", aliases=["iii-database::beginTransaction"])
     async def begin_transaction(self, request: Begin) -> dict[str, Any]:
@@ -126,19 +134,19 @@ class SessionFunctions(DatabaseBase):
             UnknownDatabase: There is no such database.
         """
         check_isolation(request.isolation)
-        database = self._find(request.db)
+        database = self._databases.find(request.db)
         longest_s = LONGEST_TRANSACTION_MS / 1000 if self._none_open is None else STOP_GRACE_S
         timeout_s = min(request.timeout_ms / 1000, longest_s)
         transaction_id = str(uuid.uuid4())
         owner = self._owners.enter(_caller(), transaction_id)  # before anything else: it may end at any time
         try:
-            transaction = await database.begin(transaction_id, serializable=request.isolation == "serializable")
+            transaction = await database.begin(transaction_id, request.isolation)
         except BaseException:
             self._owners.leave(owner, transaction_id)
             raise
         why = f"at its deadline of {timeout_s * 1000:.0f} ms"
-        timer = self.bus.clock.call_later(timeout_s, lambda: self._sweep(transaction_id, why))
-        self._open[transaction_id] = _Open(transaction, database, owner, timer)
+        timer = self._bus.clock.call_later(timeout_s, lambda: self._sweep(transaction_id, why))
+        self._open[transaction_id] = _Open(transaction, database, owner, timer, [])
         if owner.gone:
             self._sweep(transaction_id, CALLER_GONE)
         return {"transaction": {"id": transaction.id, "expires_at": self._time(timeout_s)}}
@@ -156,9 +164,7 @@ class SessionFunctions(DatabaseBase):
             TransactionNotFound: It is unknown or has ended.
             DriverError: The database refused the statement; the transaction goes on.
         """
-        result = await self._run_inside(request)
-        types = self._opened_types(request, len(result.columns))
-        return _as_query(result, request, types)
+        return as_queried(await self._run_inside(request, "query"), request.blobs, request.invalid_text)
 
     @function("database::transactionExecute", aliases=["iii-database::transactionExecute"])
     async def transaction_execute(self, request: TransactionStatement) -> ExecuteResult:
@@ -168,10 +174,7 @@ class SessionFunctions(DatabaseBase):
             TransactionNotFound: It is unknown or has ended.
             DriverError: The database refused the statement; the transaction goes on.
         """
-        result = await self._run_inside(request)
-        returned = as_rows(result, request.blobs, request.invalid_text) if request.returning else []
-        inserted = None if result.last_insert_id is None else str(result.last_insert_id)
-        return ExecuteResult(result.affected_rows, inserted, returned)
+        return as_executed(await self._run_inside(request, "execute"), request)
 
     @function("database::commitTransaction", aliases=["iii-database::commitTransaction"])
     async def commit_transaction(self, transaction_id: str) -> dict[str, bool]:
@@ -187,18 +190,9 @@ class SessionFunctions(DatabaseBase):
             DriverError: It could not be committed and has been rolled back.
         """
         opened = self._opened(transaction_id)
-        changed = self._changed(opened.database)
-
-        def committed() -> None:
-            if opened.transaction.changed_schema:
-                opened.database.forget_types()
-            for target, result in opened.transaction.changes if changed is not None else ():
-                changed(target, result)  # type: ignore[misc]
-
-        try:
-            await self._finish(opened, opened.transaction.commit(committed))
-        except sqlite3.Error as error:
-            raise driver_error(error) from error
+        committed = self._events.following(opened.database.name)
+        told = (lambda: None) if committed is None else (lambda: committed(opened.changes))
+        await self._finish(opened, opened.transaction.commit(told))
         return {"committed": True}
 
     @function("database::rollbackTransaction", aliases=["iii-database::rollbackTransaction"])
@@ -215,21 +209,19 @@ class SessionFunctions(DatabaseBase):
         await self._finish(opened, opened.transaction.roll_back("by rollbackTransaction"))
         return {"rolled_back": True}
 
-    async def _run_inside(self, request: TransactionStatement) -> StatementResult:
+    async def _run_inside(self, request: TransactionStatement, how: Literal["query", "execute"]) -> Result:
         opened = self._opened(request.transaction_id)
-        sql, parameters = check_sql(request.sql), check_parameters(request.params)
-        classify = self._events.listening(opened.database.name, (sql,))
+        statement, parameters = opened.database.statement(request.sql), check_parameters(request.params)
+        tell_change = self._events.listening(opened.database.name, (statement.text,))
+        run = opened.transaction.query if how == "query" else opened.transaction.execute
         try:
-            return await opened.transaction.execute(sql, parameters, classify=classify)
-        except (sqlite3.Error, sqlite3.Warning, OverflowError) as error:
-            raise driver_error(error) from error
+            result = await run(statement, parameters, tell_change=tell_change)
         finally:
             if opened.transaction.ended:
                 self._forget(opened)
-
-    def _opened_types(self, request: TransactionStatement, count: int) -> list[str]:
-        opened = self._open.get(request.transaction_id)
-        return [""] * count if opened is None else opened.database.column_types(request.sql, count)
+        if result.change is not None:
+            opened.changes.append(result)
+        return result
 
     def _opened(self, transaction_id: str) -> _Open:
         opened = self._open.get(transaction_id)
@@ -262,11 +254,10 @@ class SessionFunctions(DatabaseBase):
             self._forget(opened)
 
     def _forget(self, opened: _Open) -> None:
-        """It has ended; several may say so, its connection is given back once."""
+        """It has ended; several may say so."""
         if self._open.pop(opened.transaction.id, None) is not None:
             opened.timer.cancel()
             self._owners.leave(opened.owner, opened.transaction.id)
-            opened.database.release(opened.transaction)
             if self._none_open is not None and not self._open:
                 self._none_open.set()
 
@@ -282,7 +273,7 @@ class SessionFunctions(DatabaseBase):
             await asyncio.wait(self._endings)
 
     def _time(self, seconds_from_now: float) -> str:
-        moment = datetime.fromtimestamp(self.bus.clock.time() + seconds_from_now, UTC)
+        moment = datetime.fromtimestamp(self._bus.clock.time() + seconds_from_now, UTC)
         return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -290,12 +281,6 @@ def _caller() -> str:
     """Return the worker id of whoever makes the call that is served, `""` if nobody says."""
     invocation = current_invocation.get()
     return "" if invocation is None or invocation.caller is None else invocation.caller.worker_id
-
-
-def _as_query(result: StatementResult, request: RunStatement | TransactionStatement, types: list[str]) -> QueryResult:
-    rows = as_rows(result, request.blobs, request.invalid_text)
-    columns = [Column(name, kind) for name, kind in zip(result.columns, types, strict=True)]
-    return QueryResult(rows, len(rows), columns)
 
 
 def _failure(task: asyncio.Task[None]) -> BaseException | None:

@@ -1,4 +1,4 @@
-"""Requests and results of the database worker (workers-data.md 7.2)."""
+"""Requests and results of the database worker (docs/workers.md 7.2)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ InvalidText = Literal["replace", "blob"]
 Milliseconds = Annotated[int, msgspec.Meta(ge=1)]
 Timeout = Annotated[int, msgspec.Meta(ge=0)]
 DEFAULT_TIMEOUT_MS = 30_000
-Select = Annotated[str, msgspec.Meta(examples=["SELECT name FROM sqlite_master"])]
+Select = Annotated[str, msgspec.Meta(examples=["SELECT 1 AS one"])]
 Change = Annotated[str, msgspec.Meta(examples=["CREATE TABLE IF NOT EXISTS notes (text)"])]
 
 
@@ -38,7 +38,7 @@ class Query(msgspec.Struct, kw_only=True):
 
 
 class Column(msgspec.Struct):
-    """One column of a result; `type` is `""` where SQLite does not say."""
+    """One column of a result; `type` is `""` where the database does not say."""
 
     name: str
     type: str = ""
@@ -109,7 +109,7 @@ class Transaction(msgspec.Struct, kw_only=True):
     Attributes:
         statements: In order; each is an object of sql and params, or just SQL text.
         db: Name of a configured database; may be left out if there is only one, or one called primary.
-        isolation: On SQLite every transaction is serializable; the others are accepted and give that too.
+        isolation: What is given at least; a database that has only serializable transactions gives that.
         timeout_ms: It may wait and run for this time, at most an hour; 0 for no limit of its own.
         blobs: How bytes are answered: `base64` text, or `object`: {"$blob": base64}.
         origin: Who changes it, in a word of his own; `database::row-changed` tells it, and can leave it out.

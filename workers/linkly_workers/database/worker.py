@@ -1,24 +1,31 @@
-"""SQL over the bus (workers-data.md 7).
+"""SQL over the bus (docs/workers.md 7).
 
-Differences from iii's worker, all on purpose: a write is answered when it is on disk; `timeout_ms` works on SQLite, and
-for execute and transaction too; a cancelled caller stops its statement; an error is an error body with a code and
+Differences from iii's worker, all on purpose: a write is answered when it is on disk; `timeout_ms` works for
+execute and transaction too; a cancelled caller stops its statement; an error is an error body with a code and
 `details`, not JSON text inside a message; an integer beyond 64 bits is refused instead of losing digits; a statement is
 checked when it is prepared; ATTACH, TEMP objects and PRAGMAs that would change the connections all callers share are
 refused.
 
-Writes of callers that wait at the same time share a commit. `changes()` and `last_insert_rowid()` mean what they say
-between the statements of one transaction; before its first statement they may be a neighbour's.
+Writes of callers that wait at the same time may share a commit; what the database says about the last statement of a
+connection (`changes()`) holds between the statements of one transaction only.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any, ClassVar
 
-from linkly import Readiness, function, readiness
+from linkly import Readiness, Settings, TriggerType, Worker, function, readiness
+from linkly.errors import NotFound
+from linkly_workers.database.backend import Database
+from linkly_workers.database.backends import OneDatabase, Opening, backend_of
+from linkly_workers.database.databases import Databases
 from linkly_workers.database.errors import DriverError
-from linkly_workers.database.sessions import SessionFunctions
+from linkly_workers.database.events import RowChangedEvents
+from linkly_workers.database.sessions import Sessions
+from linkly_workers.database.settings import DatabaseSettings
 from linkly_workers.database.shapes import (
-    Column,
     Execute,
     ExecuteResult,
     Query,
@@ -27,19 +34,63 @@ from linkly_workers.database.shapes import (
     Transaction,
     TransactionResult,
 )
-from linkly_workers.database.sql import (
-    as_rows,
+from linkly_workers.database.tools import Tools
+from linkly_workers.database.values import (
+    as_executed,
+    as_queried,
     as_values,
     check_isolation,
     check_parameters,
-    check_sql,
     check_statements,
 )
-from linkly_workers.database.tools import ToolFunctions
 
 
-class DatabaseWorker(SessionFunctions, ToolFunctions):
+class DatabaseWorker(Worker):
     """Runs SQL on the configured databases."""
+
+    name = "database"
+    settings_type: ClassVar[type[Settings]] = DatabaseSettings
+    settings: DatabaseSettings
+
+    def __init__(self, settings: DatabaseSettings | None = None) -> None:
+        super().__init__(settings)
+        self._databases = Databases()
+        self._events = RowChangedEvents(self.settings.databases.__contains__)
+        self._sessions = Sessions(self._databases, self._events)
+        self._tools = Tools(self._databases, self.settings.databases)
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Open every database; at the end roll back what is open, write what was accepted, deliver what waits.
+
+        Raises:
+            ConfigError: One cannot be opened, or another engine has it.
+        """
+        self._events.clock = self._tools.clock = self.bus.clock
+        async with AsyncExitStack() as stack:
+            # Left last: closing a database ends the writes that wait, which have to be told as well.
+            await stack.enter_async_context(self._events.delivery.running(self.bus))
+            self._databases.opened(
+                [
+                    await stack.enter_async_context(self._opened(name, settings))
+                    for name, settings in self.settings.databases.items()
+                ]
+            )
+            await stack.enter_async_context(self._sessions.opened(self.bus))
+            yield
+
+    def parts(self) -> Iterable[object]:
+        """Serve the functions of sessions and tools."""
+        return (self._sessions, self._tools)
+
+    def trigger_types(self) -> list[TriggerType]:
+        """Provide `database::row-changed`."""
+        return [self._events.trigger_type()]
+
+    async def drain(self) -> None:
+        """End open transactions, then deliver the row-changed events that wait."""
+        await self._sessions.drain()
+        await self._events.delivery.drain()
 
     @function("database::query", aliases=["iii-database::query"])
     async def query(self, request: Query) -> QueryResult:
@@ -50,16 +101,11 @@ class DatabaseWorker(SessionFunctions, ToolFunctions):
             QueryTimeout: It took longer than `timeout_ms`.
             UnknownDatabase: There is no such database.
         """
-        database = self._find(request.db)
-        sql = check_sql(request.sql)
-        result = await database.query(
-            sql, check_parameters(request.params), request.timeout_ms, self._changed(database, (sql,))
-        )
-        rows = as_rows(result, request.blobs, request.invalid_text)
-        types = database.column_types(sql, len(result.columns))
-        return QueryResult(
-            rows, len(rows), [Column(name, kind) for name, kind in zip(result.columns, types, strict=True)]
-        )
+        database = self._databases.find(request.db)
+        statement, parameters = database.statement(request.sql), check_parameters(request.params)
+        committed = self._events.following(database.name, (statement,))
+        result = await database.query(statement, parameters, request.timeout_ms, committed)
+        return as_queried(result, request.blobs, request.invalid_text)
 
     @function("database::execute", aliases=["iii-database::execute"])
     async def execute(self, request: Execute) -> ExecuteResult:
@@ -72,13 +118,10 @@ class DatabaseWorker(SessionFunctions, ToolFunctions):
             DataFileLost: The file was deleted or replaced; nothing was written.
             UnknownDatabase: There is no such database.
         """
-        database = self._find(request.db)
-        sql = check_sql(request.sql)
-        changed = self._changed(database, (sql,), request.origin)
-        result = await database.execute(sql, check_parameters(request.params), request.timeout_ms, changed)
-        returned = as_rows(result, request.blobs, request.invalid_text) if request.returning else []
-        inserted = None if result.last_insert_id is None else str(result.last_insert_id)
-        return ExecuteResult(result.affected_rows, inserted, returned)
+        database = self._databases.find(request.db)
+        statement, parameters = database.statement(request.sql), check_parameters(request.params)
+        committed = self._events.following(database.name, (statement,), request.origin)
+        return as_executed(await database.execute(statement, parameters, request.timeout_ms, committed), request)
 
     @function("database::transaction", aliases=["iii-database::transaction"])
     async def transaction(self, request: Transaction) -> TransactionResult:
@@ -103,18 +146,16 @@ class DatabaseWorker(SessionFunctions, ToolFunctions):
     @function("database::readiness", triggers=[readiness()])
     async def is_ready(self) -> Readiness:
         """Say whether every database takes writes, and why not."""
-        reasons = [
-            f"database `{name}`: {why}" for name, each in self._databases.items() if (why := each.trouble()) is not None
-        ]
+        reasons = [f"database `{each.name}`: {why}" for each in self._databases if (why := each.trouble()) is not None]
         return Readiness(ready=not reasons, reasons=reasons)
 
     async def _transact(self, request: Transaction) -> TransactionResult:
         check_isolation(request.isolation)
-        database = self._find(request.db)
-        statements = check_statements(request.statements)
+        database = self._databases.find(request.db)
+        statements = check_statements(request.statements, database.statement)
         try:
-            changed = self._changed(database, [sql for sql, _ in statements], request.origin)
-            results = await database.transaction(statements, request.timeout_ms, changed)
+            committed = self._events.following(database.name, [each for each, _ in statements], request.origin)
+            results = await database.transaction(statements, request.timeout_ms, committed)
         except DriverError as error:
             index = error.details.get("failed_index")
             body: dict[str, Any] = {"code": error.code, "message": error.message, **error.details}
@@ -124,3 +165,15 @@ class DatabaseWorker(SessionFunctions, ToolFunctions):
             rows = as_values(result, request.blobs, request.invalid_text)
             outcomes.append(StatementOutcome(result.affected_rows, [list(row) for row in rows]))
         return TransactionResult(committed=True, results=outcomes)
+
+    def _opened(self, name: str, settings: OneDatabase) -> AbstractAsyncContextManager[Database[Any]]:
+        opening = Opening(name, settings, self.settings.max_result_bytes, self.bus.clock, self.located, self._engine_id)
+        return backend_of(settings.url).open(opening)
+
+    async def _engine_id(self) -> str:
+        # The id of its own worker is new with each start of an engine, and the same for whoever is connected to it.
+        answer = await self.bus.trigger("engine::workers::info", {"name": "engine"})
+        try:
+            return str(answer["worker"]["id"])
+        except (KeyError, TypeError) as error:
+            raise NotFound(f"its answer has no id: {error}") from error

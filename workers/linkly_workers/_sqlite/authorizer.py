@@ -4,14 +4,15 @@ Text can be written so that a check of text does not see it (a comment between t
 SQLite tells an authorizer what a statement is about to do while it compiles it, so the cost is one of compiling and not
 of running. What a statement compiles while it runs (VACUUM attaches the file it writes) passes here as well.
 
-The guard of a connection is on from its first statement to its last. Only `Connection.own` lifts it, for one literal of
-our source code (BEGIN, COMMIT, a PRAGMA); nothing that a caller has sent can be given to it.
+The authorizer of a connection is on from its first statement to its last. Only `Connection.own` lifts it, for one
+literal of our source code (BEGIN, COMMIT, a PRAGMA); nothing that a caller has sent can be given to it.
 """
 
 from __future__ import annotations
 
 import re
 import sqlite3
+from collections.abc import Callable
 
 HARMLESS_PRAGMAS = frozenset(
     [
@@ -77,9 +78,6 @@ _MADE = frozenset(
 )
 """Temporary, too, when they are made in the schema `temp`."""
 
-NO_ROWID, ROWID, SOMETIMES_ROWID = 1, 2, 3
-"""What a statement does to `last_insert_rowid()` when it changes rows; upserts only sometimes insert."""
-
 _CHANGES = frozenset((sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE))
 _REFUSAL = re.compile(r"not authorized|authorization denied|access to .* is prohibited", re.DOTALL)
 """How SQLite says that an authorizer has refused something."""
@@ -87,8 +85,11 @@ _REFUSAL = re.compile(r"not authorized|authorization denied|access to .* is proh
 _TABLES = frozenset((sqlite3.SQLITE_CREATE_TABLE, sqlite3.SQLITE_DROP_TABLE, sqlite3.SQLITE_ALTER_TABLE))
 
 
-class Guard:
+class Authorizer:
     """The authorizer of one connection.
+
+    Args:
+        tables_change: Called when a statement is compiled that makes, drops or alters a table.
 
     Attributes:
         lifted: What is compiled now is our own; for `Connection.own` alone.
@@ -96,17 +97,16 @@ class Guard:
         changes: Takes note of (action, table) of what is compiled, what triggers do left out; `None` while nobody
             wants to know.
         inserted: The table that the last compiled INSERT names; whoever wants to know sets it to `None` before.
-        kinds: What statements do to `last_insert_rowid()`, by text; forgotten when tables change.
     """
 
-    __slots__ = ("_refused", "changes", "inserted", "kinds", "lifted", "view")
+    __slots__ = ("_refused", "_tables_change", "changes", "inserted", "lifted", "view")
 
-    def __init__(self) -> None:
+    def __init__(self, tables_change: Callable[[], None]) -> None:
+        self._tables_change = tables_change
         self.lifted = False
         self.view: str | None = None
         self.changes: list[tuple[int, str]] | None = None
         self.inserted: str | None = None
-        self.kinds: dict[str, int] = {}
         self._refused = ""
 
     def attach(self, connection: sqlite3.Connection) -> None:
@@ -144,7 +144,7 @@ class Guard:
         elif action in _TEMPORARY or (schema == "temp" and action in _MADE):
             return self._refuse(f"`{first}`: the statement {TEMPORARY}")
         elif action in _TABLES:
-            self.kinds.clear()
+            self._tables_change()
         elif action in _CONTROL:
             return self._refuse(f"`{first}` {CONTROL}")
         elif action == sqlite3.SQLITE_PRAGMA:

@@ -12,12 +12,10 @@ from typing import Any
 
 import aiosqlite
 
-from linkly_workers._sqlite import Budget, Connection, StatementResult, connect
+from linkly_workers._sqlite import Budget, Connection, Statement, StatementResult, Statements, connect
+from linkly_workers._sqlite.authorizer import Authorizer
 from linkly_workers._sqlite.connection import LOOP_VALUE_BYTES, is_final
-from linkly_workers._sqlite.guard import Guard
-from linkly_workers._sqlite.loop_time import QUICK_S, loop_time
-from linkly_workers._sqlite.placeholders import bind
-from linkly_workers._sqlite.statement import (
+from linkly_workers._sqlite.execution import (
     ROW_BYTES,
     VALUE_BYTES,
     ResultTooLarge,
@@ -25,13 +23,15 @@ from linkly_workers._sqlite.statement import (
     note_long_text,
     row_bytes,
 )
-from linkly_workers._sqlite.text import TEXT_LIMIT, first_word
+from linkly_workers._sqlite.loop_time import QUICK_S, loop_time
+from linkly_workers._sqlite.statement import LENGTH_LIMIT
+from linkly_workers._sqlite.text import TEXT_LIMIT
+from linkly_workers.database.sqlite.errors import is_write
 
 LOOP_READ_S = 0.002
 """What takes longer on the loop's thread is stopped there and read again on a thread."""
 
 ROWS_AT_ONCE = 64
-SLOW_LIMIT = 512
 SLOW_RUNS = 100
 """So often a statement that was slow goes straight to a thread, before it is tried on the loop's again."""
 
@@ -48,39 +48,36 @@ NICENESS = 10
 """Of the threads: ten long queries must not take the processor from the loop. Measured with a flood of slow SELECTs on
 two cores: a click p50 76 -> 27 ms; with 5 in place of 10 72 ms."""
 
-LOOP_TEXT_LIMIT = 4 * TEXT_LIMIT
-"""Longer statements go to a thread, whose connection keeps no compiled ones."""
-
 
 class LoopReader:
     """Reads on the loop's thread: a point SELECT takes 6-9 us there, a hop to another thread 40-400.
 
     Args:
         path: File name.
+        statements: Of the database.
         max_result_bytes: A statement whose result is larger fails; `None`: no limit.
     """
 
-    def __init__(self, path: str, max_result_bytes: int | None = None) -> None:
-        self._connection = connect(path, read_only=True, busy_timeout_ms=0, max_result_bytes=max_result_bytes)
+    def __init__(self, path: str, statements: Statements, max_result_bytes: int | None = None) -> None:
+        self._connection = connect(
+            path, read_only=True, busy_timeout_ms=0, max_result_bytes=max_result_bytes, statements=statements
+        )
         self._budget = Budget(self._connection)
         self._loop_time = loop_time()
         # So many values cannot be more than the limit, so nobody counts their bytes.
         self._few_values = self._connection.max_result_bytes // (LOOP_VALUE_BYTES + ROW_BYTES + VALUE_BYTES)
-        self._slow: dict[int, int] = {}  # by hash: a text may be megabytes
 
-    @property
-    def slow_statements(self) -> int:
-        """Count the statements that go straight to a thread because they were slow here."""
-        return len(self._slow)
-
-    def read(self, sql: str, parameters: list[Any]) -> StatementResult | None:
+    def read(self, statement: Statement, parameters: list[Any]) -> StatementResult | None:
         """Run a statement for its rows; `None`: it has to be done on a thread.
 
         Raises:
             sqlite3.Error: It failed and would anywhere, or it writes.
         """
-        if (self._slow and self._is_slow(sql)) or len(sql) > LOOP_TEXT_LIMIT:
+        if statement.runs_on_thread:
+            statement.runs_on_thread -= 1
             return None
+        if len(statement.text) > LENGTH_LIMIT:
+            return None  # the connection of a thread keeps no compiled statements
         time = self._loop_time
         allowed_s = min(LOOP_READ_S, time.left_s)
         if allowed_s < QUICK_S:
@@ -88,7 +85,7 @@ class LoopReader:
         until = self._budget.allow(allowed_s)
         cursor: sqlite3.Cursor | None = None
         try:
-            cursor = self._connection.execute(*bind(sql, parameters))
+            cursor = self._connection.execute(*statement.bound(parameters))
             rows: list[tuple[Any, ...]] = []
             columns = [column[0] for column in cursor.description or ()]
             few = self._few_values // (len(columns) or 1)
@@ -103,58 +100,42 @@ class LoopReader:
                     break
                 if self._budget.exhausted:
                     cursor.close()
-                    self._stopped(sql, allowed_s)
+                    self._stopped(statement, allowed_s)
                     return None
             over = perf_counter() - until
             if over > QUICK_S - allowed_s:
                 time.spend(over + allowed_s)
                 if over > FREEZE_S:
-                    self._remember(sql, FREEZE_RUNS)
+                    statement.runs_on_thread = FREEZE_RUNS
             return StatementResult(columns, rows, 0, None, has_damaged(self._connection.damaged))
         except sqlite3.Error as error:
             if cursor is not None:
                 cursor.close()  # the error keeps it alive, and with it a snapshot that the log could not be folded past
-            self._connection.guard.explain(error)
+            self._connection.authorizer.explain(error)
             if is_final(error) or is_write(error):
                 time.spend(perf_counter() - until + allowed_s)
                 raise
-            self._stopped(sql, allowed_s)
+            self._stopped(statement, allowed_s)
             return None
 
-    def check(self, sql: str) -> None:
+    def check(self, statement: Statement) -> None:
         """Compile a statement without running it.
 
         Raises:
             sqlite3.Error: It cannot be compiled.
         """
         self._budget.lift()  # newer SQLite looks at the clock while it compiles, too
-        compile_only(self._connection, sql)
+        compile_only(self._connection, statement)
 
     def close(self) -> None:
         """Disconnect."""
         self._connection.close()
 
-    def _is_slow(self, sql: str) -> bool:
-        key = hash(sql)
-        runs = self._slow.get(key)
-        if runs is None:
-            return False
-        if runs <= 0:
-            del self._slow[key]
-            return False
-        self._slow[key] = runs - 1
-        return True
-
-    def _stopped(self, sql: str, allowed_s: float) -> None:
+    def _stopped(self, statement: Statement, allowed_s: float) -> None:
         """A statement has not ended in its time; one that had less than others may be quick in another turn."""
         self._loop_time.spend(perf_counter() - self._budget.limit + allowed_s)
         if allowed_s == LOOP_READ_S:
-            self._remember(sql)
-
-    def _remember(self, sql: str, runs: int = SLOW_RUNS) -> None:
-        if len(self._slow) >= SLOW_LIMIT:
-            del self._slow[next(iter(self._slow))]
-        self._slow[hash(sql)] = runs
+            statement.runs_on_thread = SLOW_RUNS
 
 
 class Reader:
@@ -162,17 +143,19 @@ class Reader:
 
     Args:
         path: File name.
+        statements: Of the database.
         max_result_bytes: A statement whose result is larger fails; `None`: no limit.
     """
 
-    def __init__(self, path: str, max_result_bytes: int | None = None) -> None:
+    def __init__(self, path: str, statements: Statements, max_result_bytes: int | None = None) -> None:
         self._path = path
+        self._statements = statements
         self._max_result_bytes = max_result_bytes
         self._left_bytes = 0
         self._damaged: list[bytes] = []
         self._stopped = False
         self.idle_since = 0.0
-        self._guard: Guard | None = None
+        self._authorizer: Authorizer | None = None
         self._connection = aiosqlite.Connection(self._connect, iter_chunk_size=64)
         self._opening: asyncio.Future[aiosqlite.Connection] | None = None
 
@@ -187,7 +170,7 @@ class Reader:
         self._opening = asyncio.ensure_future(self._connection)
         await asyncio.shield(self._opening)
 
-    async def read(self, sql: str, parameters: list[Any]) -> StatementResult:
+    async def read(self, statement: Statement, parameters: list[Any]) -> StatementResult:
         """Run a statement for its rows.
 
         A cancelled caller stops the statement within microseconds; afterwards the reader can only be closed.
@@ -198,7 +181,7 @@ class Reader:
         cursor: aiosqlite.Cursor | None = None
         self._left_bytes = 0 if self._max_result_bytes is None else self._max_result_bytes
         try:
-            cursor = await self._connection.execute(*bind(sql, parameters))
+            cursor = await self._connection.execute(*statement.bound(parameters))
             columns = [column[0] for column in cursor.description or ()]
             rows: Any = await cursor.fetchall()
             await cursor.close()
@@ -209,8 +192,8 @@ class Reader:
         except sqlite3.Error as error:
             if cursor is not None:
                 await cursor.close()
-            if self._guard is not None:
-                self._guard.explain(error)
+            if self._authorizer is not None:
+                self._authorizer.explain(error)
             raise
 
     async def close(self) -> None:
@@ -223,8 +206,14 @@ class Reader:
     def _connect(self) -> sqlite3.Connection:
         if sys.platform == "linux":  # elsewhere it would be the whole process
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-        connection = connect(self._path, read_only=True, cached_statements=0, max_result_bytes=self._max_result_bytes)
-        self._guard = connection.guard
+        connection = connect(
+            self._path,
+            read_only=True,
+            cached_statements=0,
+            max_result_bytes=self._max_result_bytes,
+            statements=self._statements,
+        )
+        self._authorizer = connection.authorizer
         self._damaged = connection.damaged
         if self._max_result_bytes is not None:
             connection.row_factory = self._counted
@@ -239,23 +228,19 @@ class Reader:
         return row
 
 
-def is_write(error: BaseException) -> bool:
-    """Tell whether a reading connection refused a statement because it writes: not known by its text."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
-
-
-def compile_only(connection: Connection, sql: str) -> None:
+def compile_only(connection: Connection, statement: Statement) -> None:
     """Compile a statement without running it.
 
     Raises:
         sqlite3.Error: It cannot be compiled, or is more than one.
     """
+    sql = statement.text
     if len(sql) > TEXT_LIMIT:
         note_long_text(connection, sql)
     try:
-        connection.execute(sql if first_word(sql) == "EXPLAIN" else "EXPLAIN " + sql).close()
+        connection.execute(sql if statement.word == "EXPLAIN" else "EXPLAIN " + sql).close()
     except sqlite3.Error as error:
         # Missing values are found out after it has been compiled.
         if not isinstance(error, sqlite3.ProgrammingError) or "bindings" not in str(error):
-            connection.guard.explain(error)
+            connection.authorizer.explain(error)
             raise

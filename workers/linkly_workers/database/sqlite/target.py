@@ -7,13 +7,10 @@ first change that is not made on behalf of a trigger; an upsert's update and for
 from __future__ import annotations
 
 import sqlite3
-from typing import Literal
 
-from linkly_workers._sqlite import Connection
-from linkly_workers.database.reader import compile_only
-
-Op = Literal["insert", "update", "delete", "other"]
-Target = tuple[Op, str | None]
+from linkly_workers._sqlite import Connection, Statement
+from linkly_workers._sqlite.statement import Op, Target
+from linkly_workers.database.sqlite.reader import compile_only
 
 _OPS: dict[int, Op] = {
     sqlite3.SQLITE_INSERT: "insert",
@@ -22,18 +19,24 @@ _OPS: dict[int, Op] = {
 }
 
 
-def target_of(connection: Connection, sql: str) -> Target:
+def target_of(connection: Connection, statement: Statement) -> Target:
     """Return operation and table of a statement; `other` without a table if it is none of the three."""
-    guard = connection.guard
-    guard.attach(connection)  # what has been compiled before would not be told of again
+    if statement.target is None:
+        statement.target = _compiled(connection, statement)
+    return statement.target
+
+
+def _compiled(connection: Connection, statement: Statement) -> Target:
+    authorizer = connection.authorizer
+    authorizer.attach(connection)  # what has been compiled before would not be told of again
     found: list[tuple[int, str]] = []
-    guard.changes = found
+    authorizer.changes = found
     try:
-        compile_only(connection, sql)
+        compile_only(connection, statement)
     except sqlite3.Error:
         pass  # what has just run but cannot be compiled again has no table any more
     finally:
-        guard.changes = None
+        authorizer.changes = None
     for action, table in found:
         if not table.startswith("sqlite_"):
             return _OPS[action], table

@@ -15,16 +15,24 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from linkly_workers._sqlite import Connection, Durability, GroupCommitWriter, StatementResult, Turn, connect, execute
+from linkly_workers._sqlite import (
+    Connection,
+    Durability,
+    GroupCommitWriter,
+    Statement,
+    StatementResult,
+    Turn,
+    connect,
+    execute,
+)
 from linkly_workers._sqlite.connection import THREAD_CHECK_STEPS
 from linkly_workers.database.errors import TransactionNotFound
-from linkly_workers.database.reader import is_write
-from linkly_workers.database.sql import changes_schema
-from linkly_workers.database.target import Target, target_of
+from linkly_workers.database.sqlite.errors import FAILURES, driver_error, is_write
+from linkly_workers.database.sqlite.target import target_of
 
 T = TypeVar("T")
 
@@ -36,15 +44,24 @@ class InteractiveTransaction:
         transaction_id: Its name.
         writer: The database's writer.
         durability: As the writer's.
-        place: Whose place among the database's connections it takes.
+        types: Returns the types of the columns of a statement, so many.
+        ended: Called once, when its connection is closed.
     """
 
-    def __init__(self, transaction_id: str, writer: GroupCommitWriter, durability: Durability, place: Hashable) -> None:
+    def __init__(
+        self,
+        transaction_id: str,
+        writer: GroupCommitWriter,
+        durability: Durability,
+        *,
+        types: Callable[[Statement, int], Sequence[str]],
+        ended: Callable[[], None],
+    ) -> None:
         self.id = transaction_id
-        self.place = place
-        self.changes: list[tuple[Target, StatementResult]] = []
-        self.changed_schema = False
         self.ended = False
+        self._types = types
+        self._tell_ended = ended
+        self._changed_schema = False
         self._writer = writer
         self._durability: Durability = durability
         self._thread: ThreadPoolExecutor | None = None
@@ -77,35 +94,48 @@ class InteractiveTransaction:
                 self._writer.file.check()  # a file that goes while it is opened fails in many words
             raise
 
-    async def execute(self, sql: str, parameters: list[Any], *, classify: bool = False) -> StatementResult:
-        """Run a statement inside it.
+    async def query(self, statement: Statement, parameters: list[Any], *, tell_change: bool = False) -> StatementResult:
+        """Run a statement inside it for its rows: see `Transaction.query`."""
+        result = await self.execute(statement, parameters, tell_change=tell_change)
+        count = len(result.columns)
+        result.types = [""] * count if self.ended else self._types(statement, count)
+        return result
 
-        Raises:
-            TransactionNotFound: It has ended meanwhile, or ends now: a cancelled write has taken it along.
-            sqlite3.Error: The statement failed; the transaction goes on without it, or has ended where that cannot be:
-                when what a write is RETURNING is no text, for example.
+    async def execute(
+        self, statement: Statement, parameters: list[Any], *, tell_change: bool = False
+    ) -> StatementResult:
+        """Run a statement inside it: see `Transaction.execute`.
+
+        A write that is RETURNING what is no text ends it: SQLite cannot undo that statement alone.
         """
+        try:
+            return await self._execute(statement, parameters, tell_change)
+        except FAILURES as error:
+            raise driver_error(error) from error
 
-        def operation(connection: Connection) -> tuple[StatementResult, Target | None]:
+    async def _execute(self, statement: Statement, parameters: list[Any], tell_change: bool) -> StatementResult:
+        def operation(connection: Connection) -> StatementResult:
             _check_open(connection)
             try:
-                result = execute(connection, sql, parameters)
+                result = execute(connection, statement, parameters)
             except sqlite3.Error as error:
                 if not hasattr(error, "sqlite_errorcode") and connection.left_rows:
                     _roll_back(connection)  # to SQLite it has not failed, so nothing of it is undone
                 raise
-            return result, target_of(connection, sql) if classify and result.affected_rows else None
+            if tell_change and result.affected_rows:
+                result.change = target_of(connection, statement)
+            return result
 
         async with self._lock:
             self._check()
             try:
                 try:
-                    result, target = await self._run(operation)
+                    result = await self._run(operation)
                 except sqlite3.OperationalError as error:
                     if self._turn is not None or not is_write(error):
                         raise
                     await self._take_turn()
-                    result, target = await self._run(operation)
+                    result = await self._run(operation)
             except _RolledBack as error:
                 await asyncio.shield(self._close())
                 raise self._rolled_back() from error
@@ -116,26 +146,22 @@ class InteractiveTransaction:
                 if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
                     self._check()  # it is not the statement that was wrong
                 raise
-            if target is not None:
-                self.changes.append((target, result))
-            self.changed_schema |= changes_schema(sql)
+            self._changed_schema |= statement.changes_schema
             return result
 
     async def commit(self, committed: Callable[[], None]) -> None:
-        """Write it; `committed` is called before anybody else's writes go on. Must not be cancelled.
-
-        Raises:
-            TransactionNotFound: It has ended meanwhile, or a cancelled write has taken it along.
-            OutcomeUnknown: The disk has failed, or its file is gone: it may be written or not.
-            sqlite3.Error: It could not be committed and has been rolled back.
-        """
+        """Write it: see `Transaction.commit`."""
         async with self._lock:
             self._check()
             try:
                 await self._run(self._commit, stoppable=False)
+                if self._changed_schema:
+                    self._writer.statements.forget_types()
                 committed()
             except _RolledBack as error:
                 raise self._rolled_back() from error
+            except sqlite3.Error as error:
+                raise driver_error(error) from error
             finally:
                 await self._close()
 
@@ -187,7 +213,7 @@ class InteractiveTransaction:
             if self._turn is None:
                 raise self._not_found("has ended")
             return await self._run_in_turn(self._turn, operation, stoppable)
-        running = asyncio.get_running_loop().run_in_executor(self._thread, self._run_there, operation)
+        running = asyncio.get_running_loop().run_in_executor(self._thread, self._run_on_thread, operation)
         try:
             return await running
         except asyncio.CancelledError:
@@ -212,7 +238,10 @@ class InteractiveTransaction:
     def _open(self) -> None:
         self._writer.file.check()
         connection = connect(
-            self._writer.path, durability=self._durability, max_result_bytes=self._writer.max_result_bytes
+            self._writer.path,
+            durability=self._durability,
+            max_result_bytes=self._writer.max_result_bytes,
+            statements=self._writer.statements,
         )
         connection.own("PRAGMA wal_autocheckpoint = 0")
         connection.own("PRAGMA query_only = ON")
@@ -221,7 +250,7 @@ class InteractiveTransaction:
         self._connection = connection
         self._writer.file.check()  # what has just been opened may be another file already
 
-    def _run_there(self, operation: Callable[[Connection], T]) -> T:
+    def _run_on_thread(self, operation: Callable[[Connection], T]) -> T:
         self._cancelled = False  # a statement whose caller has gone; not the one that comes after it
         assert self._connection is not None
         if self._turn is not None and not self._may_write:
@@ -245,8 +274,11 @@ class InteractiveTransaction:
             elif turn is not None:
                 await turn.run(_roll_back)
         finally:
+            if self._changed_schema:
+                self._writer.statements.forget_tables()  # rolled back, the tables are again what they were
             if turn is not None:
                 turn.end()
+            self._tell_ended()
 
     def _disconnect(self) -> None:
         if self._connection is not None:

@@ -1,0 +1,228 @@
+"""Runs one statement, reads its result to the end and tells what it did."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from linkly_workers._sqlite.connection import CACHED_STATEMENTS, NO_LIMIT, Connection, DamagedText
+from linkly_workers._sqlite.statement import NO_ROWID, ROWID, SOMETIMES_ROWID, Statement, Target
+from linkly_workers._sqlite.text import TEXT_LIMIT
+
+LONG_TEXTS = 8_000_000
+"""Characters of long statements that the statement cache may hold: it counts statements and not their size."""
+
+
+_INSERTING = ("INSERT", "REPLACE")
+_CHANGING = frozenset(("WITH", "INSERT", "REPLACE", "UPDATE", "DELETE"))
+
+
+ROW_BYTES, VALUE_BYTES = 64, 16
+"""What a row and a value count in a result besides the length of texts and blobs."""
+
+_ROWS_AT_ONCE = 64
+
+
+class ResultTooLarge(sqlite3.ProgrammingError):
+    """A statement's result is larger than its connection allows; no more of it has been read."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"the result is larger than max_result_bytes: {limit}; ask for fewer rows or columns (LIMIT), "
+            "or raise the setting `max_result_bytes` of the database worker"
+        )
+        self.limit = limit
+
+
+class StatementResult(msgspec.Struct):
+    """What one statement did.
+
+    Attributes:
+        columns: Names of the result's columns, empty for a statement without a result.
+        rows: Its rows.
+        affected_rows: Rows inserted, updated or deleted by the statement itself, not by triggers or foreign keys.
+        last_insert_id: Rowid of the last row an INSERT made, `None` for other statements and when there is no such row.
+            An upsert (and an INSERT of more than 4096 characters) is told from one that inserted nothing by a rowid
+            that differs from the one before; if they happen to be equal it is `None`, too.
+        types: Declared types of the columns, empty where nobody has asked.
+        change: Operation and table, where somebody has asked and rows were changed.
+        damaged: There are values of `DamagedText` among the rows.
+    """
+
+    columns: list[str]
+    rows: list[tuple[Any, ...]]
+    affected_rows: int
+    last_insert_id: int | None
+    damaged: bool = False
+    types: Sequence[str] = ()
+    change: Target | None = None
+
+    def readable(self, *, as_bytes: bool) -> list[tuple[Any, ...]]:
+        """Return the rows, where texts that are not UTF-8 are bytes, or have U+FFFD where they are not."""
+        if not self.damaged:
+            return self.rows
+        repair = bytes if as_bytes else DamagedText.text
+        return [tuple(repair(value) if type(value) is DamagedText else value for value in row) for row in self.rows]
+
+
+def execute(
+    connection: Connection, sql: str | Statement, parameters: Sequence[Any] | dict[str, Any] = (), read_bytes: int = 0
+) -> StatementResult:
+    """Run one statement of a caller on a connection and read all of its result.
+
+    Args:
+        connection: Where.
+        sql: The statement, or its text.
+        parameters: Its values.
+        read_bytes: How large the results are that belong to the same answer.
+
+    Raises:
+        ResultTooLarge: The result, with what has been read before, is larger than the connection allows.
+        sqlite3.Error: It failed, or it would do what the authorizer refuses.
+    """
+    statement = sql if isinstance(sql, Statement) else connection.statements.of(sql)
+    if statement.vacuum:
+        # It attaches a second file, which the authorizer refuses in callers' texts; so it is ours that runs.
+        connection.own("VACUUM").close()
+        return StatementResult([], [], 0, None)
+    return run_statement(connection, statement, parameters, 0, read_bytes)
+
+
+def run_statement(
+    connection: Connection,
+    statement: Statement,
+    parameters: Sequence[Any] | dict[str, Any] = (),
+    kind: int = 0,
+    read_bytes: int = 0,
+) -> StatementResult:
+    """Run one statement that is not VACUUM.
+
+    Raises:
+        sqlite3.Error: It failed; `connection.left_rows` tells whether rows stay changed although it has.
+    """
+    if not kind:
+        kind = statement.kind
+        if not kind or kind == SOMETIMES_ROWID:
+            return _run_comparing(connection, statement, parameters, kind, read_bytes)
+    before = connection.total_changes
+    cursor = connection.shared_cursor
+    try:
+        cursor.execute(*statement.bound(parameters))
+        description = cursor.description
+        if description is None:
+            columns: list[str] = []
+            connection.result_bytes = 0
+            rows: list[tuple[Any, ...]] = []
+        else:
+            columns = [column[0] for column in description]
+            rows = _read_rows(connection, cursor, read_bytes)
+    except BaseException as error:
+        # An unfinished statement would keep the transaction from being committed, for everybody.
+        cursor.close()
+        connection.shared_cursor = connection.cursor()
+        connection.left_rows = connection.total_changes != before
+        connection.authorizer.explain(error)
+        raise
+    affected = cursor.rowcount
+    if affected < 0:
+        # sqlite3 counts only statements that start with INSERT, UPDATE, DELETE or REPLACE, not `WITH ... INSERT`.
+        # total_changes alone would count what triggers and foreign keys did as well, and CREATE VIRTUAL TABLE makes
+        # rows in tables of its own.
+        affected = 0
+        if connection.total_changes != before and statement.word in _CHANGING:
+            affected = connection.execute("SELECT changes()").fetchone()[0]
+    inserted = cursor.lastrowid if affected and kind == ROWID else None
+    return StatementResult(columns, rows, affected, inserted, has_damaged(connection.damaged) if rows else False)
+
+
+def has_damaged(noted: list[bytes]) -> bool:
+    """Tell whether a connection has noted a `DamagedText` since it was asked."""
+    if not noted:
+        return False
+    noted.clear()
+    return True
+
+
+def row_bytes(row: tuple[Any, ...]) -> int:
+    """Return what a row counts in a result, about the memory that it takes."""
+    size = ROW_BYTES + VALUE_BYTES * len(row)
+    for value in row:
+        if type(value) is str or isinstance(value, bytes):
+            size += len(value)
+    return size
+
+
+def _read_rows(connection: Connection, cursor: sqlite3.Cursor, read_bytes: int) -> list[tuple[Any, ...]]:
+    limit = connection.max_result_bytes
+    if limit == NO_LIMIT:
+        return cursor.fetchall()
+    rows: list[tuple[Any, ...]] = []
+    size = 0
+    while found := cursor.fetchmany(_ROWS_AT_ONCE):
+        size += sum(map(row_bytes, found))
+        if size + read_bytes > limit:
+            raise ResultTooLarge(limit)
+        rows += found
+        if len(found) < _ROWS_AT_ONCE:
+            break
+    connection.result_bytes = size
+    return rows
+
+
+def _run_comparing(
+    connection: Connection,
+    statement: Statement,
+    parameters: Sequence[Any] | dict[str, Any],
+    kind: int,
+    read_bytes: int,
+) -> StatementResult:
+    """Run a statement of which it is not known whether it makes rowids, and learn that."""
+    authorizer = connection.authorizer
+    if not kind:
+        kind = _kind_by_text(statement)
+        if len(statement.text) > TEXT_LIMIT:
+            note_long_text(connection, statement.text)
+    if kind == NO_ROWID:
+        result = run_statement(connection, statement, parameters, NO_ROWID, read_bytes)
+    else:
+        previous = connection.execute("SELECT last_insert_rowid()").fetchone()[0]
+        authorizer.inserted = None
+        result = run_statement(connection, statement, parameters, ROWID, read_bytes)
+        if kind == ROWID and authorizer.inserted is None:
+            # Compiled before: which table it is can be found out when it is compiled again. Or WITH without INSERT.
+            kind = 0
+        elif kind == ROWID and not _has_rowid(connection, authorizer.inserted):
+            kind = NO_ROWID
+        if kind == NO_ROWID or (kind != ROWID and result.last_insert_id == previous):
+            result.last_insert_id = None
+    statement.kind = kind
+    return result
+
+
+def _kind_by_text(statement: Statement) -> int:
+    word, upper = statement.word, statement.text.upper()
+    if word not in _INSERTING and not (word == "WITH" and any(each in upper for each in _INSERTING)):
+        return NO_ROWID
+    return SOMETIMES_ROWID if len(upper) > TEXT_LIMIT or "CONFLICT" in upper else ROWID
+
+
+def _has_rowid(connection: Connection, table: str | None) -> bool:
+    """Tell whether inserting into a table makes a rowid: not if it is WITHOUT ROWID, or a view."""
+    found = connection.execute(
+        "SELECT type IN ('table', 'virtual', 'shadow') AND NOT wr FROM pragma_table_list "
+        "WHERE schema = 'main' AND name = ?",
+        (table,),
+    ).fetchone()
+    return found is not None and bool(found[0])
+
+
+def note_long_text(connection: Connection, sql: str) -> None:
+    """Push long statements out of the statement cache once they are many megabytes together."""
+    connection.long_texts += len(sql)
+    if connection.long_texts > LONG_TEXTS:
+        connection.long_texts = len(sql)
+        for number in range(CACHED_STATEMENTS):
+            connection.execute(f"SELECT {number}").close()

@@ -1,0 +1,252 @@
+"""What a database has to be for the `database` worker: `Database`, and `Transaction` for one over several calls.
+
+`backends` says how one is found and opened. A backend imports its driver and translates the driver's errors into those
+of `errors`; the worker knows neither.
+
+Every method may also raise `CancelledError`: a caller that goes away stops its statement, which then has written
+nothing, unless it is being committed already. What the errors of a driver mean is for the backend to say:
+
+* `DriverError`: the database refused a statement; `details` hold `driver` and `inner_code`, the driver's own code.
+* `ResultTooLarge`: the rows of one call are larger than `max_result_bytes`.
+* `InvalidParam`: a text that callers may not send (transaction control, what changes a connection that all callers
+  share, what reaches outside the database), or a value that the database cannot hold.
+* `QueryTimeout`: a statement waited and ran longer than its `timeout_ms`; it is stopped and has written nothing.
+* `PoolTimeout`: no connection became free within the setting `pool.acquire_timeout_ms`.
+* `OutcomeUnknown`: nobody can know whether it is written.
+* `Overloaded`: too many wait; nothing was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol, TypeVar
+
+Op = Literal["insert", "update", "delete", "other"]
+
+
+class Statement(Protocol):
+    """A text that the database accepts, with whatever it knows of it."""
+
+    @property
+    def text(self) -> str:
+        """The SQL as it is run."""
+        ...
+
+
+class Result(Protocol):
+    """What one statement did.
+
+    Attributes:
+        columns: Names of the columns of its rows, empty for a statement without rows.
+        types: Declared types of these columns, `""` where the database does not say; empty if they were not asked for.
+        rows: Its rows; a value is None, bool, int, float, str or bytes.
+        affected_rows: Rows inserted, updated or deleted by the statement itself, not by triggers or foreign keys.
+        last_insert_id: Key of the last row that an INSERT made, `None` where there is none.
+        change: Operation and table, if somebody asked for it and rows were changed; `other` without a table for what
+            is none of the three.
+    """
+
+    columns: list[str]
+    types: Sequence[str]
+    rows: list[tuple[Any, ...]]
+    affected_rows: int
+    last_insert_id: int | None
+    change: tuple[Op, str | None] | None
+
+    def readable(self, *, as_bytes: bool) -> list[tuple[Any, ...]]:
+        """Return the rows, where texts that are not UTF-8 are bytes, or have U+FFFD where they are not."""
+        ...
+
+
+Committed = Callable[[Sequence[Result]], None]
+"""Told the results whose statements changed rows, in the order of the commits, before any caller is answered; also when
+its own caller has gone meanwhile."""
+
+S = TypeVar("S", bound=Statement)
+S_contra = TypeVar("S_contra", bound=Statement, contravariant=True)
+
+
+class Transaction(Protocol[S_contra]):
+    """A transaction over several calls; its calls run one after another.
+
+    Attributes:
+        id: As `begin` was told.
+        ended: It is over, and its connection given back.
+    """
+
+    id: str
+    ended: bool
+
+    async def query(self, statement: S_contra, parameters: list[Any], *, tell_change: bool = False) -> Result:
+        """Run a statement inside it for its rows, `types` of the columns included; otherwise as `execute`."""
+        ...
+
+    async def execute(self, statement: S_contra, parameters: list[Any], *, tell_change: bool = False) -> Result:
+        """Run a statement inside it.
+
+        Args:
+            statement: What to run.
+            parameters: Its values.
+            tell_change: The result's `change` is wanted.
+
+        Raises:
+            TransactionNotFound: It has ended, or ends now because the database rolled it back.
+            DriverError: The database refused the statement; the transaction goes on without it.
+            InvalidParam: As `Database.execute`.
+            ResultTooLarge: As `Database.query`.
+        """
+        ...
+
+    async def commit(self, committed: Callable[[], None]) -> None:
+        """Write it; `committed` is called before anybody else's writes go on. Must not be cancelled.
+
+        Raises:
+            TransactionNotFound: It has ended.
+            DriverError: It could not be committed and has been rolled back.
+            OutcomeUnknown: It may be written or not.
+        """
+        ...
+
+    async def roll_back(self, why: str) -> None:
+        """Stop the statement that runs and end it without a trace; harmless when it has ended.
+
+        Args:
+            why: How the sentence "transaction `...` was rolled back ..." goes on for who still uses it.
+        """
+        ...
+
+
+class Database(Protocol[S]):
+    """One open database. Its methods are called on one event loop, by any number of callers at once.
+
+    Attributes:
+        name: As the config calls it.
+        driver: What kind it is, for listings and for `details.driver`.
+        url: Where it is, without a password.
+    """
+
+    name: str
+    driver: str
+    url: str
+
+    @property
+    def waiting_writes(self) -> int:
+        """Count the writes that wait for their turn."""
+        ...
+
+    @property
+    def idle_connections(self) -> int:
+        """Count the open connections that nobody uses."""
+        ...
+
+    def trouble(self) -> str | None:
+        """Return why writes do not go through now, in one clause; `None` if nothing is known against it."""
+        ...
+
+    def statement(self, sql: str) -> S:
+        """Return the statement of a text; nothing is asked of the database, and calling it again costs a look-up.
+
+        Raises:
+            DriverError: There is no statement in it.
+            InvalidParam: Callers may not send it, as far as the text tells.
+        """
+        ...
+
+    async def check(self, statement: S) -> None:
+        """Compile a statement without running it.
+
+        Raises:
+            DriverError: It cannot be compiled.
+            InvalidParam: Callers may not send it.
+        """
+        ...
+
+    async def query(
+        self, statement: S, parameters: list[Any], timeout_ms: int, committed: Committed | None = None
+    ) -> Result:
+        """Run a statement for its rows, `types` of the columns included; one that writes is written as by `execute`.
+
+        Args:
+            statement: What to run.
+            parameters: Its values.
+            timeout_ms: How long it may wait and run; 0: no limit.
+            committed: Told what it changed.
+
+        Raises:
+            DriverError, ResultTooLarge, InvalidParam, QueryTimeout, PoolTimeout: See above.
+        """
+        ...
+
+    async def read_only(self, statement: S, parameters: list[Any], timeout_ms: int) -> Result:
+        """Run a statement that must not write.
+
+        Raises:
+            StatementWrites: It writes; nothing was written.
+            DriverError, ResultTooLarge, InvalidParam, QueryTimeout, PoolTimeout: See above.
+        """
+        ...
+
+    async def execute(
+        self, statement: S, parameters: list[Any], timeout_ms: int, committed: Committed | None = None
+    ) -> Result:
+        """Run one statement that changes something; answered when it is on disk.
+
+        Args:
+            statement: What to run.
+            parameters: Its values.
+            timeout_ms: How long it may wait and run; 0: no limit.
+            committed: Told what it changed; without it nobody has to find out.
+
+        Raises:
+            DriverError, ResultTooLarge, InvalidParam, QueryTimeout, OutcomeUnknown, Overloaded: See above.
+        """
+        ...
+
+    async def transaction(
+        self, statements: Sequence[tuple[S, list[Any]]], timeout_ms: int, committed: Committed | None = None
+    ) -> Sequence[Result]:
+        """Run statements all or not at all; answered when they are on disk.
+
+        Args:
+            statements: Statements and their values, in order.
+            timeout_ms: How long they may wait and run together; 0: no limit.
+            committed: Told what they changed.
+
+        Raises:
+            DriverError: One failed, or the commit; `details.failed_index` says which statement, if it was one.
+            ResultTooLarge, InvalidParam, QueryTimeout, OutcomeUnknown, Overloaded: See above.
+        """
+        ...
+
+    async def begin(self, transaction_id: str, isolation: str | None) -> Transaction[S]:
+        """Open a transaction over several calls; it has to be ended.
+
+        Args:
+            transaction_id: Its name.
+            isolation: At least `read_committed`, `repeatable_read` or `serializable`; `None`: what the database does.
+
+        Raises:
+            PoolTimeout: No connection became free.
+            DriverError: The database does not let anybody in.
+        """
+        ...
+
+    async def tables(self) -> list[tuple[str, str]]:
+        """Return name and kind (`table`, `view`, ...) of the tables, by name; without those of the database itself."""
+        ...
+
+    async def describe(self, table: str) -> dict[str, Any] | None:
+        """Describe a table: `name`, `type`, `columns`, `primary_key`, `indexes`, `foreign_keys`; `None`: there is none.
+
+        Args:
+            table: Its name, compared as the database compares names.
+        """
+        ...
+
+    async def plan(self, statement: S, parameters: list[Any]) -> list[dict[str, Any]]:
+        """Return how the database would run a statement: one `id`, `parent` and `detail` for each step.
+
+        Raises:
+            DriverError, InvalidParam: The statement cannot be compiled.
+        """
+        ...

@@ -1,0 +1,337 @@
+"""One SQLite database: a writer that commits in groups, and connections that read beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from linkly.clock import Clock
+from linkly.errors import Overloaded
+from linkly_workers._sqlite import (
+    Connection,
+    Durability,
+    GroupCommitWriter,
+    Statement,
+    StatementResult,
+    execute,
+    trouble,
+)
+from linkly_workers._sqlite.connection import LOOP_VALUE_BYTES
+from linkly_workers.database.backend import Committed
+from linkly_workers.database.errors import DriverError, QueryTimeout
+from linkly_workers.database.sqlite import schema
+from linkly_workers.database.sqlite.errors import FAILURES, driver_error, is_write, refused
+from linkly_workers.database.sqlite.pool import ReaderPool
+from linkly_workers.database.sqlite.reader import LoopReader, Reader, compile_only
+from linkly_workers.database.sqlite.target import target_of
+from linkly_workers.database.sqlite.transaction import InteractiveTransaction
+from linkly_workers.database.sqlite.types import ColumnTypes, can_learn, learn
+
+IN_MEMORY = ":memory:"
+LONGEST_TIMEOUT_MS = 3_600_000
+SCHEMA_TIMEOUT_MS = 30_000
+
+
+class SqliteDatabase:
+    """One file, `async with` it.
+
+    Args:
+        name: As the config calls it.
+        path: File name or `:memory:`.
+        durability: What an answered write survives.
+        connections: How many long queries and interactive transactions there may be at once.
+        idle_timeout_ms: After this time without use a reading connection is closed.
+        acquire_timeout_ms: How long a query waits for a connection.
+        max_result_bytes: A call whose results are larger fails.
+        clock: For time-outs.
+    """
+
+    driver = "sqlite"
+
+    def __init__(
+        self,
+        name: str,
+        path: str,
+        *,
+        durability: Durability,
+        connections: int,
+        idle_timeout_ms: int,
+        acquire_timeout_ms: int,
+        max_result_bytes: int,
+        clock: Clock,
+    ) -> None:
+        self.name = name
+        self.path = path
+        self.url = f"sqlite:{path}"
+        self._durability: Durability = durability
+        self._max_result_bytes = max_result_bytes
+        self._writer = GroupCommitWriter(
+            path, durability=durability, value_bytes=LOOP_VALUE_BYTES, max_result_bytes=max_result_bytes
+        )
+        self._writer.count_by(clock)
+        self._statements = self._writer.statements
+        # A database in memory has one connection only, the writer's.
+        self._on_loop: LoopReader | None = None
+        self._types: ColumnTypes | None = None
+        self._pool = ReaderPool(
+            name,
+            self._reader,
+            limit=connections,
+            idle_timeout_ms=idle_timeout_ms,
+            acquire_timeout_ms=acquire_timeout_ms,
+            clock=clock,
+        )
+
+    async def __aenter__(self) -> SqliteDatabase:
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(self._writer)
+            stack.push_async_callback(self._close_readers)
+            if self.path != IN_MEMORY:
+                self._on_loop = LoopReader(self.path, self._statements, self._max_result_bytes)
+                self._types = ColumnTypes(self.path, self._statements)
+            self._open = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._open.aclose()
+
+    async def _close_readers(self) -> None:
+        await self._pool.close()
+        if self._on_loop is not None:
+            self._on_loop.close()
+        if self._types is not None:
+            self._types.close()
+
+    @property
+    def waiting_writes(self) -> int:
+        """Count the writes that wait for their turn."""
+        return self._writer.waiting
+
+    @property
+    def idle_connections(self) -> int:
+        """Count the open connections that nobody uses."""
+        return self._pool.idle
+
+    def trouble(self) -> str | None:
+        """Return why writes do not go through now, `None` if nothing is known against it."""
+        return trouble(self._writer)
+
+    def statement(self, sql: str) -> Statement:
+        """Return the statement of a text: see `Database.statement`."""
+        statement = self._statements.of(sql)
+        if statement.refusal is not None:
+            raise refused(statement.refusal)
+        if not statement.text:
+            raise DriverError("empty SQL", details={"driver": "sqlite", "inner_code": None})
+        return statement
+
+    async def check(self, statement: Statement) -> None:
+        """Compile a statement without running it: see `Database.check`."""
+        try:
+            if self._on_loop is not None:
+                self._on_loop.check(statement)
+            else:
+                await self._writer.run(lambda connection: compile_only(connection, statement))
+        except FAILURES as error:
+            raise driver_error(error) from error
+
+    # --- reading -------------------------------------------------------------------------------------------
+
+    async def query(
+        self, statement: Statement, parameters: list[Any], timeout_ms: int, committed: Committed | None = None
+    ) -> StatementResult:
+        """Run a statement for its rows; one that writes is sent to the writer: see `Database.query`."""
+        result = await self._query(statement, parameters, timeout_ms, committed)
+        count = len(result.columns)
+        if self._types is not None:
+            result.types = self._types.of(statement, count)
+            return result
+        if count and can_learn(statement):
+            with contextlib.suppress(TimeoutError, Overloaded, sqlite3.Error):  # then they are not told
+                await self._writer.run(lambda connection: learn(connection, statement, count), timeout_s=1)
+        result.types = self._known_types(statement, count)
+        return result
+
+    async def _query(
+        self, statement: Statement, parameters: list[Any], timeout_ms: int, committed: Committed | None
+    ) -> StatementResult:
+        if self._on_loop is not None:
+            try:
+                found = self._on_loop.read(statement, parameters)
+                if found is not None:
+                    return found
+                async with asyncio.timeout(_seconds(timeout_ms)):
+                    return await self._pool.read(statement, parameters)
+            except TimeoutError as error:
+                raise self._timeout(timeout_ms) from error
+            except FAILURES as error:
+                if not (is_write(error) or statement.vacuum):
+                    raise driver_error(error, parameters) from error
+        return await self.execute(statement, parameters, timeout_ms, committed)
+
+    async def read_only(self, statement: Statement, parameters: list[Any], timeout_ms: int) -> StatementResult:
+        """Run a statement that must not write: see `Database.read_only`."""
+        try:
+            if self._on_loop is None:
+                return await self._writer.run(
+                    lambda connection: _without_writing(connection, statement, parameters),
+                    timeout_s=_seconds(timeout_ms),
+                )
+            async with asyncio.timeout(_seconds(timeout_ms)):
+                return await self._pool.read(statement, parameters)
+        except TimeoutError as error:
+            raise self._timeout(timeout_ms) from error
+        except FAILURES as error:
+            raise driver_error(error, parameters) from error
+
+    async def tables(self) -> list[tuple[str, str]]:
+        """Return name and kind of the tables: see `Database.tables`."""
+        return await schema.tables(self._rows)
+
+    async def describe(self, table: str) -> dict[str, Any] | None:
+        """Describe a table: see `Database.describe`."""
+        return await schema.describe(self._rows, table)
+
+    async def plan(self, statement: Statement, parameters: list[Any]) -> list[dict[str, Any]]:
+        """Return how SQLite would run a statement: see `Database.plan`."""
+        explaining = self._statements.of("EXPLAIN QUERY PLAN " + statement.text)
+        steps = await self._query(explaining, parameters, SCHEMA_TIMEOUT_MS, None)
+        return [{"id": row[0], "parent": row[1], "detail": row[3]} for row in steps.rows]
+
+    async def _rows(self, sql: str, *parameters: str) -> list[tuple[Any, ...]]:
+        return (await self._query(self._statements.of(sql), list(parameters), SCHEMA_TIMEOUT_MS, None)).rows
+
+    def _reader(self) -> Reader:
+        self._writer.file.check()
+        return Reader(self.path, self._statements, self._max_result_bytes)
+
+    def _known_types(self, statement: Statement, count: int) -> list[str]:
+        """Return the types of columns; in memory they are known once the statement was queried by itself."""
+        if self._types is not None:
+            return self._types.of(statement, count)
+        known = statement.types
+        return [""] * count if known is None or len(known) != count else known
+
+    # --- writing -------------------------------------------------------------------------------------------
+
+    async def execute(
+        self, statement: Statement, parameters: list[Any], timeout_ms: int, committed: Committed | None = None
+    ) -> StatementResult:
+        """Run a statement that writes; answered when it is on disk: see `Database.execute`.
+
+        Raises:
+            DataFileLost: The file was deleted or replaced; nothing was written.
+        """
+        timeout_s = _seconds(timeout_ms)
+        try:
+            if committed is None:
+                forget = self._forget_types if statement.changes_schema else None
+                return await self._writer.execute(statement, parameters, on_commit=forget, timeout_s=timeout_s)
+            results = await self._run([(statement, parameters)], timeout_s, committed)
+            return results[0]
+        except TimeoutError as error:
+            raise self._timeout(timeout_ms) from error
+        except FAILURES as error:
+            raise driver_error(error, parameters) from error
+
+    async def transaction(
+        self,
+        statements: Sequence[tuple[Statement, list[Any]]],
+        timeout_ms: int,
+        committed: Committed | None = None,
+    ) -> list[StatementResult]:
+        """Run statements all or not at all; answered when they are on disk: see `Database.transaction`.
+
+        Raises:
+            DataFileLost: The file was deleted or replaced; nothing was written.
+        """
+        try:
+            return await self._run(statements, _seconds(timeout_ms), committed)
+        except TimeoutError as error:
+            raise self._timeout(timeout_ms) from error
+        except sqlite3.Error as error:
+            raise driver_error(error) from error
+
+    async def begin(self, transaction_id: str, isolation: str | None) -> InteractiveTransaction:
+        """Open a transaction over several calls: see `Database.begin`. Every isolation level is `serializable` here."""
+        place = await self._pool.acquire()
+        transaction = InteractiveTransaction(
+            transaction_id,
+            self._writer,
+            self._durability,
+            types=self._known_types,
+            ended=lambda: self._pool.release(place),
+        )
+        try:
+            await transaction.begin(serializable=isolation == "serializable")
+        except sqlite3.Error as error:
+            raise driver_error(error) from error
+        return transaction
+
+    async def _run(
+        self,
+        statements: Sequence[tuple[Statement, list[Any]]],
+        timeout_s: float | None,
+        committed: Committed | None,
+    ) -> list[StatementResult]:
+        forget = any(statement.changes_schema for statement, _ in statements)
+
+        def operation(connection: Connection) -> list[StatementResult]:
+            results: list[StatementResult] = []
+            read_bytes = 0
+            for statement, parameters in statements:
+                try:
+                    result = execute(connection, statement, parameters, read_bytes)
+                except FAILURES as error:
+                    error.failed_index = len(results)  # type: ignore[union-attr]
+                    raise
+                results.append(result)
+                read_bytes += connection.result_bytes
+                if committed is not None and result.affected_rows:
+                    result.change = target_of(connection, statement)
+            return results
+
+        def on_commit(results: list[StatementResult]) -> None:
+            if forget:
+                self._forget_types()
+            if committed is not None:
+                committed([result for result in results if result.change is not None])
+
+        try:
+            return await self._writer.run(
+                operation,
+                on_commit=on_commit if forget or committed is not None else None,
+                timeout_s=timeout_s,
+                key=tuple(statement.text for statement, _ in statements),
+            )
+        except FAILURES as error:
+            index = getattr(error, "failed_index", None)
+            failure = driver_error(error, () if index is None else statements[index][1])
+            if index is not None:
+                failure.details["failed_index"] = index
+            raise failure from error
+
+    def _forget_types(self, _: object = None) -> None:
+        self._statements.forget_types()
+
+    def _timeout(self, timeout_ms: int) -> QueryTimeout:
+        limit_ms = min(timeout_ms, LONGEST_TIMEOUT_MS)
+        return QueryTimeout(
+            f"the statement took longer than timeout_ms: {limit_ms} and was interrupted",
+            details={"db": self.name, "timeout_ms": limit_ms},
+        )
+
+
+def _seconds(timeout_ms: int) -> float | None:
+    return min(timeout_ms, LONGEST_TIMEOUT_MS) / 1000 if timeout_ms else None
+
+
+def _without_writing(connection: Connection, statement: Statement, parameters: list[Any]) -> StatementResult:
+    connection.own("PRAGMA query_only = ON")
+    try:
+        return execute(connection, statement, parameters)
+    finally:
+        connection.own("PRAGMA query_only = OFF")

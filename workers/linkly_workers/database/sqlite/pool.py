@@ -1,0 +1,144 @@
+"""The connections that long queries run on: shared fairly, and closed when nobody has used them for some time."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from linkly.clock import Clock, TimerHandle
+from linkly_workers._sqlite import Statement, StatementResult
+from linkly_workers._sqlite.line import Places
+from linkly_workers.database.errors import DriverError, PoolTimeout
+from linkly_workers.database.sqlite.reader import Reader
+
+
+class ReaderPool:
+    """Readers of one file, and places for whatever else holds a connection.
+
+    Args:
+        name: As the config calls the database.
+        make: Makes a reader that is not open yet.
+        limit: How many places there are; one caller has at most all but one of several.
+        idle_timeout_ms: After this time without use a reader is closed.
+        acquire_timeout_ms: How long a caller waits for a place.
+        clock: For `idle_timeout_ms`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        make: Callable[[], Reader],
+        *,
+        limit: int,
+        idle_timeout_ms: int,
+        acquire_timeout_ms: int,
+        clock: Clock,
+    ) -> None:
+        self._name = name
+        self._make = make
+        self._limit = limit
+        self._idle_timeout_s = idle_timeout_ms / 1000
+        self._acquire_timeout_ms = acquire_timeout_ms
+        self._clock = clock
+        self._places = Places(limit)
+        self._idle: list[Reader] = []
+        self._sweeping: TimerHandle | None = None
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._closing = False
+
+    @property
+    def idle(self) -> int:
+        """Count the open readers that nobody uses."""
+        return len(self._idle)
+
+    async def read(self, statement: Statement, parameters: list[Any]) -> StatementResult:
+        """Run a statement on one of the readers.
+
+        Raises:
+            PoolTimeout: No place became free.
+            sqlite3.Error: It failed, for example because it writes.
+            DriverError: The file cannot be opened.
+        """
+        place = await self.acquire()
+        try:
+            reader = self._idle.pop() if self._idle else await self._opened()
+            try:
+                result = await reader.read(statement, parameters)
+            except asyncio.CancelledError:
+                # Its thread may still be at work: it ends by itself, and nobody else waits behind it.
+                self._retire(reader)
+                raise
+            except BaseException:
+                self._keep(reader)
+                raise
+            self._keep(reader)
+            return result
+        finally:
+            self._places.release(place)
+
+    async def acquire(self) -> Hashable:
+        """Take a place; returns whose it is, for `release`.
+
+        Raises:
+            PoolTimeout: None became free.
+        """
+        try:
+            # Not `wait_for`: Python 3.11's loses a cancellation that comes when the place has just been taken.
+            async with asyncio.timeout(self._acquire_timeout_ms / 1000):
+                return await self._places.acquire()
+        except TimeoutError as error:
+            raise PoolTimeout(
+                f"no connection of `{self._name}` became free for {self._acquire_timeout_ms} ms: there are "
+                f"{self._limit}, and one caller may have all but one of several; the setting is `pool.max`",
+                details={"db": self._name, "waited_ms": self._acquire_timeout_ms},
+            ) from error
+
+    def release(self, place: Hashable) -> None:
+        """Give a place back."""
+        self._places.release(place)
+
+    async def close(self) -> None:
+        """Close the readers, after the statements that run."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        self._closing = True
+        for reader in self._idle:
+            self._retire(reader)
+        while self._retiring:
+            await asyncio.wait(self._retiring)
+
+    async def _opened(self) -> Reader:
+        reader = self._make()
+        try:
+            await reader.open()
+        except asyncio.CancelledError:
+            self._retire(reader)
+            raise
+        except sqlite3.Error as error:
+            raise DriverError(f"database `{self._name}` cannot be opened: {error}") from error
+        return reader
+
+    def _keep(self, reader: Reader) -> None:
+        if self._closing:
+            self._retire(reader)
+            return
+        reader.idle_since = self._clock.monotonic()
+        self._idle.append(reader)
+        if self._sweeping is None:
+            self._sweeping = self._clock.call_later(self._idle_timeout_s, self._sweep)
+
+    def _sweep(self) -> None:
+        """Close what has been idle for long; the list is in the order of its last use."""
+        self._sweeping = None
+        limit = self._clock.monotonic() - self._idle_timeout_s
+        while self._idle and self._idle[0].idle_since <= limit:
+            self._retire(self._idle.pop(0))
+        if self._idle:
+            self._sweeping = self._clock.call_later(self._idle[0].idle_since - limit, self._sweep)
+
+    def _retire(self, reader: Reader) -> None:
+        task = asyncio.get_running_loop().create_task(reader.close())
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)

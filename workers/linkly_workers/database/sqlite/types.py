@@ -1,0 +1,65 @@
+"""Declared types of a query's columns, which Python's sqlite3 does not tell: asked of a temporary view."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from linkly_workers._sqlite import Connection, Statement, Statements, connect
+from linkly_workers._sqlite.placeholders import TOKENS
+from linkly_workers._sqlite.text import TEXT_LIMIT
+
+
+class ColumnTypes:
+    """Asks on a connection of its own, because a new view makes a connection compile everything again.
+
+    Args:
+        path: File name.
+        statements: Of the database.
+    """
+
+    def __init__(self, path: str, statements: Statements) -> None:
+        self._connection = connect(path, read_only=True, busy_timeout_ms=0, cached_statements=0, statements=statements)
+
+    def of(self, statement: Statement, count: int) -> list[str]:
+        """Return the types, `""` where SQLite does not say (and for everything but SELECT)."""
+        known = statement.types
+        return learn(self._connection, statement, count) if known is None or len(known) != count else known
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._connection.close()
+
+
+def can_learn(statement: Statement) -> bool:
+    """Return whether it is worth while to `learn` the types of a statement."""
+    return (
+        statement.types is None and len(statement.text) <= TEXT_LIMIT and statement.word in ("SELECT", "WITH", "VALUES")
+    )
+
+
+def learn(connection: Connection, statement: Statement, count: int) -> list[str]:
+    """Ask a connection, and keep what it says with the statement."""
+    found = _ask(connection, statement.text)
+    statement.types = found if len(found) == count else [""] * count
+    return statement.types
+
+
+def _ask(connection: Connection, sql: str) -> list[str]:
+    # A temporary view is made of what this connection remembers of the schema; reading notices that it has changed.
+    connection.execute("SELECT 1 FROM main.sqlite_schema LIMIT 1").fetchall()
+    text = TOKENS.sub(lambda found: found[1] or "NULL", sql).rstrip().rstrip(";")
+    authorizer = connection.authorizer
+    authorizer.view = "linkly_types"
+    try:
+        connection.execute(f"CREATE TEMP VIEW linkly_types AS {text}")
+    except (sqlite3.Error, sqlite3.Warning) as error:
+        authorizer.explain(error)
+        return []
+    finally:
+        authorizer.view = None
+    try:
+        return [row[2] for row in connection.own("PRAGMA temp.table_info(linkly_types)")]
+    except sqlite3.Error:
+        return []
+    finally:
+        connection.own("DROP VIEW temp.linkly_types")

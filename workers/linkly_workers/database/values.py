@@ -1,0 +1,152 @@
+"""Parameters as databases take them, and rows as callers get them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from math import inf
+from typing import Any, TypeVar
+
+import msgspec
+
+from linkly.context import current_invocation
+from linkly.errors import InvalidPayload, LinklyError
+from linkly.schema import INSTEAD
+from linkly_workers.database.backend import Result
+from linkly_workers.database.errors import DriverError, InvalidParam
+from linkly_workers.database.shapes import (
+    Blobs,
+    Column,
+    Execute,
+    ExecuteResult,
+    InvalidText,
+    Parameters,
+    QueryResult,
+    Statement,
+    TransactionStatement,
+)
+
+T = TypeVar("T")
+
+_PLAIN = frozenset((str, int, float, bool, type(None)))
+
+
+def check_parameters(given: Parameters) -> list[Any]:
+    """Return parameters as databases take them: JSON containers become JSON text, `{"$blob": base64}` bytes.
+
+    Raises:
+        InvalidParam: They are no list, or a blob is not base64.
+        InvalidPayload: The caller has sent NaN or Infinity.
+    """
+    invocation = current_invocation.get()
+    if invocation is not None and invocation.not_finite:
+        raise InvalidPayload(f"params: there is NaN or Infinity among them, and JSON has no such number; {INSTEAD}")
+    if type(given) is list and _PLAIN.issuperset(map(type, given)):
+        return given
+    values: Any = given
+    if isinstance(given, str):
+        try:
+            values = msgspec.json.decode(given)
+        except msgspec.DecodeError as error:
+            raise InvalidParam(f"params: expected a list, got text that is no JSON: {error}") from error
+    if not isinstance(values, list):
+        raise InvalidParam("params: expected a list")
+    return [_parameter(index, each) for index, each in enumerate(values)]
+
+
+def check_statements(given: list[Statement | str] | str, statement: Callable[[str], T]) -> list[tuple[T, list[Any]]]:
+    """Return the statements of a transaction, and the values of each.
+
+    Args:
+        given: As a caller has sent them.
+        statement: As `Database.statement`.
+
+    Raises:
+        InvalidParam: They are JSON text of something else, or one cannot be used; `details.failed_index` says which.
+        DriverError: One is empty.
+    """
+    if isinstance(given, str):
+        try:
+            given = msgspec.json.decode(given, type=list[Statement | str])
+        except msgspec.MsgspecError as error:
+            raise InvalidParam(f"statements: expected a list of statements: {error}") from error
+    statements: list[tuple[T, list[Any]]] = []
+    for index, each in enumerate(given):
+        sql, parameters = (each, []) if isinstance(each, str) else (each.sql, each.params)
+        try:
+            checked = statement(sql)
+        except (DriverError, InvalidParam) as error:
+            raise _in_statement(index, error, {"index": index}) from error
+        try:
+            statements.append((checked, check_parameters(parameters)))
+        except InvalidParam as error:
+            raise _in_statement(index, error, {}) from error
+    return statements
+
+
+def _in_statement(index: int, error: LinklyError, more: dict[str, Any]) -> LinklyError:
+    details = {**error.details, **more, "failed_index": index}
+    return type(error)(f"statements[{index}]: {error.message}", details=details)
+
+
+def check_isolation(isolation: str | None) -> None:
+    """Check the name of an isolation level.
+
+    Raises:
+        InvalidParam: There is no such level.
+    """
+    known = ("read_committed", "repeatable_read", "serializable")
+    if isolation is not None and isolation not in known:
+        raise InvalidParam(
+            f"isolation `{isolation}` is unknown; use one of {', '.join(known)}",
+            details={"index": 0, "reason": "unknown isolation level"},
+        )
+
+
+def as_rows(result: Result, blobs: Blobs, invalid_text: InvalidText = "replace") -> list[dict[str, Any]]:
+    """Make one object of each row; of columns with equal names the last one wins."""
+    columns = result.columns
+    return [dict(zip(columns, row, strict=True)) for row in as_values(result, blobs, invalid_text)]
+
+
+def as_queried(result: Result, blobs: Blobs, invalid_text: InvalidText) -> QueryResult:
+    """Make the answer of a query."""
+    rows = as_rows(result, blobs, invalid_text)
+    return QueryResult(rows, len(rows), [Column(*each) for each in zip(result.columns, result.types, strict=True)])
+
+
+def as_executed(result: Result, request: Execute | TransactionStatement) -> ExecuteResult:
+    """Make the answer of a statement that changes something."""
+    returned = as_rows(result, request.blobs, request.invalid_text) if request.returning else []
+    inserted = None if result.last_insert_id is None else str(result.last_insert_id)
+    return ExecuteResult(result.affected_rows, inserted, returned)
+
+
+def as_payload(result: Result) -> list[dict[str, Any]]:
+    """Make objects of the rows for somebody's payload, where infinity is refused: it is null (docs/workers.md 7.4)."""
+    rows = as_rows(result, "base64")
+    return [{name: None if value in (inf, -inf) else value for name, value in row.items()} for row in rows]
+
+
+def as_values(result: Result, blobs: Blobs, invalid_text: InvalidText = "replace") -> Iterable[tuple[Any, ...]]:
+    """Return the rows of a result in the form that the caller has asked for.
+
+    Args:
+        result: What a statement has answered.
+        blobs: `object`: bytes become the form that a parameter takes.
+        invalid_text: What is no UTF-8 gets U+FFFD where it is not, or stays the bytes that it is.
+    """
+    rows = result.readable(as_bytes=invalid_text == "blob")
+    if blobs == "object":
+        rows = [tuple({"$blob": value} if isinstance(value, bytes) else value for value in row) for row in rows]
+    return rows
+
+
+def _parameter(index: int, value: Any) -> Any:
+    if isinstance(value, dict) and list(value) == ["$blob"]:
+        try:
+            return msgspec.convert(value["$blob"], bytes)
+        except msgspec.ValidationError as error:
+            raise InvalidParam(f"params[{index}].$blob: {error}", details={"index": index}) from error
+    if isinstance(value, (dict, list)):
+        return msgspec.json.encode(value).decode()
+    return value
