@@ -19,16 +19,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from linkly_engine.engine import Engine
+from linkly.clock import Clock
 from linkly_engine.process.backoff import GIVE_UP_AFTER, Backoff
 from linkly_engine.process.ending import explain
 from linkly_engine.process.generation import Generation
-from linkly_engine.process.guard import Guard
-from linkly_engine.process.output import Output
 from linkly_engine.process.program import KILL_AFTER_S
 from linkly_engine.process.starting import NotReady, Starter, Superseded, first_of
 from linkly_engine.process.status import ChildStatus, State, StatusKeeper
@@ -44,50 +40,22 @@ class ChildWorker:
     """One supervised worker.
 
     Args:
-        engine: Where it registers.
-        name: In config.yaml.
-        folder: Where its manifest and its sources are.
-        url: Of the worker port, asked at each start.
-        logs: Folder of its log files, `PROJECT/.linkly/logs/NAME`; what was installed is noted beside it, in
-            `PROJECT/.linkly/installed/NAME`.
-        config: Its `config:` block; the program finds it as JSON in LINKLY_WORKER_CONFIG.
-        config_path: The config file.
-        guard: Ends it if the engine is killed.
+        clock: What the waits between two attempts go by.
+        starter: Starts its generations.
 
     Attributes:
+        name: In config.yaml.
         logs: Folder of its log files.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        *,
-        name: str,
-        folder: Path,
-        url: Callable[[], str],
-        logs: Path,
-        config: Any = None,
-        config_path: Path | None = None,
-        guard: Guard,
-    ) -> None:
-        self.name = name
-        self.folder = folder
-        self.logs = logs
-        self._clock = engine.clock
-        self._output = Output(name, logs)
-        self._change = asyncio.Event()
-        self._starter = Starter(
-            engine,
-            name=name,
-            folder=folder,
-            url=url,
-            config=config,
-            config_path=config_path,
-            note=logs.parent.parent / "installed" / name,
-            output=self._output,
-            guard=guard,
-            change=self._change,
-        )
+    def __init__(self, clock: Clock, starter: Starter) -> None:
+        self.name = starter.name
+        self.logs = starter.output.folder
+        self._clock = clock
+        self._starter = starter
+        self._folder = starter.folder
+        self._output = starter.output
+        self._change = starter.change
         self._backoff = Backoff()
         self._keeper = StatusKeeper()
         self._current: Generation | None = None
@@ -116,7 +84,7 @@ class ChildWorker:
     async def start(self) -> None:
         """Begin to supervise it in the background; nothing happens if that is so already."""
         if self._task is None or self._task.done():
-            self._keeper.begin()
+            self._keeper.open = True
             self._keeper.enter(State.STARTING)
             self._task = asyncio.get_running_loop().create_task(self._supervise(), name=f"worker {self.name}")
 
@@ -158,7 +126,7 @@ class ChildWorker:
     # --- the one task --------------------------------------------------------------------------------------
 
     async def _supervise(self) -> None:
-        self._watch = Watch(self.folder, self._files_changed, ignore=self._output.folder)
+        self._watch = Watch(self._folder, self._files_changed, ignore=self._output.folder)
         try:
             while True:
                 await self._turn()
@@ -200,7 +168,7 @@ class ChildWorker:
     async def _ended(self, generation: Generation) -> None:
         """A program has ended by itself: start it again, later."""
         self._current = None
-        self._keeper.begin()
+        self._keeper.open = True
         uptime_s = generation.uptime_s
         await generation.end()
         await self._try_again(explain(generation.program), uptime_s)
@@ -217,7 +185,7 @@ class ChildWorker:
         else:
             if uptime_s is not None:
                 reason = f"{reason}; that was the {GIVE_UP_AFTER}th time in a row"
-            again = f"when a file in {self.folder} changes, or with `linkly worker restart {self.name}`"
+            again = f"when a file in {self._folder} changes, or with `linkly worker restart {self.name}`"
             reason = f"{reason}; it is tried again {again}"
             log.error("worker `%s` %s", self.name, reason)
             self._end_in(State.FAILED, reason=reason)
@@ -232,7 +200,7 @@ class ChildWorker:
         """
         self._change.clear()
         manifest, variables = await self._starter.prepare(self._enter_unless_one_serves)
-        self._watches_itself = manifest.watch == "self"
+        self._watches_itself = manifest.watches_itself
         before = self._current
         if before is not None and (self._one_at_a_time or not before.peers):
             self._current = None
@@ -309,7 +277,7 @@ class ChildWorker:
 
     def _request(self) -> None:
         self._backoff.reset()
-        self._keeper.begin()
+        self._keeper.open = True
         self._change.set()
 
     def _serves(self, generation: Generation, *, reason: str | None) -> None:

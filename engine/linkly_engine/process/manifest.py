@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import msgspec
 
@@ -42,7 +42,7 @@ class Manifest(msgspec.Struct, kw_only=True, frozen=True):
         dependencies: Workers it needs, name -> range of versions; without effect in linkly.
         cpus: Of a virtual machine; without effect in linkly.
         memory: Likewise, MiB.
-        watch: `self`: the start command reloads the program when a source changes, and the engine does not.
+        watches_itself: The start command reloads the program when a source changes, and the engine does not.
     """
 
     path: Path
@@ -56,7 +56,7 @@ class Manifest(msgspec.Struct, kw_only=True, frozen=True):
     dependencies: dict[str, str] = {}
     cpus: int | float | None = None
     memory: int | None = None
-    watch: Literal["engine", "self"] = "engine"
+    watches_itself: bool = False
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -125,7 +125,7 @@ def parse_manifest(text: str, path: Path) -> Manifest:
         dependencies=_texts(tree, "$.dependencies", top.get("dependencies")),
         cpus=_number(tree, "$.resources.cpus", resources.get("cpus"), whole=False),
         memory=_number(tree, "$.resources.memory", resources.get("memory"), whole=True),
-        watch=cast("Literal['engine', 'self']", watch),
+        watches_itself=watch == "self",
     )
 
 

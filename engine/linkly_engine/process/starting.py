@@ -56,15 +56,18 @@ class Starter:
         name: In config.yaml.
         folder: Where the manifest and the sources are.
         url: Of the worker port, asked at each start.
-        config: The worker's `config:` block.
+        logs: Folder of the log files, `PROJECT/.linkly/logs/NAME`; what was installed is noted in
+            `PROJECT/.linkly/installed/NAME`.
+        config: The worker's `config:` block; the program finds it as JSON in LINKLY_WORKER_CONFIG.
         config_path: The config file.
-        note: Where it is noted what was installed.
-        output: Where everything goes that the scripts write.
-        guard: Ends them if the engine is killed.
-        change: Set when another generation is wanted than the one that is being started.
+        guard: Ends the programs if the engine is killed.
 
     Attributes:
+        name: As given.
+        folder: As given.
         config: May be set; the next generation sees it.
+        output: Takes everything that the programs and scripts write.
+        change: Set when another generation is wanted than the one that is being started.
         started: How many programs were started.
     """
 
@@ -75,24 +78,23 @@ class Starter:
         name: str,
         folder: Path,
         url: Callable[[], str],
-        config: Any,
-        config_path: Path | None,
-        note: Path,
-        output: Output,
+        logs: Path,
+        config: Any = None,
+        config_path: Path | None = None,
         guard: Guard,
-        change: asyncio.Event,
     ) -> None:
+        self.name = name
+        self.folder = folder
         self.config = config
+        self.output = Output(name, logs)
+        self.change = asyncio.Event()
         self.started = 0
         self._engine = engine
-        self._name = name
-        self._folder = folder
         self._url = url
         self._config_path = config_path
-        self._output = output
         self._guard = guard
-        self._change = change
-        self._installer = Installer(name, folder, note=note, output=output, guard=guard)
+        note = logs.parent.parent / "installed" / name
+        self._installer = Installer(name, folder, note=note, output=self.output, guard=guard)
 
     def needs_installing(self) -> bool:
         """Return whether something has changed since the last installation."""
@@ -111,11 +113,11 @@ class Starter:
             NotReady: The manifest cannot be used, or a script failed.
         """
         try:
-            manifest = read_manifest(self._folder)
+            manifest = read_manifest(self.folder)
         except ConfigError as error:
             raise NotReady(f"cannot start: {error.message}", lasting=True) from error
         variables = environment(
-            manifest, name=self._name, url=self._url(), config=self.config, config_path=self._config_path
+            manifest, name=self.name, url=self._url(), config=self.config, config_path=self._config_path
         )
         if self._installer.needed():
             enter(State.INSTALLING)
@@ -123,7 +125,7 @@ class Starter:
                 await self._installer.run(manifest, variables)
             except InstallFailed as error:
                 if not error.outdated:
-                    self._change.clear()  # what was reported meanwhile is what the scripts wrote
+                    self.change.clear()  # what was reported meanwhile is what the scripts wrote
                 raise NotReady(f"cannot be installed: {error.message}", lasting=True) from error
         return manifest, variables
 
@@ -136,16 +138,16 @@ class Starter:
         try:
             program = Program.start(
                 manifest.start,
-                folder=self._folder,
+                folder=self.folder,
                 environment=variables,
-                feed=Feed(self._output),
+                feed=Feed(self.output),
                 guard=self._guard,
             )
         except OSError as error:
             raise NotReady(f"cannot be started: {error}") from error
         self.started += 1
-        log.info("worker `%s`: started as process %d: %s", self._name, program.pid, manifest.start)
-        return Generation(self._engine, self._name, program)
+        log.info("worker `%s`: started as process %d: %s", self.name, program.pid, manifest.start)
+        return Generation(self._engine, self.name, program)
 
     async def until_ready(self, generation: Generation, before: Generation | None) -> None:
         """Wait until a generation has connected and said all it serves, or counts as one that never connects.
@@ -172,12 +174,12 @@ class Starter:
         """Wait for something while a generation is being started; return false when the time is over."""
         program = generation.program
         sleep = self._engine.clock.sleep(limit_s)
-        done = await first_of(waiting, program.exited.wait(), self._change.wait(), sleep)
+        done = await first_of(waiting, program.exited.wait(), self.change.wait(), sleep)
         if program.exited.is_set():
             await generation.end()
             hopeless = is_hopeless(program.returncode, program.recent())
             raise NotReady(explain(program), lasting=hopeless, uptime_s=generation.uptime_s)
-        if self._change.is_set():
+        if self.change.is_set():
             raise Superseded
         return 0 in done
 

@@ -65,7 +65,7 @@ class StatusKeeper:
 
     Attributes:
         status: How the worker is.
-        open: An attempt was asked for and has not ended yet.
+        open: An attempt was asked for and has not ended yet; may be set.
     """
 
     def __init__(self) -> None:
@@ -93,12 +93,8 @@ class StatusKeeper:
         status.state, status.reason, status.pid, status.started_at_ms = state, reason, pid, started_at_ms
         self._wake()
 
-    def begin(self) -> None:
-        """An attempt is asked for: `outcome` and `tried` wait for its end."""
-        self.open = True
-
     def end(self) -> None:
-        """The attempt has ended in the present state."""
+        """The attempt that was asked for has ended in the present state."""
         self.open = False
         self._wake()
 
@@ -109,12 +105,12 @@ class StatusKeeper:
         return self.status
 
     async def tried(self) -> None:
-        """Wait until what was asked for has been tried once, whatever came of it."""
+        """Wait until the attempt that was asked for has ended, whatever came of it."""
         while self.open:
             await self._changed.wait()
 
     async def outcome(self) -> None:
-        """Wait until what was asked for has ended in a lasting state."""
+        """Wait until an attempt has ended in a lasting state, and no other is asked for."""
         while self.open or self.status.state not in LASTING:
             await self._changed.wait()
 

@@ -41,13 +41,14 @@ class Programs:
         """Begin to supervise a program; it is installed and started in the background."""
         from linkly_engine.process.child import ChildWorker
         from linkly_engine.process.guard import Guard
+        from linkly_engine.process.starting import Starter
 
         entry = member.entry
         if entry.folder is None:
             raise ValueError(f"worker `{entry.name}` has no folder")
         if self._guard is None:
             self._guard = await self._stack.enter_async_context(Guard())
-        child = member.child = ChildWorker(
+        starter = Starter(
             self._engine,
             name=entry.name,
             folder=entry.folder,
@@ -57,7 +58,8 @@ class Programs:
             config_path=config.file,
             guard=self._guard,
         )
-        await child.start()
+        member.child = ChildWorker(self._engine.clock, starter)
+        await member.child.start()
 
     async def change(self, member: Member, entry: WorkerEntry, config: Config) -> None:
         """Run a program by another entry, or try one that failed again.

@@ -18,6 +18,7 @@ from linkly.worker import Worker
 from linkly_engine.engine import Engine
 from linkly_engine.process.child import ChildWorker
 from linkly_engine.process.guard import Guard
+from linkly_engine.process.starting import Starter
 from linkly_engine.remote.server import WorkerServer
 from support.serving import serving
 
@@ -63,7 +64,7 @@ class Children:
 
     def child(self, worker: str = "w", **options: Any) -> ChildWorker:
         """Return a worker that is not started yet."""
-        child = ChildWorker(
+        starter = Starter(
             self.engine,
             name=worker,
             folder=self.folder / worker,
@@ -72,11 +73,12 @@ class Children:
             guard=self.guard,
             **options,
         )
+        child = ChildWorker(self.engine.clock, starter)
         self.all.append(child)
         return child
 
     async def started(self, worker: str = "w", **options: Any) -> ChildWorker:
-        """Return a worker that has settled."""
+        """Return a worker that runs, or has failed."""
         child = self.child(worker, **options)
         await child.start()
         await child.outcome()

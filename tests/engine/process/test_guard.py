@@ -18,14 +18,15 @@ from pathlib import Path
 from linkly_engine.engine import Engine
 from linkly_engine.process.child import ChildWorker
 from linkly_engine.process.guard import Guard
+from linkly_engine.process.starting import Starter
 
 async def main():
     folder = Path(sys.argv[1])
     async with Engine() as engine, Guard() as guard:
-        child = ChildWorker(
+        starter = Starter(
             engine, name="w", folder=folder, url=lambda: "ws://127.0.0.1:1", logs=folder / "logs", guard=guard
         )
-        await child.start()
+        await ChildWorker(engine.clock, starter).start()
         await asyncio.Event().wait()
 
 asyncio.run(main())

@@ -35,7 +35,7 @@ def test_every_key_of_a_manifest_is_read(tmp_path):
     )
     assert manifest.env == {"A": "text", "B": "3", "C": "true", "D": "1.5"}
     assert manifest.dependencies == {"http": "^0.21.3"}
-    assert manifest.watch == "self"
+    assert manifest.watches_itself
     assert (manifest.cpus, manifest.memory, manifest.base_image) == (1.5, 512, "docker.io/iiidev/node:latest")
 
 

@@ -20,7 +20,7 @@ def test_every_state_says_what_may_follow_it():
 
 async def test_an_outcome_is_a_lasting_state_after_the_attempt_that_was_asked_for():
     keeper = StatusKeeper()
-    keeper.begin()
+    keeper.open = True
     keeper.enter(State.STARTING)
     waiting = asyncio.ensure_future(keeper.outcome())
     keeper.enter(State.WAITING)
