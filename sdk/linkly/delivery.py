@@ -32,8 +32,9 @@ import msgspec
 from linkly.bus import Bus
 from linkly.context import current_invocation
 from linkly.errors import LinklyError, Overloaded
+from linkly.firing import condition_met, fire
 from linkly.invocation import Invocation
-from linkly.trigger import Binding, condition_met, fire
+from linkly.trigger import Binding
 
 P = TypeVar("P")
 

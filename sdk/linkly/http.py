@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
+from linkly.bus import Bus
 from linkly.channel import ChannelRef, ChannelWriter
 from linkly.errors import InvalidArguments
 from linkly.schema import json_schema
-
-if TYPE_CHECKING:
-    from linkly.bus import Bus
+from linkly.trigger import TriggerDeclaration
 
 
 class HttpTriggerInfo(msgspec.Struct):
@@ -226,3 +225,67 @@ def _contents(status: int, answer: Any) -> dict[str, Any]:
             schema = json_schema(one)
             contents["application/json"] = schema if known is None else {"anyOf": [known, schema]}
     return contents
+
+
+def http(
+    method: str,
+    path: str,
+    *,
+    condition: str | None = None,
+    middleware: tuple[str, ...] = (),
+    metadata: dict[str, Any] | None = None,
+    summary: str | None = None,
+    body: Any = None,
+    query: Any = None,
+    answers: dict[int, Any] | None = None,
+    stream: bool = False,
+) -> TriggerDeclaration:
+    """Run the function for an HTTP request.
+
+    `summary`, `body`, `query` and `answers` appear in the gateway's `/openapi.json` and change nothing else: the
+    function gets an `HttpRequest`, and checks what it needs.
+
+    Args:
+        method: `GET`, `POST`, ...
+        path: Pattern; `:name` matches one segment.
+        condition: Function id; answers literal `false` -> the request is refused with 422.
+        middleware: Function ids that run before the function, in this order.
+        metadata: Handed to the function with every request.
+        summary: One line for people; default: the function's description.
+        body: Type of the JSON body.
+        query: A Struct whose fields are the query parameters.
+        answers: Status -> type of the JSON body, `None` for no body, `Media("image/png")` for another one, or a
+            tuple of these.
+        stream: The function reads the raw body (`request.request_body`) or streams the response
+            (`StreamedResponse`). Without it there are no channels to pay for; a body that is not JSON
+            comes through `request_body` all the same.
+
+    Raises:
+        TypeError: A type cannot be documented (`documentation`).
+    """
+    config: dict[str, Any] = {"api_path": path, "http_method": method, "stream": stream}
+    if condition is not None:
+        config["condition_function_id"] = condition
+    if middleware:
+        config["middleware_function_ids"] = list(middleware)
+    told = documentation(summary=summary, body=body, query=query, answers=answers)
+    if told:
+        config["openapi"] = told
+    return TriggerDeclaration(type="http", config=config, metadata=metadata)
+
+
+class Readiness(msgspec.Struct, kw_only=True):
+    """What a function answers that is asked whether its worker can serve.
+
+    Attributes:
+        ready: Whether it can.
+        reasons: Why not, for people; they are shown to whoever may ask.
+    """
+
+    ready: bool
+    reasons: list[str] = []
+
+
+def readiness() -> TriggerDeclaration:
+    """Run the function when the gateway is asked whether the project is ready (`/readyz`); it answers `Readiness`."""
+    return TriggerDeclaration(type="http::readiness", config={})

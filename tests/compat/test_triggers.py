@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from linkly import Worker, function
+from linkly.firing import condition_met, fire
 from linkly.testing import running_engine, settle
-from linkly.trigger import Binding, TriggerType, condition_met, fire
+from linkly.trigger import Binding, TriggerType
 from linkly_engine.shipped import shipped_names
 
 

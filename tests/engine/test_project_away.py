@@ -16,7 +16,7 @@ WAIT_S = 30
 PROGRAM = """\
 import asyncio, os, pathlib
 from linkly import Client, Function
-from linkly.trigger import http
+from linkly import http
 
 async def page(payload):
     return {"body": "page"}
@@ -140,7 +140,7 @@ async def test_a_gateway_that_is_made_anew_knows_the_routes_that_are_away(pages)
 IN_STEPS = """\
 import asyncio, os, pathlib
 from linkly import Client, Function
-from linkly.trigger import http
+from linkly import http
 
 async def answer(payload):
     return {"body": "page"}

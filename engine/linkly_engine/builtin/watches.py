@@ -13,7 +13,8 @@ import logging
 import msgspec
 
 from linkly.delivery import Delivery
-from linkly.trigger import Binding, TriggerType, WorkerGone
+from linkly.engine import WorkerGone
+from linkly.trigger import Binding, TriggerType
 from linkly_engine.core.records import WorkerRecord
 from linkly_engine.core.workers import WorkerTable
 

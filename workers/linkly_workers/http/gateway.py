@@ -16,8 +16,8 @@ import msgspec
 from linkly import Bus, HttpRequest, Invocation, Json
 from linkly.context import current_invocation
 from linkly.errors import CallTimeout, LinklyError, Shutdown
+from linkly.firing import condition_met
 from linkly.http import HttpTriggerInfo
-from linkly.trigger import condition_met
 from linkly_workers.http.absent import Absent
 from linkly_workers.http.body import Body, BodyTooLarge, ClientGone, Receive
 from linkly_workers.http.browsers import BrowserRules

@@ -11,7 +11,7 @@ import msgspec
 
 from linkly import Binding, Bus, Readiness, TriggerType
 from linkly.errors import LinklyError
-from linkly.trigger import fire
+from linkly.firing import fire
 
 ANSWER_S = 1.0
 """Whoever takes longer is not ready."""

@@ -8,43 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias
-
-import msgspec
 
 from linkly import Invocation, Json, TriggerType
 from linkly.delivery import Delivery, Limits, Recipient
+from linkly.state import EventType, StateEvent, StateTrigger
 
 log = logging.getLogger("linkly.state")
 
 LIMITS = Limits()
-
-EventType: TypeAlias = Literal["state:created", "state:updated", "state:deleted"]
-
-
-class StateTrigger(msgspec.Struct):
-    """Config of a `state` trigger; what is left out matches everything.
-
-    Attributes:
-        scope: Of this scope only.
-        key: Of this key only.
-        condition_function_id: Is called with the event first; a literal `false` skips the function.
-    """
-
-    scope: str | None = None
-    key: str | None = None
-    condition_function_id: str | None = None
-
-
-class StateEvent(msgspec.Struct):
-    """What a `state` trigger hands over."""
-
-    event_type: EventType
-    scope: str
-    key: str
-    old_value: Any = None
-    new_value: Any = None
-    type: Literal["state"] = "state"
 
 
 class StateEvents:
