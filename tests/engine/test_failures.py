@@ -16,7 +16,7 @@ from linkly_engine.engine import Engine
 from linkly_engine.process.output import level_and_text
 from linkly_engine.telemetry.capture import Capture
 from linkly_workers.http import HttpWorker
-from support.serving import serving
+from support.serving import engine_and_bus, serving
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -177,8 +177,8 @@ async def test_the_ids_in_a_line_find_its_record():
     capture, log = Capture(), logging.getLogger("linkly.worker")
     log.addHandler(capture)
     try:
-        async with running_engine(ShopWorker()) as bus:
-            capture.bind(bus._engine.telemetry)
+        async with engine_and_bus(ShopWorker()) as (engine, bus):
+            capture.bind(engine.telemetry)
             token = current_invocation.set(Invocation(function_id="test", traceparent=f"00-{TRACE}-{SPAN}-01"))
             with pytest.raises(LinklyError) as caught:
                 await bus.trigger("shop::deep")

@@ -7,10 +7,11 @@ import httpx
 import pytest
 
 from linkly import Function, Worker, function, trigger
-from linkly.testing import running_engine, settle, wired
+from linkly.testing import settle, wired
 from linkly.trigger import TriggerType
 from linkly_engine.engine import Engine
 from linkly_workers.http import HttpSettings, HttpWorker
+from support.serving import engine_and_bus
 
 
 class Shop(Worker):
@@ -48,8 +49,7 @@ async def replica(stack, engine, answer, *, native=True):
 @pytest.mark.parametrize("native", [True, False], ids=["native", "json"])
 async def test_a_route_goes_on_with_the_next_replica_when_one_of_them(ending, native):
     http = HttpWorker(HttpSettings(port=0))
-    async with running_engine(http) as bus, AsyncExitStack() as stack:
-        engine = bus._engine
+    async with engine_and_bus(http) as (engine, _), AsyncExitStack() as stack:
         page = await stack.enter_async_context(httpx.AsyncClient(base_url=http.addresses()["http"]))
         first, end_first = await replica(stack, engine, "first", native=native)
         await replica(stack, engine, "second", native=native)
@@ -57,7 +57,7 @@ async def test_a_route_goes_on_with_the_next_replica_when_one_of_them(ending, na
         if ending == "leaves":
             await end_first()
         else:
-            first._dialer = None  # it does not come back
+            first._dialer = None  # it does not come back  # noqa: SLF001
             engine.peers[first.worker_id].cut("on purpose")
         await settle()
         await engine.acknowledged()
@@ -142,8 +142,7 @@ async def test_a_program_that_is_being_replaced_inherits_nothing():
 
 async def test_a_trigger_type_of_the_engine_goes_on_when_a_worker_that_provided_it_leaves():
     http = HttpWorker(HttpSettings(port=0))
-    async with running_engine(http) as bus, AsyncExitStack() as stack:
-        engine = bus._engine
+    async with engine_and_bus(http) as (engine, _), AsyncExitStack() as stack:
         page = await stack.enter_async_context(httpx.AsyncClient(base_url=http.addresses()["http"]))
         await replica(stack, engine, "replica")
         context = wired(engine, name="another gateway")

@@ -213,5 +213,5 @@ async def test_a_gateway_that_is_made_anew_keeps_nothing_of_connections_that_are
         os.kill(project.project.members.find("pages").child.status.pid, 9)
         async with asyncio.timeout(WAIT_S):
             await project.project.members.find("pages").child.reaches("waiting", "starting")
-        absent = project.project.members.find("http").worker._absent
-        assert (absent._owned, absent._programs) == ({}, {})
+        absent = project.project.members.find("http").worker._absent  # noqa: SLF001
+        assert (absent._owned, absent._programs) == ({}, {})  # noqa: SLF001

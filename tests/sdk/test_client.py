@@ -14,7 +14,7 @@ from linkly.errors import (
 from linkly.testing import ManualClock, running_engine, settle, wired
 from linkly.trigger import TriggerType
 from linkly.worker import Worker
-from support.serving import serving
+from support.serving import engine_and_bus, serving
 
 
 async def registered(engine, function_id):
@@ -88,7 +88,7 @@ async def test_a_call_in_flight_when_the_connection_is_lost_fails_at_once():
 
 async def test_a_call_that_was_given_up_is_cancelled_where_it_runs():
     clock = ManualClock()
-    async with running_engine(clock=clock) as bus:
+    async with engine_and_bus(clock=clock) as (engine, bus):
         started, cancelled = asyncio.Event(), asyncio.Event()
 
         async def slow(payload):
@@ -99,7 +99,7 @@ async def test_a_call_that_was_given_up_is_cancelled_where_it_runs():
                 cancelled.set()
 
         bus.register_function(Function("t::slow", slow))
-        async with wired(bus._engine, name="remote") as remote:
+        async with wired(engine, name="remote") as remote:
             for ending in ("time-out", "cancellation"):
                 started.clear()
                 cancelled.clear()
@@ -121,7 +121,7 @@ async def test_a_call_that_was_given_up_is_cancelled_where_it_runs():
 
 async def test_a_remote_executor_is_told_that_its_caller_gave_up():
     clock = ManualClock()
-    async with running_engine(clock=clock) as bus, wired(bus._engine, name="executor") as executor:
+    async with engine_and_bus(clock=clock) as (engine, _), wired(engine, name="executor") as executor:
         started, cancelled = asyncio.Event(), asyncio.Event()
 
         async def slow(payload):
@@ -133,7 +133,7 @@ async def test_a_remote_executor_is_told_that_its_caller_gave_up():
 
         executor.register_function(Function("t::slow", slow))
         await settle()
-        async with wired(bus._engine, name="caller") as caller:
+        async with wired(engine, name="caller") as caller:
             call = asyncio.create_task(caller.trigger("t::slow"))
             await asyncio.wait_for(started.wait(), 10)
             call.cancel()
@@ -141,15 +141,15 @@ async def test_a_remote_executor_is_told_that_its_caller_gave_up():
 
 
 async def test_a_client_that_was_closed_says_so():
-    async with running_engine() as bus:
-        async with wired(bus._engine, name="w") as client:
+    async with engine_and_bus() as (engine, _):
+        async with wired(engine, name="w") as client:
             pass
         with pytest.raises(Shutdown):
             await client.trigger("engine::functions::list")
 
 
 async def test_leaving_finishes_what_is_being_served():
-    async with running_engine() as bus:
+    async with engine_and_bus() as (engine, bus):
         started, gate = asyncio.Event(), asyncio.Event()
 
         async def slow(payload):
@@ -157,7 +157,7 @@ async def test_leaving_finishes_what_is_being_served():
             await gate.wait()
             return "finished"
 
-        client_context = wired(bus._engine, name="w")
+        client_context = wired(engine, name="w")
         client = await client_context.__aenter__()
         client.register_function(Function("w::slow", slow))
         await settle()
@@ -173,14 +173,14 @@ async def test_leaving_finishes_what_is_being_served():
 
 
 async def test_leaving_does_not_wait_for_a_call_that_its_caller_has_given_up():
-    async with running_engine() as bus, asyncio.timeout(3):  # less than a leaving client waits at most
+    async with engine_and_bus() as (engine, bus), asyncio.timeout(3):  # less than a leaving client waits at most
         started = asyncio.Event()
 
         async def endless(payload):
             started.set()
             await asyncio.Event().wait()
 
-        client_context = wired(bus._engine, name="w")
+        client_context = wired(engine, name="w")
         client = await client_context.__aenter__()
         client.register_function(Function("w::endless", endless))
         await settle()
@@ -228,7 +228,7 @@ async def test_the_back_off_grows_and_is_jittered():
 
 
 async def test_void_calls_are_sent_and_not_waited_for():
-    async with running_engine() as bus, wired(bus._engine, name="w") as client:
+    async with engine_and_bus() as (engine, bus), wired(engine, name="w") as client:
         called = asyncio.Event()
         bus.register_function(Function("t::note", lambda payload: called.set()))
         assert await client.trigger("t::note", {}, action=Void()) is None

@@ -271,4 +271,4 @@ def test_cancellations_ahead_of_calls_that_never_come_are_forgotten():
     session = Session(native=True)
     for number in range(2 * CANCEL_LIMIT):
         assert session.cancel_ahead(write_native(CancelInvocation(invocation_id=str(number))))
-    assert len(session._cancelled_ahead) == CANCEL_LIMIT
+    assert len(session._cancelled_ahead) == CANCEL_LIMIT  # noqa: SLF001

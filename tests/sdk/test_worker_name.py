@@ -9,20 +9,20 @@ import pytest
 from linkly import Client, Function, trigger
 from linkly.errors import WorkerConflict
 from linkly.iii import InitOptions, InvocationError, register_worker
-from linkly.testing import ManualClock, running_engine, settle, wired
+from linkly.testing import ManualClock, settle, wired
 from linkly_engine.core.changes import WorkerHere
-from support.serving import serving
+from support.serving import engine_and_bus, serving
 
 
 @asynccontextmanager
 async def taken(*, native=True):
-    """An engine in which another program than this one is `shop`: its clock, its bus, and what ends that program."""
+    """An engine in which another program than this one is `shop`; its clock, itself, its bus, and what ends that."""
     clock = ManualClock()
-    async with running_engine(clock=clock) as bus:
-        context = wired(bus._engine, name="shop", native=native)
+    async with engine_and_bus(clock=clock) as (engine, bus):
+        context = wired(engine, name="shop", native=native)
         await context.__aenter__()
         await settle()
-        bus._engine.tables.workers.holder("default", "shop").pid = -1
+        engine.tables.workers.holder("default", "shop").pid = -1
         ended = asyncio.Event()
 
         async def end():
@@ -31,14 +31,14 @@ async def taken(*, native=True):
                 await context.__aexit__(None, None, None)
                 await settle()
 
-        yield clock, bus, end
+        yield clock, engine, bus, end
         await end()
 
 
 @pytest.mark.parametrize("native", [True, False], ids=["native", "json"])
 async def test_every_call_of_the_newcomer_says_that_its_name_is_taken(native):
-    async with taken(native=native) as (_, bus, _end), wired(bus._engine, name="shop", native=native) as newcomer:
-        owner = bus._engine.tables.workers.holder("default", "shop")
+    async with taken(native=native) as (_, engine, _, _end), wired(engine, name="shop", native=native) as newcomer:
+        owner = engine.tables.workers.holder("default", "shop")
         await settle()
         for _ in range(2):
             with pytest.raises(WorkerConflict, match="`shop` is taken"):
@@ -46,11 +46,11 @@ async def test_every_call_of_the_newcomer_says_that_its_name_is_taken(native):
         with pytest.raises(WorkerConflict):
             await newcomer.wait_connected()
         assert not newcomer.connected
-        assert bus._engine.tables.workers.holder("default", "shop") is owner
+        assert engine.tables.workers.holder("default", "shop") is owner
 
 
 async def test_a_call_that_is_on_its_way_when_the_name_is_refused_says_so_as_well():
-    async with taken() as (_, bus, _end), wired(bus._engine, name="shop") as newcomer:
+    async with taken() as (_, engine, bus, _end), wired(engine, name="shop") as newcomer:
 
         async def endless(payload):
             await asyncio.Event().wait()
@@ -61,8 +61,8 @@ async def test_a_call_that_is_on_its_way_when_the_name_is_refused_says_so_as_wel
 
 
 async def test_both_sides_say_it_in_one_line(caplog):
-    async with taken() as (clock, bus, _end):
-        async with wired(bus._engine, name="shop"):
+    async with taken() as (clock, engine, _, _end):
+        async with wired(engine, name="shop"):
             await settle()
             await clock.advance(60)  # it goes on trying: said by the newcomer once
         said = [(line.name, line.levelno) for line in caplog.records if "`shop` is taken" in line.getMessage()]
@@ -72,38 +72,38 @@ async def test_both_sides_say_it_in_one_line(caplog):
 
 
 async def test_the_newcomer_gets_in_when_the_name_is_free_with_all_that_it_has_registered():
-    async with taken() as (clock, bus, end), wired(bus._engine, name="shop") as newcomer:
+    async with taken() as (clock, engine, _, end), wired(engine, name="shop") as newcomer:
         await settle()
         newcomer.register_function(Function("shop::open", lambda payload: "open"))
         await clock.advance(5)
-        assert bus._engine.tables.functions.find("default", "shop::open") is None
+        assert engine.tables.functions.find("default", "shop::open") is None
         await end()
         await clock.advance(15)  # longer than it waits between two attempts
         assert newcomer.connected
         assert await newcomer.trigger("shop::open") == "open"
-        assert bus._engine.tables.workers.holder("default", "shop").id == newcomer.worker_id
+        assert engine.tables.workers.holder("default", "shop").id == newcomer.worker_id
 
 
 async def test_what_is_registered_between_the_attempt_and_its_answer_is_served():
-    async with taken() as (clock, bus, end), wired(bus._engine, name="shop") as newcomer:
+    async with taken() as (clock, engine, _, end), wired(engine, name="shop") as newcomer:
         await settle()
-        greet = newcomer._greet
+        greet = newcomer._greet  # noqa: SLF001
 
         def greet_and_register():
             greet()
-            if newcomer._functions == {}:
+            if newcomer._functions == {}:  # noqa: SLF001
                 newcomer.register_function(Function("shop::late", lambda payload: "late"))
 
-        newcomer._greet = greet_and_register
+        newcomer._greet = greet_and_register  # noqa: SLF001
         await end()
         await clock.advance(15)
         assert await newcomer.trigger("shop::late") == "late"
 
 
 async def test_the_newcomer_tries_ever_more_seldom():
-    async with taken() as (clock, bus, _end), wired(bus._engine, name="shop"):
+    async with taken() as (clock, engine, _, _end), wired(engine, name="shop"):
         attempts = []
-        bus._engine.tables.observe(lambda change: attempts.append(type(change)))
+        engine.tables.observe(lambda change: attempts.append(type(change)))
         for _ in range(100):
             await clock.advance(1)
         assert 5 <= attempts.count(WorkerHere) <= 22

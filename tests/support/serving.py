@@ -1,13 +1,22 @@
-"""An engine in the test's process that workers reach at a port."""
+"""An engine in the test's process, for tests that need the engine beside a bus; `linkly.testing` has the others."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from linkly.bus import Bus
 from linkly.clock import Clock
 from linkly.worker import Worker
 from linkly_engine.engine import Engine
 from linkly_engine.remote.server import WorkerServer
+
+
+@asynccontextmanager
+async def engine_and_bus(*workers: Worker, clock: Clock | None = None) -> AsyncIterator[tuple[Engine, Bus]]:
+    """Run an engine with workers and no port; yield it and a bus of the worker `test`."""
+    async with Engine(clock=clock) as engine:
+        await engine.start(workers)
+        yield engine, engine.bus("test")
 
 
 @asynccontextmanager

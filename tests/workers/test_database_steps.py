@@ -63,7 +63,7 @@ async def test_a_whole_table_is_emptied_on_the_writing_thread(tmp_path, sql):
         await writer.execute("CREATE TABLE t (a)")
         for _ in range(2):
             await writer.execute("INSERT INTO t VALUES (1)")
-            writer._connection.set_trace_callback(
+            writer._connection.set_trace_callback(  # noqa: SLF001
                 lambda text: threads.append(threading.current_thread()) if text == sql else None
             )
             await writer.execute(sql)
@@ -80,7 +80,7 @@ async def test_a_read_of_one_long_step_runs_on_the_loop_only_once(tmp_path):
         statements = Statements()
         reader = LoopReader(str(tmp_path / "a.db"), statements)
         long, short = statements.of("SELECT long_step()"), statements.of("SELECT 1")
-        reader._connection.create_function("long_step", 0, slept(2 * FREEZE_S))
+        reader._connection.create_function("long_step", 0, slept(2 * FREEZE_S))  # noqa: SLF001
         assert reader.read(long, []).rows == [(1,)]
         await settle()  # it has used up that turn of the loop
         assert [reader.read(long, []) for _ in range(150)] == [None] * 150

@@ -75,7 +75,7 @@ def test_the_same_route_again_replaces_the_earlier_one(table):
 
 def test_what_leads_nowhere_goes_with_its_last_route(table):
     kept = add(table, "GET /a/:x")
-    root = table._root
+    root = table._root  # noqa: SLF001
     deep, above = add(table, "GET /a/:x/b/:y/c"), add(table, "PUT /a/:x/b")
     table.remove(deep.id)
     assert root.static["a"].parameter.static["b"].parameter is None

@@ -49,8 +49,8 @@ def commits_of(writer):
         if sql.startswith("COMMIT"):
             threads.append(threading.current_thread())
 
-    writer._connection.set_trace_callback(trace)
-    writer._disk = quick_disk()
+    writer._connection.set_trace_callback(trace)  # noqa: SLF001
+    writer._disk = quick_disk()  # noqa: SLF001
     return threads
 
 

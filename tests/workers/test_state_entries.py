@@ -164,7 +164,7 @@ def test_a_page_takes_from_the_store_no_more_than_it_needs():
         store.put("s", f"k{n}", b"1", n + 1)
     for n in range(900):
         store.put("s", f"k{n}", None, 0)
-    scope = store._scopes["s"]
+    scope = store._scopes["s"]  # noqa: SLF001
     assert len(scope.keys) <= 125, "left-overs are at most a fifth"
     assert [key for _, key, _ in store.after("s", 990)] == [f"k{n}" for n in range(990, 1000)]
     for turn in range(1000):  # one key that comes and goes: nothing piles up

@@ -210,10 +210,10 @@ async def test_what_waits_together_is_one_operation_and_each_key_one_row(tmp_pat
         return str(int(old or b"0") + 1).encode()
 
     async with store.opened():
-        before = store._writer.operations
+        before = store._writer.operations  # noqa: SLF001
         notes = []
         answers = await asyncio.gather(*(store.write("s", "k", increment, noted(notes)) for _ in range(1000)))
-        assert store._writer.operations - before == 1
+        assert store._writer.operations - before == 1  # noqa: SLF001
         assert [int(new) for _, new in answers] == list(range(1, 1001))
         assert notes == answers
 

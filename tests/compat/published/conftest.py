@@ -237,7 +237,7 @@ class Linkly:
             listed = await bus.trigger("engine::functions::list", {})
             return set(function_ids) <= {row["function_id"] for row in listed["functions"]}
 
-        await self._until("engine::functions-available", all_there, f"functions {', '.join(function_ids)}")
+        await self.until("engine::functions-available", all_there, f"functions {', '.join(function_ids)}")
 
     async def until_logged(self, body: str, **data: Any) -> dict[str, Any]:
         """Wait until `engine::logs::list` answers a line with this body, whose data has these values; return it."""
@@ -249,10 +249,10 @@ class Linkly:
                     found.append(record)
             return bool(found)
 
-        await self._until("log", is_there, f"log line {body} {data}")
+        await self.until("log", is_there, f"log line {body} {data}")
         return found[0]
 
-    async def _until(self, event: str, is_so: Callable[[Client], Awaitable[bool]], what: str) -> None:
+    async def until(self, event: str, is_so: Callable[[Client], Awaitable[bool]], what: str) -> None:
         """Wait until something is so; ask again whenever a trigger type says that it may have changed."""
         changed = asyncio.Event()
 

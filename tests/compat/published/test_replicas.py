@@ -23,7 +23,7 @@ async def gone(linkly, name):
         listed = await bus.trigger("engine::workers::list", {})
         return name not in {row["name"] for row in listed["workers"]}
 
-    await linkly._until("engine::workers-available", is_gone, f"the end of {name}")
+    await linkly.until("engine::workers-available", is_gone, f"the end of {name}")
 
 
 async def who_answers(linkly):
