@@ -69,6 +69,17 @@ async def test_c84_workers_available_fires_in_order_with_the_workers_id(bus_engi
     assert {event["worker_id"] for event in events} == {worker.worker_id}
 
 
+async def test_c84_a_connection_that_only_calls_fires_nothing_until_it_registers_something(bus_engine):
+    watcher = await watch(bus_engine, "engine::workers-available")
+    caller = await bus_engine.connect(metadata=False)
+    await caller.call("engine::functions::list", {})
+    await bus_engine.gone(caller)
+    worker = await bus_engine.connect(metadata=False)
+    await worker.send(type="registerfunction", id="a::b")
+    event = (await watcher.until("invokefunction"))["data"]
+    assert event == {"event": "worker_connected", "worker_id": worker.worker_id}
+
+
 async def test_c85_functions_available_fires_at_once_with_the_whole_set(bus_engine):
     watcher = await watch(bus_engine, "engine::functions-available")
     worker = await bus_engine.connect()

@@ -111,7 +111,7 @@ class EngineWorker(Worker):
         elif isinstance(change, FunctionGone):
             self._functions_changed(change.function, was_served=True)
         elif isinstance(change, (WorkerHere, WorkerAnnounced, WorkerGone)):
-            if not change.worker.in_process:
+            if change.worker.joined and not change.worker.in_process:
                 payload = {"event": WORKER_EVENTS[type(change)], "worker_id": change.worker.id}
                 self._workers_events.put(self._workers_events.matching(), payload)
             if isinstance(change, WorkerGone):

@@ -83,7 +83,7 @@ class BindingRefused(msgspec.Struct, frozen=True):
 
 
 class WorkerHere(msgspec.Struct, frozen=True):
-    """A worker has connected, or starts in the engine's process."""
+    """A worker has connected and named itself or registered something, or starts in the engine's process."""
 
     worker: WorkerRecord
 
@@ -95,7 +95,7 @@ class WorkerAnnounced(msgspec.Struct, frozen=True):
 
 
 class WorkerGone(msgspec.Struct, frozen=True):
-    """A worker's lifetime is over; everything that it owned is gone before."""
+    """A worker's lifetime is over, also one that never joined; everything that it owned is gone before."""
 
     worker: WorkerRecord
 

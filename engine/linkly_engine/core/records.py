@@ -29,6 +29,8 @@ class WorkerRecord(msgspec.Struct, kw_only=True, eq=False):
         in_process: Whether it lives in the engine's process.
         connected_at_ms: Since the epoch.
         announced: It has named itself, or lives in this process; not one that only came to call.
+        joined: It has named itself or registered something: until then its connection only calls, and observers of the
+            tables are not told that it is here.
         alive: False from the moment its teardown begins.
         program: Name of the entry in config.yaml that started it; `None` for one that came by itself.
         retiring: Its program is being replaced: the next generation may take its ids and its name, it takes none.
@@ -50,6 +52,7 @@ class WorkerRecord(msgspec.Struct, kw_only=True, eq=False):
     internal: bool = False
     connected_at_ms: int = 0
     announced: bool = False
+    joined: bool = False
     alive: bool = True
     program: str | None = None
     retiring: bool = False

@@ -114,13 +114,21 @@ class Tables:
     # --- workers -------------------------------------------------------------------------------------------
 
     def add_worker(self, worker: WorkerRecord) -> None:
-        """A lifetime begins."""
+        """A lifetime begins; a connection joins when it names itself or registers something."""
         self.workers.add(worker)
-        self._tell([WorkerHere(worker)])
+        if worker.in_process:
+            self.join(worker)
+
+    def join(self, worker: WorkerRecord) -> None:
+        """A worker is here, as observers are told; harmless the second time."""
+        if not worker.joined:
+            worker.joined = True
+            self._tell([WorkerHere(worker)])
 
     def describe(self, worker: WorkerRecord, metadata: WorkerMetadata) -> None:
         """Note what a worker says about itself, unless it retires; it gets neither name nor namespace by that."""
         worker.announced = True
+        self.join(worker)
         if worker.retiring:
             return
         worker.runtime = clean(metadata.runtime)

@@ -185,6 +185,7 @@ class Peer:
         elif isinstance(message, TriggerRegistrationResult):
             self._provider_answered(message)
         elif isinstance(message, REGISTRATIONS):
+            self.engine.tables.join(self.record)
             if self.record.namespace is not None and not self._waiting:
                 self._register(message)
             elif len(self._waiting) < WAITING_LIMIT:
