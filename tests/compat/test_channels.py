@@ -7,7 +7,7 @@ import websockets
 
 from linkly import Client
 from linkly.channel import Channel
-from linkly_engine.remote.channels import SWEEP_S, UNOPENED_LIMIT, UNOPENED_S
+from linkly_engine.core.channels import SWEEP_S, UNOPENED_LIMIT, UNOPENED_S
 
 
 async def create(client, **payload):

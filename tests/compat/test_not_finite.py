@@ -15,7 +15,7 @@ async def caller(bus_engine):
     databases = {"primary": {"url": "sqlite::memory:"}}
     database = DatabaseWorker(read_settings(DatabaseSettings, {"databases": databases}, "$"))
     for worker in (StateWorker(), database):
-        await bus_engine.engine.start_worker(worker)
+        await bus_engine.engine.host.start(worker)
     return await bus_engine.connect()
 
 

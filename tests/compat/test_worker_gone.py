@@ -81,10 +81,10 @@ async def test_it_fires_for_a_worker_of_the_engines_own_process():
     async with Engine() as engine:
         ear, short = Ear(), Short()
         await engine.start([ear, short])
-        record = engine.record_of(short)
+        record = engine.host.record_of(short)
         ear.bus.register_trigger("ear::gone", worker_gone(record.id))
         await engine.acknowledged()
-        await engine.stop_worker(short)
+        await engine.host.stop(short)
         await settle()
         assert heard == [WorkerGone(worker_id=record.id)]
 

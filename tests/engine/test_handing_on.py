@@ -72,7 +72,7 @@ async def test_a_remote_worker_serves_what_an_in_process_worker_of_the_same_func
         await replica(stack, engine, "remote")
         bus = engine.bus("test")
         assert await bus.trigger("shop::who") == "in process"
-        await engine.stop_worker(shop)
+        await engine.host.stop(shop)
         assert await bus.trigger("shop::who") == {"body": "remote"}
 
 
@@ -93,7 +93,7 @@ async def test_a_remote_worker_serves_at_once_while_the_in_process_one_finishes_
         bus = engine.bus("test")
         slow = asyncio.create_task(bus.trigger("shop::slow"))
         await started.wait()
-        stopping = asyncio.create_task(engine.stop_worker(shop))
+        stopping = asyncio.create_task(engine.host.stop(shop))
         await settle()
         assert await bus.trigger("shop::who") == {"body": "remote"}
         gate.set()
@@ -106,10 +106,10 @@ async def test_the_next_generation_of_an_in_process_worker_goes_before_those_who
         shop, bus = Shop(), engine.bus("test")
         await engine.start([shop])
         await replica(stack, engine, "remote")
-        handover = await engine.stop_worker(shop, waiting=True)
+        handover = await engine.host.stop(shop, waiting=True)
         call = asyncio.create_task(bus.trigger("shop::who"))
         await settle()
-        await engine.start_worker(Shop(), takes_over=handover)
+        await engine.host.start(Shop(), takes_over=handover)
         handover.release()
         assert await call == "in process"
         assert engine.tables.functions.waiting == 1

@@ -5,7 +5,7 @@ import pytest
 from linkly import Enqueue
 from linkly.errors import ConfigError, EnqueueFailed
 from linkly.testing import running_engine
-from linkly_engine.missing import PROVIDERS, how_to_get
+from linkly_engine.core.missing import PROVIDERS, how_to_get
 from linkly_engine.project.config import parse
 from linkly_engine.project.loader import load_workers
 from linkly_engine.shipped import IIIS, shipped_names

@@ -135,7 +135,7 @@ async def test_a_provider_that_never_waits_leaves_the_loop_to_others_between_bin
     count = 20_000
     async with Engine() as engine:
         owner = WorkerRecord(name="p", namespace="default")
-        provider = LocalProvider(engine, TriggerType("t", "", bind=bind, unbind=unbind), owner)
+        provider = LocalProvider(TriggerType("t", "", bind=bind, unbind=unbind), owner, engine.exchange)
         for number in range(count):
             provider.bind(BindingRecord(id=f"b{number}", trigger_type="t", function_id="f"))
         await asyncio.gather(provider.acknowledged(), others())

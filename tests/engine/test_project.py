@@ -170,9 +170,9 @@ async def test_a_new_worker_that_cannot_start_is_named_and_tried_again(live):
 async def test_workers_that_are_made_anew_keep_their_place_in_the_order_of_the_end(live):
     async with live(probe(greeting="old") + STATE) as run:
         await run.change(probe(greeting="new") + STATE)
-        assert [worker.name for worker in run.engine.running] == ["probe", "state"]
+        assert [worker.name for worker in run.engine.host.running] == ["probe", "state"]
         await run.change(STATE + probe(greeting="new"))
-        assert [worker.name for worker in run.engine.running] == ["state", "probe"]
+        assert [worker.name for worker in run.engine.host.running] == ["state", "probe"]
         assert run.probe.notes == ["old ends", "new starts"]
 
 

@@ -242,7 +242,7 @@ async def test_after_any_sequence_of_changes_what_runs_is_what_the_file_says(liv
                 if was == chosen[name] and not (fails and name == "probe"):
                     assert run.worker(name) is worker
                 assert rows[name]["running"] or fails
-            running = [worker.name for worker in run.engine.running]
+            running = [worker.name for worker in run.engine.host.running]
             assert running == [name for name in names if rows[name]["running"]]
             listed = await run.bus.trigger("engine::functions::list", {"worker": "probe"})
             assert len(listed["functions"]) == 2 * ("probe" in running)

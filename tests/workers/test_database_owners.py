@@ -201,10 +201,10 @@ async def test_a_worker_in_the_engines_process_takes_its_transactions_along_when
         pytest.skip("the JSON wire names remote callers only (protocol.md 3.1)")
     async with serving() as serve:
         holder = Holder()
-        await serve.engine.start_worker(holder)
+        await serve.engine.host.start(holder)
         await serve.bus.trigger("holder::begin")
         waiting = asyncio.create_task(serve.execute("CREATE TABLE t (a)"))
-        await serve.engine.stop_worker(holder)
+        await serve.engine.host.stop(holder)
         await waiting
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from linkly.errors import NotFound
+from linkly_engine.core.missing import why_it_waits
 from linkly_engine.core.provider import plain
 from linkly_engine.core.records import BUILTIN_PREFIX, BindingRecord, FunctionRecord, TypeRecord, WorkerRecord
 from linkly_engine.core.tables import Tables
-from linkly_engine.missing import why_it_waits
 
 if TYPE_CHECKING:
     from linkly_engine.engine import Engine

@@ -84,7 +84,7 @@ def collect(project: Project) -> Shown:
     """Gather what runs now."""
     engine = project.engine
     addresses = [("workers connect to", server.url) for server in project.servers]
-    for worker in engine.running:
+    for worker in engine.host.running:
         addresses += [(f"{label} at", address) for label, address in worker.addresses().items()]
     suggestion = next(
         command for function_id, command in SUGGESTIONS if not function_id or _is_there(engine, function_id)
@@ -144,7 +144,7 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def _shown(engine: Engine, member: Member) -> WorkerShown:
-    owner = engine.record_of(member.worker) if member.worker is not None else None
+    owner = engine.host.record_of(member.worker) if member.worker is not None else None
     return WorkerShown(
         name=member.name,
         status=member.state,

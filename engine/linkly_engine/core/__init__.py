@@ -1,1 +1,1 @@
-"""The engine's tables. No socket, file, clock or server in here."""
+"""The engine's tables, and what every worker meets, local or remote: router, channels. No socket, task or Engine."""

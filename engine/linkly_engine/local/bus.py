@@ -10,7 +10,7 @@ import logging
 import uuid
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -33,13 +33,11 @@ from linkly.errors import LinklyError
 from linkly.function import Function
 from linkly.schema import Codec, as_json, payload_json
 from linkly.trigger import TriggerDeclaration, TriggerType
+from linkly_engine.core.enqueue import enqueue
+from linkly_engine.core.exchange import Exchange
 from linkly_engine.core.records import BindingRecord, FunctionRecord, TypeRecord, WorkerRecord
 from linkly_engine.core.router import check_namespace, too_many_hops
-from linkly_engine.enqueue import enqueue
 from linkly_engine.local.provider import LocalProvider
-
-if TYPE_CHECKING:
-    from linkly_engine.engine import Engine
 
 log = logging.getLogger("linkly.engine")
 
@@ -50,15 +48,15 @@ _decode_any = msgspec.json.Decoder().decode
 class LocalBus:
     """`linkly.bus.Bus` inside the engine's process."""
 
-    def __init__(self, engine: Engine, record: WorkerRecord) -> None:
-        self._engine = engine
+    def __init__(self, exchange: Exchange, record: WorkerRecord) -> None:
+        self._exchange = exchange
         self.record = record
         self._caller = record.caller
         self.before_first_registration: Callable[[], None] | None = None
 
     @property
     def clock(self) -> Clock:  # noqa: D102
-        return self._engine.clock
+        return self._exchange.clock
 
     async def trigger(  # noqa: D102
         self,
@@ -71,7 +69,7 @@ class LocalBus:
         action: Action | None = None,
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
     ) -> Any:
-        engine = self._engine
+        exchange = self._exchange
         parent = current_invocation.get()
         invocation = Invocation(
             function_id=function_id,
@@ -92,31 +90,31 @@ class LocalBus:
             return await self._act(action, invocation)
         if invocation.hops > HOP_LIMIT:
             raise too_many_hops(function_id)
-        endpoint = engine.router.resolve(namespace, function_id).endpoint
+        endpoint = exchange.router.resolve(namespace, function_id).endpoint
         if timeout_s is not None:
-            deadline = engine.clock.monotonic() + timeout_s
+            deadline = exchange.clock.monotonic() + timeout_s
             # Inside a handler whose own deadline comes first, that one ends this call too.
             if invocation.deadline is None or deadline < invocation.deadline:
                 invocation.deadline = deadline
                 call: Any = endpoint(invocation)
-                result = await bounded(call, engine.deadlines, timeout_s, function_id, deadline)
+                result = await bounded(call, exchange.deadlines, timeout_s, function_id, deadline)
                 return read_result(result, result_type, function_id)
         return read_result(await endpoint(invocation), result_type, function_id)
 
     async def _act(self, action: Action, invocation: Invocation) -> Receipt | None:
         check_namespace(invocation.namespace)
         if isinstance(action, Enqueue):
-            return await enqueue(self._engine, invocation, action.queue)
+            return await enqueue(self._exchange.router.call, invocation, action.queue)
         # The value is taken now: what the caller does to its object later is not part of the call.
         invocation.payload = payload_json(invocation.payload)
         invocation.deadline, invocation.hops = None, 0
-        self._engine.spawn(self._unattended(invocation), name=f"void {invocation.function_id}")
+        self._exchange.spawn(self._unattended(invocation), name=f"void {invocation.function_id}")
         return None
 
     async def _unattended(self, invocation: Invocation) -> None:
         current_invocation.set(None)
         try:
-            await self._engine.router.call(invocation)
+            await self._exchange.router.call(invocation)
         except LinklyError as error:
             if error.error_id is None:
                 log.warning("`%s`, called without waiting, failed: %s", invocation.function_id, error)
@@ -133,9 +131,9 @@ class LocalBus:
             response_schema=function.response_schema,
             metadata=function.metadata,
         )
-        tables = self._engine.tables
+        tables = self._exchange.tables
         tables.add_function(record)
-        function.failed = partial(self._engine.failures.failed, self.record)
+        function.failed = partial(self._exchange.failed, self.record)
         return Registration(function.id, partial(tables.remove_function, record.namespace, record.id, self.record))
 
     def register_trigger_type(self, trigger_type: TriggerType) -> Registration:  # noqa: D102
@@ -143,13 +141,13 @@ class LocalBus:
         record = TypeRecord(
             id=trigger_type.id,
             namespace=self.record.home,
-            provider=LocalProvider(self._engine, trigger_type, self.record),
+            provider=LocalProvider(trigger_type, self.record, self._exchange),
             owner=self.record,
             description=trigger_type.description,
             config_schema=trigger_type.config_schema,
             payload_schema=trigger_type.payload_schema,
         )
-        tables = self._engine.tables
+        tables = self._exchange.tables
         tables.add_type(record)
         return Registration(record.id, partial(tables.remove_type, record.namespace, record.id, self.record))
 
@@ -167,7 +165,7 @@ class LocalBus:
             namespace=trigger.namespace or self.record.home,
             trigger_namespace=trigger.trigger_namespace,
         )
-        tables = self._engine.tables
+        tables = self._exchange.tables
         tables.bind(binding)
         return Registration(binding.id, partial(tables.unbind, binding.id, self.record))
 
@@ -177,13 +175,13 @@ class LocalBus:
             begin()
 
     async def create_channel(self, buffer_size: int | None = None) -> Channel:  # noqa: D102
-        return self._engine.channels.create(buffer_size, self.record.id)
+        return self._exchange.channels.create(buffer_size, self.record.id)
 
     async def open_reader(self, reference: ChannelRef) -> ChannelReader:  # noqa: D102
-        return self._engine.channels.open_reader(reference)
+        return self._exchange.channels.open_reader(reference)
 
     async def open_writer(self, reference: ChannelRef) -> ChannelWriter:  # noqa: D102
-        return self._engine.channels.open_writer(reference)
+        return self._exchange.channels.open_writer(reference)
 
 
 def read_result(result: Any, result_type: Any, function_id: str) -> Any:

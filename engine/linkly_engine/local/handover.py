@@ -10,36 +10,35 @@ This module knows the engine's tables; it starts and stops nothing.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from linkly.bus import Endpoint, Invocation
 from linkly.endpoint import AsyncEndpoint
 from linkly.function import Function
 from linkly.worker import Worker
+from linkly_engine.core.exchange import Exchange
 from linkly_engine.core.records import WorkerRecord
-
-if TYPE_CHECKING:
-    from linkly_engine.engine import Engine
 
 
 class Handover:
     """Holds the functions and triggers of one worker that ends.
 
     Args:
-        engine: Whose tables they are in.
+        exchange: Whose tables they are in.
         record: The lifetime that ends.
         waiting: Whether there will be a next generation worth waiting for.
     """
 
-    def __init__(self, engine: Engine, record: WorkerRecord, *, waiting: bool) -> None:
-        self._engine = engine
+    def __init__(self, exchange: Exchange, record: WorkerRecord, *, waiting: bool) -> None:
+        self._tables = exchange.tables
+        self._router = exchange.router
         self._old_id = record.id
         self._waiting = waiting
         self._released = asyncio.Event()
         self._legacy: tuple[type[object], object] = (object, None)
-        endpoints = (function.endpoint for function in engine.tables.functions.of(record))
+        endpoints = (function.endpoint for function in self._tables.functions.of(record))
         self._functions = [endpoint for endpoint in endpoints if isinstance(endpoint, Function)]
-        self._owner = engine.tables.stand_in(record, self._standing_in_for, keeps_bindings=waiting)
+        self._owner = self._tables.stand_in(record, self._standing_in_for, keeps_bindings=waiting)
 
     @property
     def in_flight(self) -> int:
@@ -58,7 +57,7 @@ class Handover:
 
     def hand_over(self) -> None:
         """The next generation registers now: its triggers replace the old ones in this turn of the loop."""
-        self._engine.tables.drop_triggers(self._owner)
+        self._tables.drop_triggers(self._owner)
 
     def release(self) -> None:
         """It is over: what nobody took over is gone, and calls that wait go where they now belong."""
@@ -67,8 +66,8 @@ class Handover:
         close = getattr(legacy, "close", None)
         if close is not None:
             close()
-        self._engine.tables.drop_triggers(self._owner)
-        self._engine.tables.drop_functions(self._owner)
+        self._tables.drop_triggers(self._owner)
+        self._tables.drop_functions(self._owner)
         self._released.set()
 
     def _standing_in_for(self, endpoint: Endpoint) -> Endpoint:
@@ -78,8 +77,8 @@ class Handover:
                 # Part of a call in flight: waiting for the next generation would be a circle.
                 return await endpoint(invocation)
             if not self._waiting:
-                raise self._engine.router.not_found(invocation.namespace, invocation.function_id)
+                raise self._router.not_found(invocation.namespace, invocation.function_id)
             await self._released.wait()
-            return await self._engine.router.call(invocation)
+            return await self._router.call(invocation)
 
         return AsyncEndpoint(call)

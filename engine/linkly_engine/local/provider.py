@@ -6,16 +6,13 @@ import asyncio
 import logging
 from collections import deque
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 from linkly.errors import LinklyError, TriggerRegistrationFailed
 from linkly.outcome import error_body
 from linkly.trigger import TriggerType
+from linkly_engine.core.exchange import Exchange
 from linkly_engine.core.provider import as_binding
 from linkly_engine.core.records import BindingRecord, WorkerRecord
-
-if TYPE_CHECKING:
-    from linkly_engine.engine import Engine
 
 log = logging.getLogger("linkly.engine")
 
@@ -26,10 +23,11 @@ WORK_S = 0.001
 class LocalProvider:
     """A trigger type in this process: told one thing after another, by one task that lives while there is work."""
 
-    def __init__(self, engine: Engine, trigger_type: TriggerType, owner: WorkerRecord) -> None:
-        self._engine = engine
+    def __init__(self, trigger_type: TriggerType, owner: WorkerRecord, exchange: Exchange) -> None:
         self._type = trigger_type
         self._owner = owner
+        self._spawn = exchange.spawn
+        self._tables = exchange.tables
         self._waiting: deque[tuple[bool, BindingRecord]] = deque()
         self._task: asyncio.Task[None] | None = None
         self._refusals: dict[str, LinklyError] = {}
@@ -51,7 +49,7 @@ class LocalProvider:
     def _enqueue(self, bound: bool, binding: BindingRecord) -> None:
         self._waiting.append((bound, binding))
         if self._task is None:
-            self._task = self._engine.spawn(self._work(), name=f"bindings of {self._type.id}")
+            self._task = self._spawn(self._work(), name=f"bindings of {self._type.id}")
 
     async def _work(self) -> None:
         until = perf_counter() + WORK_S
@@ -77,4 +75,4 @@ class LocalProvider:
     def _refuse(self, binding: BindingRecord, error: LinklyError) -> None:
         self._refusals[binding.id] = error
         body = TriggerRegistrationFailed(error.message, details=error.details)
-        self._engine.tables.refuse(binding.id, self._owner, error_body(body))
+        self._tables.refuse(binding.id, self._owner, error_body(body))

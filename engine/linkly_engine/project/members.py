@@ -116,7 +116,7 @@ class Members:
 
     def arrange(self) -> None:
         """Let in-process workers end in the reverse order of the file."""
-        self._engine.arrange(member.worker for member in self.all if member.worker is not None)
+        self._engine.host.arrange(member.worker for member in self.all if member.worker is not None)
 
     def close(self) -> None:
         """Begin no change any more."""

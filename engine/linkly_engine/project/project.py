@@ -17,7 +17,8 @@ import msgspec
 
 from linkly.errors import ConfigError
 from linkly.worker import Worker
-from linkly_engine.engine import DRAIN_S, Engine
+from linkly_engine.engine import Engine
+from linkly_engine.local.host import DRAIN_S
 from linkly_engine.project.config import Config, load
 from linkly_engine.project.entry import WorkerEntry
 from linkly_engine.project.listeners import ListenerChanges, Listeners
@@ -125,10 +126,10 @@ class Project:
         worker = ProjectWorker(
             members,
             functions=self.engine.tables.functions,
-            record_of=self.engine.record_of,
+            record_of=self.engine.host.record_of,
             refusal=lambda: self.refusal,
         )
-        await self.engine.start_worker(worker, internal=True)
+        await self.engine.host.start(worker, internal=True)
         await self.engine.start(self._workers)
         in_process = [member for member in members.all if member.entry.folder is None]
         for member, started in zip(in_process, self._workers, strict=True):

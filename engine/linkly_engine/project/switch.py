@@ -12,8 +12,9 @@ import msgspec
 
 from linkly.errors import LinklyError
 from linkly.worker import Worker
-from linkly_engine.engine import DRAIN_S, Engine
+from linkly_engine.engine import Engine
 from linkly_engine.local.handover import Handover
+from linkly_engine.local.host import DRAIN_S
 from linkly_engine.project.entry import WorkerEntry
 from linkly_engine.project.loader import load_worker
 from linkly_engine.project.member import Member, same
@@ -77,10 +78,10 @@ class Switch:
         Those that serve no function come first: they only call, as a gateway does, and can finish while everything that
         they call still runs.
         """
-        places = {id(worker): place for place, worker in enumerate(self._engine.running)}
+        places = {id(worker): place for place, worker in enumerate(self._engine.host.running)}
 
         def order(member: Member) -> tuple[bool, int]:
-            record = None if member.worker is None else self._engine.record_of(member.worker)
+            record = None if member.worker is None else self._engine.host.record_of(member.worker)
             serves = record is not None and self._engine.tables.functions.count(record) > 0
             return serves, -places.get(id(member.worker), 0)
 
@@ -89,7 +90,7 @@ class Switch:
     async def _tell_the_others(self, entering: list[Entering]) -> None:
         anew = [each.member.worker for each in entering if each.member.worker is not None]
         names = frozenset(worker.name for worker in anew)
-        for worker in self._engine.running if anew else []:
+        for worker in self._engine.host.running if anew else []:
             if not any(worker is each for each in anew):
                 try:
                     await worker.others_changed(names)
@@ -100,7 +101,7 @@ class Switch:
         worker, member.worker, member.reason = member.worker, None, None
         if worker is None:
             return
-        handover = await self._engine.stop_worker(worker, waiting=waiting, drain_s=self._drain_s)
+        handover = await self._engine.host.stop(worker, waiting=waiting, drain_s=self._drain_s)
         before = self._handovers.get(member)
         self._handovers[member] = handover
         if before is not None:
@@ -109,7 +110,7 @@ class Switch:
     async def _start(self, each: Entering) -> bool:
         """Start one; return whether it runs, and not its predecessor."""
         try:
-            await self._engine.start_worker(each.worker, takes_over=self._handovers.get(each.member))
+            await self._engine.host.start(each.worker, takes_over=self._handovers.get(each.member))
         except Exception as error:
             await self._fall_back(each, error)
             return False
@@ -132,7 +133,7 @@ class Switch:
             return
         try:
             worker = load_worker(earlier)
-            await self._engine.start_worker(worker, takes_over=self._handovers.get(member))
+            await self._engine.host.start(worker, takes_over=self._handovers.get(member))
             member.worker = worker
             await self._engine.acknowledged()
             await worker.ready()

@@ -34,11 +34,11 @@ from linkly.wire.messages import (
     UnregisterTriggerType,
     WorkerRegistered,
 )
+from linkly_engine.core.enqueue import enqueue
+from linkly_engine.core.missing import why_it_waits
 from linkly_engine.core.provider import plain
 from linkly_engine.core.records import BindingRecord, FunctionRecord, TypeRecord, WorkerRecord
 from linkly_engine.core.router import check_namespace
-from linkly_engine.enqueue import enqueue
-from linkly_engine.missing import why_it_waits
 from linkly_engine.remote.calls import Calls
 from linkly_engine.remote.function import UrlFunction, endpoint_of
 from linkly_engine.remote.nesting import Nesting
@@ -80,7 +80,7 @@ class Peer:
             router=engine.router,
             clock=engine.clock,
             deadlines=engine.deadlines,
-            enqueue=partial(enqueue, engine),
+            enqueue=partial(enqueue, engine.router.call),
             wait=lambda namespace, function_id, call: any(
                 peer.let_wait(namespace, function_id, call) for peer in engine.peers.values()
             ),

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from linkly.bus import DEFAULT_NAMESPACE, Invocation, Receipt
 from linkly.errors import EnqueueFailed, FunctionNotFound, LinklyError
 from linkly.schema import as_json
+from linkly_engine.core.missing import how_to_get
 from linkly_engine.core.trace import with_function_id
-from linkly_engine.missing import how_to_get
-
-if TYPE_CHECKING:
-    from linkly_engine.engine import Engine
 
 ENQUEUE_FUNCTION = "engine::queue::enqueue"
 
 
-async def enqueue(engine: Engine, invocation: Invocation, queue: str) -> Receipt:
+async def enqueue(call: Callable[[Invocation], Awaitable[Any]], invocation: Invocation, queue: str) -> Receipt:
     """Put a call on a queue; the target need not exist yet.
+
+    Args:
+        call: Makes a call.
+        invocation: The call that is queued.
+        queue: Its name.
 
     Raises:
         EnqueueFailed: No queue worker, or it refused. Nothing was queued.
@@ -35,7 +38,7 @@ async def enqueue(engine: Engine, invocation: Invocation, queue: str) -> Receipt
     if invocation.namespace != DEFAULT_NAMESPACE:
         payload["namespace"] = invocation.namespace
     try:
-        await engine.router.call(
+        await call(
             Invocation(
                 function_id=ENQUEUE_FUNCTION,
                 payload=as_json(payload),
