@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -64,15 +65,42 @@ def config_option(function: Decorated) -> Decorated:
     )(function)
 
 
-def engine_options(function: Decorated) -> Decorated:
-    """Add where the engine runs: `--address` and `--port`."""
-    function = click.option("--address", metavar="HOST", help="Where the engine runs (localhost).")(function)
-    return click.option(
+class Target:
+    """The project that a command works on, and where its engine is looked for.
+
+    Attributes:
+        path: The project's file.
+    """
+
+    def __init__(self, path: Path, address: str | None, port: int | None) -> None:
+        self.path = path
+        self._address = address
+        self._port = port
+
+    def where(self) -> Where:
+        """Return where the engine is: as the command line says, else as the file does.
+
+        Raises:
+            UsageError: LINKLY_PORT is no port.
+        """
+        return worker_port.find(self.path, self._address, self._port)
+
+
+def target_options(function: Callable[..., int]) -> Callable[..., int]:
+    """Add `-c FILE`, `--address` and `--port`; the function is given the `Target` that they name."""
+
+    @functools.wraps(function)
+    def run(*arguments: Any, config: Path | None, address: str | None, port: int | None, **options: Any) -> int:
+        return function(*arguments, target=Target(project_file(config), address, port), **options)
+
+    with_address = click.option("--address", metavar="HOST", help="Where the engine runs (localhost).")(run)
+    with_port = click.option(
         "--port",
         type=click.IntRange(0, 65535),
         metavar="PORT",
         help=f"Its worker port ($LINKLY_PORT, else the project's, else {PORT}).",
-    )(function)
+    )(with_address)
+    return config_option(with_port)
 
 
 def json_option(function: Decorated) -> Decorated:
@@ -84,11 +112,6 @@ def project_file(given: Path | None) -> Path:
     """Return the file a command works on: its own `-c`, the one before the command, or config.yaml here."""
     before: Path | None = click.get_current_context().find_root().params.get("config")
     return given or before or Path(CONFIG_FILE)
-
-
-def engine_of(config: Path, address: str | None, port: int | None) -> Where:
-    """Return where the engine of a project is: as the command line says, else as its file does."""
-    return worker_port.find(config, address, port)
 
 
 def run_group(group: click.Group, words: list[str]) -> int:

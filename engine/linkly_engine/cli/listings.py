@@ -10,6 +10,7 @@ import click
 
 from linkly.errors import ConfigError
 from linkly_engine.cli import command
+from linkly_engine.cli.command import Target
 from linkly_engine.cli.running_engine import CallFailed, RunningEngine
 from linkly_engine.cli.show import data, note, table
 from linkly_engine.cli.streams import say
@@ -27,13 +28,10 @@ ID_CHARACTERS = 8
 @click.argument("search", required=False, default="")
 @click.option("-a", "--all", "everything", is_flag=True, help="Also engine::* and functions marked internal.")
 @command.json_option
-@command.config_option
-@command.engine_options
-def functions(
-    search: str, everything: bool, as_json: bool, config: Path | None, address: str | None, port: int | None
-) -> int:
+@command.target_options
+def functions(search: str, everything: bool, as_json: bool, target: Target) -> int:
     """List the functions of a running engine; SEARCH is looked for in ids and descriptions."""
-    engine = RunningEngine(command.engine_of(command.project_file(config), address, port))
+    engine = RunningEngine(target.where())
     request: dict[str, Any] = {"include_internal": everything, **({"search": search} if search else {})}
     rows: list[dict[str, Any]] = engine.call("engine::functions::list", request).get("functions") or []
     if as_json:
@@ -57,11 +55,10 @@ def functions(
     """,
 )
 @command.json_option
-@command.config_option
-@command.engine_options
-def workers(as_json: bool, config: Path | None, address: str | None, port: int | None) -> int:
+@command.target_options
+def workers(as_json: bool, target: Target) -> int:
     """List the workers of a running engine, also those that connect from elsewhere."""
-    engine = RunningEngine(command.engine_of(command.project_file(config), address, port))
+    engine = RunningEngine(target.where())
     rows: list[dict[str, Any]] = engine.call("engine::workers::list", {}).get("workers") or []
     columns = ("name", "status", "runtime", "version", "functions", "namespace", "address", "id")
     if not as_json:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from linkly_engine.cli.command import Failure
+from linkly_engine.cli.command import Failure, Target
 from linkly_engine.cli.engine_link import EngineLink, EngineUnreachable, Late
 from linkly_engine.cli.show import note
 from linkly_engine.cli.worker_port import Where
@@ -69,12 +69,13 @@ class RunningEngine:
         return list(self.listing().get("workers") or [])
 
 
-def find_engine(path: Path, where: Where) -> tuple[RunningEngine | None, str]:
+def find_engine(target: Target) -> tuple[RunningEngine | None, str]:
     """Look for the engine that runs a config file.
 
     Returns:
         The engine, or `None` and why: none runs, or it runs another project.
     """
+    where = target.where()
     engine = RunningEngine(where)
     try:
         listing = engine.listing()
@@ -87,7 +88,7 @@ def find_engine(path: Path, where: Where) -> tuple[RunningEngine | None, str]:
     theirs = listing.get("config_path")
     if theirs is None:
         return None, f"the engine at {engine.where} runs without a config.yaml; start one here with `linkly`"
-    if Path(theirs).resolve() != path.resolve():
+    if Path(theirs).resolve() != target.path.resolve():
         return None, f"the engine at {engine.where} runs another project ({theirs})"
     return engine, ""
 

@@ -13,7 +13,7 @@ import click
 
 from linkly_engine import LISTENER
 from linkly_engine.cli import command
-from linkly_engine.cli.command import Failure
+from linkly_engine.cli.command import Failure, Target
 from linkly_engine.cli.entries import folder_of, kind_of_entry, names_of
 from linkly_engine.cli.running_engine import CallFailed, RunningEngine, find_engine, wait_until_running
 from linkly_engine.cli.show import data, done, note, pairs, table
@@ -43,14 +43,10 @@ def add_commands(worker: click.Group) -> None:
     """,
 )
 @command.json_option
-@command.config_option
-@command.engine_options
-def list_workers(as_json: bool, config: Path | None, address: str | None, port: int | None) -> int:
+@command.target_options
+def list_workers(as_json: bool, target: Target) -> int:
     """List the workers of config.yaml and how they are."""
-    path = command.project_file(config)
-    rows, running = _rows(path, address, port)
-    _show_list(path, rows, running, as_json)
-    return 0
+    return _show_list(target, as_json)
 
 
 @click.command(
@@ -62,23 +58,19 @@ def list_workers(as_json: bool, config: Path | None, address: str | None, port: 
 )
 @click.argument("worker", required=False)
 @command.json_option
-@command.config_option
-@command.engine_options
-def status(worker: str | None, as_json: bool, config: Path | None, address: str | None, port: int | None) -> int:
+@command.target_options
+def status(worker: str | None, as_json: bool, target: Target) -> int:
     """Say how the workers are, or all about one WORKER: process, functions, what it wrote last."""
-    path = command.project_file(config)
     if worker is None:
-        rows, running = _rows(path, address, port)
-        _show_list(path, rows, running, as_json)
-        return 0
-    engine, why = find_engine(path, command.engine_of(path, address, port))
+        return _show_list(target, as_json)
+    engine, why = find_engine(target)
     if engine is None:
         note(why)
         wanted = ALIASES.get(worker, worker)
-        rows = configured(path)
+        rows = configured(target.path)
         row = next((row for row in rows if row["name"] in (worker, wanted)), None)
         if row is None:
-            raise Failure(_no_worker(worker, path, rows))
+            raise Failure(_no_worker(worker, target.path, rows))
     else:
         row = _named(engine, "worker::status", worker)
     if as_json:
@@ -91,32 +83,29 @@ def status(worker: str | None, as_json: bool, config: Path | None, address: str 
 @click.command(cls=command.Command, example="linkly worker start link")
 @click.argument("worker")
 @click.option("--no-wait", is_flag=True, help="Do not wait until it runs.")
-@command.config_option
-@command.engine_options
-def start(worker: str, no_wait: bool, config: Path | None, address: str | None, port: int | None) -> int:
+@command.target_options
+def start(worker: str, no_wait: bool, target: Target) -> int:
     """Start a worker that does not run; the engine has to."""
-    return _change("start", worker, no_wait, config, address, port)
+    return _change("start", worker, no_wait, target)
 
 
 @click.command(cls=command.Command, example="linkly worker stop link")
 @click.argument("worker")
 @click.option("-y", "--yes", is_flag=True, help="Accepted; nothing is asked.")
-@command.config_option
-@command.engine_options
-def stop(worker: str, yes: bool, config: Path | None, address: str | None, port: int | None) -> int:
+@command.target_options
+def stop(worker: str, yes: bool, target: Target) -> int:
     """Stop a worker until it is started by name or its entry changes; calls in flight finish."""
-    return _change("stop", worker, True, config, address, port)
+    return _change("stop", worker, True, target)
 
 
 @click.command(cls=command.Command, example="linkly worker restart link")
 @click.argument("worker")
 @click.option("-y", "--yes", is_flag=True, help="Accepted; nothing is asked.")
 @click.option("--no-wait", is_flag=True, help="Do not wait until it runs.")
-@command.config_option
-@command.engine_options
-def restart(worker: str, yes: bool, no_wait: bool, config: Path | None, address: str | None, port: int | None) -> int:
+@command.target_options
+def restart(worker: str, yes: bool, no_wait: bool, target: Target) -> int:
     """Make a worker anew, or start it; calls in flight finish, others wait."""
-    return _change("restart", worker, no_wait, config, address, port)
+    return _change("restart", worker, no_wait, target)
 
 
 def configured(path: Path) -> list[dict[str, Any]]:
@@ -146,25 +135,24 @@ def configured(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _rows(path: Path, address: str | None, port: int | None) -> tuple[list[dict[str, Any]], bool]:
-    engine, why = find_engine(path, command.engine_of(path, address, port))
+def _show_list(target: Target, as_json: bool) -> int:
+    engine, why = find_engine(target)
+    rows: list[dict[str, Any]]
     if engine is None:
-        rows = configured(path)
+        rows = configured(target.path)
         note(why)
-        return rows, False
-    listing = engine.listing()
-    if listing.get("config_error"):
-        note(f"warning: the engine keeps the earlier configuration: {listing['config_error']}")
-    return list(listing.get("workers") or []), True
-
-
-def _show_list(path: Path, rows: list[dict[str, Any]], running: bool, as_json: bool) -> None:
+    else:
+        listing = engine.listing()
+        rows = list(listing.get("workers") or [])
+        if listing.get("config_error"):
+            note(f"warning: the engine keeps the earlier configuration: {listing['config_error']}")
     if as_json:
-        data({"config_path": str(path.absolute()), "engine": running, "workers": rows})
+        data({"config_path": str(target.path.absolute()), "engine": engine is not None, "workers": rows})
     elif not rows:
         note("No workers. Use `linkly worker add` to get started.")
     else:
         table(COLUMNS, [[row.get(column) for column in COLUMNS] for row in rows])
+    return 0
 
 
 def _show_status(row: dict[str, Any], *, running: bool) -> None:
@@ -192,9 +180,8 @@ def _show_status(row: dict[str, Any], *, running: bool) -> None:
             say("  " + stripped(line))
 
 
-def _change(verb: str, worker: str, no_wait: bool, config: Path | None, address: str | None, port: int | None) -> int:
-    path = command.project_file(config)
-    engine, why = find_engine(path, command.engine_of(path, address, port))
+def _change(verb: str, worker: str, no_wait: bool, target: Target) -> int:
+    engine, why = find_engine(target)
     if engine is None:
         raise Failure(f"cannot {verb} `{worker}`: {why}")
     row = _named(engine, f"worker::{verb}", worker)

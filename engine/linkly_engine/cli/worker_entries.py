@@ -12,7 +12,7 @@ import click
 
 from linkly_engine import LISTENER
 from linkly_engine.cli import command
-from linkly_engine.cli.command import Failure
+from linkly_engine.cli.command import Failure, Target
 from linkly_engine.cli.entries import folder_key, folder_of, names_of
 from linkly_engine.cli.running_engine import RunningEngine, find_engine, wait_until_gone, wait_until_running
 from linkly_engine.cli.show import done, note
@@ -43,25 +43,15 @@ def add_commands(worker: click.Group) -> None:
 @click.option("--reset-config", is_flag=True, help="Write its entry anew, with the settings it starts with.")
 @click.option("--no-wait", is_flag=True, help="Do not wait until the running engine has started it.")
 @click.option("-y", "--yes", is_flag=True, help="Accepted; nothing is asked.")
-@command.config_option
-@command.engine_options
-def add(
-    sources: tuple[str, ...],
-    force: bool,
-    reset_config: bool,
-    no_wait: bool,
-    yes: bool,
-    config: Path | None,
-    address: str | None,
-    port: int | None,
-) -> int:
+@command.target_options
+def add(sources: tuple[str, ...], force: bool, reset_config: bool, no_wait: bool, yes: bool, target: Target) -> int:
     """Add workers to config.yaml.
 
     A SOURCE is the name of a worker that ships, the folder of a program with an iii.worker.yaml or
     linkly.worker.yaml (it begins with . / or ~), or package.module:Class. Everything else in the file stays as it is
     written. A running engine takes the change over at once; exit code 2 if a worker does not run within 120 s.
     """
-    path = command.project_file(config)
+    path = target.path
     project = path.resolve().parent
     meant = [source_of(word, project) for word in sources]
     wanted = [source for source in meant if source.value]
@@ -83,7 +73,7 @@ def add(
             done(f"Worker {source.name} {said if source.name in before else 'added to'} {path}")
     if not wanted:
         return 0
-    engine, why = find_engine(path, command.engine_of(path, address, port))
+    engine, why = find_engine(target)
     if engine is None:
         _warn(path)
         note(why)
@@ -102,17 +92,14 @@ def add(
 @click.argument("workers", nargs=-1, required=True, metavar="WORKER...")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--no-wait", is_flag=True, help="Do not wait until the running engine has stopped it.")
-@command.config_option
-@command.engine_options
-def remove(
-    workers: tuple[str, ...], yes: bool, no_wait: bool, config: Path | None, address: str | None, port: int | None
-) -> int:
+@command.target_options
+def remove(workers: tuple[str, ...], yes: bool, no_wait: bool, target: Target) -> int:
     """Remove workers from config.yaml.
 
     With the entry go the comments directly above it, and those below it that are indented deeper. Files of a
     program stay. A running engine stops the worker at once.
     """
-    path = command.project_file(config)
+    path = target.path
     project = path.resolve().parent
     removed: list[str] = []
 
@@ -129,7 +116,7 @@ def remove(
     change(path, decide)
     for name in removed:
         done(f"Worker {name} removed from {path}")
-    engine, why = find_engine(path, command.engine_of(path, address, port))
+    engine, why = find_engine(target)
     if engine is None:
         note(why)
         return 0
