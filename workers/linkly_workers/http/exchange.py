@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
-from linkly.clock import Clock
 from linkly.errors import CallTimeout
 from linkly_workers.http.body import Receive
 from linkly_workers.http.protocol import GatewayProtocol
+from linkly_workers.http.request import Scope
 from linkly_workers.http.response import WITHOUT_BODY, Headers, Reply
 from linkly_workers.http.routes import Match
 
-Scope: TypeAlias = MutableMapping[str, Any]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _STEPS = 100
@@ -28,7 +27,7 @@ class Exchange:
         headers: Of the request.
         cors: What every response to it carries.
         match: Where it leads.
-        clock: What its time is measured by.
+        monotonic: The clock's.
         timeout_s: How long it may take until its headers are ready, from now on.
 
     Attributes:
@@ -44,7 +43,7 @@ class Exchange:
         headers: dict[str, str],
         cors: Headers,
         match: Match,
-        clock: Clock,
+        monotonic: Callable[[], float],
         timeout_s: float,
     ) -> None:
         self.scope = scope
@@ -53,9 +52,9 @@ class Exchange:
         self.cors = cors
         self.match = match
         self.connection: GatewayProtocol = scope["linkly.connection"]
-        self.ends_at = clock.monotonic() + timeout_s
+        self.ends_at = monotonic() + timeout_s
         self.send = send
-        self._clock = clock
+        self._monotonic = monotonic
         self._timeout_s = timeout_s
         self._bodiless = scope["method"] == "HEAD"
 
@@ -67,7 +66,7 @@ class Exchange:
         Raises:
             CallTimeout: None is left.
         """
-        left = self.ends_at - self._clock.monotonic()
+        left = self.ends_at - self._monotonic()
         if left <= 0:
             raise CallTimeout(f"no response within {self._timeout_s:g} s; give it more with `default_timeout`")
         steps = max(round(left * _STEPS / self._timeout_s), 1)

@@ -22,8 +22,11 @@ from linkly_workers.http.cors import Cors
 from linkly_workers.http.gateway import Gateway
 from linkly_workers.http.hosts import Hosts
 from linkly_workers.http.listener import Listener, listen, url_of
+from linkly_workers.http.openapi import OpenApi
+from linkly_workers.http.pages import pages
 from linkly_workers.http.readiness import Checks
 from linkly_workers.http.routes import RouteTable
+from linkly_workers.http.serving import Serving
 from linkly_workers.http.settings import HttpSettings
 from linkly_workers.http.trigger import HttpTrigger
 
@@ -74,18 +77,23 @@ class HttpWorker(Worker):
         absent = self._absent = Absent(self.bus) if legacy is None else legacy.absent
         absent.goes_on(self.bus)
         cors = Cors(settings.cors)
-        gateway = Gateway(
+        middleware = settings.middleware_ids()
+        serving = Serving(
             self.bus,
-            self._routes,
-            self._checks,
-            absent=absent,
-            cors=cors,
-            browsers=BrowserRules(cors, self._hosts),
             timeout_s=settings.default_timeout / 1000,
             concurrency=settings.concurrency_request_limit,
             body_limit_bytes=settings.body_limit_bytes,
-            middleware=settings.middleware_ids(),
+            middleware=middleware,
             expose_errors=settings.expose_errors,
+        )
+        document = OpenApi(self.bus, self._routes, middleware=bool(middleware))
+        gateway = Gateway(
+            self._routes,
+            serving,
+            pages(serving.has_room, lambda: self._checks.reasons(self.bus), document.read),
+            absent=absent,
+            cors=cors,
+            browsers=BrowserRules(cors, self._hosts),
         )
         connections = Connections(gateway, clock, settings.limits(), settings.trusted_proxies)
         address = settings.host, settings.port

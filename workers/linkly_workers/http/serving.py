@@ -1,0 +1,202 @@
+"""One request that leads to a function: its trace, its steps, its one deadline, and what becomes of a failure."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from linkly import Bus, Invocation, Json
+from linkly.context import current_invocation
+from linkly.errors import LinklyError, Shutdown
+from linkly.firing import condition_met
+from linkly_workers.http.body import Body, BodyTooLarge, ClientGone, Receive
+from linkly_workers.http.closing import asking
+from linkly_workers.http.exchange import Exchange, Send, send_reply
+from linkly_workers.http.middleware import run_middleware
+from linkly_workers.http.request import Scope, is_json, json_body, no_json_type, read_request
+from linkly_workers.http.response import Headers, Reply, error_reply, failure_reply, reply
+from linkly_workers.http.routes import Match
+from linkly_workers.http.states import LOST
+from linkly_workers.http.streaming import Conversation, CutOff
+from linkly_workers.http.trigger import HttpTrigger
+
+
+class Serving:
+    """Serves requests by calling functions.
+
+    Args:
+        bus: Where to call them.
+        timeout_s: How long a request may take until its headers are ready.
+        concurrency: How many requests are served at one time.
+        body_limit_bytes: Larger bodies are answered with 413.
+        middleware: Function ids that run before every function.
+        expose_errors: Whether clients are told what a handler's exception said.
+
+    Attributes:
+        active: How many requests are being served.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        *,
+        timeout_s: float,
+        concurrency: int,
+        body_limit_bytes: int,
+        middleware: list[str],
+        expose_errors: bool,
+    ) -> None:
+        self._bus = bus
+        self._monotonic = bus.clock.monotonic
+        self._timeout_s = timeout_s
+        self._concurrency = concurrency
+        self._body_limit_bytes = body_limit_bytes
+        self._middleware = middleware
+        self._expose_errors = expose_errors
+        self.active = 0
+
+    def has_room(self) -> bool:
+        """Return whether one more request would be served."""
+        return self.active < self._concurrency
+
+    async def serve(
+        self, scope: Scope, receive: Receive, send: Send, headers: dict[str, str], cors: Headers, match: Match
+    ) -> None:
+        """Answer; the connection cancels the call when the client hangs up, or when the gateway stops.
+
+        Args:
+            scope: ASGI's.
+            receive: ASGI's.
+            send: ASGI's.
+            headers: Of the request.
+            cors: What every response to it carries.
+            match: Where it leads.
+        """
+        exchange = Exchange(scope, receive, send, headers, cors, match, self._monotonic, self._timeout_s)
+        task = asyncio.current_task()
+        connection = exchange.connection
+        connection.serving = task
+        asking.set(connection)
+        # Nested calls inherit the trace of the request, and the socket it came on.
+        trace = Invocation(
+            function_id="http",
+            origin=connection.origin,
+            traceparent=headers.get("traceparent"),
+            baggage=headers.get("baggage"),
+        )
+        token = current_invocation.set(trace)
+        self.active += 1
+        try:
+            answer = await self._answer(exchange)
+        except ClientGone:
+            return
+        except asyncio.CancelledError:
+            if task is not None:
+                task.uncancel()
+            if connection.state is LOST:
+                return
+            if connection.streaming:
+                exchange.cut_off()
+                return
+            answer = _stopped()
+        finally:
+            connection.serving = None
+            self.active -= 1
+            current_invocation.reset(token)
+        if answer is not None:
+            await send_reply(exchange.send, answer, exchange.cors, head=exchange.scope["method"] == "HEAD")
+
+    async def _answer(self, exchange: Exchange) -> Reply | None:
+        try:
+            return await self._call(exchange)
+        except BodyTooLarge as error:
+            # A client that is sending is heard out (its bytes are dropped): closing now would reset the connection
+            # before it reads this. One that asked first will not send.
+            close: Headers = [(b"connection", b"close")] if "expect" in exchange.headers else []
+            return error_reply(413, error.code, error.message, headers=close)
+        except LinklyError as error:
+            route = exchange.match.route
+            where = f"{route.method} {route.pattern}"
+            return failure_reply(error, route.binding.function_id, where, expose=self._expose_errors)
+
+    async def _call(self, exchange: Exchange) -> Reply | None:
+        """Middleware, body, condition, the route's middleware, function: in this order (docs/workers.md, http)."""
+        route, headers, scope = exchange.match.route, exchange.headers, exchange.scope
+        binding = route.binding
+        config: HttpTrigger = binding.config
+        request = read_request(scope, headers, exchange.match)
+        if self._middleware:
+            stopped = await run_middleware(self._bus, self._middleware, request, binding.namespace, exchange.left_s)
+            if stopped is not None:
+                return stopped
+        body = Body(headers, exchange.receive, self._body_limit_bytes)
+        body.check()
+        data: bytes | None = b""
+        if body.present:
+            parsed = is_json(headers.get("content-type", ""))
+            if parsed and not config.stream and headers.get("content-encoding", "identity").lower() != "identity":
+                return _packed(headers["content-encoding"])
+            data = await self._read(body, exchange) if parsed else None
+            if not parsed:
+                request.body_error = no_json_type(headers.get("content-type"))
+            elif data:
+                request.body, request.body_error = json_body(data)
+        condition = config.condition_function_id
+        if condition is not None and not await condition_met(
+            self._bus, condition, request, binding.namespace, timeout_s=exchange.left_s()
+        ):
+            return error_reply(422, "CONDITION_NOT_MET", "Request condition not met", skipped=True)
+        if config.middleware_function_ids:
+            stopped = await run_middleware(
+                self._bus, config.middleware_function_ids, request, binding.namespace, exchange.left_s
+            )
+            if stopped is not None:
+                return stopped
+
+        def call(timeout_s: float | None) -> Coroutine[Any, Any, Json]:
+            return self._bus.trigger(
+                binding.function_id,
+                request,
+                namespace=binding.namespace,
+                metadata=binding.metadata,
+                result_type=Json,
+                timeout_s=timeout_s,
+            )
+
+        if data is not None and not config.stream:
+            waited = self._middleware or body.present or condition is not None or config.middleware_function_ids
+            return reply(await call(exchange.left_s() if waited else self._timeout_s), binding.function_id)
+        # The time-out of a streamed response ends with its headers, so the conversation looks after it.
+        conversation = Conversation(
+            self._bus, binding.function_id, exchange.left_s(), exchange.start, exchange.send_part
+        )
+        try:
+            answer = await conversation.run(
+                request, body if data is None else data, lambda: call(None), streams=config.stream
+            )
+        except CutOff:
+            exchange.cut_off()
+            return None
+        if answer is None:
+            await exchange.end()
+        return answer
+
+    async def _read(self, body: Body, exchange: Exchange) -> bytes:
+        """Read all of a body; the connection answers 408 when the time of the request ends before."""
+        exchange.connection.body_until = exchange.ends_at
+        try:
+            return await body.read()
+        finally:
+            exchange.connection.body_until = None
+
+
+def _packed(coding: str) -> Reply:
+    text = f"a JSON body with `Content-Encoding: {coding}` is not unpacked here; send it as it is"
+    return error_reply(415, "UNSUPPORTED_MEDIA_TYPE", text, headers=[(b"accept-encoding", b"identity")])
+
+
+def _stopped() -> Reply:
+    """Return the answer to a request that was cancelled from here."""
+    text = "the gateway is being stopped or made anew, and the function had no more time: ask again"
+    return error_reply(503, Shutdown.code, text, headers=[(b"retry-after", b"1"), (b"connection", b"close")])
