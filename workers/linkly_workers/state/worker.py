@@ -176,8 +176,7 @@ class StateWorker(Worker):
 
         def change(old: bytes | None) -> bytes:
             try:
-                before: Any = None if old is None else msgspec.json.decode(old)
-                value, errors[:] = apply(before, ops, exists=old is not None)
+                value, errors[:] = apply(old, ops)
                 data = msgspec.json.encode(value)
             except (msgspec.MsgspecError, ValueError, RecursionError) as error:
                 raise UpdateFailed(f"the value of {scope}/{key} cannot be changed: {error}") from error
