@@ -22,7 +22,7 @@ from linkly_workers._sqlite import execute as run
 from linkly_workers.database import DatabaseSettings, DatabaseWorker
 from linkly_workers.database.sqlite.transaction import InteractiveTransaction
 from linkly_workers.state.errors import StoreError
-from linkly_workers.state.sqlite import SqliteStore
+from linkly_workers.state.stores.sqlite import SqliteStore
 
 IOERR_FSYNC, IOERR_WRITE = 1034, 778
 _native = pytest.importorskip("_sqlite3")

@@ -11,7 +11,7 @@ from linkly.errors import Overloaded
 from linkly.testing import settle
 from linkly_workers._sqlite import GroupCommitWriter
 from linkly_workers._sqlite.line import CALLER_LIMIT, FairLine, Places
-from linkly_workers.state.sqlite import SqliteStore
+from linkly_workers.state.stores.sqlite import SqliteStore
 
 
 def calling(origin, callable_, *arguments, **options):

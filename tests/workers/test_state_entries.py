@@ -6,7 +6,7 @@ import json
 import pytest
 
 from linkly.errors import LinklyError
-from linkly_workers.state.memory import MemoryStore
+from linkly_workers.state.stores.memory import MemoryStore
 
 
 async def fill(bus, count, scope="s"):

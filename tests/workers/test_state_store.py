@@ -9,10 +9,10 @@ import pytest
 from linkly.errors import ConfigError, LinklyError
 from linkly.schema import read_settings
 from linkly_workers.state import StateSettings, StateWorker
-from linkly_workers.state import sqlite as store_module
 from linkly_workers.state.errors import StoreError
-from linkly_workers.state.memory import MemoryStore
-from linkly_workers.state.sqlite import SqliteStore
+from linkly_workers.state.stores import sqlite as store_module
+from linkly_workers.state.stores.memory import MemoryStore
+from linkly_workers.state.stores.sqlite import SqliteStore
 
 
 @pytest.fixture

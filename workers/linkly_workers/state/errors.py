@@ -55,7 +55,7 @@ class ValueTooLarge(LinklyError):
 
 
 class RowTooLarge(LinklyError):
-    """One entry alone is larger than the page may be; `details` has its key, its size and a cursor behind it."""
+    """One entry alone is larger than the answer may be; `details` has its key, its size and a cursor behind it."""
 
     code = "ROW_TOO_LARGE"
 

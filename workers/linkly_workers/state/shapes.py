@@ -1,4 +1,4 @@
-"""What the state worker is told: its settings, requests and answers."""
+"""Settings, requests and answers of the state worker."""
 
 from __future__ import annotations
 
@@ -92,13 +92,13 @@ class SetRequest(msgspec.Struct):
 
 
 class ListEntriesRequest(msgspec.Struct):
-    """Which page of a scope is wanted.
+    """Which entries of a scope are wanted.
 
     Attributes:
         scope: Group of keys.
-        cursor: What the page before answered as next_cursor; none: the first page.
-        limit: Entries on the page at most.
-        max_bytes: Bytes of JSON text of the page's entries at most.
+        cursor: What the answer before has as next_cursor; none: from the first key on.
+        limit: Entries to answer at most.
+        max_bytes: Bytes of JSON text of the answered entries at most.
     """
 
     scope: Scope
@@ -141,14 +141,14 @@ class Entry(msgspec.Struct):
     value: Any
 
 
-class Page(msgspec.Struct):
+class Entries(msgspec.Struct):
     """Some entries of a scope.
 
     Attributes:
         entries: In the order in which the keys were first written.
-        next_cursor: Gets the page behind this one; null when there is none.
-        done: Whether this is the last page.
-        offset: How many entries the pages before this one had.
+        next_cursor: Gets the entries behind these; null when there are none.
+        done: Whether there are none behind these.
+        offset: How many entries the answers before this one had.
         total: How many keys the scope has now.
     """
 

@@ -8,7 +8,7 @@ Different from iii on purpose:
 * events of one key arrive in the order of its writes;
 * `max_value_bytes` holds for `state::update` too, and a number no JSON reader could read back is refused;
 * a scope without keys is not listed; no scope is reserved;
-* `state::list_entries` keeps no snapshots (see `pages`), so it never answers `SNAPSHOT_CAPACITY`;
+* `state::list_entries` keeps no snapshots (see `listing`), so it never answers `SNAPSHOT_CAPACITY`;
 * an unknown `store_method` or adapter is an error at the start, not a silent fall to memory.
 
 Kept, because programs rely on it: an update that changes nothing and a delete of a missing key fire events, a merge
@@ -39,24 +39,24 @@ from linkly_workers.state.errors import (
     ValueTooLarge,
 )
 from linkly_workers.state.events import StateEvents
-from linkly_workers.state.memory import MemoryStore
-from linkly_workers.state.pages import page
+from linkly_workers.state.listing import list_part
 from linkly_workers.state.shapes import (
     Address,
     Changed,
+    Entries,
     Groups,
     Key,
     Keys,
     ListEntriesRequest,
     Operations,
-    Page,
     Scope,
     SetRequest,
     StateSettings,
     Updated,
 )
-from linkly_workers.state.sqlite import SqliteStore
-from linkly_workers.state.store import Change, Outcome, Store
+from linkly_workers.state.stores.memory import MemoryStore
+from linkly_workers.state.stores.sqlite import SqliteStore
+from linkly_workers.state.stores.store import Change, Outcome, Store
 
 T = TypeVar("T")
 
@@ -210,15 +210,15 @@ class StateWorker(Worker):
         return Keys(_read(ListFailed, self._store.keys, scope))
 
     @function("state::list_entries")
-    async def list_entries(self, request: ListEntriesRequest) -> Page:
-        """Return a page of keys and values; a caller who follows next_cursor sees each key exactly once.
+    async def list_entries(self, request: ListEntriesRequest) -> Entries:
+        """Return some keys and values of a scope; a caller who follows next_cursor gets each key exactly once.
 
         Raises:
             InvalidCursor: It does not belong to this scope of this store.
             RowTooLarge: One entry alone has more than max_bytes.
             ListFailed: The store could not be read.
         """
-        return _read(ListFailed, page, self._store, request)
+        return _read(ListFailed, list_part, self._store, request)
 
     @function("state::list_groups")
     async def list_groups(self) -> Groups:

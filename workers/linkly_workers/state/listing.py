@@ -1,10 +1,10 @@
-"""Pages of a scope: `state::list_entries`.
+"""The listing of a scope with its values, in parts: `state::list_entries`.
 
-A cursor is the position of the last key that was handed out. A key keeps its position until it is deleted, and a new
-one comes last, so a caller who follows the cursors sees each key that is there throughout exactly once, whatever
-others write meanwhile; a key that comes or goes meanwhile may be seen or not, and every value is the newest one. No
-snapshot is kept: a cursor costs the store nothing, never expires, works any number of times, and with a store on disk
-after a restart too.
+A cursor is the position of the last key that was answered. A key keeps its position until it is deleted, and a new one
+comes last. So a caller who follows the cursors gets each key that is there throughout exactly once, whatever others
+write meanwhile; a key that comes or goes meanwhile may be among them or not, and every value is the newest one. No
+snapshot is kept: a cursor costs the store nothing, never expires and can be used any number of times, with a store on
+disk also after a restart.
 
 A cursor is signed with the store's identity: one of another scope or another store is refused, never misread.
 """
@@ -20,20 +20,20 @@ import msgspec
 
 from linkly import Json
 from linkly_workers.state.errors import InvalidCursor, RowTooLarge
-from linkly_workers.state.shapes import Entry, ListEntriesRequest, Page
-from linkly_workers.state.store import Store
+from linkly_workers.state.shapes import Entries, Entry, ListEntriesRequest
+from linkly_workers.state.stores.store import Store
 
 _PLACE = struct.Struct(">QQ")
 _SIGNATURE_BYTES = 8
 _ENTRY_BYTES = len('{"key":,"value":},')
 
 
-def page(store: Store, request: ListEntriesRequest) -> Page:
-    """Return the page that starts where `request.cursor` points.
+def list_part(store: Store, request: ListEntriesRequest) -> Entries:
+    """Return the entries that follow `request.cursor`, as many as the request allows.
 
     Raises:
         InvalidCursor: It does not belong to this scope of this store.
-        RowTooLarge: The page's first entry alone has more than `max_bytes`.
+        RowTooLarge: The first entry alone has more than `max_bytes`.
     """
     position, offset = _read(store, request)
     entries: list[Entry] = []
@@ -58,7 +58,7 @@ def page(store: Store, request: ListEntriesRequest) -> Page:
         size += entry_size
         position = found
     following = None if done else _cursor(store, request.scope, position, offset + len(entries))
-    return Page(entries, following, done, offset, store.count(request.scope))
+    return Entries(entries, following, done, offset, store.count(request.scope))
 
 
 def _read(store: Store, request: ListEntriesRequest) -> tuple[int, int]:

@@ -32,8 +32,8 @@ from linkly_workers._sqlite import GroupCommitWriter, trouble
 from linkly_workers._sqlite.connection import is_locked
 from linkly_workers._sqlite.line import FairLine
 from linkly_workers.state.errors import StoreError
-from linkly_workers.state.memory import MemoryStore
-from linkly_workers.state.store import Change, Outcome, Written
+from linkly_workers.state.stores.memory import MemoryStore
+from linkly_workers.state.stores.store import Change, Outcome, Written
 
 log = logging.getLogger("linkly.state")
 

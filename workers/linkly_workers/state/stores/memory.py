@@ -1,6 +1,6 @@
 """The store that keeps everything in memory and nothing for longer.
 
-A scope is a dict, plus two flat arrays that remember in which order its keys came: 16 bytes a key, and a page of
+A scope is a dict, plus two flat arrays that remember in which order its keys came: 16 bytes a key, and a part of
 `state::list_entries` finds its start by bisection instead of walking the dict.
 """
 
@@ -11,7 +11,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
 
-from linkly_workers.state.store import Change, Outcome, Written
+from linkly_workers.state.stores.store import Change, Outcome, Written
 
 
 class _Scope:

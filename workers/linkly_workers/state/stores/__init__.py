@@ -1,0 +1,1 @@
+"""Where values are kept: one interface (`store`), and one module for each implementation."""
