@@ -14,12 +14,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Iterable
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 from linkly.clock import Clock, SystemClock
 from linkly.deadline import Deadlines
 from linkly.wire.connection import FrameStream
 from linkly.worker import Worker
+from linkly_engine.builtin.statistics import statistics
 from linkly_engine.builtin.worker import EngineWorker
 from linkly_engine.core.channels import ChannelStore
 from linkly_engine.core.exchange import Exchange
@@ -33,9 +35,6 @@ from linkly_engine.remote.turns import Turns
 from linkly_engine.telemetry import Telemetry, events
 from linkly_engine.telemetry.failures import Failures
 from linkly_engine.telemetry.worker import TelemetryWorker
-
-if TYPE_CHECKING:
-    from linkly_engine.remote.admission import Arrival
 
 log = logging.getLogger("linkly.engine")
 
@@ -56,9 +55,8 @@ class Engine:
         router: Finds who serves a call.
         exchange: What buses and connections work on.
         host: Starts and stops in-process workers.
-        peers: Remote workers by worker id.
+        peers: Remote workers by worker id, and those that are expected.
         channels: Byte streams between workers.
-        arrivals: Programs that are being started, to whom a new connection may belong.
         telemetry: What workers and the engine say about themselves.
         failures: Says which handlers have failed.
         turns: Shares the loop among the connections of remote workers.
@@ -70,9 +68,8 @@ class Engine:
         self.deadlines = Deadlines(self.clock)
         self.tables = Tables()
         self.router = Router(self.tables.functions)
-        self.peers = Peers()
+        self.peers = Peers(self.tables)
         self.channels = ChannelStore(self.clock)
-        self.arrivals: list[Arrival] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self.telemetry = Telemetry(self.clock, self.peers.__contains__)
         self.failures = Failures()
@@ -81,7 +78,19 @@ class Engine:
             self.tables, self.router, self.channels, self.clock, self.deadlines, self.spawn, self.failures.failed
         )
         self.host = Host(self.exchange)
-        self._builtins = EngineWorker(self)
+        self._builtins = EngineWorker(
+            self.exchange,
+            self.peers,
+            self.telemetry.gauges,
+            partial(
+                statistics,
+                self.exchange,
+                self.peers,
+                self.telemetry,
+                background_calls=lambda: len(self._tasks),
+                frames_waiting=lambda: self.turns.frames_waiting,
+            ),
+        )
         for observer in (tell_provider, self.peers.follow, self._builtins.follow, events.log_change):
             self.tables.observe(observer)
 

@@ -1,19 +1,16 @@
-"""Rows of the `engine::*` listings (protocol.md 8.1), read from the engine's tables."""
+"""Rows of the `engine::*` listings (docs/protocol.md 8.1), read from the engine's tables."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from linkly.errors import NotFound
 from linkly_engine.core.missing import why_it_waits
 from linkly_engine.core.provider import plain
 from linkly_engine.core.records import BUILTIN_PREFIX, BindingRecord, FunctionRecord, TypeRecord, WorkerRecord
 from linkly_engine.core.tables import Tables
-
-if TYPE_CHECKING:
-    from linkly_engine.engine import Engine
 
 Row = dict[str, Any]
 
@@ -113,10 +110,8 @@ def binding_detail(tables: Tables, binding: BindingRecord) -> Row:
     }
 
 
-def worker_summary(engine: Engine, worker: WorkerRecord) -> Row:
-    """Return a WorkerSummary."""
-    peer = engine.peers.get(worker.id)
-    active = peer.connection.calls_made if peer is not None else 0
+def worker_summary(tables: Tables, worker: WorkerRecord, active: int) -> Row:
+    """Return a WorkerSummary; `active` counts the calls that it serves."""
     return {
         "name": worker.name or None,
         "description": worker.description,
@@ -126,7 +121,7 @@ def worker_summary(engine: Engine, worker: WorkerRecord) -> Row:
         "runtime": worker.runtime,
         "os": worker.os,
         "status": "available" if worker.in_process else "connected",
-        "function_count": engine.tables.functions.count(worker),
+        "function_count": tables.functions.count(worker),
         "connected_at_ms": worker.connected_at_ms,
         "active_invocations": active,
         "isolation": worker.isolation,
@@ -134,29 +129,26 @@ def worker_summary(engine: Engine, worker: WorkerRecord) -> Row:
     }
 
 
-def worker_detail(engine: Engine, worker: WorkerRecord) -> Row:
+def worker_detail(tables: Tables, worker: WorkerRecord, summary: Row, metrics: Any) -> Row:
     """Return a WorkerDetail with all it serves, provides and has bound."""
-    now_ms = int(engine.clock.time() * 1000)
     return {
         "worker": {
-            **worker_summary(engine, worker),
-            **_present(pid=worker.pid, latest_metrics=engine.telemetry.gauges.of(worker.id, worker.runtime, now_ms)),
+            **summary,
+            **_present(pid=worker.pid, latest_metrics=metrics),
             "internal": worker.internal,
         },
-        "functions": [function_summary(record) for record in engine.tables.functions.of(worker)],
-        "trigger_types": [type_summary(record) for record in engine.tables.triggers.types_of(worker)],
+        "functions": [function_summary(record) for record in tables.functions.of(worker)],
+        "trigger_types": [type_summary(record) for record in tables.triggers.types_of(worker)],
         "registered_triggers": [
-            binding_summary(binding) for binding in engine.tables.triggers.bindings if binding.owner is worker
+            binding_summary(binding) for binding in tables.triggers.bindings if binding.owner is worker
         ],
     }
 
 
-def listed_workers(engine: Engine) -> list[WorkerRecord]:
+def listed_workers(tables: Tables) -> list[WorkerRecord]:
     """Return the workers a listing shows: no sockets without a pid, such as browser tabs; sorted by name."""
     shown = [
-        worker
-        for worker in engine.tables.workers
-        if (worker.in_process and not worker.internal) or worker.pid is not None
+        worker for worker in tables.workers if (worker.in_process and not worker.internal) or worker.pid is not None
     ]
     return sorted(shown, key=lambda worker: (worker.name, worker.connected_at_ms, worker.id))
 
@@ -197,5 +189,5 @@ def only_one(found: list[Any], kind: str, name: str) -> Any:
 
 
 def is_internal_type(type_id: str) -> bool:
-    """Tell whether listings hide a trigger type by default."""
+    """Return whether listings hide a trigger type by default."""
     return type_id.startswith(BUILTIN_PREFIX)

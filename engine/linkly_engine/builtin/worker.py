@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -16,21 +16,19 @@ from linkly.bus import DEFAULT_NAMESPACE
 from linkly.channel import Channel
 from linkly.context import current
 from linkly.delivery import Delivery
-from linkly.errors import Forbidden, InvalidArguments, LinklyError, NotFound, WorkerConflict
+from linkly.errors import Forbidden, InvalidArguments, LinklyError, NotFound
 from linkly.function import function
 from linkly.trigger import TriggerType
 from linkly.worker import Worker
 from linkly_engine.builtin import rows
-from linkly_engine.builtin.statistics import statistics
+from linkly_engine.builtin.connections import Connections
 from linkly_engine.builtin.watches import Watches
 from linkly_engine.core.changes import Change, FunctionGone, FunctionServed, WorkerAnnounced, WorkerGone, WorkerHere
+from linkly_engine.core.exchange import Exchange
 from linkly_engine.core.metadata import WorkerMetadata
 from linkly_engine.core.records import BindingRecord, FunctionRecord, WorkerRecord
 from linkly_engine.core.router import check_namespace
-from linkly_engine.remote.admission import apply_metadata
-
-if TYPE_CHECKING:
-    from linkly_engine.engine import Engine
+from linkly_engine.telemetry.metrics import WorkerGauges
 
 log = logging.getLogger("linkly.engine")
 
@@ -68,21 +66,38 @@ class DurableTrigger(msgspec.Struct, kw_only=True):
 
 
 class EngineWorker(Worker):
-    """Introspection, channels, durable triggers and the worker handshake."""
+    """Introspection, channels, durable triggers and the worker handshake.
+
+    Args:
+        exchange: What buses and connections work on.
+        connections: The remote workers.
+        gauges: What workers measure of themselves.
+        statistics: Says how full every buffer of the engine is.
+    """
 
     name = "engine"
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        connections: Connections,
+        gauges: WorkerGauges,
+        statistics: Callable[[], dict[str, Any]],
+    ) -> None:
         super().__init__()
-        self._engine = engine
-        self._tables = engine.tables
+        self._tables = exchange.tables
+        self._channels = exchange.channels
+        self._clock = exchange.clock
+        self._connections = connections
+        self._gauges = gauges
+        self._statistics = statistics
         self._served_before: dict[tuple[str, str], bool] = {}
         """Whether a function was served when `functions-available` was fired last, of those that have changed since."""
         self._scheduled = False
         self._pausing = False
         self._workers_events = _events("engine::workers-available")
         self._functions_events = _events("engine::functions-available")
-        self._watches = Watches(engine.tables.workers)
+        self._watches = Watches(exchange.tables.workers)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -136,7 +151,7 @@ class EngineWorker(Worker):
         self._functions_events.put(self._functions_events.matching(), payload)
         # The event lists every function there is: told after every registration, it would cost all that were before.
         self._pausing = True
-        self._engine.clock.call_later(max(PAUSE_S, PAUSES * (perf_counter() - began)), self._compare)
+        self._clock.call_later(max(PAUSE_S, PAUSES * (perf_counter() - began)), self._compare)
 
     # --- functions -----------------------------------------------------------------------------------------
 
@@ -152,7 +167,7 @@ class EngineWorker(Worker):
             Overloaded: The caller has made too many channels that nobody has opened.
         """
         caller = current().caller
-        return self._engine.channels.create(buffer_size, "" if caller is None else caller.worker_id)
+        return self._channels.create(buffer_size, "" if caller is None else caller.worker_id)
 
     @function("engine::workers::register", metadata=INTERNAL)
     async def register_worker(self, request: WorkerMetadata) -> dict[str, bool]:
@@ -163,16 +178,7 @@ class EngineWorker(Worker):
         """
         check_namespace(request.namespace)
         caller = current().caller
-        peer = self._engine.peers.get(caller.worker_id) if caller is not None else None
-        if peer is None:
-            return {"success": False}
-        try:
-            apply_metadata(self._engine, peer, request)
-        except WorkerConflict as error:
-            peer.reject_name(error)
-            return {"success": False}
-        self._tables.announce(peer.record)
-        return {"success": True}
+        return {"success": caller is not None and self._connections.admit(caller.worker_id, request)}
 
     @function("engine::functions::list")
     async def list_functions(
@@ -346,7 +352,7 @@ class EngineWorker(Worker):
         """
         found = [
             row
-            for row in (rows.worker_summary(self._engine, each) for each in rows.listed_workers(self._engine))
+            for row in map(self._worker_summary, rows.listed_workers(self._tables))
             if runtime in (None, row["runtime"]) and status in (None, row["status"])
         ]
         return {"workers": rows.ranked(found, "name", search) if search else found}
@@ -363,7 +369,12 @@ class EngineWorker(Worker):
             NotFound: There is none, or several in different namespaces.
         """
         found = [each for each in self._tables.workers if each.name == name and namespace in (None, each.home)]
-        return rows.worker_detail(self._engine, rows.only_one(found, "worker", name))
+        worker: WorkerRecord = rows.only_one(found, "worker", name)
+        metrics = self._gauges.of(worker.id, worker.runtime, int(self._clock.time() * 1000))
+        return rows.worker_detail(self._tables, worker, self._worker_summary(worker), metrics)
+
+    def _worker_summary(self, worker: WorkerRecord) -> rows.Row:
+        return rows.worker_summary(self._tables, worker, self._connections.calls_in_flight(worker.id))
 
     @function("engine::register_trigger")
     async def register_trigger(self, request: DurableTrigger) -> dict[str, str]:
@@ -416,7 +427,7 @@ class EngineWorker(Worker):
     @function("engine::statistics")
     async def statistics(self) -> dict[str, Any]:
         """Say how full every buffer of the engine is."""
-        return statistics(self._engine)
+        return self._statistics()
 
 
 def _events(type_id: str) -> Delivery[dict[str, Any]]:

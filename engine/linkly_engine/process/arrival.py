@@ -52,7 +52,7 @@ class Arrival:
         self._session = session
         self._held: list[tuple[Peer, Callable[[], None]]] = []
         self._came = asyncio.Event()
-        engine.arrivals.append(self)
+        engine.peers.arrivals.append(self)
 
     def takes(self, peer: Peer, metadata: WorkerMetadata) -> bool:
         """Return whether a connection belongs to this program."""
@@ -125,8 +125,8 @@ class Arrival:
 
     def close(self) -> None:
         """Hold no further connections: they are admitted as those of any worker."""
-        if self in self._engine.arrivals:
-            self._engine.arrivals.remove(self)
+        if self in self._engine.peers.arrivals:
+            self._engine.peers.arrivals.remove(self)
 
 
 def in_session(peer: Peer, pid: int | None, session: int) -> bool:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from linkly.invocation import DEFAULT_NAMESPACE
 from linkly_engine.core.metadata import WorkerMetadata, clean
 from linkly_engine.core.records import WorkerRecord
-
-if TYPE_CHECKING:
-    from linkly_engine.engine import Engine
-    from linkly_engine.remote.peer import Peer
+from linkly_engine.core.tables import Tables
+from linkly_engine.remote.peer import Peer
 
 
 class Arrival(Protocol):
-    """A program that is being started and whose connections are let in together (`Engine.arrivals`).
+    """A program that is being started and whose connections are let in together (`Peers.arrivals`).
 
     Attributes:
         name: Of the worker.
@@ -30,7 +28,7 @@ class Arrival(Protocol):
         ...
 
     def takes(self, peer: Peer, metadata: WorkerMetadata) -> bool:
-        """Tell whether a connection is one of this program's."""
+        """Return whether a connection is one of this program's."""
         ...
 
     def add(self, peer: Peer, admit: Callable[[], None]) -> None:
@@ -42,7 +40,7 @@ class Arrival(Protocol):
         ...
 
 
-def apply_metadata(engine: Engine, peer: Peer, metadata: WorkerMetadata) -> None:
+def apply_metadata(tables: Tables, arrivals: Iterable[Arrival], peer: Peer, metadata: WorkerMetadata) -> None:
     """Note what a client said, give it its name and let its registrations in.
 
     A program that the engine is starting has its connections held until it has said all it serves.
@@ -51,32 +49,32 @@ def apply_metadata(engine: Engine, peer: Peer, metadata: WorkerMetadata) -> None
         WorkerConflict: Its name is taken by another program; nothing was changed but the description.
     """
     record = peer.record
-    engine.tables.describe(record, metadata)
+    tables.describe(record, metadata)
     if record.retiring:
         return
     if record.runtime == "python":
         peer.limit_frames(large_messages="large-messages.v1" in record.features)
-    arrival = next((arrival for arrival in engine.arrivals if arrival.takes(peer, metadata)), None)
+    arrival = next((arrival for arrival in arrivals if arrival.takes(peer, metadata)), None)
     if arrival is None or record.namespace is not None:
-        _admit(engine, peer, metadata)
+        _admit(tables, peer, metadata)
     else:
         peer.hold()
-        arrival.add(peer, partial(_admit, engine, peer, metadata))
+        arrival.add(peer, partial(_admit, tables, peer, metadata))
 
 
-def _admit(engine: Engine, peer: Peer, metadata: WorkerMetadata) -> None:
+def _admit(tables: Tables, peer: Peer, metadata: WorkerMetadata) -> None:
     record = peer.record
     name = clean(metadata.name)
     if name:
         namespace = record.namespace or metadata.namespace or DEFAULT_NAMESPACE
-        shared = _may_share(engine, record, metadata, name, namespace)
-        engine.tables.claim_name(record, namespace, name, shared=shared)
+        shared = _may_share(tables, record, metadata, name, namespace)
+        tables.claim_name(record, namespace, name, shared=shared)
         peer.connection.name = name
     peer.settle(metadata.namespace or DEFAULT_NAMESPACE)
 
 
-def _may_share(engine: Engine, record: WorkerRecord, metadata: WorkerMetadata, name: str, namespace: str) -> bool:
-    """Tell whether a second worker may have a name that is taken (protocol.md 3.5, [REC]).
+def _may_share(tables: Tables, record: WorkerRecord, metadata: WorkerMetadata, name: str, namespace: str) -> bool:
+    """Return whether a second worker may have a name that is taken (docs/protocol.md 3.5).
 
     Clients that know neither features nor namespaces would stay connected and deaf if they were refused, and every
     client names itself host:pid where the program gave no name, so that two in one process collide.
@@ -85,7 +83,7 @@ def _may_share(engine: Engine, record: WorkerRecord, metadata: WorkerMetadata, n
         return True
     if metadata.pid is not None and name.endswith(f":{metadata.pid}"):
         return True
-    owner = engine.tables.workers.holder(namespace, name)
+    owner = tables.workers.holder(namespace, name)
     same_process = owner is not None and (owner.pid, owner.os, owner.ip_address) == (
         record.pid,
         record.os,

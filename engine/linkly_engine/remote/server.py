@@ -260,7 +260,7 @@ class _TelemetrySocket(WebSocketStream):
             if isinstance(client, tuple) and isinstance(here, tuple) and client[0] == here[0]:
                 records = [peer.record for peer in self._engine.peers.values() if peer.record.name]
                 names = {record.pid: record.shown_name for record in records if record.pid is not None}
-                for arrival in self._engine.arrivals:
+                for arrival in self._engine.peers.arrivals:
                     names.update(dict.fromkeys(arrival.pids, arrival.name))
                 pid = holder(client[1], here[1], names)
                 self._name = "" if pid is None else names[pid]
