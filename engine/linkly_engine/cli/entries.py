@@ -62,7 +62,12 @@ def names_of(entries: list[Entry], project: Path) -> list[str]:
 def folder_of(entry: Entry, project: Path) -> Path | None:
     """Return where the program of an entry lies; `None`: it runs in the engine's process."""
     key = folder_key(entry)
-    return None if key is None else (project / Path(str(entry.value[key])).expanduser()).resolve()
+    return None if key is None else absolute(entry.value[key], project)
+
+
+def absolute(written: str, project: Path) -> Path:
+    """Return the folder that is written in a config.yaml of the folder `project`."""
+    return (project / Path(written).expanduser()).resolve()
 
 
 def folder_key(entry: Entry) -> str | None:

@@ -3,9 +3,7 @@
 import sys
 
 from linkly_engine.cli import streams
-
-COMMANDS = ("project", "worker", "functions", "workers", "check", "completion")
-"""Answered by `linkly_engine.cli.commands`; everything else but `trigger` runs the engine."""
+from linkly_engine.cli.usage import COMMANDS  # `trigger` imports it anyway
 
 
 def main(arguments: "list[str] | None" = None) -> int:

@@ -9,10 +9,9 @@ import msgspec
 
 from linkly.errors import LinklyError
 from linkly_engine import __version__
-from linkly_engine.cli.main import COMMANDS
 from linkly_engine.cli.output import LogFormat, Output, log_to
 from linkly_engine.cli.streams import say, tell
-from linkly_engine.cli.usage import UsageError
+from linkly_engine.cli.usage import COMMANDS, UsageError
 from linkly_engine.cli.welcome import welcome
 from linkly_engine.project.project import Project, read
 from linkly_engine.project.serve import run

@@ -1,4 +1,7 @@
-"""The error of a command line."""
+"""The commands there are, and the error of a command line."""
+
+COMMANDS = ("project", "worker", "functions", "workers", "check", "completion")
+"""Answered by `linkly_engine.cli.commands`; everything else but `trigger` runs the engine."""
 
 
 class UsageError(Exception):

@@ -13,7 +13,7 @@ import click
 from linkly_engine import LISTENER
 from linkly_engine.cli import command
 from linkly_engine.cli.command import Failure, Target
-from linkly_engine.cli.entries import folder_key, folder_of, names_of
+from linkly_engine.cli.entries import absolute, folder_key, folder_of, names_of
 from linkly_engine.cli.running_engine import RunningEngine, find_engine, wait_until_gone, wait_until_running
 from linkly_engine.cli.show import done, note
 from linkly_engine.cli.sources import Source, source_of
@@ -142,19 +142,16 @@ def _added(layout: Layout, source: Source, project: Path, *, force: bool, reset:
 
 def _same(layout: Layout, source: Source, project: Path) -> Entry | None:
     """Return the entry that the file has already: of that name, folder or module."""
+    path = source.value.get("path")
+    wanted = None if path is None else absolute(path, project)
     for entry, name in zip(layout.entries, names_of(layout.entries, project), strict=True):
         folder = folder_of(entry, project)
         if "module" in source.value:
             if entry.value.get("module") == source.value["module"]:
                 return entry
-        elif unnumbered(name) == source.name or (folder is not None and folder == _absolute(source, project)):
+        elif unnumbered(name) == source.name or (folder is not None and folder == wanted):
             return entry
     return None
-
-
-def _absolute(source: Source, project: Path) -> Path | None:
-    written = source.value.get("path")
-    return None if written is None else (project / Path(written).expanduser()).resolve()
 
 
 def _entry_of(layout: Layout, word: str, project: Path, path: Path) -> tuple[Entry, str]:
