@@ -14,7 +14,7 @@ from linkly.schema import json_schema, read_settings
 from linkly.testing import settle
 from linkly.trigger import Binding
 from linkly_workers.http import HttpSettings, HttpWorker
-from linkly_workers.http.openapi import make_document
+from linkly_workers.http.document import make_document
 from linkly_workers.http.routes import RouteTable
 from linkly_workers.http.schemas import COMPONENTS, Schemas
 from linkly_workers.http.trigger import HttpTrigger
@@ -131,7 +131,7 @@ async def test_a_route_appears_with_what_it_and_its_function_say(start):
     assert found["PUT /trees/{id}"]["summary"] == "Plant a tree."
     assert plant["requestBody"] == {
         "required": True,
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Tree"}}},
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/forest.Tree"}}},
     }
     assert {each["operationId"] for each in found.values()} == {
         "forest_plant_post_trees_id",
@@ -195,7 +195,7 @@ def test_a_query_parameter_keeps_its_limits_and_is_never_null():
 def test_a_status_that_the_gateway_answers_too_may_have_its_envelope():
     declared = http("GET", "/", condition="may", answers={200: Leaf, 404: Leaf, 422: Leaf, 503: None})
     responses = operations(made(declared))["GET /"]["responses"]
-    leaf, envelope = {"$ref": "#/components/schemas/Leaf"}, {"$ref": "#/components/schemas/GatewayError"}
+    leaf, envelope = {"$ref": "#/components/schemas/f.Leaf"}, {"$ref": "#/components/schemas/GatewayError"}
     schemas = {
         status: answer["content"]["application/json"]["schema"]
         for status, answer in responses.items()
@@ -232,7 +232,7 @@ def test_the_request_schema_of_a_function_tells_the_body_that_the_route_does_not
     told = {("default", "f::0"): {"function_id": "f::0", "request_schema": request}}
     document = made(http("POST", "/a"), functions=told)
     assert operations(document)["POST /a"]["requestBody"]["content"]["application/json"]["schema"] == {
-        "$ref": "#/components/schemas/Leaf"
+        "$ref": "#/components/schemas/f.Leaf"
     }
 
 
@@ -251,27 +251,28 @@ def test_operation_ids_are_unique():
     assert {each["operationId"] for each in found.values()} == {"a_b", "a_b_2", "a_b_3"}
 
 
-def test_equal_definitions_are_shared_and_unequal_ones_of_one_name_are_not():
+def test_definitions_of_one_name_are_shared_within_a_worker_and_numbered_where_they_differ():
     schemas = Schemas()
 
     def schema(kind):
-        other = {"title": "Part", "type": "object", "properties": {"x": {"$ref": "#/$defs/Kind"}}}
-        return {"type": "array", "items": {"$ref": "#/$defs/Part"}, "$defs": {"Part": other, "Kind": {"type": kind}}}
+        return {"type": "array", "items": {"$ref": "#/$defs/Kind"}, "$defs": {"Kind": {"type": kind}}}
 
-    first, same, different = (schemas.add(schema(kind)) for kind in ("string", "string", "integer"))
-    assert first == same == {"type": "array", "items": {"$ref": COMPONENTS + "Part"}}
-    assert different["items"] == {"$ref": COMPONENTS + "Part_2"}
-    assert schemas.components["Part_2"]["properties"] == {"x": {"$ref": COMPONENTS + "Kind_2"}}
-    assert schemas.components["Kind_2"] == {"type": "integer"}
+    kinds = ("string", "string", "integer")
+    first, same, different = (schemas.add(schema(kind), "a") for kind in kinds)
+    other = schemas.add(schema("string"), "b")
+    assert first == same == {"type": "array", "items": {"$ref": COMPONENTS + "a.Kind"}}
+    assert different["items"] == {"$ref": COMPONENTS + "a.Kind_2"}
+    assert other["items"] == {"$ref": COMPONENTS + "b.Kind"}
+    assert schemas.components["a.Kind_2"] == {"type": "integer"}
 
 
 def test_a_type_is_one_component_whether_it_stands_alone_or_inside_another():
     schemas = Schemas()
-    schemas.add(json_schema(Tree))
-    schemas.add({"anyOf": [json_schema(list[Tree]), json_schema(Fork)]})
-    assert schemas.components.keys() == {"Tree", "Leaf", "Fork"}
-    root = schemas.components["Tree"]["properties"]["root"]
-    assert root["discriminator"]["mapping"] == {"leaf": COMPONENTS + "Leaf", "fork": COMPONENTS + "Fork"}
+    schemas.add(json_schema(Tree), "a")
+    schemas.add({"anyOf": [json_schema(list[Tree]), json_schema(Fork)]}, "a")
+    assert schemas.components.keys() == {"a.Tree", "a.Leaf", "a.Fork"}
+    root = schemas.components["a.Tree"]["properties"]["root"]
+    assert root["discriminator"]["mapping"] == {"leaf": COMPONENTS + "a.Leaf", "fork": COMPONENTS + "a.Fork"}
 
 
 def test_data_that_looks_like_a_schema_stays_as_it_is():
@@ -281,12 +282,12 @@ def test_data_that_looks_like_a_schema_stays_as_it_is():
         "properties": {"$ref": {"type": "string"}, "default": {"default": data}},
         "enum": [data],
     }
-    assert Schemas().add(schema) == schema
+    assert Schemas().add(schema, "a") == schema
 
 
 def test_a_reference_that_leads_nowhere_means_anything():
     schemas = Schemas()
-    assert schemas.add({"items": {"$ref": "#/$defs/Nowhere"}, "not": {"$ref": "https://else.where"}}) == {
+    assert schemas.add({"items": {"$ref": "#/$defs/Nowhere"}, "not": {"$ref": "https://else.where"}}, "a") == {
         "items": {},
         "not": {},
     }

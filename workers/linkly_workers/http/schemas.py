@@ -1,16 +1,16 @@
 """Schemas of many routes -> one set of `components/schemas`. Pure.
 
-A route's schema brings its definitions along (`$defs`, in older drafts `definitions`), anywhere in it. One document
-needs each of them once, under a name of its own. Definitions are equal if they, and all that they reach, are equal.
+A route's schema brings its definitions along (`$defs`, in older drafts `definitions`), anywhere in it. The document has
+each of them once for each worker, whose name stands before its own: `link.Link`. Definitions of one worker that differ
+and have one name are numbered.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Any, cast
-
-import msgspec
 
 from linkly_workers.http.trigger import Schema
 
@@ -38,25 +38,29 @@ class Schemas:
 
     def __init__(self) -> None:
         self.components: dict[str, Schema] = {}
-        self._names: dict[bytes, str] = {}
+        self._definitions: dict[str, Any] = {}
 
-    def add(self, schema: Schema) -> Schema:
-        """Take a schema that stands alone; return what stands in its place in the document.
+    def add(self, schema: Schema, worker: str) -> Schema:
+        """Return what stands in the document in the place of a schema that stands alone.
 
         An object with a title becomes a component of that name. A reference that leads nowhere means any value.
+
+        Args:
+            schema: It.
+            worker: Whose it is.
         """
-        moved: Schema = self._moved(schema, {})
+        moved: Schema = self._moved(schema, {}, worker)
         return moved
 
-    def fields(self, schema: Schema) -> dict[str, Schema]:
-        """Take a schema of an object that is no component itself; return its properties."""
+    def fields(self, schema: Schema, worker: str) -> dict[str, Schema]:
+        """Return the properties of an object that is no component itself."""
         scope = _scope(schema, {})
         properties = schema.get("properties")
         if not isinstance(properties, dict):
             return {}
-        return {name: self._moved(part, scope) for name, part in properties.items() if isinstance(part, dict)}
+        return {name: self._moved(part, scope, worker) for name, part in properties.items() if isinstance(part, dict)}
 
-    def _moved(self, schema: Any, scope: Scope) -> Any:
+    def _moved(self, schema: Any, scope: Scope, worker: str) -> Any:
         if not isinstance(schema, dict):
             return schema
         scope = _scope(schema, scope)
@@ -64,48 +68,48 @@ class Schemas:
         if isinstance(title, str) and isinstance(schema.get("properties"), dict):
             own = _without_definitions(schema)
             if scope.get(title, own) == own:
-                return {"$ref": COMPONENTS + self._component(title, {**scope, title: own})}
-        return self._rewritten(cast("Schema", schema), scope)
+                return {"$ref": COMPONENTS + self._component(title, {**scope, title: own}, worker)}
+        return self._rewritten(cast("Schema", schema), scope, worker)
 
-    def _rewritten(self, schema: Schema, scope: Scope) -> Schema:
+    def _rewritten(self, schema: Schema, scope: Scope, worker: str) -> Schema:
         """Return the schema with everything below it moved."""
-        moved = _map_children(_without_definitions(schema), lambda child: self._moved(child, scope))
+        moved = _map_children(_without_definitions(schema), lambda child: self._moved(child, scope, worker))
         reference = moved.pop("$ref", None)
         if reference is not None:
             target = _target(reference, scope)
             if target is not None:
-                moved["$ref"] = COMPONENTS + self._component(target, scope)
+                moved["$ref"] = COMPONENTS + self._component(target, scope, worker)
         discriminator = moved.get("discriminator")
         if isinstance(discriminator, dict) and isinstance(discriminator.get("mapping"), dict):
             mapping = {
-                tag: COMPONENTS + self._component(target, scope)
+                tag: COMPONENTS + self._component(target, scope, worker)
                 for tag, reference in discriminator["mapping"].items()
                 if (target := _target(reference, scope)) is not None
             }
             moved["discriminator"] = {**discriminator, "mapping": mapping}
         return moved
 
-    def _component(self, name: str, scope: Scope) -> str:
+    def _component(self, name: str, scope: Scope, worker: str) -> str:
         """Return the name of the component that `name` means in this scope; makes it if there is none yet."""
-        meaning = _meaning(name, scope)
-        known = self._names.get(meaning)
-        if known is not None:
-            return known
-        unique = free_name(re.sub(r"[^A-Za-z0-9._-]+", "_", name), self.components)
-        self._names[meaning] = unique
-        self.components[unique] = {}  # the name is taken: the definition may refer to itself
         definition = scope[name]
+        prefixed = re.sub(r"[^A-Za-z0-9._-]+", "_", f"{worker}.{name}")
+        for unique in numbered(prefixed):
+            if unique not in self._definitions:
+                break
+            if self._definitions[unique] == definition:
+                return unique
+        self._definitions[unique] = definition  # before its parts: it may refer to itself
+        self.components[unique] = {}
         if isinstance(definition, dict):
-            self.components[unique] = self._rewritten(definition, _scope(definition, scope))
+            self.components[unique] = self._rewritten(definition, _scope(definition, scope), worker)
         return unique
 
 
-def free_name(name: str, taken: dict[str, Any] | set[str]) -> str:
-    """Return the name, with the first number behind it that makes it unique if it is taken."""
-    free, number = name, 2
-    while free in taken:
-        free, number = f"{name}_{number}", number + 1
-    return free
+def numbered(name: str) -> Iterator[str]:
+    """Return names: itself, then itself with the numbers from 2 on."""
+    yield name
+    for number in count(2):
+        yield f"{name}_{number}"
 
 
 def _scope(schema: Schema, outer: Scope) -> Scope:
@@ -145,26 +149,3 @@ def _map_children(schema: Schema, change: Callable[[Any], Any]) -> Schema:
         elif key in _MAP and isinstance(value, dict):
             changed[key] = {name: change(child) for name, child in value.items()}
     return changed
-
-
-def _meaning(name: str, scope: Scope) -> bytes:
-    """Return a text that two names share only if they mean the same: the definition and all that it reaches."""
-    reached: Scope = {}
-    waiting = [name]
-
-    def visit(schema: Any) -> Any:
-        if isinstance(schema, dict):
-            target = _target(schema.get("$ref"), scope)
-            if target is not None and target not in reached:
-                waiting.append(target)
-            _map_children(cast("Schema", schema), visit)
-            for key in _DEFINITIONS:
-                _map_children({"properties": schema.get(key)}, visit)
-        return schema
-
-    while waiting:
-        each = waiting.pop()
-        if each not in reached:
-            reached[each] = scope[each]
-            visit(scope[each])
-    return msgspec.json.encode([name, reached], order="deterministic")
