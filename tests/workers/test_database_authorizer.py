@@ -220,9 +220,9 @@ async def test_a_statement_of_ours_is_never_handed_to_a_caller_from_the_cache(tm
     async with GroupCommitWriter(str(tmp_path / "a.db")) as writer:
         await writer.execute("CREATE TABLE t (a)")
         texts = []
-        writer._connection.set_trace_callback(texts.append)  # noqa: SLF001
+        await writer.run(lambda connection: connection.set_trace_callback(texts.append))
         await writer.execute("INSERT INTO t VALUES (1)")
-        writer._connection.set_trace_callback(None)  # noqa: SLF001
+        await writer.run(lambda connection: connection.set_trace_callback(None))
         plain = {text.split(" -- ")[0] for text in texts}
         assert {"BEGIN IMMEDIATE", "COMMIT"} <= plain
         for text in plain & {"BEGIN IMMEDIATE", "COMMIT"}:

@@ -11,7 +11,7 @@ from linkly.testing import running_engine, settle
 from linkly_workers._sqlite import GroupCommitWriter, Statements
 from linkly_workers._sqlite.connection import LOOP_PATTERN_BYTES, LOOP_VALUE_BYTES
 from linkly_workers._sqlite.execution import LONG_TEXTS, execute
-from linkly_workers._sqlite.writer import LOOP_STATEMENT_S
+from linkly_workers._sqlite.loop_batch import LOOP_STATEMENT_S
 from linkly_workers.database.sqlite.reader import FREEZE_S, LoopReader
 
 
@@ -63,8 +63,10 @@ async def test_a_whole_table_is_emptied_on_the_writing_thread(tmp_path, sql):
         await writer.execute("CREATE TABLE t (a)")
         for _ in range(2):
             await writer.execute("INSERT INTO t VALUES (1)")
-            writer._connection.set_trace_callback(  # noqa: SLF001
-                lambda text: threads.append(threading.current_thread()) if text == sql else None
+            await writer.run(
+                lambda connection: connection.set_trace_callback(
+                    lambda text: threads.append(threading.current_thread()) if text == sql else None
+                )
             )
             await writer.execute(sql)
             await writer.execute("CREATE TABLE IF NOT EXISTS t (a)")

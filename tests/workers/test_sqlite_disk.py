@@ -41,23 +41,25 @@ def test_after_a_stall_the_thread_waits_for_a_while():
     assert disk.is_quick_for(11)
 
 
-def commits_of(writer):
-    """Give the writer a quick disk, whatever making the file has taken, and list the thread of each COMMIT."""
+async def commits_of(writer, disk):
+    """Make the writer's disk quick, whatever making the file has taken, and list the thread of each COMMIT."""
     threads = []
 
     def trace(sql):
         if sql.startswith("COMMIT"):
             threads.append(threading.current_thread())
 
-    writer._connection.set_trace_callback(trace)  # noqa: SLF001
-    writer._disk = quick_disk()  # noqa: SLF001
+    await writer.run(lambda connection: connection.set_trace_callback(trace))
+    threads.clear()
+    while not disk.is_quick_for(11):
+        disk.committed(QUICK_S)
     return threads
 
 
 async def test_many_writers_commit_on_the_loop_and_a_single_one_leaves_it_free(tmp_path):
-    async with GroupCommitWriter(str(tmp_path / "a.db")) as writer:
+    async with GroupCommitWriter(str(tmp_path / "a.db"), disk=(disk := Disk())) as writer:
         await writer.execute("CREATE TABLE t (a)")
-        threads = commits_of(writer)
+        threads = await commits_of(writer, disk)
         await asyncio.gather(*(writer.execute("INSERT INTO t VALUES (?)", (number,)) for number in range(100)))
         await writer.execute("INSERT INTO t VALUES (100)")
         assert threads[0] is threading.main_thread()
@@ -65,10 +67,10 @@ async def test_many_writers_commit_on_the_loop_and_a_single_one_leaves_it_free(t
 
 
 async def test_who_breaks_a_commit_on_the_loop_fails_alone(tmp_path):
-    async with GroupCommitWriter(str(tmp_path / "a.db")) as writer:
+    async with GroupCommitWriter(str(tmp_path / "a.db"), disk=(disk := Disk())) as writer:
         await writer.execute("CREATE TABLE t (a PRIMARY KEY)")
         await writer.execute("CREATE TABLE child (a REFERENCES t (a) DEFERRABLE INITIALLY DEFERRED)")
-        threads = commits_of(writer)
+        threads = await commits_of(writer, disk)
         calls = [writer.execute("INSERT INTO t VALUES (?)", (number,)) for number in range(100)]
         calls.insert(5, writer.execute("INSERT INTO child VALUES ('nobody')"))
         results = await asyncio.gather(*calls, return_exceptions=True)

@@ -18,7 +18,6 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from time import perf_counter
 from typing import Any, TypeVar
 
 from linkly.clock import Clock, SystemClock
@@ -29,11 +28,9 @@ from linkly_workers._sqlite.batch import (
     Done,
     Inside,
     Operation,
-    Undone,
     answer,
     asking,
     disarm,
-    failed_unsaved,
     lose,
 )
 from linkly_workers._sqlite.checkpoint import CHECKPOINT, Checkpointer
@@ -44,18 +41,16 @@ from linkly_workers._sqlite.disk import Disk
 from linkly_workers._sqlite.execution import StatementResult, execute, run_statement
 from linkly_workers._sqlite.line import SHARED_FROM, FairLine
 from linkly_workers._sqlite.lock import HOLDERS_PATIENCE_MS, Lock
-from linkly_workers._sqlite.loop_time import BATCH_S, LEAST_BATCH_S, QUICK_S, loop_time
-from linkly_workers._sqlite.slow import BATCH_LIMIT, SAVED_AFTER_FAILURE, SlowOperations
+from linkly_workers._sqlite.loop_batch import LOOP_STATEMENT_S, LoopBatch
+from linkly_workers._sqlite.slow import SAVED_AFTER_FAILURE, SlowOperations
 from linkly_workers._sqlite.statement import Statement, Statements
+from linkly_workers._sqlite.states import MAY_FOLLOW, State
 from linkly_workers._sqlite.text import ALONE, THREAD
 from linkly_workers._sqlite.thread import WritingThread
 from linkly_workers._sqlite.turn import Turn
 from linkly_workers._sqlite.waits import Waits
 
 T = TypeVar("T")
-
-LOOP_STATEMENT_S = 0.010
-"""Longer statements are stopped and run again on the writing thread."""
 
 
 class GroupCommitWriter:
@@ -68,6 +63,7 @@ class GroupCommitWriter:
         value_bytes: Larger values are written on the writing thread.
         max_result_bytes: A statement whose result is larger fails; `None`: no limit.
         monotonic: The clock by which it is told that nothing moves.
+        disk: What is known of the disk; by default nothing.
 
     Attributes:
         batches: Commits so far.
@@ -86,6 +82,7 @@ class GroupCommitWriter:
         value_bytes: int = OWN_BYTES,
         max_result_bytes: int | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        disk: Disk | None = None,
     ) -> None:
         self.path = path
         self.max_result_bytes = max_result_bytes
@@ -97,10 +94,9 @@ class GroupCommitWriter:
         self._lock = Lock(path, lock_patience_s)
         self._durability: Durability = durability
         self._waits_for_disk = path != ":memory:" and durability == "power"
-        self._disk = Disk()
+        self._disk = Disk() if disk is None else disk
         self._queue: FairLine[Operation[Any]] = FairLine()
-        self._working = False
-        self._scheduled = False
+        self._state = State.CLOSED
         self._turn: Turn | None = None
         self._closing = False
         self._idle: asyncio.Future[None] | None = None
@@ -115,7 +111,6 @@ class GroupCommitWriter:
 
     async def __aenter__(self) -> GroupCommitWriter:
         self._loop = asyncio.get_running_loop()
-        self._loop_time = loop_time()
         # On the loop's thread nobody waits for another process's lock; the writing thread does.
         self._connection = connect(
             self.path,
@@ -125,6 +120,7 @@ class GroupCommitWriter:
             statements=self.statements,
         )
         self._budget = Budget(self._connection, self._value_bytes)
+        self._loop_batch = LoopBatch(self._connection, self._budget, self._queue, self._slow)
         self._commits = Commits(self._connection, self._budget, self.file)
         if self.path != ":memory:":
             self._connection.own("PRAGMA wal_autocheckpoint = 0")
@@ -135,6 +131,7 @@ class GroupCommitWriter:
                 self._connection.close()
                 raise
         self._thread = WritingThread(f"writer of {self.path}")
+        self._enter(State.IDLE)
         return self
 
     def count_by(self, clock: Clock) -> None:
@@ -146,9 +143,11 @@ class GroupCommitWriter:
         self._closing = True
         if self._turn is not None:
             self._turn.end()
-        while self._queue or self._working:
+        while self._queue or self._state is State.ON_THREAD:
             self._idle = self._loop.create_future()
             await self._idle
+        self._turn = None
+        self._enter(State.CLOSED)
         if self._checkpointer is not None:
             await self._checkpointer.close()
         await self._thread.stop()
@@ -163,7 +162,7 @@ class GroupCommitWriter:
     @property
     def standing_still_s(self) -> float:
         """Tell for how long nothing has moved although somebody waits: a turn's holder, a lock, the disk."""
-        return self.monotonic() - self._moved if self._queue or self._working else 0.0
+        return self.monotonic() - self._moved if self._queue or self._state is State.ON_THREAD else 0.0
 
     # --- what callers want ---------------------------------------------------------------------------------
 
@@ -241,93 +240,64 @@ class GroupCommitWriter:
         operation.caller = caller = None if invocation is None else invocation.origin
         if queue.size >= SHARED_FROM:
             queue.check(caller, self.path)
-        if not (queue.size or self._working):
+        if not (queue.size or self._state is State.ON_THREAD):
             self._moved = self.monotonic()
         queue.append(caller, operation)
         if timeout_s is not None:
             self._waits.add(operation, timeout_s)
-        if not (self._working or self._scheduled or self._turn):
+        if self._state is State.IDLE:
             self._start()
         return operation.future
 
     # --- the loop's thread ---------------------------------------------------------------------------------
 
+    def _enter(self, state: State) -> None:
+        assert state in MAY_FOLLOW[self._state], f"{state!r} may not follow {self._state!r}"
+        self._state = state
+
     def _start(self) -> None:
         # At the end of this turn of the loop: whoever has just been answered writes again before that. Measured: 53k
         # inserts/s for 64 callers, against 37k when a batch starts with whoever comes first.
-        if not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._next)
+        self._enter(State.SCHEDULED)
+        self._loop.call_soon(self._next)
 
     def _next(self) -> None:
         """Take from the queue what can share a commit."""
-        self._scheduled = False
-        if self._working or self._turn is not None:
-            return
+        if self._state is not State.SCHEDULED:
+            return  # closed meanwhile
         queue = self._queue
         if self.file.lost is not None:
             self._refuse_all()
         while queue and queue.head.unwanted:
             disarm(queue.popleft())
         if not queue:
-            if self._idle is not None and not self._idle.done():
-                self._idle.set_result(None)
+            self._enter(State.IDLE)
+            self._go_on()
             return
         if isinstance(queue.head, Asking):
+            self._enter(State.HELD)
             self._turn = Turn(self._run_in_turn, self._end_turn)
             queue.popleft().future.set_result(self._turn)
         elif self.file.unsettled or self._slow.has(queue.head) or (queue.head.several and self._saving):
             self._hand_over(self._threaded())
         else:
-            self._run_here()
+            self._run_on_loop()
 
-    def _run_here(self) -> None:
-        queue, connection, budget, slow = self._queue, self._connection, self._budget, self._slow.keys
-        batch: list[Operation[Any]] = []
-        rotation = queue.rotation
-        undone: Undone | None = None
+    def _run_on_loop(self) -> None:
         try:
-            connection.own("BEGIN IMMEDIATE")
+            batch, undone = self._loop_batch.run()
         except sqlite3.Error:
             self._hand_over(self._threaded())
             return
         self._lock.since = None
-        now = perf_counter()
-        end = now + min(BATCH_S, max(LEAST_BATCH_S, self._loop_time.left_s))
-        try:
-            # Every write of the process passes here: no call that an attribute can save.
-            while rotation and now < end and len(batch) < BATCH_LIMIT:
-                operation = queue.popleft()
-                if operation.alone or (slow and hash(operation.key) in slow):
-                    queue.undo(operation.caller, operation)
-                    break
-                if operation.expired or operation.future.cancelled():
-                    disarm(operation)
-                    continue
-                operation.taken = True
-                batch.append(operation)
-                began, budget.limit = now, now + LOOP_STATEMENT_S
-                try:
-                    operation.result = operation.run(connection)
-                except BaseException as error:
-                    failed_unsaved(connection, operation, error)
-                now = perf_counter()
-                if now - began > QUICK_S:
-                    self._loop_time.spend(now - began)
-            if now > budget.limit:  # one long step, which nothing could stop; only the last can have been it
-                self._slow.stopped(batch[-1])
-        except Undone as error:
-            undone = error
-            self._loop_time.spend(perf_counter() - now)
-        budget.lift()
         if undone is not None:
             self._undo(batch, undone.guilty, undone.__cause__)
-        elif not connection.in_transaction:
+        elif not self._connection.in_transaction:
             lose(batch)
             self._done(batch)
         elif self._waits_for_disk and not self._disk.is_quick_for(len(batch)):
-            self._working = True
-            self._thread.put(lambda: self._commits.on_thread(batch, self._disk), self._done_there)
+            self._enter(State.ON_THREAD)
+            self._thread.put(lambda: self._commits.on_thread(batch, self._disk), self._done_on_thread)
         else:
             refused = self._commits.commit(batch, self._disk)
             if refused is None:
@@ -358,17 +328,17 @@ class GroupCommitWriter:
     def _hand_over(self, batch: list[Operation[Any]], refused: sqlite3.Error | None = None) -> None:
         for operation in batch:
             operation.taken = True
-        self._working = True
-        self._thread.put(lambda: self._commits.run(batch, refused=refused), self._done_there)
+        self._enter(State.ON_THREAD)
+        self._thread.put(lambda: self._commits.run(batch, refused=refused), self._done_on_thread)
 
-    def _done_there(self, done: Done) -> None:
+    def _done_on_thread(self, done: Done) -> None:
         finished, locked_out = done
         for operation in self._lock.met(self._queue, locked_out, self._loop.time()):
             self._answer(operation)
         self._done(finished)
 
     def _done(self, batch: list[Operation[Any]]) -> None:
-        self._working = False
+        self._enter(State.IDLE)
         if batch:
             self._moved = self.monotonic()
             self.batches += 1
@@ -392,8 +362,11 @@ class GroupCommitWriter:
                 operation.future.set_exception(self.file.error())
 
     def _go_on(self) -> None:
-        if self._queue or self._idle is not None:
-            self._start()
+        if self._queue:
+            if self._state is State.IDLE:
+                self._start()
+        elif self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
 
     def _answer(self, operation: Operation[Any]) -> None:
         if operation.took_s:
@@ -409,6 +382,7 @@ class GroupCommitWriter:
     def _end_turn(self, turn: Turn) -> None:
         if self._turn is turn:
             self._turn, self._moved = None, self.monotonic()
+            self._enter(State.IDLE)
             self._go_on()
 
     def _finish_checkpoint(self) -> asyncio.Future[Any] | None:
@@ -417,6 +391,6 @@ class GroupCommitWriter:
         future: asyncio.Future[Any] = self._loop.create_future()
         checkpoint = Operation(lambda connection: connection.own(CHECKPOINT).fetchall(), future, alone=True)
         self._queue.append(None, checkpoint)
-        if not (self._working or self._scheduled or self._turn):
+        if self._state is State.IDLE:
             self._start()
         return future
