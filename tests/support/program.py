@@ -1,6 +1,7 @@
 """Programs as processes, whose output is read while they run."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -124,6 +125,13 @@ class Program:
     async def ended(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Return what `end` returns, without blocking the loop."""
         return await asyncio.to_thread(self.end, number)
+
+    def stop(self) -> None:
+        """End the process if it runs; kill it if it does not end in time."""
+        if self.process.poll() is None:
+            self.send(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.wait()
 
     def kill(self) -> None:
         """End the process, and what it has started, as a power cut does; one that has ended is left alone."""

@@ -10,8 +10,8 @@ pytestmark = pytest.mark.compat
 @pytest.mark.parametrize("version", ["0.16.1", "0.19.7", "0.22.1", "0.25.0", "linkly"])
 async def test_a_program_that_has_ended_serves(new_linkly, command, version):
     linkly = await new_linkly()
-    program = await linkly.run_client(command(version, "lingers"))
-    await program.until(lambda line: line == "the end")
+    program = linkly.run_client(command(version, "lingers"))
+    await program.line(lambda line: line == "the end")
     await linkly.until_there("lingers::hello")
     assert json.loads(await linkly.trigger("lingers::hello", "name=Ann")) == {"message": "hello Ann"}
     assert program.process.returncode is None

@@ -23,7 +23,7 @@ async def engines(new_linkly, command):
 
     async def start(version):
         linkly = await new_linkly()
-        await linkly.run_client(command(version, "link_foundations"))
+        linkly.run_client(command(version, "link_foundations"))
         await linkly.until_there(*FUNCTIONS)
         return linkly
 
@@ -132,7 +132,7 @@ async def test_what_the_logger_says_is_listed_with_its_data_its_trace_and_its_se
 async def test_what_the_logger_says_shows_in_the_engine_s_output(engines, version):
     linkly = engines[version]
     await linkly.trigger("link::create", "url=https://iii.dev", "code=shown")
-    line = await linkly.engine.until(lambda line: "link created" in line and "shown" in line)
+    line = await linkly.engine.line(lambda line: "link created" in line and "shown" in line)
     assert " INFO " in line
     assert "https://iii.dev" in line
 

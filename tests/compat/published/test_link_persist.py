@@ -20,7 +20,7 @@ async def engines(new_linkly, command):
 
     async def start(version):
         linkly = await new_linkly()
-        await linkly.run_client(command(version, "link_persist"))
+        linkly.run_client(command(version, "link_persist"))
         await linkly.until_there(*FUNCTIONS, "link::ready")
         await linkly.until_logged("database: ready")
         return linkly

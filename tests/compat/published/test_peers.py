@@ -22,8 +22,8 @@ pytestmark = pytest.mark.compat
 async def linkly(new_linkly, command):
     linkly = await new_linkly()
     for name, version in PEERS.items():
-        await linkly.run_client(command(version, "peer", name))
-        await linkly.run_client(command(version, "pair", name))
+        linkly.run_client(command(version, "peer", name))
+        linkly.run_client(command(version, "pair", name))
     await linkly.until_there(*READY)
     return linkly
 
@@ -125,7 +125,7 @@ async def test_all_come_back_when_the_engine_is_killed_under_them(linkly):
 
 
 async def test_all_come_back_when_the_engine_is_stopped_in_order(linkly):
-    assert await linkly.engine.end() == 0
+    assert await linkly.engine.ended() == 0
     await linkly.start()
     await linkly.until_there(*READY)
     async with Client(linkly.url, name="afterwards") as bus:

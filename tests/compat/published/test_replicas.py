@@ -34,10 +34,10 @@ async def who_answers(linkly):
 async def test_the_route_moves_on_from_program_to_program_of_every_version(linkly, command):
     programs = {}
     for name, version in VERSIONS.items():
-        programs[name] = await linkly.run_client(command(version, "replica", name))
+        programs[name] = linkly.run_client(command(version, "replica", name))
         await linkly.until_there(f"{name}::ready")
     for number, (name, program) in enumerate(programs.items()):
         assert await who_answers(linkly) == (200, name)
-        await program.end(signal.SIGKILL if number % 2 else signal.SIGTERM)
+        await program.ended(signal.SIGKILL if number % 2 else signal.SIGTERM)
         await gone(linkly, name)
     assert (await linkly.http.get("/replica")).status_code == 404

@@ -94,9 +94,9 @@ def save(linkly, program):
 
 async def foundations(linkly):
     await linkly.until_there("link::create", "link::resolve", "http::create_link", "http::redirect")
-    await linkly.engine.until(lambda line: "[REGISTERED]" in line and "link::create" in line)
-    await linkly.engine.until(lambda line: "Worker registered" in line and "link" in line)
-    await linkly.engine.until(lambda line: "link worker ready" in line)
+    await linkly.engine.line(lambda line: "[REGISTERED]" in line and "link::create" in line)
+    await linkly.engine.line(lambda line: "Worker registered" in line and "link" in line)
+    await linkly.engine.line(lambda line: "link worker ready" in line)
     created = await linkly.trigger("link::create", "url=https://iii.dev", "code=iii")
     assert created == '{\n  "code": "iii",\n  "url": "https://iii.dev"\n}\n'
     assert json.loads(await linkly.trigger("link::resolve", "code=iii")) == {"url": "https://iii.dev"}
@@ -134,5 +134,5 @@ async def test_a_reader_gets_from_an_empty_folder_to_counted_clicks(tmp_path, ne
     assert (row["status"], row["kind"], row["running"]) == ("running", "path", True)
     assert row["restarts"] == 1  # for what was saved, and for nothing that npm wrote
     engine, linkly.engine = linkly.engine, None
-    assert await engine.end() == 0
+    assert await engine.ended() == 0
     assert processes_in(linkly.folder) == []
