@@ -3,15 +3,15 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from support.engine_process import EngineProcess
+
 ROOT = Path(__file__).parents[2]
-START_S = 30
 
 SCRATCH = '''
 """A worker that was added."""
@@ -53,37 +53,30 @@ def overlay(tmp_path):
 
 
 def environment(overlay):
-    places = [str(overlay / "overlay"), str(ROOT / "sdk"), str(ROOT / "engine")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
+    return {"PYTHONPATH": os.pathsep.join([str(overlay / "overlay"), str(ROOT / "sdk"), str(ROOT / "engine")])}
 
 
 def linkly(overlay, *words):
-    command = [sys.executable, "-m", "linkly_engine", *words]
     return subprocess.run(
-        command, cwd=overlay / "project", env=environment(overlay), capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "linkly_engine", *words],
+        cwd=overlay / "project",
+        env={**os.environ, **environment(overlay)},
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
 
 
 @pytest.fixture
 def port(overlay):
     """The worker port of an engine that runs the project."""
-    engine = subprocess.Popen(
-        [sys.executable, "-m", "linkly_engine"],
-        cwd=overlay / "project",
-        env=environment(overlay),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    engine = EngineProcess(overlay / "project", environment=environment(overlay))
     try:
-        for line in engine.stderr:
-            if "ws://" in line:
-                yield line.split("ws://", 1)[1].split()[0].rstrip("/").rpartition(":")[2]
-                break
-        else:
-            pytest.fail("the engine did not start")
+        engine.start()
+        yield str(engine.worker_port)
+        engine.end()
     finally:
-        engine.send_signal(signal.SIGTERM)
-        engine.communicate(timeout=START_S)
+        engine.kill()
 
 
 def test_its_function_is_called_and_its_trigger_type_is_declared(overlay, port):
@@ -109,7 +102,7 @@ def test_it_may_not_import_another_worker(overlay):
     checked = subprocess.run(
         [str(Path(sys.executable).parent / "lint-imports"), "--config", str(ROOT / "pyproject.toml"), "--no-cache"],
         cwd=overlay,
-        env=environment(overlay),
+        env={**os.environ, **environment(overlay)},
         capture_output=True,
         text=True,
         timeout=60,
