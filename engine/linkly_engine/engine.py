@@ -64,19 +64,18 @@ class Engine:
 
     def __init__(self, *, clock: Clock | None = None, namespace_grace_s: float = NAMESPACE_GRACE_S) -> None:
         self.clock: Clock = clock or SystemClock()
-        self.namespace_grace_s = namespace_grace_s
         self.deadlines = Deadlines(self.clock)
         self.tables = Tables()
         self.router = Router(self.tables.functions)
-        self.peers = Peers(self.tables)
         self.channels = ChannelStore(self.clock)
         self._tasks: set[asyncio.Task[Any]] = set()
-        self.telemetry = Telemetry(self.clock, self.peers.__contains__)
         self.failures = Failures()
         self.turns = Turns()
         self.exchange = Exchange(
             self.tables, self.router, self.channels, self.clock, self.deadlines, self.spawn, self.failures.failed
         )
+        self.peers = Peers(self.exchange, namespace_grace_s)
+        self.telemetry = Telemetry(self.clock, self.peers.__contains__)
         self.host = Host(self.exchange)
         self._builtins = EngineWorker(
             self.exchange,

@@ -154,10 +154,9 @@ class _MemoryDialer:
         self._native = native
 
     async def connect(self, attach: Attach) -> None:
-        peer_class: Any = importlib.import_module("linkly_engine.remote.peer").Peer
         near, far = memory_pair()
         near.receiver = attach(near, self._native)
-        peer = peer_class(self._engine, far, native=self._native)
+        peer = self._engine.peers.connected(far, native=self._native)
         far.receiver = peer.connection
         peer.start()
 

@@ -6,7 +6,8 @@ import json
 import pytest
 
 from linkly import Function, current
-from linkly_engine.remote.registrations import LET_IN_AT_ONCE, OWNED_LIMIT
+from linkly_engine.remote.registrations import OWNED_LIMIT
+from linkly_engine.remote.waiting import LET_IN_AT_ONCE
 
 
 def frame(payload):
@@ -79,7 +80,7 @@ async def test_registrations_that_waited_are_let_in_by_slices_and_calls_of_them_
     await worker.nothing_came()
     before = len(bus_engine.engine.tables.functions)
     peer = bus_engine.engine.peers[worker.worker_id]
-    peer.settle("default")
+    peer.fix_namespace("default")
     assert len(bus_engine.engine.tables.functions) == before + LET_IN_AT_ONCE
     invocation_id = await caller.start_call(f"many::f{count - 1}")
     await worker.serve_one(lambda _: {"result": "served"})

@@ -222,7 +222,7 @@ class Project:
         await self._programs.end(leaving)
         problems = await self.members.switch(leaving, entering)
         self.members.all, self.members.config = members, config
-        self.engine.namespace_grace_s = config.namespace_grace_s
+        self.engine.peers.namespace_grace_s = config.namespace_grace_s
         self.members.arrange()
         for member, entry in programs:
             await self._programs.change(member, entry, config)

@@ -70,7 +70,7 @@ def _admit(tables: Tables, peer: Peer, metadata: WorkerMetadata) -> None:
         shared = _may_share(tables, record, metadata, name, namespace)
         tables.claim_name(record, namespace, name, shared=shared)
         peer.connection.name = name
-    peer.settle(metadata.namespace or DEFAULT_NAMESPACE)
+    peer.fix_namespace(metadata.namespace or DEFAULT_NAMESPACE)
 
 
 def _may_share(tables: Tables, record: WorkerRecord, metadata: WorkerMetadata, name: str, namespace: str) -> bool:

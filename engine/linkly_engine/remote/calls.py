@@ -20,8 +20,10 @@ from linkly.outcome import ABSENT, error_body, is_absent
 from linkly.schema import as_json
 from linkly.wire.connection import Connection
 from linkly.wire.messages import EnqueueAction, InvokeFunction
+from linkly_engine.core.enqueue import enqueue
+from linkly_engine.core.exchange import Exchange
 from linkly_engine.core.records import WorkerRecord
-from linkly_engine.core.router import Router, check_namespace, too_many_hops
+from linkly_engine.core.router import check_namespace, too_many_hops
 from linkly_engine.core.trace import valid_traceparent, with_function_id
 from linkly_engine.remote.nesting import Nesting
 
@@ -36,10 +38,7 @@ class Calls:
         connection: Where they come from and are answered.
         record: The worker that makes them.
         nesting: The calls that the worker serves, if its wire cannot say what its own calls are nested in.
-        router: Finds who serves them.
-        clock: What deadlines go by.
-        deadlines: End calls that the worker's wire cannot cancel.
-        enqueue: Puts a call on a queue.
+        exchange: Where they go.
         wait: Runs something when a function, by namespace and id, is served whose registration waits for the namespace
             of its connection; returns whether there is such a registration.
     """
@@ -49,20 +48,15 @@ class Calls:
         connection: Connection,
         record: WorkerRecord,
         nesting: Nesting | None,
-        *,
-        router: Router,
-        clock: Clock,
-        deadlines: Deadlines,
-        enqueue: Callable[[Invocation, str], Awaitable[Any]],
+        exchange: Exchange,
         wait: Callable[[str, str, Callable[[], None]], bool],
     ) -> None:
         self._connection = connection
         self._record = record
         self._nesting = nesting
-        self._router = router
-        self._clock = clock
-        self._deadlines = deadlines
-        self._enqueue = enqueue
+        self._router = exchange.router
+        self._clock = exchange.clock
+        self._deadlines = exchange.deadlines
         self._wait = wait
 
     def made(self, message: InvokeFunction, *, again: bool = False) -> None:
@@ -144,7 +138,7 @@ class Calls:
 
     async def _enqueued(self, invocation: Invocation, *, queue: str) -> Json:
         check_namespace(invocation.namespace)
-        return as_json(await self._enqueue(invocation, queue))
+        return as_json(await enqueue(self._router.call, invocation, queue))
 
 
 class _Bounded:

@@ -1,15 +1,18 @@
-"""The remote workers that are connected, and the programs whose connections are expected."""
+"""The remote workers that are connected."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from linkly.errors import WorkerConflict
+from linkly.wire.connection import FrameStream
+from linkly.wire.messages import Reattach
 from linkly_engine.core.changes import BindingRefused, Change
+from linkly_engine.core.exchange import Exchange
 from linkly_engine.core.metadata import WorkerMetadata
-from linkly_engine.core.tables import Tables
 from linkly_engine.remote.admission import Arrival, apply_metadata
 from linkly_engine.remote.peer import Peer
 
@@ -18,16 +21,35 @@ class Peers(dict[str, Peer]):
     """Peers by worker id.
 
     Args:
-        tables: Where they register.
+        exchange: Where their calls and registrations go.
+        namespace_grace_s: How long a connection may stay silent about its namespace before its registrations land in
+            `default`; it may be changed.
 
     Attributes:
-        arrivals: Programs that are being started, to whom a new connection may belong.
+        arrivals: Programs that were started and whose connections are expected.
     """
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, exchange: Exchange, namespace_grace_s: float) -> None:
         super().__init__()
-        self._tables = tables
+        self.namespace_grace_s = namespace_grace_s
         self.arrivals: list[Arrival] = []
+        self._exchange = exchange
+        self._tables = exchange.tables
+
+    def connected(self, stream: FrameStream, *, native: bool, ip_address: str | None = None) -> Peer:
+        """Take a new connection; its `start` is the caller's, who has to tell the stream first who takes its frames."""
+        peer = Peer(
+            stream,
+            native=native,
+            ip_address=ip_address,
+            exchange=self._exchange,
+            namespace_grace_s=self.namespace_grace_s,
+            wait=self._let_wait,
+            reattached=self._reattached,
+            gone=self._gone,
+        )
+        self[peer.record.id] = peer
+        return peer
 
     def follow(self, change: Change) -> None:
         """Tell a remote worker that a trigger it has bound was refused: an observer of the tables."""
@@ -71,3 +93,14 @@ class Peers(dict[str, Peer]):
             }
             for peer in self.values()
         ]
+
+    def _reattached(self, peer: Peer, message: Reattach) -> None:
+        old = self.get(message.previous_worker_id)
+        if old is not None and old is not peer and old.is_continued_by(message):
+            old.cut("its worker came back on a new connection")
+
+    def _let_wait(self, namespace: str, function_id: str, call: Callable[[], None]) -> bool:
+        return any(peer.let_wait(namespace, function_id, call) for peer in self.values())
+
+    def _gone(self, peer: Peer) -> None:
+        self.pop(peer.record.id, None)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
+from linkly.clock import Clock
 from linkly.errors import LinklyError, PayloadTooLarge, TriggerRegistrationFailed
+from linkly.invocation import Json
 from linkly.outcome import ABSENT, error_body
 from linkly.schema import as_json
-from linkly.wire.messages import RegisterTrigger, UnregisterTrigger
+from linkly.wire.messages import Message, RegisterTrigger, UnregisterTrigger
 from linkly_engine.core.records import BindingRecord
-
-if TYPE_CHECKING:
-    from linkly_engine.engine import Engine
-    from linkly_engine.remote.peer import Peer
 
 log = logging.getLogger("linkly.engine")
 
@@ -23,11 +21,18 @@ DURABLE_ANSWER_S = 10.0
 
 
 class RemoteProvider:
-    """A trigger type of a remote worker: told by frames, answers by `triggerregistrationresult`."""
+    """The trigger types of a remote worker: told by frames, answers by `triggerregistrationresult`.
 
-    def __init__(self, engine: Engine, peer: Peer) -> None:
-        self._engine = engine
-        self._peer = peer
+    Args:
+        send: Sends a message to the worker.
+        refuse: Parks a binding that cannot be told, by its id.
+        clock: How long answers are waited for.
+    """
+
+    def __init__(self, send: Callable[[Message], None], refuse: Callable[[str, Json], None], clock: Clock) -> None:
+        self._send = send
+        self._refuse_binding = refuse
+        self._clock = clock
         self._answers: dict[str, asyncio.Future[LinklyError | None]] = {}
 
     def bind(self, binding: BindingRecord) -> None:  # noqa: D102
@@ -41,14 +46,14 @@ class RemoteProvider:
             trigger_namespace=_unless_default(binding.trigger_namespace),
         )
         try:
-            self._peer.connection.send(message)
+            self._send(message)
         except PayloadTooLarge as error:
             # As if the provider had refused it: a frame of somebody else may have set this off, who cannot help it.
             asyncio.get_running_loop().call_soon(self._refuse, binding, TriggerRegistrationFailed(error.message))
 
     def _refuse(self, binding: BindingRecord, error: LinklyError) -> None:
         self.answered(binding.id, error)
-        self._engine.tables.refuse(binding.id, self._peer.record, error_body(error))
+        self._refuse_binding(binding.id, error_body(error))
 
     def unbind(self, binding: BindingRecord) -> None:  # noqa: D102
         message = UnregisterTrigger(
@@ -59,10 +64,10 @@ class RemoteProvider:
             metadata=ABSENT if binding.metadata is None else as_json(binding.metadata),
         )
         try:
-            self._peer.connection.send(message)
+            self._send(message)
         except PayloadTooLarge:  # it was about to be refused for that, or just fitted: the id says enough
             message.config = message.metadata = ABSENT
-            self._peer.connection.send(message)
+            self._send(message)
 
     def answered(self, binding_id: str, error: LinklyError | None) -> None:
         """The provider's acknowledgement arrived."""
@@ -74,7 +79,7 @@ class RemoteProvider:
         if binding_id is None:
             return
         answer = self._answers.setdefault(binding_id, asyncio.get_running_loop().create_future())
-        timer = self._engine.clock.call_later(DURABLE_ANSWER_S, lambda: self.answered(binding_id, None))
+        timer = self._clock.call_later(DURABLE_ANSWER_S, lambda: self.answered(binding_id, None))
         try:
             error = await asyncio.shield(answer)
         finally:

@@ -1,17 +1,16 @@
-"""What one connection asks to register: it waits until its namespace is known, comes in by slices, and is bounded.
+"""What one remote worker registers: its messages become changes of the tables, and it is told what is refused.
 
-Clients send all their registrations before anything else. Applied in one turn of the loop, 100,000 of them would stop
-everybody for seconds; and what a connection owns goes in one turn when it ends.
+A connection owns a bounded number of things, because they go in one turn of the loop when it ends.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from functools import partial
 
-from linkly.errors import Overloaded
-from linkly.outcome import error_body
+from linkly.errors import FunctionConflict, InvalidNamespace, Overloaded
+from linkly.invocation import DEFAULT_NAMESPACE, Json
+from linkly.outcome import error_body, is_absent, read_error
+from linkly.wire.connection import Connection
 from linkly.wire.messages import (
     Message,
     RegisterFunction,
@@ -23,15 +22,18 @@ from linkly.wire.messages import (
     UnregisterTrigger,
     UnregisterTriggerType,
 )
-
-WAITING_LIMIT = 100_000
-"""How many registrations, and calls of them, may wait for a namespace: one more ends the peer or fails the call."""
+from linkly_engine.core.exchange import Exchange
+from linkly_engine.core.missing import why_it_waits
+from linkly_engine.core.provider import plain
+from linkly_engine.core.records import BindingRecord, FunctionRecord, TypeRecord, WorkerRecord
+from linkly_engine.core.router import check_namespace
+from linkly_engine.remote.function import UrlFunction, endpoint_of
+from linkly_engine.remote.nesting import Nesting
+from linkly_engine.remote.provider import RemoteProvider
+from linkly_engine.telemetry import events
 
 OWNED_LIMIT = 10_000
 """Functions, triggers and trigger types of one connection together."""
-
-LET_IN_AT_ONCE = 256
-"""Registrations that are applied in one turn of the loop when the namespace is known."""
 
 _MADE = (RegisterFunction, RegisterTriggerType, RegisterTrigger)
 _TAKEN_BACK: dict[type[Message], type[Message]] = {
@@ -40,57 +42,142 @@ _TAKEN_BACK: dict[type[Message], type[Message]] = {
     UnregisterTrigger: RegisterTrigger,
 }
 
-REGISTRATIONS = (*_MADE, UnregisterFunction, UnregisterTriggerType, UnregisterTrigger)
-"""What waits for the namespace."""
 
-
-class Waiting:
-    """Registrations that wait, in order.
+class Registrations:
+    """The registrations of one connection.
 
     Args:
-        apply: Registers one.
-        applied: Told when nothing waits any more.
+        connection: Where they come from, and refusals go.
+        record: The worker.
+        nesting: The calls that the worker serves, if its wire cannot say what its own calls are nested in.
+        exchange: Whose tables they change.
     """
 
-    def __init__(self, apply: Callable[[Message], None], applied: Callable[[], None]) -> None:
-        self._apply = apply
-        self._applied = applied
-        self._messages: deque[Message] = deque()
-        self._functions: Counter[str] = Counter()
+    def __init__(
+        self,
+        connection: Connection,
+        record: WorkerRecord,
+        nesting: Nesting | None,
+        exchange: Exchange,
+    ) -> None:
+        self._connection = connection
+        self._record = record
+        self._tables = exchange.tables
+        self._nesting = nesting
+        self._failed = partial(exchange.failed, record)
+        self._provider = RemoteProvider(connection.send, self._refuse, exchange.clock)
+        self._owned = Owned()
 
-    def __len__(self) -> int:
-        return len(self._messages)
+    def _refuse(self, binding_id: str, error: Json) -> None:
+        self._tables.refuse(binding_id, self._record, error)
 
-    def __iter__(self) -> Iterator[Message]:
-        return iter(list(self._messages))
+    def apply(self, message: Message) -> None:
+        """Register something, or take it back."""
+        tables, home = self._tables, self._record.home
+        if not self._owned.takes(message):
+            error = too_many(message)
+            events.registration_refused(self._record, error)
+            told = refusal(message, error, home, self._record.id)
+            if told is not None:
+                self._connection.send(told)
+        elif isinstance(message, RegisterFunction):
+            self._register_function(message)
+        elif isinstance(message, UnregisterFunction):
+            tables.remove_function(home, message.id, self._record)
+        elif isinstance(message, RegisterTriggerType):
+            record = TypeRecord(
+                id=message.id,
+                namespace=message.namespace or home,
+                provider=self._provider,
+                owner=self._record,
+                description=message.description or "",
+                config_schema=plain(message.trigger_request_format),
+                payload_schema=plain(message.call_request_format),
+            )
+            tables.add_type(record)
+        elif isinstance(message, UnregisterTriggerType):
+            tables.remove_type(message.namespace or home, message.id, self._record)
+        elif isinstance(message, RegisterTrigger):
+            self._register_trigger(message)
+        elif isinstance(message, UnregisterTrigger):
+            self._unregister_trigger(message)
 
-    def add(self, message: Message) -> None:
-        """Stand at the end."""
-        self._messages.append(message)
-        if isinstance(message, RegisterFunction):
-            self._functions[message.id] += 1
-
-    def offers(self, function_id: str) -> bool:
-        """Tell whether a registration of this function waits."""
-        return self._functions[function_id] > 0 if self._functions else False
-
-    def let_in(self) -> None:
-        """Apply what waits: a slice now, the rest, and what comes meanwhile, in later turns of the loop."""
-        for _ in range(min(LET_IN_AT_ONCE, len(self._messages))):
-            message = self._messages.popleft()
-            if isinstance(message, RegisterFunction):
-                self._functions[message.id] -= 1
-            self._apply(message)
-        if self._messages:
-            asyncio.get_running_loop().call_soon(self.let_in)
+    def _register_function(self, message: RegisterFunction) -> None:
+        record = FunctionRecord(
+            id=message.id,
+            namespace=self._record.home,
+            endpoint=endpoint_of(message, self._connection, self._record, self._nesting, self._failed),
+            owner=self._record,
+            description=message.description,
+            request_schema=plain(message.request_format),
+            response_schema=plain(message.response_format),
+            metadata=plain(message.metadata),
+        )
+        try:
+            self._tables.add_function(record)
+        except FunctionConflict as error:
+            events.registration_refused(self._record, error)
+            self._connection.send(
+                RegistrationRejected(
+                    code=error.code,
+                    namespace=record.namespace,
+                    function_id=record.id,
+                    owner_worker_id=str(error.details["owner_worker_id"]),
+                )
+            )
+            self._tables.keep_waiting(record)
         else:
-            self._functions.clear()
-            self._applied()
+            if isinstance(record.endpoint, UrlFunction):
+                events.function_not_callable(self._record, record.endpoint.reason)
+            else:
+                events.function_registered(self._record, record.id)
 
-    def drop(self) -> None:
-        """Forget them."""
-        self._messages.clear()
-        self._functions.clear()
+    def _register_trigger(self, message: RegisterTrigger) -> None:
+        binding = BindingRecord(
+            id=message.id,
+            trigger_type=message.trigger_type,
+            function_id=message.function_id,
+            owner=self._record,
+            config=message.config if not is_absent(message.config) else None,
+            metadata=message.metadata if not is_absent(message.metadata) else None,
+            namespace=message.namespace if message.namespace is not None else DEFAULT_NAMESPACE,
+            trigger_namespace=message.trigger_namespace,
+        )
+        try:
+            check_namespace(message.namespace)
+            check_namespace(message.trigger_namespace)
+        except InvalidNamespace as error:
+            self.tell_refusal(binding, error_body(error))
+            return
+        self._tables.bind(binding)
+        events.trigger_registered(self._record, binding, why_it_waits(binding))
+
+    def _unregister_trigger(self, message: UnregisterTrigger) -> None:
+        # One that retires takes back by id what its next generation has registered under the same id: no news.
+        if not self._tables.unbind(message.id, self._record) and not self._record.retiring:
+            events.trigger_not_theirs(self._record, self._tables.triggers.find_binding(message.id))
+
+    def provider_answered(self, message: TriggerRegistrationResult) -> None:
+        """This worker has acknowledged or refused a binding of a trigger type that it provides."""
+        if is_absent(message.error):
+            self._provider.answered(message.id, None)
+            return
+        binding = self._tables.triggers.find_binding(message.id)
+        if binding is None or binding.live_at is None or binding.live_at.owner is not self._record:
+            return
+        self._provider.answered(message.id, read_error(message.error))
+        self._tables.refuse(message.id, self._record, message.error)
+
+    def tell_refusal(self, binding: BindingRecord, error: Json) -> None:
+        """Tell this worker that a trigger it registered was refused."""
+        self._connection.send(
+            TriggerRegistrationResult(
+                id=binding.id,
+                trigger_type=binding.trigger_type,
+                function_id=binding.function_id,
+                error=error,
+            )
+        )
 
 
 class Owned:

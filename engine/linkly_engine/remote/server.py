@@ -14,7 +14,7 @@ import logging
 import os
 from collections.abc import Collection
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from picows import (
@@ -31,16 +31,15 @@ from linkly.wire.messages import MAX_MESSAGE_BYTES
 from linkly.wire.native_frames import NATIVE_SUBPROTOCOL
 from linkly.wire.websocket import PING_IDLE_S, WebSocketStream
 from linkly_engine import HOST, PORT
-from linkly_engine.core.channels import Pipe
-from linkly_engine.remote.peer import Peer
+from linkly_engine.core.channels import ChannelStore, Pipe
+from linkly_engine.remote.peers import Peers
 from linkly_engine.remote.small_reads import bound_reads
-from linkly_engine.remote.turns import Inbox
+from linkly_engine.remote.turns import Inbox, Turns
+from linkly_engine.telemetry import Telemetry
 from linkly_engine.telemetry.origin import holder
 
 if TYPE_CHECKING:
     from picows import WSTransport
-
-    from linkly_engine.engine import Engine
 
 log = logging.getLogger("linkly.engine")
 
@@ -56,6 +55,22 @@ _ORIGINS_TOLD = 100
 """Refused origins that get a line of their own in the log."""
 
 
+class Remote(Protocol):
+    """What connections come to: an engine.
+
+    Attributes:
+        peers: The remote workers.
+        channels: Byte streams between workers.
+        telemetry: What workers say about themselves.
+        turns: Shares the loop among connections.
+    """
+
+    peers: Peers
+    channels: ChannelStore
+    telemetry: Telemetry
+    turns: Turns
+
+
 class WorkerServer:
     """One listener for remote workers.
 
@@ -69,7 +84,7 @@ class WorkerServer:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Remote,
         *,
         host: str = HOST,
         port: int = PORT,
@@ -202,7 +217,7 @@ def _refusal(status: int, text: str) -> WSUpgradeResponseWithListener:
 
 
 class _WorkerSocket(WebSocketStream):
-    def __init__(self, engine: Engine, *, native: bool) -> None:
+    def __init__(self, engine: Remote, *, native: bool) -> None:
         super().__init__()
         self._engine = engine
         self._native = native
@@ -210,8 +225,7 @@ class _WorkerSocket(WebSocketStream):
     def on_ws_connected(self, transport: WSTransport) -> None:
         super().on_ws_connected(transport)
         address: Any = transport.underlying_transport.get_extra_info("peername")
-        peer = Peer(
-            self._engine,
+        peer = self._engine.peers.connected(
             self,
             native=self._native,
             ip_address=address[0] if isinstance(address, tuple) else None,
@@ -234,7 +248,7 @@ class _WorkerSocket(WebSocketStream):
 class _TelemetrySocket(WebSocketStream):
     """Telemetry only: never a worker, nothing is ever sent back; text is ignored (protocol.md 1.1)."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Remote) -> None:
         super().__init__()
         self._engine = engine
         self._name = ""

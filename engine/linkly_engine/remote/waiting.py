@@ -1,0 +1,86 @@
+"""What one connection asks to register, until its namespace is known; then it is applied in slices.
+
+Clients send all their registrations before anything else. Applied in one turn of the loop, 100,000 of them would stop
+everybody for seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+
+from linkly.wire.messages import (
+    Message,
+    RegisterFunction,
+    RegisterTrigger,
+    RegisterTriggerType,
+    UnregisterFunction,
+    UnregisterTrigger,
+    UnregisterTriggerType,
+)
+
+WAITING_LIMIT = 100_000
+"""How many registrations, and calls of them, may wait for a namespace: one more ends the peer or fails the call."""
+
+LET_IN_AT_ONCE = 256
+"""Registrations that are applied in one turn of the loop when the namespace is known."""
+
+REGISTRATIONS = (
+    RegisterFunction,
+    RegisterTriggerType,
+    RegisterTrigger,
+    UnregisterFunction,
+    UnregisterTriggerType,
+    UnregisterTrigger,
+)
+"""What waits for the namespace."""
+
+
+class Waiting:
+    """Registrations that wait, in order.
+
+    Args:
+        apply: Registers one.
+        applied: Told when nothing waits any more.
+    """
+
+    def __init__(self, apply: Callable[[Message], None], applied: Callable[[], None]) -> None:
+        self._apply = apply
+        self._applied = applied
+        self._messages: deque[Message] = deque()
+        self._functions: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def __iter__(self) -> Iterator[Message]:
+        return iter(list(self._messages))
+
+    def add(self, message: Message) -> None:
+        """Stand at the end."""
+        self._messages.append(message)
+        if isinstance(message, RegisterFunction):
+            self._functions[message.id] += 1
+
+    def offers(self, function_id: str) -> bool:
+        """Tell whether a registration of this function waits."""
+        return self._functions[function_id] > 0 if self._functions else False
+
+    def let_in(self) -> None:
+        """Apply what waits: a slice now, the rest, and what comes meanwhile, in later turns of the loop."""
+        for _ in range(min(LET_IN_AT_ONCE, len(self._messages))):
+            message = self._messages.popleft()
+            if isinstance(message, RegisterFunction):
+                self._functions[message.id] -= 1
+            self._apply(message)
+        if self._messages:
+            asyncio.get_running_loop().call_soon(self.let_in)
+        else:
+            self._functions.clear()
+            self._applied()
+
+    def drop(self) -> None:
+        """Forget them."""
+        self._messages.clear()
+        self._functions.clear()
