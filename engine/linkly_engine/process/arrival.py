@@ -15,10 +15,11 @@ from collections.abc import Callable
 
 from linkly.errors import WorkerConflict
 from linkly.wire.messages import RegisterFunction
+from linkly_engine.core.exchange import Exchange
 from linkly_engine.core.metadata import WorkerMetadata
-from linkly_engine.engine import Engine
 from linkly_engine.process import sessions
 from linkly_engine.remote.peer import Peer
+from linkly_engine.remote.peers import Peers
 
 log = logging.getLogger("linkly.process")
 
@@ -40,19 +41,21 @@ class Arrival:
     """Holds the connections of one generation until they are admitted.
 
     Args:
-        engine: Where they register.
+        exchange: Where they register.
+        peers: Remote workers; a new connection is looked for among their `arrivals`.
         name: Of the worker. Its records are shown under it, and a program whose process is not visible (in a container)
             is recognized by it.
         session: Of the program's processes.
     """
 
-    def __init__(self, engine: Engine, *, name: str, session: int) -> None:
-        self._engine = engine
+    def __init__(self, exchange: Exchange, peers: Peers, *, name: str, session: int) -> None:
+        self._exchange = exchange
+        self._peers = peers
         self.name = name
         self._session = session
         self._held: list[tuple[Peer, Callable[[], None]]] = []
         self._came = asyncio.Event()
-        engine.peers.arrivals.append(self)
+        peers.arrivals.append(self)
 
     def takes(self, peer: Peer, metadata: WorkerMetadata) -> bool:
         """Return whether a connection belongs to this program."""
@@ -62,7 +65,7 @@ class Arrival:
 
     def add(self, peer: Peer, admit: Callable[[], None]) -> None:
         """Hold a connection."""
-        self._engine.tables.started_by(peer.record, self.name)
+        self._exchange.tables.started_by(peer.record, self.name)
         self._held.append((peer, admit))
         self._came.set()
 
@@ -76,7 +79,7 @@ class Arrival:
         Args:
             needed: Functions that the generation before serves.
         """
-        clock = self._engine.clock
+        clock = self._exchange.clock
         while True:
             await self._came.wait()
             seen, quiet_since, came = -1, 0.0, clock.monotonic()
@@ -119,14 +122,14 @@ class Arrival:
                 problem = error.message
                 peer.reject_name(error)
             else:
-                self._engine.tables.announce(peer.record)
+                self._exchange.tables.announce(peer.record)
         self._held.clear()
         return problem
 
     def close(self) -> None:
         """Hold no further connections: they are admitted as those of any worker."""
-        if self in self._engine.peers.arrivals:
-            self._engine.peers.arrivals.remove(self)
+        if self in self._peers.arrivals:
+            self._peers.arrivals.remove(self)
 
 
 def in_session(peer: Peer, pid: int | None, session: int) -> bool:

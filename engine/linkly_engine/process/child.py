@@ -11,8 +11,8 @@ One task does all of it, one thing after another:
 * A program that ends is started again, later each time (`backoff.py`), up to 8 times in a row. Then, as after a
   failed installation, with a broken manifest or what cannot heal (`hopeless.py`), it waits for a change or `restart`.
 
-`status.py` lists the states and what may follow each. This module knows the engine by its tables only, and config.yaml
-not at all.
+`status.py` lists the states and what may follow each. This room knows the tables and the connections, neither the
+engine's lifetimes nor config.yaml.
 """
 
 from __future__ import annotations

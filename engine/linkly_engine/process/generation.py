@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from linkly_engine.engine import Engine
+from linkly_engine.core.exchange import Exchange
 from linkly_engine.process.arrival import Arrival, in_session
 from linkly_engine.process.program import Program
 from linkly_engine.remote.peer import Peer
+from linkly_engine.remote.peers import Peers
 
 log = logging.getLogger("linkly.process")
 
@@ -26,33 +27,34 @@ class Generation:
         started_at_ms: Since the epoch.
     """
 
-    def __init__(self, engine: Engine, name: str, program: Program) -> None:
-        self._engine = engine
+    def __init__(self, exchange: Exchange, peers: Peers, name: str, program: Program) -> None:
+        self._exchange = exchange
+        self._peers = peers
         self._name = name
         self.program = program
-        self.arrival = Arrival(engine, name=name, session=program.pid)
-        self.started_s = engine.clock.monotonic()
-        self.started_at_ms = int(engine.clock.time() * 1000)
+        self.arrival = Arrival(exchange, peers, name=name, session=program.pid)
+        self.started_s = exchange.clock.monotonic()
+        self.started_at_ms = int(exchange.clock.time() * 1000)
         self._let_in: list[Peer] = []
 
     @property
     def uptime_s(self) -> float:
         """How long ago it was started."""
-        return self._engine.clock.monotonic() - self.started_s
+        return self._exchange.clock.monotonic() - self.started_s
 
     @property
     def peers(self) -> list[Peer]:
         """Its connections that are open."""
         return [
             peer
-            for peer in self._engine.peers.values()
+            for peer in self._peers.values()
             if peer in self._let_in or in_session(peer, peer.record.pid, self.program.pid)
         ]
 
     @property
     def functions(self) -> set[str]:
         """Ids of the functions it serves."""
-        functions = self._engine.tables.functions
+        functions = self._exchange.tables.functions
         return {function.id for peer in self.peers for function in functions.of(peer.record)}
 
     def enter(self, before: Generation | None) -> str | None:
@@ -65,13 +67,13 @@ class Generation:
     def retire(self) -> None:
         """Give its names and ids free for the next generation and take its triggers back; its calls go on."""
         for peer in self.peers:
-            self._engine.tables.retire(peer.record)
+            self._exchange.tables.retire(peer.record)
 
     def withdraw(self) -> None:
         """Serve no new calls: take its names, functions and triggers back."""
         self.arrival.close()
         for peer in self.peers:
-            self._engine.tables.withdraw(peer.record)
+            self._exchange.tables.withdraw(peer.record)
 
     async def drain(self, within_s: float = DRAIN_S) -> None:
         """Wait until the calls that it serves are answered."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from linkly.errors import ConfigError
-from linkly_engine.engine import Engine
+from linkly_engine.core.exchange import Exchange
 from linkly_engine.process.ending import explain
 from linkly_engine.process.environment import environment
 from linkly_engine.process.generation import Generation
@@ -20,6 +20,7 @@ from linkly_engine.process.manifest import Manifest, read_manifest
 from linkly_engine.process.output import Feed, Output
 from linkly_engine.process.program import Program
 from linkly_engine.process.status import State
+from linkly_engine.remote.peers import Peers
 
 log = logging.getLogger("linkly.process")
 
@@ -52,7 +53,8 @@ class Starter:
     """Installs and starts the generations of one worker.
 
     Args:
-        engine: Where they register.
+        exchange: Where they register.
+        peers: Remote workers, among them the programs'.
         name: In config.yaml.
         folder: Where the manifest and the sources are.
         url: Of the worker port, asked at each start.
@@ -73,7 +75,8 @@ class Starter:
 
     def __init__(
         self,
-        engine: Engine,
+        exchange: Exchange,
+        peers: Peers,
         *,
         name: str,
         folder: Path,
@@ -89,7 +92,8 @@ class Starter:
         self.output = Output(name, logs)
         self.change = asyncio.Event()
         self.started = 0
-        self._engine = engine
+        self._exchange = exchange
+        self._peers = peers
         self._url = url
         self._config_path = config_path
         self._guard = guard
@@ -147,7 +151,7 @@ class Starter:
             raise NotReady(f"cannot be started: {error}") from error
         self.started += 1
         log.info("worker `%s`: started as process %d: %s", self.name, program.pid, manifest.start)
-        return Generation(self._engine, self.name, program)
+        return Generation(self._exchange, self._peers, self.name, program)
 
     async def until_ready(self, generation: Generation, before: Generation | None) -> None:
         """Wait until a generation has connected and said all it serves, or counts as one that never connects.
@@ -173,7 +177,7 @@ class Starter:
     async def _happens(self, waiting: Awaitable[object], generation: Generation, limit_s: float) -> bool:
         """Wait for something while a generation is being started; return false when the time is over."""
         program = generation.program
-        sleep = self._engine.clock.sleep(limit_s)
+        sleep = self._exchange.clock.sleep(limit_s)
         done = await first_of(waiting, program.exited.wait(), self.change.wait(), sleep)
         if program.exited.is_set():
             await generation.end()

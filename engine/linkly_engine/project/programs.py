@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
-from linkly_engine.engine import Engine
+from linkly_engine.core.exchange import Exchange
 from linkly_engine.project.config import Config
 from linkly_engine.project.entry import WorkerEntry
 from linkly_engine.project.member import Member
+from linkly_engine.remote.peers import Peers
 
 if TYPE_CHECKING:
     from linkly_engine.process.child import ChildWorker
@@ -27,12 +28,14 @@ class Programs:
     """Starts and ends the programs.
 
     Args:
-        engine: Where they register.
+        exchange: Where they register.
+        peers: Remote workers, among them the programs'.
         url: Where they connect, asked at each start.
     """
 
-    def __init__(self, engine: Engine, url: Callable[[], str]) -> None:
-        self._engine = engine
+    def __init__(self, exchange: Exchange, peers: Peers, url: Callable[[], str]) -> None:
+        self._exchange = exchange
+        self._peers = peers
         self._url = url
         self._guard: Guard | None = None
         self._stack = AsyncExitStack()
@@ -49,7 +52,8 @@ class Programs:
         if self._guard is None:
             self._guard = await self._stack.enter_async_context(Guard())
         starter = Starter(
-            self._engine,
+            self._exchange,
+            self._peers,
             name=entry.name,
             folder=entry.folder,
             url=self._url,
@@ -58,7 +62,7 @@ class Programs:
             config_path=config.file,
             guard=self._guard,
         )
-        member.child = ChildWorker(self._engine.clock, starter)
+        member.child = ChildWorker(self._exchange.clock, starter)
         await member.child.start()
 
     async def change(self, member: Member, entry: WorkerEntry, config: Config) -> None:
@@ -93,7 +97,7 @@ class Programs:
 
     async def _renew(self, child: ChildWorker) -> None:
         # A program may take a minute to come up: no other change of the project waits for that.
-        self._engine.spawn(child.restart(), name=f"restart of {child.name}")
+        self._exchange.spawn(child.restart(), name=f"restart of {child.name}")
         await asyncio.sleep(0)  # its first step asks for it, so that `outcome` is that of the next generation
 
     async def end(self, members: Iterable[Member]) -> None:

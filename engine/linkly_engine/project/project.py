@@ -104,7 +104,7 @@ class Project:
         self.refusal: str | None = None
         self._workers = workers
         self._listeners = Listeners(engine)
-        self._programs = Programs(engine, lambda: self._listeners.url)
+        self._programs = Programs(engine.exchange, engine.peers, lambda: self._listeners.url)
         self.members = Members(engine, config, self._programs, drain_s)
         self._read = config.read  # the text that was applied: the file may have changed since
         self._unreadable: str | None = None

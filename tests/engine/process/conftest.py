@@ -65,7 +65,8 @@ class Children:
     def child(self, worker: str = "w", **options: Any) -> ChildWorker:
         """Return a worker that is not started yet."""
         starter = Starter(
-            self.engine,
+            self.engine.exchange,
+            self.engine.peers,
             name=worker,
             folder=self.folder / worker,
             url=lambda: self.url,

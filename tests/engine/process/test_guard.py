@@ -24,7 +24,13 @@ async def main():
     folder = Path(sys.argv[1])
     async with Engine() as engine, Guard() as guard:
         starter = Starter(
-            engine, name="w", folder=folder, url=lambda: "ws://127.0.0.1:1", logs=folder / "logs", guard=guard
+            engine.exchange,
+            engine.peers,
+            name="w",
+            folder=folder,
+            url=lambda: "ws://127.0.0.1:1",
+            logs=folder / "logs",
+            guard=guard,
         )
         await ChildWorker(engine.clock, starter).start()
         await asyncio.Event().wait()
