@@ -5,12 +5,14 @@ import json
 import os
 import re
 import signal
-import sys
+import subprocess
 from contextlib import asynccontextmanager
 
 import pytest
 
 from linkly import Client, Function
+from support.engine_process import COMMAND, UP
+from support.program import Program
 
 WAIT_S = 20
 CONFIG = """\
@@ -24,47 +26,16 @@ workers:
 LINE = re.compile(r"\d\d:\d\d:\d\d\.\d{3} [A-Z]{4,5} +\S+ +\S")
 
 
-class Running:
-    """A `linkly` process and what it has written so far."""
-
-    def __init__(self, process):
-        self.process = process
-        self.lines = []
-
-    async def until(self, part):
-        """Return the next line that contains a text."""
-        async with asyncio.timeout(WAIT_S):
-            async for raw in self.process.stderr:
-                self.lines.append(raw.decode())
-                if part in self.lines[-1]:
-                    return self.lines[-1].rstrip("\n")
-        raise AssertionError(f"never said {part!r}:\n{''.join(self.lines)}")
-
-    async def end(self):
-        """Stop it; return its exit code and all it wrote."""
-        self.process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(WAIT_S):
-            self.lines += (await self.process.stderr.read()).decode().splitlines(keepends=True)
-            return await self.process.wait(), self.lines
-
-
 @asynccontextmanager
 async def linkly(folder, *words, config=CONFIG, **environment):
     """Run `linkly` in a folder until the block ends."""
     (folder / "config.yaml").write_text(config)
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "linkly_engine", *words),
-        cwd=folder,
-        stdin=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "COLUMNS": "80", "NO_COLOR": "", "FORCE_COLOR": "", **environment},
-    )
+    shape = {"COLUMNS": "80", "NO_COLOR": "", "FORCE_COLOR": ""}
+    program = Program([*COMMAND, *words], folder=folder, environment={**shape, **environment}, stream="stderr")
     try:
-        yield Running(process)
+        yield program
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.communicate()
+        program.kill()
 
 
 async def serve_and_log(url):
@@ -84,14 +55,13 @@ async def serve_and_log(url):
 
 async def test_people_get_a_welcome_then_a_line_for_everything_that_happens(tmp_path):
     async with linkly(tmp_path) as engine:
-        await engine.until("state::set")
-        url = (await engine.until("workers connect to")).split()[-1]
-        await engine.until("stop: Ctrl-C")
-        welcome = "".join(engine.lines)
+        await engine.line("state::set")
+        url = (await engine.line("workers connect to")).split()[-1]
+        end = engine.lines.index(await engine.line(UP)) + 1
         await serve_and_log(url)
-        await engine.until("Worker disconnected")
-        code, lines = await engine.end()
-    after = "".join(lines)[len(welcome) :].splitlines()[1:]
+        await engine.line("Worker disconnected")
+        code, lines = await engine.ended(), engine.lines
+    welcome, after = "\n".join(lines[:end]), [line for line in lines[end:] if line]
     assert code == 0
     assert "http at              http://127.0.0.1:" in welcome
     assert "\x1b" not in "".join(lines)
@@ -111,12 +81,12 @@ async def test_people_get_a_welcome_then_a_line_for_everything_that_happens(tmp_
 async def test_programs_get_one_json_object_a_line_the_welcome_included(tmp_path):
     old_name = CONFIG.replace("- name: state", "- name: iii-state")
     async with linkly(tmp_path, "--log-format", "json", config=old_name) as engine:
-        welcome = json.loads(await engine.until("is up"))
+        welcome = json.loads(await engine.line("is up"))
         url = next(row["url"] for row in welcome["data"]["addresses"] if row["what"] == "workers connect to")
         await serve_and_log(url)
         async with Client(url, name="reader") as reader:
             kept = (await reader.trigger("engine::logs::list"))["logs"]
-        code, lines = await engine.end()
+        code, lines = await engine.ended(), engine.lines
     events = [json.loads(line) for line in lines]
     assert code == 0
     assert {"timestamp", "level", "worker", "message", "data", "trace_id", "span_id"} <= set.intersection(
@@ -136,8 +106,9 @@ async def test_programs_get_one_json_object_a_line_the_welcome_included(tmp_path
 
 async def test_colours_are_there_when_they_are_forced_and_wrap_nothing_else(tmp_path):
     async with linkly(tmp_path, FORCE_COLOR="1") as engine:
-        await engine.until("stop: Ctrl-C")
-        _, lines = await engine.end()
+        await engine.line(UP)
+        await engine.ended()
+        lines = engine.lines
     assert any("\x1b[32mINFO \x1b[0m" in line for line in lines)
     assert all(len(re.sub(r"\x1b\[[0-9;]*m", "", line)) <= 81 for line in lines[:-1])
 
@@ -145,9 +116,8 @@ async def test_colours_are_there_when_they_are_forced_and_wrap_nothing_else(tmp_
 @pytest.mark.parametrize("log_format", ["text", "json"])
 async def test_why_it_did_not_start_is_one_sentence_in_the_format_asked_for(tmp_path, log_format):
     async with linkly(tmp_path, f"--log-format={log_format}", config="workers:\n  - name: stat\n") as engine:
-        async with asyncio.timeout(WAIT_S):
-            text = (await engine.process.stderr.read()).decode()
-            assert await engine.process.wait() == 1
+        assert await asyncio.to_thread(engine.wait) == 1
+        text = "\n".join([*engine.lines, ""])
     if log_format == "json":
         event = json.loads(text)
         assert event["level"] == "ERROR"
@@ -159,22 +129,27 @@ async def test_why_it_did_not_start_is_one_sentence_in_the_format_asked_for(tmp_
 @pytest.mark.parametrize("words", [["--log-format", "xml"], ["--log-format"], ["--colour"]])
 async def test_wrong_words_are_refused_with_the_usage(tmp_path, words):
     async with linkly(tmp_path, *words) as engine:
-        async with asyncio.timeout(WAIT_S):
-            text = (await engine.process.stderr.read()).decode()
-            assert await engine.process.wait() == 2
+        assert await asyncio.to_thread(engine.wait) == 2
+        text = "\n".join(engine.lines)
     assert text.startswith("Error: ")
     assert words[0] in text.splitlines()[0]
     assert "Example:" in text
 
 
-async def test_an_output_that_nobody_reads_stops_neither_calls_nor_the_end(tmp_path):
-    async with linkly(tmp_path) as engine:
-        url = (await engine.until("workers connect to")).split()[-1]
-        async with asyncio.timeout(WAIT_S), Client(url, name="talker") as client:
-            for _ in range(400):  # 800 kB: more than a pipe and the reader's buffer hold
+async def test_an_output_that_nobody_reads_stops_neither_calls_nor_the_end(tmp_path, reserve_port):
+    port = reserve_port()
+    (tmp_path / "config.yaml").write_text(CONFIG.replace("port: 0", f"port: {port}", 1))
+    nobody, output = os.pipe()
+    engine = subprocess.Popen(COMMAND, cwd=tmp_path, stdin=subprocess.DEVNULL, stderr=output)  # noqa: ASYNC220
+    try:
+        async with asyncio.timeout(WAIT_S), Client(f"ws://127.0.0.1:{port}", name="talker") as client:
+            for _ in range(400):  # 800 kB: more than a pipe holds
                 await client.trigger("engine::log::info", {"message": "x" * 2000})
             assert (await client.trigger("engine::logs::list", {"limit": 1}))["total"] >= 400
-        engine.process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(WAIT_S):
-            assert await engine.process.wait() == 0
-        await engine.process.stderr.read()
+        engine.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(engine.wait, WAIT_S) == 0
+    finally:
+        engine.kill()
+        engine.wait()
+        os.close(nobody)
+        os.close(output)
