@@ -42,7 +42,7 @@ STOP_GRACE_S = 5.0
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """How much may wait, and run.
+    """How many events may wait, and how many functions may run.
 
     Attributes:
         events: Events that wait for their functions or are being handled; one event counts once for each binding.
@@ -63,7 +63,13 @@ class _Event(msgspec.Struct, gc=False):
 
 
 class Recipient:
-    """A place for one binding, and what waits for it. `binding` is `None` when it was taken back."""
+    """One binding and what waits for it.
+
+    Attributes:
+        binding: Registered again under its id, it is replaced; `None` when it was taken back.
+        number: Stands for the order of registration.
+        queues: By key.
+    """
 
     __slots__ = ("binding", "number", "queues")
 
@@ -92,8 +98,8 @@ class Delivery(Generic[P]):
         log: Where failures are logged.
         cause: Describes what runs a function, for the log: "`x::f`, run by ..., failed".
         subject: What a binding's config asks for; bindings are found by it (`matching`).
-        wants: Whether a config wants an event; asked when it is put in, and again when it is its turn, because the
-            binding may have been registered again with another config.
+        wants: Whether a config wants an event; asked when it is the event's turn, because the binding may have been
+            registered again with another config.
         ordered: Whether the events of one binding and key come one after another; otherwise all run side by side, and
             start in their order.
         limits: How much may wait.
@@ -197,7 +203,7 @@ class Delivery(Generic[P]):
         return found if len(found) < 2 else sorted(found, key=lambda recipient: recipient.number)
 
     def recipient(self, binding_id: str) -> Recipient:
-        """Return the place of one binding.
+        """Return the recipient of one binding.
 
         Raises:
             KeyError: There is no such binding.
@@ -243,7 +249,7 @@ class Delivery(Generic[P]):
         """Note an event, whether there is room or not; the functions run later.
 
         Args:
-            recipients: Who is told, from `matching`, if its config wants the event.
+            recipients: Who is told, from `matching`.
             payload: What the functions get; it is encoded when it is told, so it must not change.
             key: Events of one key come in the order of `put`.
             size: Bytes that the event takes.
@@ -257,8 +263,6 @@ class Delivery(Generic[P]):
             else _Event(payload, size, cause.traceparent, cause.baggage)
         )
         for recipient in recipients:
-            if recipient.binding is None or not self._wants(recipient.binding.config, payload):
-                continue
             self.waiting += 1
             self.waiting_bytes += size
             if not self._ordered:

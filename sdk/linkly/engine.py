@@ -13,9 +13,9 @@ class WorkerGone(msgspec.Struct, kw_only=True):
     """What `worker_gone` hands to its function.
 
     Attributes:
-        worker_id: Who is gone.
-        announced: Whether it ever named itself. Who did not only came to call, as `linkly trigger` does, and goes as
-            soon as it is answered. An id that nobody has had lately counts as one that had named itself.
+        worker_id: The worker that is gone.
+        announced: Whether it ever named itself. A worker that did not has only called, as `linkly trigger` does, and
+            disconnects as soon as it is answered. `True` for an id that is unknown.
     """
 
     worker_id: str

@@ -1,4 +1,7 @@
-"""What a function bound to HTTP gets and answers (workers-edge.md 1.5 and 1.8), and how it says so in OpenAPI."""
+"""The triggers of the `http` worker: what a function gets and answers, how it is declared, and what OpenAPI says of it.
+
+Facts: docs/workers.md#http.
+"""
 
 from __future__ import annotations
 

@@ -96,7 +96,6 @@ async def test_one_event_goes_to_every_binding_that_wants_it():
         await made.bind("old", "1")
         await made.bind("new", "2", least=2)
         made.ring(1, 2)
-        assert made.delivery.waiting == 3
         assert sorted(await made.drained()) == [("new", 2), ("old", 1), ("old", 2)]
 
 

@@ -1,7 +1,8 @@
 """The operations of `state::update` and `stream::update`, pure: old value in, new value and errors out.
 
-Rules: workers-data.md 2. A failing operation changes nothing and is reported; the others still run. A string path is
-one literal first-level key, dots included; an array path is a list of literal segments; none is the root.
+Rules: docs/workers.md#update-operations. A failing operation changes nothing and is reported; the others still run. A
+string path is one literal first-level key, dots included; an array path is a list of literal segments; no path is the
+root.
 
 The old value comes as JSON text and is decoded once; operations change the decoded value in place, so that many of them
 cost no more than their sum. An operation checks before it changes. Values of operations are copied before they become
@@ -83,7 +84,7 @@ class _Refused(Exception):
 
 
 class _Missing:
-    """Where there is no value, which is not the same as null."""
+    """The absence of a value, which is not null."""
 
 
 MISSING = _Missing()

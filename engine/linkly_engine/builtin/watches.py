@@ -1,9 +1,9 @@
-"""The trigger type `engine::worker-gone`: who keeps something for a worker is told when that worker is gone.
+"""Provides the trigger type `engine::worker-gone`: whoever keeps something for a worker is told when it is gone.
 
-It tells of a state, not of a change: a binding for a worker that is gone already fires at once. So nothing is missed
-between somebody's call and the binding that it causes, nor while the one who watches has lost its own connection.
+A binding for a worker that is gone already fires at once. So nothing is missed between a worker's call and the binding
+that the call causes, nor while the connection of the one who watches is lost.
 
-This module knows the table of workers, and the delivery of events.
+This module knows the table of workers and the delivery of events.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class WatchedWorker(msgspec.Struct, forbid_unknown_fields=True):
     """Config of an `engine::worker-gone` trigger.
 
     Attributes:
-        worker_id: Whose end is waited for.
+        worker_id: The worker that is watched.
     """
 
     worker_id: str
@@ -61,7 +61,7 @@ class Watches:
         )
 
     def gone(self, record: WorkerRecord) -> None:
-        """A worker has left the table."""
+        """Fire the bindings of a worker that has left the table."""
         event = WorkerGone(worker_id=record.id, announced=record.announced)
         self.delivery.put(self.delivery.matching(record.id), event)
 

@@ -1,4 +1,4 @@
-"""`engine::logs::*`, `engine::log::*` and the trigger type `log`, written as an ordinary worker (workers-edge 4.2)."""
+"""`engine::logs::*`, `engine::log::*` and the trigger type `log`, written as an ordinary worker (docs/workers.md)."""
 
 from __future__ import annotations
 

@@ -122,7 +122,8 @@ class RowChangedEvents:
 
     def committed(self, event: RowChanged) -> None:
         """Note a committed change; its functions run later, in order."""
-        self.delivery.put(self.delivery.matching(event.db), event)
+        found = self.delivery.matching(event.db)
+        self.delivery.put([each for each in found if each.binding and _wants(each.binding.config, event)], event)
 
     async def _bind(self, binding: Binding) -> None:
         config: RowChangedTrigger = binding.config

@@ -1,4 +1,4 @@
-"""What can go wrong with a value; the codes are iii's (workers-data.md 1.2, 1.6)."""
+"""What can go wrong with a value; the codes are iii's (docs/workers.md#state)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The trigger type `state`: functions that are told about writes, in the order of the writes of one key.
+"""Provides the trigger type `state`: functions are told of writes, in the order of the writes of one key.
 
 The writer does not wait for them (`linkly.delivery`). A function that writes the key it is bound to is run again by its
 own write: there is no loop guard.
@@ -85,7 +85,7 @@ class StateEvents:
         self.delivery.put(recipients, StateEvent(kind, scope, key, *values), key=(scope, key), size=size, cause=cause)
 
     def _matching(self, scope: str, key: str) -> Sequence[Recipient]:
-        # Asked for every write: no four tuples where there is no binding.
+        # Asked for every write: without a binding it makes no tuples.
         if not self.delivery or not self._enabled:
             return ()
         return self.delivery.matching((scope, key), (scope, None), (None, key), (None, None))

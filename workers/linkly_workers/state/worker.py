@@ -1,18 +1,18 @@
-"""Key/value state, addressed by scope and key (workers-data.md 1).
+"""Key/value state, addressed by scope and key (docs/workers.md#state).
 
-Different from iii on purpose:
+Differences from iii, on purpose:
 
 * a write to the durable store is answered when it is on disk, so nothing is lost on stop or kill -9, and
-  `save_interval_ms` is understood but has nothing left to say;
+  `save_interval_ms` is accepted without effect;
 * `state::delete` is atomic: there is no read before it, so it fails with `DELETE_ERROR` only;
 * events of one key arrive in the order of its writes;
 * `max_value_bytes` holds for `state::update` too, and a number no JSON reader could read back is refused;
 * a scope without keys is not listed; no scope is reserved;
 * `state::list_entries` keeps no snapshots (see `listing`), so it never answers `SNAPSHOT_CAPACITY`;
-* an unknown `store_method` or adapter is an error at the start, not a silent fall to memory.
+* an unknown `store_method` or adapter is an error at the start; iii falls back to memory.
 
-Kept, because programs rely on it: an update that changes nothing and a delete of a missing key fire events, a merge
-over a scalar root does nothing, an update whose operations all failed stores `{}`.
+As in iii, because programs rely on it: an update that changes nothing and a delete of a missing key fire events, a
+merge over a scalar root does nothing, an update whose operations all failed stores `{}`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The store that keeps everything in memory and nothing for longer.
+"""The store in memory: it ends with the process.
 
-A scope is a dict, plus two flat arrays that remember in which order its keys came: 16 bytes a key, and a part of
-`state::list_entries` finds its start by bisection instead of walking the dict.
+A scope is a dict, and two flat arrays with the order of its keys: 16 bytes a key. So `state::list_entries` finds the
+start of its answer by bisection and does not walk the dict.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from linkly_workers.state.stores.store import Change, Outcome, Written
 
 
-class _Scope:
+class Scope:
     """The values of one scope, and their order.
 
-    A deleted key leaves its row in `positions` and `keys` behind; once a fifth of the rows are such left-overs, they
-    are swept. `again` says which row counts for a key that was deleted and came back before a sweep.
+    A deleted key leaves its row in `positions` and `keys`; when a fifth of the rows are left over, they are removed.
+    `again` has the row that counts for a key that was deleted and set again before that.
     """
 
     __slots__ = ("again", "gone", "keys", "positions", "values")
@@ -31,6 +31,7 @@ class _Scope:
         self.again: dict[str, int] = {}
 
     def put(self, key: str, value: bytes, position: int) -> None:
+        """Keep a value; a new key stands at `position`, one that is kept already at its own."""
         if key not in self.values:
             self.positions.append(position)
             self.keys.append(key)
@@ -39,6 +40,7 @@ class _Scope:
         self.values[key] = value
 
     def remove(self, key: str) -> None:
+        """Forget a key, if it is kept."""
         if self.values.pop(key, None) is None:
             return
         self.gone.add(key)
@@ -47,6 +49,7 @@ class _Scope:
             self._sweep()
 
     def after(self, position: int) -> Iterator[tuple[int, str, bytes]]:
+        """Yield (position, key, value) of the keys behind a position, in order."""
         for index in range(bisect_right(self.positions, position), len(self.keys)):
             found, key = self.positions[index], self.keys[index]
             value = self.values.get(key)
@@ -65,7 +68,7 @@ class MemoryStore:
     """Keeps everything in memory."""
 
     def __init__(self) -> None:
-        self._scopes: dict[str, _Scope] = {}
+        self._scopes: dict[str, Scope] = {}
         self.identity = secrets.token_bytes(16)
         self.last_position = 0
 
@@ -119,6 +122,6 @@ class MemoryStore:
                     del self._scopes[scope]
             return
         if found is None:
-            found = self._scopes[scope] = _Scope()
+            found = self._scopes[scope] = Scope()
         found.put(key, value, position)
         self.last_position = max(self.last_position, position)

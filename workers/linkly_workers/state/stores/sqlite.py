@@ -1,14 +1,14 @@
-"""The store that keeps everything in one SQLite file, and a copy of it in memory; a write is answered from disk.
+"""The store in one SQLite file, with a copy in memory; a write is answered when it is on disk.
 
-One batch is on its way to the disk at a time. What is asked for meanwhile waits; then the changes of all who wait are
-worked out on the loop's thread, one after another on top of the copy, and written as **one** statement that has each
-key once: a thousand increments of one key are one row. When the batch is on disk the copy follows, the events are
-told and the callers answered, in the order in which they asked. So a read, which is answered from the copy, sees every
-answered write and none that may still fail, and no change ever builds on a write that failed.
+One batch of writes goes to the disk at a time, and the writes that come meanwhile wait. Then their changes are computed
+on the loop's thread, one after another on top of the copy, and written as **one** statement that has each key once: a
+thousand increments of one key are one row. When the batch is on disk, the copy is updated, the events are noted and
+the callers answered, in the order in which they asked. Reads are answered from the copy. So a read sees every answered
+write and none that may still fail, and no change builds on a write that failed.
 
 If a batch cannot be written, its writes are tried one by one, and only those that fail are refused.
 
-The file belongs to one engine at a time (its copy would not see the other's writes): `state.lock` says so.
+The file belongs to one engine at a time, because the copy does not see another engine's writes: `state.lock` is locked.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ from linkly_workers.state.stores.store import Change, Outcome, Written
 log = logging.getLogger("linkly.state")
 
 BATCH_WRITES, BATCH_BYTES = 1024, 4 * 1024 * 1024
-"""What one batch takes at most, so that the loop and the first of its callers do not wait for long."""
+"""Limits of one batch, so that the loop and the first of its callers do not wait for long."""
 
 JSON_BYTES = 1024 * 1024
-"""A batch up to this size travels as one JSON text; a larger one row by row, so that it is not copied again."""
+"""A batch up to this size is given to SQLite as one JSON text, a larger one row by row: the text would be a copy."""
 
 TABLES = (
     "CREATE TABLE IF NOT EXISTS state (position INTEGER PRIMARY KEY AUTOINCREMENT, scope TEXT NOT NULL, "
     "key TEXT NOT NULL, value BLOB NOT NULL, UNIQUE (scope, key))",
     "CREATE TABLE IF NOT EXISTS state_identity (identity BLOB NOT NULL)",
 )
-# A row without a position is of a key that is there already: it keeps its own.
+# A row without a position has a key that is stored already; the key keeps its position.
 _UPSERT = (
     "INSERT INTO state (position, scope, key, value) VALUES (?, ?, ?, ?) "
     "ON CONFLICT (scope, key) DO UPDATE SET value = excluded.value"
@@ -79,7 +79,7 @@ class _Write:
 
 
 class _Batch:
-    """Writes that share one statement, their changes worked out."""
+    """Writes that share one statement, with their changes computed."""
 
     def __init__(self) -> None:
         self.writes: list[_Write] = []
@@ -89,7 +89,7 @@ class _Batch:
         self.bytes = 0
 
     def add(self, write: _Write, memory: MemoryStore) -> None:
-        """Work out a write on top of the others; what its change raises goes to its caller alone."""
+        """Compute a write on top of the others; what its change raises goes to its caller alone."""
         address = (write.scope, write.key)
         write.old = self.values[address] if address in self.values else memory.get(*address)
         try:
@@ -109,7 +109,7 @@ class _Batch:
         self.writes.append(write)
 
     def run(self, connection: sqlite3.Connection) -> None:
-        """Write what the batch comes to; runs on the writing thread."""
+        """Write the outcome of the batch; called on the writing thread."""
         if self.deleted:
             connection.executemany(_DELETE, self.deleted)
         rows = [
@@ -120,7 +120,7 @@ class _Batch:
         if not rows:
             return
         if self.bytes <= JSON_BYTES and not any("\0" in scope or "\0" in key for _, scope, key, _ in rows):
-            # One statement, not one a row: sqlite3 gives the GIL away and has to win it back for each.
+            # One statement for all rows: sqlite3 releases the GIL for each statement and has to get it again.
             texts = [(position, scope, key, str(value, "utf-8")) for position, scope, key, value in rows]
             connection.execute(_UPSERT_ALL, (msgspec.json.encode(texts).decode(),))
         else:  # SQLite's JSON functions end a text at its first NUL
@@ -132,7 +132,7 @@ class SqliteStore:
 
     Args:
         folder: Made on first use.
-        monotonic: The clock by which it is told that no write gets on.
+        monotonic: The clock by which the writer notices that a write does not end.
         lock_patience_s: How long writes wait for another program that has locked the file.
     """
 
@@ -226,7 +226,7 @@ class SqliteStore:
         future: asyncio.Future[Outcome] = loop.create_future()
         waiting.append(caller, _Write(scope, key, change, written, future))
         if self._flushing is None:
-            # An empty context: what it does is not part of the call that happened to come first.
+            # An empty context: the task serves all writes, not only the call that came first.
             self._flushing = loop.create_task(self._flush(), context=contextvars.Context())
         return await future
 
@@ -259,7 +259,7 @@ class SqliteStore:
             if len(batch.writes) > 1 and not is_locked(error):
                 await self._commit_singly(batch.writes)
                 return
-            # Nobody's own fault: one by one, each would wait for the lock's holder again.
+            # Another program has the lock: one by one, each write would wait for it again.
             for write in batch.writes:
                 if not write.future.done():
                     write.future.set_exception(StoreError(f"{error} ({self._folder})"))
@@ -280,7 +280,7 @@ class SqliteStore:
 
 
 def _locked(folder: str) -> sqlite3.Connection:
-    """Keep other engines out, for as long as the connection is open; a process that dies lets go by itself.
+    """Lock the folder for as long as the connection is open; when the process dies, the lock is gone.
 
     Raises:
         sqlite3.OperationalError: Another engine is in.

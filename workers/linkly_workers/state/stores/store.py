@@ -1,7 +1,7 @@
-"""Where state is kept: one small interface. `memory` and `sqlite` implement it.
+"""The interface of a store of state; `memory` and `sqlite` implement it.
 
-Values are JSON text in `bytes` of their own. Both stores answer reads from memory, on the loop's thread, with no
-thread hop: 0.1 us instead of 40-400 us.
+Values are JSON text in `bytes` that nobody else refers to. Both stores answer reads from memory on the loop's thread
+(0.1 us; a thread hop costs 40-400 us).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Written: TypeAlias = Callable[[bytes | None, bytes | None], None]
 """Told (old, new) once a write counts, in the order of the writes."""
 
 Outcome: TypeAlias = tuple[bytes | None, bytes | None]
-"""What was there before a write, and what is there now."""
+"""The value before a write, and the value after it; `None` for absent."""
 
 
 class Store(Protocol):
@@ -52,9 +52,9 @@ class Store(Protocol):
         ...
 
     def after(self, scope: str, position: int) -> Iterator[tuple[int, str, bytes]]:
-        """Yield (position, key, value) of what stands behind a position, in order, at the cost of what is taken.
+        """Yield (position, key, value) of the keys behind a position, in order; only what is taken costs time.
 
-        Consume it before the next `await`.
+        Consume the iterator before the next `await`.
         """
         ...
 
@@ -63,7 +63,7 @@ class Store(Protocol):
         ...
 
     def trouble(self) -> str | None:
-        """Say why writes do not go through now, `None` if nothing is known against it."""
+        """Return why writes fail now; `None` if no reason is known."""
         ...
 
     async def write(self, scope: str, key: str, change: Change, written: Written) -> Outcome:
