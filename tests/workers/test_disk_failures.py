@@ -188,7 +188,7 @@ async def test_after_an_unknown_outcome_the_writer_settles_it_before_anything_el
         # A write that changes nothing, and so overwrites nothing by itself.
         assert await outcome(writer.execute("DELETE FROM t WHERE a = 99")) == "done"
         assert after_a_kill(path, tmp_path, "SELECT a FROM t") == []
-        assert not writer.file.unsettled
+        assert not writer.file.doubtful
 
 
 async def test_a_failing_constraint_on_commit_is_no_unknown_outcome(tmp_path):
@@ -196,7 +196,7 @@ async def test_a_failing_constraint_on_commit_is_no_unknown_outcome(tmp_path):
         await writer.execute("CREATE TABLE a (id PRIMARY KEY)")
         await writer.execute("CREATE TABLE b (a REFERENCES a (id) DEFERRABLE INITIALLY DEFERRED)")
         assert await outcome(writer.execute("INSERT INTO b VALUES (7)")) == "SQLITE_CONSTRAINT_FOREIGNKEY"
-        assert not writer.file.unsettled
+        assert not writer.file.doubtful
 
 
 async def call(bus, name, **payload):

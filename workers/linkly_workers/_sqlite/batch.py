@@ -107,7 +107,7 @@ def failed_unsaved(connection: Connection, operation: Operation[Any], error: Bas
     """An operation has failed inside the open transaction, without a savepoint: the loop's thread.
 
     Raises:
-        Undone: It could not be finished here; the transaction is gone, or has to be rolled back.
+        Undone: It could not be finished on the loop's thread; the transaction is gone, or has to be rolled back.
     """
     final = is_final(error)
     if final:
@@ -237,9 +237,9 @@ def _run_alone(
 def _judge(connection: Connection, operation: Operation[Any], error: sqlite3.Error, file: DataFile) -> None:
     """A statement that commits itself has failed: in its commit, perhaps."""
     file.refused(connection, error)
-    if file.unsettled:
+    if file.doubtful:
         try:
-            file.settle(connection)
+            file.resolve(connection)
         except sqlite3.Error:
             operation.error = file.unknown(error)
 
@@ -275,7 +275,7 @@ def disarm(operation: Operation[Any]) -> None:
 
 
 def answer(operation: Operation[Any], path: str) -> None:
-    """Tell the caller, and who wants to hear of a commit to `path`, how it has ended."""
+    """Answer the caller; of an operation that is committed to `path`, call `on_commit` before."""
     if operation.waits is not None:
         operation.waits.pop(operation, None)
     error = operation.error

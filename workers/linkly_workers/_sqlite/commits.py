@@ -81,8 +81,8 @@ class Commits:
         self._budget.on_thread(self._is_unwanted)
         try:
             connection.own("PRAGMA busy_timeout = ", patience_ms)
-            if self._file.unsettled:
-                self._settle(batch, refused)
+            if self._file.doubtful:
+                self._resolve(batch, refused)
             run_and_commit(connection, batch, self._started, self._file)
         except Locked as locked:
             return [operation for operation in batch if operation not in locked.left], locked.left
@@ -94,10 +94,10 @@ class Commits:
             self._budget.on_loop()
         return batch, ()
 
-    def _settle(self, batch: Sequence[Operation[Any]], refused: sqlite3.Error | None) -> None:
+    def _resolve(self, batch: Sequence[Operation[Any]], refused: sqlite3.Error | None) -> None:
         """Find out what is true before anything else is done; if that cannot be, the batch does not run."""
         try:
-            self._file.settle(self._connection)
+            self._file.resolve(self._connection)
         except sqlite3.Error as error:
             if refused is not None:
                 raise self._file.unknown(refused) from error

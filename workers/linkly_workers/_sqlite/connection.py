@@ -40,7 +40,7 @@ MOST_VALUE_BYTES = 1_000_000_000
 NO_LIMIT = 2**62
 
 LOOP_PATTERN_BYTES = 256
-"""No pattern of LIKE and GLOB is longer there: one with a thousand wildcards takes seconds, in one step."""
+"""No pattern of LIKE and GLOB is longer on the loop's thread: a thousand wildcards take seconds, in one step."""
 
 ANY_PATTERN_BYTES = 50_000
 
@@ -212,7 +212,7 @@ class Budget:
         self.on_loop()
 
     def on_loop(self) -> None:
-        """Prepare the connection for the loop's thread: whatever runs there ends at `allow`'s time."""
+        """Prepare the connection for the loop's thread: a statement stops at the time that `allow` sets."""
         self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, self._value_bytes)
         self._connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, LOOP_PATTERN_BYTES)
         self._connection.set_progress_handler(self._is_late, LOOP_CHECK_STEPS)
@@ -245,7 +245,7 @@ class Budget:
 
 
 def is_final(error: BaseException) -> bool:
-    """Tell whether a statement that failed on the loop's thread would fail anywhere.
+    """Return whether a statement that failed on the loop's thread would fail anywhere.
 
     Everything else (too long, too large, a lock, the disk) is decided by a second attempt on a thread.
     """
@@ -258,10 +258,10 @@ def is_final(error: BaseException) -> bool:
 
 
 def is_locked(error: BaseException) -> bool:
-    """Tell whether a statement failed because another program holds a lock."""
+    """Return whether a statement failed because another program holds a lock."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def is_too_large(error: BaseException | None) -> bool:
-    """Tell whether a statement failed because a value is larger than the connection's limit."""
+    """Return whether a statement failed because a value is larger than the connection's limit."""
     return getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_TOOBIG

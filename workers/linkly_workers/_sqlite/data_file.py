@@ -4,9 +4,9 @@ A deleted or replaced file swallows writes without a word: the connections go on
 more. So device and inode of the database and of its log are compared after each commit, before anybody is answered (two
 `stat`, 3 us a commit, beside some 150 us for the disk).
 
-When the disk refuses a commit (a failed fsync, no room for the last page), its pages may be in the log all the same,
-and a restart would find them there. A write of something else over them (`settle`) tells the truth again: nothing of
-the refused commit is left. Only where that fails as well nobody can know, and the answer says so (`OutcomeUnknown`).
+When the disk refuses a commit (a failed fsync, no room for the last page), its database pages may be in the log all the
+same, and a restart would find them. `resolve` overwrites them, after which nothing of the refused commit is left. Only
+where that fails as well nobody can know, and the answer says so (`OutcomeUnknown`).
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ class DataFile:
 
     Attributes:
         lost: What has happened to it, if it was lost; it stays lost until it is opened anew.
-        unsettled: A commit was refused, and it is not known what is left of it.
+        doubtful: A commit was refused, and it is not known what is left of it.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.lost: str | None = None
-        self.unsettled = False
+        self.doubtful = False
         # Absolute: somebody may change the working directory. The name is not resolved, so that a link that is turned
         # to another file is noticed; the log's is, because SQLite keeps it beside the file itself.
         self._named = os.path.abspath(path)
@@ -74,7 +74,7 @@ class DataFile:
             OSError: It cannot be told.
             sqlite3.Error: It cannot be read.
         """
-        self.lost, self.unsettled, self._log_identity = None, False, None
+        self.lost, self.doubtful, self._log_identity = None, False, None
         if self.path != ":memory:":
             # A read opens the log. One that is deleted before the first commit has to be missed as well.
             connection.own("PRAGMA user_version").fetchone()
@@ -122,18 +122,18 @@ class DataFile:
             connection.own("COMMIT").close()
         except sqlite3.Error as error:
             self.refused(connection, error)
-            if self.unsettled:
+            if self.doubtful:
                 try:
-                    self.settle(connection)
+                    self.resolve(connection)
                 except sqlite3.Error:
                     raise self.unknown(error) from error
             raise
         self.committed()
 
     def refused(self, connection: Connection, error: sqlite3.Error) -> None:
-        """Note that a COMMIT has failed, and end its transaction; it is `unsettled` if it may be on disk."""
+        """Note that a COMMIT has failed, and end its transaction; it is `doubtful` if it may be on disk."""
         if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF not in _NOT_WRITTEN:
-            self.unsettled = True
+            self.doubtful = True
         if connection.in_transaction:
             connection.own("ROLLBACK")
 
@@ -143,7 +143,7 @@ class DataFile:
         Raises:
             OutcomeUnknown: In a file that has no name any more, or another one.
         """
-        self.unsettled = False
+        self.doubtful = False
         if self._identity is None:
             return
         if not self.is_there():
@@ -152,7 +152,7 @@ class DataFile:
                 details={"path": self.path},
             )
 
-    def settle(self, connection: Connection) -> None:
+    def resolve(self, connection: Connection) -> None:
         """Overwrite what a refused commit may have left in the log, so that it has not happened.
 
         Args:
@@ -163,10 +163,10 @@ class DataFile:
         """
         version = connection.own("PRAGMA user_version").fetchone()[0]
         connection.own("PRAGMA user_version = ", version).close()  # SQLite writes it although it is the same
-        self.unsettled = False
+        self.doubtful = False
 
     def unknown(self, why: BaseException) -> OutcomeUnknown:
-        """Return what is answered to whose commit was refused and could not be settled."""
+        """Return what is answered to whose commit was refused and could not be resolved."""
         log.error("the disk has refused a commit to %s (%s); whether it is written is unknown", self.path, why)
         return OutcomeUnknown(
             f"the disk has refused a commit to {self.path} ({why}): it may be written or not",

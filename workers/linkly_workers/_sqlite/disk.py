@@ -23,14 +23,14 @@ _WEIGHT = 1 / 16
 
 
 class Disk:
-    """How long the commits to one file take, learnt from the last ones. No clock and no file in here."""
+    """How long the commits to one file take, learnt from the last ones. It knows no clock and no file."""
 
     def __init__(self) -> None:
         self._commit_s = inf  # a moving average; before the first commit nothing is known
         self._left_to_thread = 0
 
     def is_quick_for(self, writes: int) -> bool:
-        """Tell whether the loop may wait for the commit of a batch of so many writes."""
+        """Return whether the loop may wait for the commit of a batch of so many writes."""
         return not self._left_to_thread and self._commit_s <= writes * WAIT_PER_WRITE_S
 
     def committed(self, took_s: float) -> None:

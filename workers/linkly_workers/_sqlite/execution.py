@@ -139,7 +139,7 @@ def run_statement(
 
 
 def has_damaged(noted: list[bytes]) -> bool:
-    """Tell whether a connection has noted a `DamagedText` since it was asked."""
+    """Return whether a connection has read a `DamagedText` since the last call; forgets it."""
     if not noted:
         return False
     noted.clear()
@@ -210,7 +210,7 @@ def _kind_by_text(statement: Statement) -> int:
 
 
 def _has_rowid(connection: Connection, table: str | None) -> bool:
-    """Tell whether inserting into a table makes a rowid: not if it is WITHOUT ROWID, or a view."""
+    """Return whether inserting into a table makes a rowid: not if it is WITHOUT ROWID, or a view."""
     found = connection.execute(
         "SELECT type IN ('table', 'virtual', 'shadow') AND NOT wr FROM pragma_table_list "
         "WHERE schema = 'main' AND name = ?",

@@ -1,7 +1,7 @@
 """Lines in which callers wait side by side: one of each caller in turn, each caller's own in order.
 
 A single line makes everybody wait behind whoever asks most. Callers are told apart by where their calls entered
-(`linkly.context.current_origin`). No clock and no database in here.
+(`linkly.context.current_origin`). It knows no clock and no database.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class FairLine(Generic[T]):
         return max(1, min(CALLER_LIMIT, LINE_LIMIT // max(1, len(self.rotation))))
 
     def is_full_for(self, caller: Hashable) -> bool:
-        """Tell whether a caller waits for his share already; the others are not concerned."""
+        """Return whether a caller waits for his share already; the others are not concerned."""
         return self.size >= SHARED_FROM and self.waiting(caller) >= self.share
 
     def check(self, caller: Hashable, whom: str) -> None:

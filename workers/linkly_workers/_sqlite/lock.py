@@ -21,7 +21,7 @@ HOLDERS_PATIENCE_MS = 5000
 
 
 class Lock:
-    """Whether another program has locked the file, and since when. No clock and no file in here.
+    """Whether another program has locked the file, and since when. It knows no clock and no file.
 
     Args:
         path: For the error.

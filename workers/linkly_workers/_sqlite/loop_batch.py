@@ -1,6 +1,6 @@
 """Runs a batch on the loop's thread, for as long as the loop can spare.
 
-What turns out to be long there, or needs a savepoint, undoes the batch: the writer hands it to the writing thread.
+An operation that turns out to be long, or needs a savepoint, undoes the batch; the writer hands it to its thread.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class LoopBatch:
         connection: The writer's.
         budget: Of that connection.
         queue: Who waits.
-        slow: What does not run here; learns what should not have.
+        slow: Operations that belong on the writing thread; learns further ones.
     """
 
     def __init__(

@@ -5,7 +5,7 @@ one is new: 2,000 texts that nobody has seen before had 2 ms each in one turn, a
 what is not quick is charged to the turn, whoever's connection it ran on, and when the turn's time is used the rest goes
 to a thread.
 
-Quick statements cost nothing here, neither time nor a call: what bounds them is how many calls a turn may bring.
+Quick statements are not charged, which would cost each a call: what bounds them is how many calls a turn may bring.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which operations are too long for the loop's thread: learnt when one is stopped, unlearnt when it is quick again.
+"""Which operations are too long for the loop's thread: learned when one is stopped, forgotten when it is quick again.
 
 Without the second half one hiccup of the machine would send a hot statement to the writing thread, with a commit of its
 own, for ever.
@@ -36,7 +36,7 @@ class SlowOperations:
         self.keys: dict[int, None] = {}
 
     def has(self, operation: Operation[Any]) -> bool:
-        """Tell whether an operation belongs on the writing thread."""
+        """Return whether an operation belongs on the writing thread."""
         return operation.alone or (bool(self.keys) and hash(operation.key) in self.keys)
 
     def take(self, queue: FairLine[Operation[Any]]) -> list[Operation[Any]]:

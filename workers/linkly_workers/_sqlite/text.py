@@ -62,7 +62,7 @@ def is_vacuum(sql: str) -> bool:
 
 
 ANYWHERE, THREAD, ALONE = 0, 1, 2
-"""On the loop's thread while it is quick; on the writing thread; there, and in no transaction."""
+"""On the loop's thread while it is quick; on the writing thread; on the writing thread, outside a transaction."""
 
 
 def place_of(sql: str, word: str) -> int:

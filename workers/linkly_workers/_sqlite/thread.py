@@ -24,7 +24,7 @@ class WritingThread:
         self._thread.start()
 
     def put(self, run: Callable[[], Any], done: Callable[[Any], None]) -> None:
-        """Run something there, and then `done`, with what it returned, on the loop's thread."""
+        """Call `run` on the thread, then `done` with its result on the loop's thread."""
         self._jobs.put((run, done))
 
     async def stop(self) -> None:

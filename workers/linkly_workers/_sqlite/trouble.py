@@ -12,7 +12,7 @@ def trouble(writer: GroupCommitWriter) -> str | None:
     """Say in one clause why writes do not go through now; `None` if nothing is known against it."""
     if not writer.file.is_there():
         return "its file was deleted or replaced"
-    if writer.file.unsettled:
+    if writer.file.doubtful:
         return "the disk refuses to write"
     seconds = writer.standing_still_s
     if seconds >= STANDSTILL_S:

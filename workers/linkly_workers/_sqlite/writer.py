@@ -4,9 +4,9 @@ An answer comes after the commit, never before. What that means is the durabilit
 write survives a power cut) or `process` (NORMAL, it survives kill -9).
 
 Statements run on the loop's thread, because a hop to another one costs more than they do; the commit, which waits for
-the disk, runs there too when that is a small part of a large batch (see `disk`), else on the writing thread, and
-meanwhile the next batch gathers. What turns out to be long or to need patience (a large statement, another process's
-lock, VACUUM) is undone and run on the writing thread, and remembered.
+the disk, runs on it too when that is a small part of a large batch (see `disk`), else on the writing thread, while the
+next batch gathers. An operation that is long or has to wait (a large statement, another process's lock, VACUUM)
+is undone, run on the writing thread, and remembered.
 
 Callers take turns, see `line`. A failing operation fails its own caller alone, see `batch`. Whoever needs to write over
 several calls asks for a `turn`: it comes in order, and the writes behind it wait, neither failing nor part of it.
@@ -62,7 +62,7 @@ class GroupCommitWriter:
         lock_patience_s: How long writes wait for another program that has locked the file.
         value_bytes: Larger values are written on the writing thread.
         max_result_bytes: A statement whose result is larger fails; `None`: no limit.
-        monotonic: The clock by which it is told that nothing moves.
+        monotonic: The clock of `standing_still_s`.
         disk: What is known of the disk; by default nothing.
 
     Attributes:
@@ -161,7 +161,7 @@ class GroupCommitWriter:
 
     @property
     def standing_still_s(self) -> float:
-        """Tell for how long nothing has moved although somebody waits: a turn's holder, a lock, the disk."""
+        """Return for how long no operation has ended although some wait: for a turn's holder, a lock or the disk."""
         return self.monotonic() - self._moved if self._queue or self._state is State.ON_THREAD else 0.0
 
     # --- what callers want ---------------------------------------------------------------------------------
@@ -278,7 +278,7 @@ class GroupCommitWriter:
             self._enter(State.HELD)
             self._turn = Turn(self._run_in_turn, self._end_turn)
             queue.popleft().future.set_result(self._turn)
-        elif self.file.unsettled or self._slow.has(queue.head) or (queue.head.several and self._saving):
+        elif self.file.doubtful or self._slow.has(queue.head) or (queue.head.several and self._saving):
             self._hand_over(self._threaded())
         else:
             self._run_on_loop()

@@ -58,7 +58,7 @@ class RowChangedEvents:
         knows: Whether a database is configured.
 
     Attributes:
-        clock: Tells when something was committed; there once the worker is opened.
+        clock: Tells when something was committed; set when the worker is opened.
     """
 
     clock: Clock
@@ -84,7 +84,7 @@ class RowChangedEvents:
             payload_type=RowChanged,
         )
 
-    def listening(self, db: str, texts: Sequence[str] = (), origin: str | None = None) -> bool:
+    def may_match(self, db: str, texts: Sequence[str] = (), origin: str | None = None) -> bool:
         """Return whether a binding may match what statements change.
 
         Args:
@@ -103,12 +103,12 @@ class RowChangedEvents:
         return False
 
     def following(self, db: str, statements: Sequence[Statement] = (), origin: str | None = None) -> Committed | None:
-        """Return what has to be told of committed changes; `None` if no binding may match: see `listening`.
+        """Return what takes committed changes; `None` if no binding may match: see `may_match`.
 
         Raises:
             Overloaded: One may, and too many events wait.
         """
-        if not (self.delivery and self.listening(db, [each.text for each in statements], origin)):
+        if not (self.delivery and self.may_match(db, [each.text for each in statements], origin)):
             return None
 
         def committed(results: Sequence[Result]) -> None:

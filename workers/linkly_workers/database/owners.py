@@ -1,4 +1,4 @@
-"""Who has transactions open, so that they end with him.
+"""Which workers have transactions open, so that these end with their worker.
 
 The engine tells when a worker is gone (`engine::worker-gone`), wherever this worker runs. It is asked before a
 transaction is begun, and answers at once for a worker that is gone already; so none is begun for nobody and kept. A
@@ -27,7 +27,7 @@ class Owner(msgspec.Struct, eq=False):
         worker_id: Its id, `""` for whoever the engine does not name.
         token: What the engine brings back, so that nobody else can say that it is gone.
         transactions: Their ids.
-        watch: Whether it is here is watched.
+        watch: The binding of `engine::worker-gone` that tells when it has left.
         gone: It has left.
     """
 
@@ -43,7 +43,7 @@ class Owners:
 
     Args:
         bus: Where the engine is asked.
-        function_id: What it calls; `gone` has to be told.
+        function_id: The function that the engine calls; it has to call `gone`.
         end: Ends a transaction by id, and says why; not one that is still being begun.
     """
 

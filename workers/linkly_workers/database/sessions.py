@@ -212,7 +212,7 @@ class Sessions:
     async def _run_inside(self, request: TransactionStatement, how: Literal["query", "execute"]) -> Result:
         opened = self._opened(request.transaction_id)
         statement, parameters = opened.database.statement(request.sql), check_parameters(request.params)
-        tell_change = self._events.listening(opened.database.name, (statement.text,))
+        tell_change = self._events.may_match(opened.database.name, (statement.text,))
         run = opened.transaction.query if how == "query" else opened.transaction.execute
         try:
             result = await run(statement, parameters, tell_change=tell_change)

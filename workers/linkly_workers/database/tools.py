@@ -27,7 +27,7 @@ class Tools:
         settings: Of each, by name.
 
     Attributes:
-        clock: Measures how long a statement takes; there once the worker is opened.
+        clock: Measures how long a statement takes; set when the worker is opened.
     """
 
     clock: Clock

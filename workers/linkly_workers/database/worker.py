@@ -1,6 +1,6 @@
 """SQL over the bus (docs/workers.md 7).
 
-Differences from iii's worker, all on purpose: a write is answered when it is on disk; `timeout_ms` works for
+Differences from iii's worker, all on purpose: a write is answered when it is on disk; `timeout_ms` holds for
 execute and transaction too; a cancelled caller stops its statement; an error is an error body with a code and
 `details`, not JSON text inside a message; an integer beyond 64 bits is refused instead of losing digits; a statement is
 checked when it is prepared; ATTACH, TEMP objects and PRAGMAs that would change the connections all callers share are

@@ -256,7 +256,7 @@ class SqliteDatabase:
             raise driver_error(error) from error
 
     async def begin(self, transaction_id: str, isolation: str | None) -> InteractiveTransaction:
-        """Open a transaction over several calls: see `Database.begin`. Every isolation level is `serializable` here."""
+        """Open a transaction over several calls: see `Database.begin`. Every level is serializable."""
         place = await self._pool.acquire()
         transaction = InteractiveTransaction(
             transaction_id,

@@ -29,7 +29,7 @@ from linkly_workers._sqlite.text import TEXT_LIMIT
 from linkly_workers.database.sqlite.errors import is_write
 
 LOOP_READ_S = 0.002
-"""What takes longer on the loop's thread is stopped there and read again on a thread."""
+"""A statement that takes longer on the loop's thread is stopped and read again on another one."""
 
 ROWS_AT_ONCE = 64
 SLOW_RUNS = 100
@@ -162,7 +162,7 @@ class Reader:
     async def open(self) -> None:
         """Connect.
 
-        A cancelled caller has to `close` as well: the thread comes to its end, and only then there is what to close.
+        A cancelled caller has to `close` as well: the thread opens the connection all the same.
 
         Raises:
             sqlite3.Error: The file cannot be opened.

@@ -4,8 +4,8 @@ It has a connection and a thread of its own, and reads one snapshot without dist
 group-commit writer for a turn: it comes in order, and from then until the end the writes of all others wait in line;
 they neither fail with SQLITE_BUSY nor become part of it. The deadline bounds that wait. A transaction that read before
 somebody else wrote, and then writes itself, is refused with SQLITE_BUSY_SNAPSHOT: what it has read is no longer true.
-`isolation: serializable` takes the turn at the start and cannot meet that. `:memory:` has one connection only, so there
-every interactive transaction holds the turn.
+`isolation: serializable` takes the turn at the start and cannot meet that. `:memory:` has one connection only, so
+every interactive transaction in it holds the turn.
 
 SQLite rolls the whole transaction back when a write is interrupted. Whether it is still open is therefore asked on its
 own thread before every statement: without it a statement would be committed by itself.
