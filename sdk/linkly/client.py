@@ -23,13 +23,12 @@ import logging
 import os
 import random
 import socket
-import uuid
 from collections.abc import Coroutine
 from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
-from linkly.announce import function_message, metadata, type_message
+from linkly.announce import metadata
 from linkly.bus import Action, Enqueue, Receipt, Registration, Void
 from linkly.channel import Channel, ChannelReader, ChannelRef, ChannelWriter
 from linkly.clock import Clock, SystemClock
@@ -39,7 +38,7 @@ from linkly.errors import CallTimeout, ConnectionLost, FunctionNotFound, LinklyE
 from linkly.function import Function
 from linkly.invocation import DEFAULT_TIMEOUT_S, Caller, Invocation, Json
 from linkly.outcome import ABSENT, is_absent, read_error
-from linkly.provided import ProvidedTypes
+from linkly.registered import Registered
 from linkly.schema import Codec, as_json, decode, payload_json
 from linkly.trigger import TriggerDeclaration, TriggerType
 from linkly.wire.connection import Connection, FrameReceiver, FrameStream
@@ -55,7 +54,6 @@ from linkly.wire.messages import (
     TriggerRegistrationResult,
     UnregisterFunction,
     UnregisterTrigger,
-    UnregisterTriggerType,
     VoidAction,
     WorkerRegistered,
 )
@@ -105,9 +103,7 @@ class Client:
         self._dialer: Dialer = dialer or WebSocketDialer(url)
         self._wait = wait
         self._deadlines = Deadlines(self._clock)
-        self._functions: dict[str, Function] = {}
-        self._provided = ProvidedTypes(self._send_if_connected)
-        self._triggers: dict[str, RegisterTrigger] = {}
+        self._registered = Registered(self._send_if_connected)
         self._connection: Connection | None = None
         self._connected = asyncio.Event()
         self._lost = asyncio.Event()
@@ -143,13 +139,13 @@ class Client:
             await asyncio.wait([self._loop_task])
         connection = self._connection
         if connection is not None and not connection.closed:
-            for function_id in self._functions:
+            for function_id in self._registered.functions:
                 connection.send(UnregisterFunction(id=function_id))
             with suppress(CallTimeout):
                 await bounded(connection.drain(), self._deadlines, DRAIN_S, "drain")
             connection.stream.close(1000, "worker leaves")
             connection.stream_closed("this worker has left")
-        self._provided.stop()
+        self._registered.types.stop()
         self._deadlines.close()
         self._connected.set()
 
@@ -217,7 +213,7 @@ class Client:
             ),
             partial(self._told_the_name, connection),
         )
-        for message in self._replay():
+        for message in self._registered.messages():
             connection.send(message)
         self._greeted = True
         if self._conflict is None:
@@ -239,13 +235,6 @@ class Client:
             self._conflict = None
             log.info("worker name `%s` is free: this worker has it now", self.name)
             self._connected.set()
-
-    def _replay(self) -> list[Message]:
-        return [
-            *(type_message(kind) for kind in self._provided),
-            *(function_message(function) for function in self._functions.values()),
-            *self._triggers.values(),
-        ]
 
     def _closed(self, reason: str) -> None:
         self._greeted = False
@@ -279,9 +268,9 @@ class Client:
             self.worker_id = message.worker_id
             self._identity = Reattach(previous_worker_id=message.worker_id, reattach_token=message.reattach_token)
         elif isinstance(message, RegisterTrigger):
-            self._provided.bind(message)
+            self._registered.types.bind(message)
         elif isinstance(message, UnregisterTrigger):
-            self._provided.unbind(message)
+            self._registered.types.unbind(message)
         elif isinstance(message, TriggerRegistrationResult):
             log.error(
                 "trigger `%s` of `%s` was refused: %s",
@@ -307,7 +296,7 @@ class Client:
         )
         if message.timeout_ms is not None:
             invocation.deadline = self._clock.monotonic() + message.timeout_ms / 1000
-        function = self._functions.get(message.function_id)
+        function = self._registered.functions.get(message.function_id)
         if function is not None:
             connection.serve(function, invocation, message)
         elif message.awaited_id is not None:
@@ -394,28 +383,13 @@ class Client:
         return call()
 
     def register_function(self, function: Function) -> Registration:  # noqa: D102
-        self._functions[function.id] = function
-        self._send_if_connected(function_message(function))
-        return Registration(function.id, partial(self._unregister_function, function))
+        return self._registered.add_function(function)
 
     def register_trigger_type(self, trigger_type: TriggerType) -> Registration:  # noqa: D102
-        self._provided.add(trigger_type)
-        self._send_if_connected(type_message(trigger_type))
-        return Registration(trigger_type.id, partial(self._unregister_type, trigger_type))
+        return self._registered.add_type(trigger_type)
 
     def register_trigger(self, function_id: str, trigger: TriggerDeclaration) -> Registration:  # noqa: D102
-        message = RegisterTrigger(
-            id=str(uuid.uuid4()),
-            trigger_type=trigger.type,
-            function_id=function_id,
-            config=as_json(trigger.config),
-            metadata=ABSENT if trigger.metadata is None else as_json(trigger.metadata),
-            namespace=trigger.namespace or self.namespace,
-            trigger_namespace=trigger.trigger_namespace,
-        )
-        self._triggers[message.id] = message
-        self._send_if_connected(message)
-        return Registration(message.id, partial(self._unregister_trigger, message))
+        return self._registered.add_trigger(function_id, trigger, trigger.namespace or self.namespace)
 
     async def create_channel(self, buffer_size: int | None = None) -> Channel:  # noqa: D102
         payload = {"buffer_size": buffer_size}
@@ -427,19 +401,6 @@ class Client:
 
     async def open_writer(self, reference: ChannelRef) -> ChannelWriter:  # noqa: D102
         return await self._dialer.open_writer(reference)
-
-    def _unregister_function(self, function: Function) -> None:
-        if self._functions.get(function.id) is function:
-            del self._functions[function.id]
-            self._send_if_connected(UnregisterFunction(id=function.id))
-
-    def _unregister_type(self, trigger_type: TriggerType) -> None:
-        if self._provided.remove(trigger_type):
-            self._send_if_connected(UnregisterTriggerType(id=trigger_type.id))
-
-    def _unregister_trigger(self, message: RegisterTrigger) -> None:
-        if self._triggers.pop(message.id, None) is not None:
-            self._send_if_connected(UnregisterTrigger(id=message.id, trigger_type=message.trigger_type))
 
     def _send_if_connected(self, message: Message) -> None:
         """Send now if there is a connection; otherwise the replay of the next one says it."""
