@@ -20,7 +20,7 @@ pytestmark = pytest.mark.transports("in process", "native wire", "json wire")
 WAIT_S = 10
 
 
-class Listener:
+class Ear:
     """A function that notes its events, and can be made to wait or fail."""
 
     def __init__(self, bus, function_id="test::note"):
@@ -57,19 +57,19 @@ def put(bus, key, value, scope="s"):
 
 
 @contextlib.asynccontextmanager
-async def listening(run, worker, **filters):
+async def with_ear(run, worker, **filters):
     async with run(worker) as bus:
-        listener = Listener(bus)
-        bus.register_trigger(listener.id, state_trigger(**filters))
+        ear = Ear(bus)
+        bus.register_trigger(ear.id, state_trigger(**filters))
         await settle()
-        yield bus, listener
+        yield bus, ear
 
 
 async def test_events_of_a_key_come_in_the_order_of_its_writes(run, state):
-    async with listening(run, state()) as (bus, listener):
+    async with with_ear(run, state()) as (bus, ear):
         writes = [put(bus, f"k{number % 3}", number) for number in range(60)]
         await asyncio.gather(*writes)
-        seen = await listener.until(60)
+        seen = await ear.until(60)
         for key in ("k0", "k1", "k2"):
             of_key = [each for each in seen if each[1] == key]
             assert of_key[0][::2] == ("state:created", None)
@@ -78,11 +78,11 @@ async def test_events_of_a_key_come_in_the_order_of_its_writes(run, state):
 
 
 async def test_the_event_has_the_documented_shape(run, state):
-    async with listening(run, state()) as (bus, listener):
+    async with with_ear(run, state()) as (bus, ear):
         await put(bus, "o1", {"n": 1}, scope="orders")
-        await listener.until(1)
-        listener.seen[0].pop("_caller_worker_id", None)  # iii's framing adds it to every payload
-        assert listener.seen == [
+        await ear.until(1)
+        ear.seen[0].pop("_caller_worker_id", None)  # iii's framing adds it to every payload
+        assert ear.seen == [
             {
                 "type": "state",
                 "event_type": "state:created",
@@ -95,7 +95,7 @@ async def test_the_event_has_the_documented_shape(run, state):
 
 
 async def test_a_delete_of_a_missing_key_and_an_update_that_changes_nothing_are_told(run, state):
-    async with listening(run, state()) as (bus, listener):
+    async with with_ear(run, state()) as (bus, ear):
         address = {"scope": "s", "key": "k"}
         await bus.trigger("state::delete", address)
         await put(bus, "k", 1)
@@ -103,7 +103,7 @@ async def test_a_delete_of_a_missing_key_and_an_update_that_changes_nothing_are_
         failing = [{"type": "set", "path": "a", "value": 1}]
         assert (await bus.trigger("state::update", {**address, "ops": failing}))["errors"]
         await bus.trigger("state::delete", address)
-        assert await listener.until(5) == [
+        assert await ear.until(5) == [
             ("state:deleted", "k", None, None),
             ("state:created", "k", None, 1),
             ("state:updated", "k", 1, 1),
@@ -113,10 +113,10 @@ async def test_a_delete_of_a_missing_key_and_an_update_that_changes_nothing_are_
 
 
 async def test_a_stored_null_counts_as_a_value(run, state):
-    async with listening(run, state()) as (bus, listener):
+    async with with_ear(run, state()) as (bus, ear):
         await put(bus, "k", None)
         await put(bus, "k", 1)
-        assert [each[0] for each in await listener.until(2)] == ["state:created", "state:updated"]
+        assert [each[0] for each in await ear.until(2)] == ["state:created", "state:updated"]
 
 
 @pytest.mark.parametrize(
@@ -132,8 +132,8 @@ async def test_a_stored_null_counts_as_a_value(run, state):
     ],
 )
 async def test_scope_and_key_filters_match_exactly(run, filters, wanted):
-    async with listening(run, StateWorker(), **filters) as (bus, listener):
-        everything = Listener(bus, "test::everything")
+    async with with_ear(run, StateWorker(), **filters) as (bus, ear):
+        everything = Ear(bus, "test::everything")
         bus.register_trigger(everything.id, state_trigger())
         await settle()
         for scope in ("s", "t"):
@@ -141,7 +141,7 @@ async def test_scope_and_key_filters_match_exactly(run, filters, wanted):
                 await put(bus, key, 1, scope=scope)
         await everything.until(4)
         await settle()
-        assert sorted(f"{each['scope']}/{each['key']}" for each in listener.seen) == wanted
+        assert sorted(f"{each['scope']}/{each['key']}" for each in ear.seen) == wanted
 
 
 @pytest.mark.parametrize("answer, runs", [(False, False), *((each, True) for each in (True, None, 0, "", {}, []))])
@@ -152,15 +152,15 @@ async def test_only_a_literal_false_of_the_condition_blocks(run, answer, runs):
         asked.append(event)
         return answer
 
-    async with listening(run, StateWorker(), key="k", condition="test::condition") as (bus, listener):
+    async with with_ear(run, StateWorker(), key="k", condition="test::condition") as (bus, ear):
         bus.register_function(Function("test::condition", condition))
-        last = Listener(bus, "test::last")
+        last = Ear(bus, "test::last")
         bus.register_trigger(last.id, state_trigger(key="k"))
         await settle()
         await put(bus, "k", 1)
         await last.until(1)
         await settle()
-        assert len(listener.seen) == runs
+        assert len(ear.seen) == runs
         assert asked == [last.seen[0]], "the condition gets what the function would get"
 
 
@@ -170,17 +170,17 @@ async def test_a_condition_that_fails_keeps_the_function_from_running_and_is_log
         if event["key"] == "bad":
             raise ValueError("condition broke")
 
-    async with listening(run, StateWorker(), condition="test::condition") as (bus, listener):
+    async with with_ear(run, StateWorker(), condition="test::condition") as (bus, ear):
         if registered:
             bus.register_function(Function("test::condition", condition))
             await settle()
-        last = Listener(bus, "test::last")
+        last = Ear(bus, "test::last")
         bus.register_trigger(last.id, state_trigger())
         await settle()
         await put(bus, "bad", 1)
         await last.until(1)
         await settle()
-        assert listener.seen == []
+        assert ear.seen == []
     assert "test::condition" in caplog.text
     assert "`test::note` was not run" in caplog.text
 
@@ -192,29 +192,29 @@ async def test_the_triggers_metadata_goes_to_the_function_and_not_to_the_conditi
         given.append(metadata)
 
     async with run(state()) as bus:
-        listener = Listener(bus)
+        ear = Ear(bus)
         bus.register_function(Function("test::condition", condition))
-        bus.register_trigger(listener.id, state_trigger(condition="test::condition", metadata={"who": "me"}))
+        bus.register_trigger(ear.id, state_trigger(condition="test::condition", metadata={"who": "me"}))
         await settle()
         await put(bus, "k", 1)
-        await listener.until(1)
-        assert (listener.metadata, given) == ([{"who": "me"}], [None])
+        await ear.until(1)
+        assert (ear.metadata, given) == ([{"who": "me"}], [None])
 
 
 async def test_a_slow_function_of_one_key_delays_no_other_key_and_no_other_function(run, state):
-    async with listening(run, state()) as (bus, listener):
-        other = Listener(bus, "test::other")
+    async with with_ear(run, state()) as (bus, ear):
+        other = Ear(bus, "test::other")
         bus.register_trigger(other.id, state_trigger())
         await settle()
-        listener.hold(("slow",))
+        ear.hold(("slow",))
         for number in range(3):
             await put(bus, "slow", number)
         await put(bus, "quick", 1)
         await other.until(4)
-        await listener.until(2)
-        assert [each["key"] for each in listener.seen] == ["slow", "quick"]
-        listener.may_finish.set()
-        assert [each[3] for each in await listener.until(4) if each[1] == "slow"] == [0, 1, 2]
+        await ear.until(2)
+        assert [each["key"] for each in ear.seen] == ["slow", "quick"]
+        ear.may_finish.set()
+        assert [each[3] for each in await ear.until(4) if each[1] == "slow"] == [0, 1, 2]
 
 
 async def test_a_failing_function_hurts_nobody_and_gets_the_next_event(run, state, caplog):
@@ -224,63 +224,63 @@ async def test_a_failing_function_hurts_nobody_and_gets_the_next_event(run, stat
         calls.append(event["new_value"])
         if len(calls) == 2:
             twice.set()
-        raise ValueError("listener broke")
+        raise ValueError("function broke")
 
     async with run(state()) as bus:
         bus.register_function(Function("test::fail", fail))
         bus.register_trigger("test::fail", state_trigger(key="k"))
-        listener = Listener(bus)
-        bus.register_trigger(listener.id, state_trigger(key="last"))
+        ear = Ear(bus)
+        bus.register_trigger(ear.id, state_trigger(key="last"))
         await settle()
         assert (await put(bus, "k", 1))["new_value"] == 1
         await put(bus, "k", 2)
         await put(bus, "last", 1)
-        await listener.until(1)
+        await ear.until(1)
         async with asyncio.timeout(WAIT_S):
             await twice.wait()
     assert calls == [1, 2]
-    assert "listener broke" in caplog.text
+    assert "function broke" in caplog.text
     assert "test::fail" in caplog.text
 
 
 async def test_a_binding_that_is_taken_back_gets_none_of_what_waits_for_it(run, state):
     async with run(state()) as bus:
-        listener, other = Listener(bus), Listener(bus, "test::other")
-        listener.hold()
-        registration = bus.register_trigger(listener.id, state_trigger())
+        ear, other = Ear(bus), Ear(bus, "test::other")
+        ear.hold()
+        registration = bus.register_trigger(ear.id, state_trigger())
         await settle()
         for number in range(5):
             await put(bus, "k", number)
-        await listener.until(1)
+        await ear.until(1)
         registration.unregister()
         bus.register_trigger(other.id, state_trigger(key="last"))
         await settle()
-        listener.may_finish.set()
+        ear.may_finish.set()
         await put(bus, "last", 1)
         await other.until(1)
         await settle()
-        assert [each["new_value"] for each in listener.seen] == [0]
+        assert [each["new_value"] for each in ear.seen] == [0]
 
 
 async def test_a_binding_gets_nothing_that_was_written_before_it(run, state):
-    async with listening(run, state(), key="k") as (bus, listener):
-        listener.hold()
+    async with with_ear(run, state(), key="k") as (bus, ear):
+        ear.hold()
         await put(bus, "k", "before")
         await put(bus, "k", "also before")
-        late = Listener(bus, "test::late")
+        late = Ear(bus, "test::late")
         bus.register_trigger(late.id, state_trigger(key="k"))
         await settle()
-        listener.may_finish.set()
+        ear.may_finish.set()
         await put(bus, "k", "after")
         assert [each[3] for each in await late.until(1)] == ["after"]
-        await listener.until(3)
+        await ear.until(3)
 
 
 async def test_with_triggers_disabled_nobody_is_told(run, state):
-    async with listening(run, state(triggers_enabled=False)) as (bus, listener):
+    async with with_ear(run, state(triggers_enabled=False)) as (bus, ear):
         await put(bus, "k", 1)
         await settle()
-        assert listener.seen == []
+        assert ear.seen == []
 
 
 async def test_a_function_that_writes_the_key_it_listens_to_is_run_by_its_own_write(run, state):
@@ -336,16 +336,16 @@ async def test_a_config_of_wrong_types_is_refused(config):
 
 async def test_functions_of_one_id_in_two_namespaces_are_not_mixed_up(run):
     async with run(StateWorker()) as bus:
-        listener = Listener(bus)
+        ear = Ear(bus)
         missing = TriggerDeclaration(type="state", config={"key": "elsewhere"}, namespace="other")
-        bus.register_trigger(listener.id, missing)
-        bus.register_trigger(listener.id, state_trigger(key="here"))
+        bus.register_trigger(ear.id, missing)
+        bus.register_trigger(ear.id, state_trigger(key="here"))
         await settle()
         await put(bus, "elsewhere", 1)
         await put(bus, "here", 1)
-        await listener.until(1)
+        await ear.until(1)
         await settle()
-        assert [each["key"] for each in listener.seen] == ["here"]
+        assert [each["key"] for each in ear.seen] == ["here"]
 
 
 async def test_no_event_is_made_when_nobody_matches(monkeypatch):
@@ -361,26 +361,26 @@ async def test_no_event_is_made_when_nobody_matches(monkeypatch):
 
 async def test_when_too_many_events_wait_only_writes_that_add_one_are_refused(run, state, monkeypatch):
     monkeypatch.setattr(events, "LIMITS", Limits(events=3))
-    async with listening(run, state(), scope="s") as (bus, listener):
-        listener.hold()
+    async with with_ear(run, state(), scope="s") as (bus, ear):
+        ear.hold()
         for number in range(3):
             await put(bus, "k", number)
         with pytest.raises(Overloaded, match="3 state events"):
             await put(bus, "k", "too much")
         assert await bus.trigger("state::get", {"scope": "s", "key": "k"}) == 2
         await put(bus, "k", 1, scope="nobody is bound to this one")
-        listener.may_finish.set()
-        await listener.until(3)
+        ear.may_finish.set()
+        await ear.until(3)
         await settle()
         await put(bus, "k", "room again")
-        assert (await listener.until(4))[-1][3] == "room again"
+        assert (await ear.until(4))[-1][3] == "room again"
 
 
 async def test_the_bytes_that_wait_are_bounded_too(run, state, monkeypatch):
     monkeypatch.setattr(events, "LIMITS", Limits(bytes=1000))
-    async with listening(run, state()) as (bus, listener):
-        listener.hold()
+    async with with_ear(run, state()) as (bus, ear):
+        ear.hold()
         await put(bus, "k", "x" * 2000)
         with pytest.raises(Overloaded, match="bytes"):
             await put(bus, "l", 1)
-        listener.may_finish.set()
+        ear.may_finish.set()
