@@ -1,13 +1,13 @@
-"""Routes that are away for a moment: their program starts, or starts again, and a 404 would say that there is nothing.
+"""Absent routes: those of a program that starts or starts again, where 404 would be wrong because they come back.
 
-Two questions, asked for requests that no route takes, and answered through `worker::*`:
+A request that no route takes asks two questions, which `worker::*` answers:
 
-* Had a program of the project this route, and is it expected back? It is until somebody stops the program or takes it
-  out. A program that is back may say one thing after another: for `START_S` what it had before is still expected. What
-  it takes back itself, on a connection that lives, is gone at once.
-* Has every program of the project registered since the start? For `START_S` what it will serve is not known.
+* Did a program of the project have this route, and is it expected back? It is until the program is stopped or removed.
+  A program that is back may register its routes one by one: for `START_S` those that it had are still expected. A route
+  that it takes back itself, on a connection that lives, is gone at once.
+* Has every program of the project registered since the start? For `START_S` the routes of the others are not known.
 
-Routes of workers that are no programs of the project are gone when they go: nobody starts those again.
+Routes of workers that are no programs of the project are gone with their worker: the project does not start it again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from linkly_workers.http.routes import Match, Route, RouteTable
 T = TypeVar("T")
 
 START_S = 30.0
-"""How long programs may take to register before a path that nobody serves is a 404."""
+"""How long programs may take to register before a path without a route is a 404."""
 
 ENDED = ("stopped", "failed")
 
@@ -53,7 +53,7 @@ class _Names(msgspec.Struct):
 
 
 class _Left(msgspec.Struct):
-    """How a route went: whose it was, on which connection, and until when it is expected of a program that is back."""
+    """How a route went: its program, its connection, and until when a program that is back may still register it."""
 
     program: str
     connection: str
@@ -61,7 +61,7 @@ class _Left(msgspec.Struct):
 
 
 class Absent:
-    """What is away and expected.
+    """Routes that are away and expected back.
 
     Args:
         bus: Where to ask how programs are.
@@ -77,11 +77,11 @@ class Absent:
         self._registered: set[str] = set()
 
     def goes_on(self, bus: Bus) -> None:
-        """A next gateway has it from now on."""
+        """Ask through the bus of a next gateway from now on."""
         self._bus = bus
 
     async def came(self, binding: Binding) -> None:
-        """A route is served: note the program that it belongs to, if it belongs to one."""
+        """Note which program, if any, a route that is now served belongs to."""
         owner = binding.owner
         self._owned.setdefault(owner, set()).add(binding.id)
         if owner not in self._programs:
@@ -93,7 +93,7 @@ class Absent:
                     self._programs[owner] = found.name
 
     def went(self, route: Route | None, binding: Binding) -> None:
-        """A binding is gone, and with it its route unless another binding had taken it over."""
+        """Note that a binding is gone, and with it its route; `None` if another binding had taken the route over."""
         owner = binding.owner
         program = self._programs.get(owner)
         owned = self._owned.get(owner, set[str]())
@@ -153,4 +153,4 @@ class Absent:
         try:
             return await self._bus.trigger(function_id, payload, result_type=kind)
         except LinklyError:
-            return None  # no project around: nobody starts programs here
+            return None  # there is no project that starts programs

@@ -17,11 +17,11 @@ class BodyTooLarge(LinklyError):
 
 
 class ClientGone(Exception):
-    """The connection ended before the body did: nobody waits for an answer."""
+    """The connection ended before the body did: no response can be sent."""
 
 
 class Body:
-    """Iterating it gives the parts as they arrive; reading pauses while nobody asks for the next.
+    """The parts of a body as they arrive, by iteration; reading pauses between two steps of it.
 
     Args:
         headers: Of the request.
@@ -29,7 +29,7 @@ class Body:
         limit_bytes: Larger bodies are refused.
 
     Attributes:
-        present: Whether there is one.
+        present: Whether the request has a body.
     """
 
     def __init__(self, headers: dict[str, str], receive: Receive, limit_bytes: int) -> None:
@@ -40,10 +40,10 @@ class Body:
         self.present = self._declared > 0 or "transfer-encoding" in headers
 
     def check(self) -> None:
-        """Refuse a body that says itself that it is too large, before any of it is read.
+        """Refuse a body whose Content-Length is too large, before any of it is read.
 
         Raises:
-            BodyTooLarge: It does.
+            BodyTooLarge: The declared length is over the limit.
         """
         if self._declared > self._limit_bytes:
             raise BodyTooLarge(f"the body may have {self._limit_bytes} bytes")

@@ -1,7 +1,8 @@
-"""What a browser asks for on behalf of a page from elsewhere is refused before anything sees it.
+"""Requests that a browser makes for pages of other origins are refused before a function sees them (SECURITY.md).
 
-A browser on this machine reaches what strangers do not, and lends that to every page it shows. It says what it is
-doing: which page asks (`Origin`) and by which name it came (`Host`). Programs say neither, and are not judged.
+A browser on this machine reaches what strangers do not, on behalf of every page that it shows. Its requests name the
+page that asks (`Origin`) and the host that it asked for (`Host`). Programs send no marks of a browser: they are not
+judged.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ class BrowserRules:
     """Judges requests by their head.
 
     Args:
-        cors: Which pages may ask.
-        hosts: By which names the gateway is reached.
+        cors: Which origins are admitted.
+        hosts: The names by which the gateway is reached.
     """
 
     def __init__(self, cors: Cors, hosts: Hosts) -> None:
@@ -33,7 +34,7 @@ class BrowserRules:
         self._hosts = hosts
 
     def misdirected(self, headers: dict[str, str]) -> Reply | None:
-        """Refuse a browser on this machine that takes the gateway for somebody else (DNS rebinding)."""
+        """Return the refusal of a browser on this machine that takes the gateway for another host (DNS rebinding)."""
         if _MARKS.isdisjoint(headers):
             return None
         host = host_of(headers.get("host", ""))
@@ -47,7 +48,7 @@ class BrowserRules:
         return error_reply(421, "MISDIRECTED_REQUEST", text)
 
     def foreign(self, method: str, origin: str, headers: dict[str, str]) -> Reply | None:
-        """Refuse a page that may not ask and wants to change something."""
+        """Return the refusal of a page that may not ask and uses a method that may change something."""
         if method in _SAFE or self._cors.admits(origin) or self._is_own(origin, headers.get("host", "")):
             return None
         setting = "`cors.allowed_origins` of worker `http`"
@@ -58,7 +59,7 @@ class BrowserRules:
         return error_reply(403, "FORBIDDEN_ORIGIN", text)
 
     def _is_own(self, origin: str, host: str) -> bool:
-        """Tell whether a page came from here: its origin is the host it asks, whatever a proxy makes of the scheme."""
+        """Return whether a page is the gateway's own: its origin is the host it asks; a proxy may change the scheme."""
         scheme, _, authority = origin.partition("://")
         if not authority:
             return False

@@ -1,7 +1,7 @@
-"""How a gateway comes to its end: requests are finished, streams are not waited for, the door stays open meanwhile.
+"""The end of a gateway: requests are finished, streams are cut off, connections are accepted meanwhile.
 
-Requests are waited for while the listener still accepts, because the next gateway may come right after this one. A
-request that asks for the end itself is waited for by nobody: it ends when the gateway has.
+`drain` waits for requests while the listener still accepts, because the next gateway may follow at once. The request
+that asked for the end itself (a call of `worker::*`) is not waited for: it ends after the gateway.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Closing:
         await self._cancelled(lambda each: each.streaming)
 
     async def end(self) -> None:
-        """Nothing new is accepted any more: end every connection, what is left of requests too."""
+        """End every connection and what is left of the requests; the caller has stopped accepting new ones."""
         for connection in list(self._connections.open):
             connection.shutdown()
         await self._cancelled(lambda each: each.streaming)
@@ -60,7 +60,7 @@ class Closing:
         await self._ended(left, self._until, lambda each: not each.streaming)
 
     async def _cancelled(self, which: Callable[[GatewayProtocol], bool]) -> list[GatewayProtocol]:
-        """Cancel what these connections serve, and wait a moment; return those that still do."""
+        """Cancel the requests of these connections and wait `CANCELLED_S`; return the connections that still serve."""
         left = self._served(which)
         for connection in left:
             if connection.serving is not None:

@@ -32,7 +32,7 @@ class Connections:
         proxies: Addresses and networks of proxies that are trusted.
 
     Attributes:
-        open: They.
+        open: Those that are open.
         changed: Is set whenever a response begins to be streamed or ends.
     """
 
@@ -58,7 +58,7 @@ class Connections:
         self.changed = asyncio.Event()
 
     def start(self) -> None:
-        """Look after time-outs from now on."""
+        """Start to sweep."""
         self._sweep()
 
     async def accept(self, listener: socket.socket) -> None:
@@ -84,7 +84,7 @@ class Connections:
             self._server.close()
 
     def stop(self) -> None:
-        """Stop looking after time-outs."""
+        """Stop to sweep."""
         if self._timer is not None:
             self._timer.cancel()
 

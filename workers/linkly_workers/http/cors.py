@@ -1,4 +1,4 @@
-"""Which pages of other origins may read answers and send what they like (workers-edge.md 1.9, Fetch 3.2).
+"""Which pages of other origins may read answers and send what they like (docs/workers.md#http, Fetch 3.2).
 
 Different from iii on purpose: until origins are written, pages of this machine may, not those of the whole world.
 """
@@ -14,7 +14,7 @@ _NOT_YOU: Headers = [(b"vary", b"origin")]
 
 
 class CorsSettings(Settings):
-    """Who may ask; no origins: the pages of this machine, `*`: anybody."""
+    """Which origins may ask; none listed: pages of this machine, `*`: every page."""
 
     allowed_origins: list[str] = []
     allowed_methods: list[str] = []
@@ -27,7 +27,7 @@ class CorsSettings(Settings):
 
 
 class Cors:
-    """Says which origins are admitted, and makes the headers that tell browsers; credentials are never allowed."""
+    """Which origins are admitted, and the headers that tell browsers so; credentials are never allowed."""
 
     def __init__(self, settings: CorsSettings | None) -> None:
         origins = settings.allowed_origins if settings is not None else []
@@ -37,7 +37,7 @@ class Cors:
         self._methods = "*" if not methods or "*" in methods else ", ".join(methods)
 
     def admits(self, origin: str) -> bool:
-        """Tell whether the pages of an origin may ask."""
+        """Return whether the pages of an origin may ask."""
         if self._anybody:
             return True
         if self._listed:
@@ -46,7 +46,7 @@ class Cors:
         return scheme in ("http", "https") and host_of(authority) in LOCAL_HOSTS
 
     def headers_for(self, origin: str | None) -> Headers:
-        """Return what every response carries to a request of this origin, or of none."""
+        """Return the headers of every response to a request of this origin; `None`: it named none."""
         if self._anybody:
             return _ANYBODY
         if origin is None or not self.admits(origin):
@@ -54,11 +54,11 @@ class Cors:
         return [(b"access-control-allow-origin", origin.encode()), (b"access-control-expose-headers", b"*"), *_NOT_YOU]
 
     def is_preflight(self, method: str, headers: dict[str, str]) -> bool:
-        """Tell a browser's question from a request (Fetch 3.2.2)."""
+        """Return whether a request is a browser's preflight (Fetch 3.2.2)."""
         return method == "OPTIONS" and "origin" in headers and "access-control-request-method" in headers
 
     def preflight(self, headers: dict[str, str]) -> Reply:
-        """Answer a browser's question; it needs no route."""
+        """Return the answer to a preflight; it needs no route."""
         asked = headers.get("access-control-request-headers", "*")
         methods = headers["access-control-request-method"] if self._methods == "*" else self._methods
         return Reply(

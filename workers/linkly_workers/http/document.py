@@ -122,7 +122,7 @@ class _Operation:
 
     @property
     def name(self) -> str:
-        """For people who look for it."""
+        """Method and pattern, for the log."""
         return f"{self._route.method} {self._route.pattern}"
 
     def describe(self, names: list[str]) -> dict[str, Any]:
@@ -138,7 +138,7 @@ class _Operation:
         return self._describe(names)
 
     def without_words(self, names: list[str]) -> dict[str, Any]:
-        """Return what is known anyway, so that one worker's mistake does not hide the routes of all."""
+        """Return the operation without what its worker says, so that one wrong schema does not hide all routes."""
         self._told = RouteDocumentation()
         return self._describe(names)
 
@@ -202,7 +202,7 @@ class _Operation:
 
 
 def _told(route: Route, function: dict[str, Any]) -> RouteDocumentation:
-    """Return what is known of a route: where it is silent, its function's request schema may know the body."""
+    """Return a route's documentation; a body that it does not document comes from its function's request schema."""
     config: HttpTrigger = route.binding.config
     told = config.openapi or RouteDocumentation()
     request: dict[str, Any] = function.get("request_schema") or {}

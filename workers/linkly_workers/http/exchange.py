@@ -1,4 +1,4 @@
-"""One request and the way back to its client: what has begun, what is left of its time."""
+"""One request and its response: where it leads, what is left of its time, and how its client is answered."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STEPS = 100
 
 
 class Exchange:
-    """One request and the way back to its client.
+    """One request and its response.
 
     Args:
         scope: ASGI's.
@@ -31,7 +31,7 @@ class Exchange:
         timeout_s: How long it may take until its headers are ready, from now on.
 
     Attributes:
-        connection: On which it came.
+        connection: The connection on which the request came.
         ends_at: The clock's time at which its time is over.
     """
 
@@ -61,7 +61,7 @@ class Exchange:
     def left_s(self) -> float:
         """Return how much of its time is left, to the hundredth part.
 
-        Waits of one length share one timer, so lengths that nobody else has are to be few (`linkly.deadline`).
+        Rounded, because waits of one length share one timer: there are to be few lengths (`linkly.deadline`).
 
         Raises:
             CallTimeout: None is left.
@@ -83,7 +83,7 @@ class Exchange:
         self.connection.changed()
 
     async def send_part(self, data: bytes) -> bool:
-        """Send a part of it; answers whether more is wanted."""
+        """Send a part of a streamed response; return whether the client wants more."""
         if self._bodiless:
             return False
         if data:
@@ -92,7 +92,7 @@ class Exchange:
         return True
 
     async def end(self) -> None:
-        """End it."""
+        """End a streamed response."""
         await self.send({"type": "http.response.body", "body": b""})
 
     def cut_off(self) -> None:

@@ -11,11 +11,11 @@ HELD_BYTES = 65_536
 
 
 class ReadAhead(FlowControl):
-    """Keeps what arrives during a pause, up to a limit; only beyond it the socket is left unread.
+    """Keeps up to `HELD_BYTES` that arrive during a pause; beyond that the socket is left unread.
 
     Args:
         transport: Of the connection.
-        feed: Takes what was kept when the pause is over.
+        feed: Is called with the kept bytes when the pause is over.
     """
 
     def __init__(self, transport: asyncio.Transport, feed: Callable[[bytes], None]) -> None:
@@ -25,18 +25,18 @@ class ReadAhead(FlowControl):
         self._unread = False
 
     def pause_reading(self) -> None:
-        """Keep what arrives from now on."""
+        """Begin a pause."""
         self.read_paused = True
 
     def hold(self, data: bytes) -> None:
-        """Keep what has arrived in a pause."""
+        """Keep bytes that arrived during a pause."""
         self._held += data
         if len(self._held) > HELD_BYTES and not self._unread:
             self._unread = True
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Give on what was kept, and read on."""
+        """End the pause: feed the kept bytes, and read on."""
         if not self.read_paused or self._transport.is_closing():
             return
         self.read_paused = False

@@ -1,4 +1,4 @@
-"""What the head of a request must be (RFC 9112 2, 3 and 6), before a request exists. Pure."""
+"""Checks of a request's head (RFC 9112 2, 3 and 6). Pure."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _HOST = re.compile(rb"(?:\[([0-9A-Fa-f:.]+)\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-
 
 
 class Refused(Exception):
-    """What is being parsed is refused.
+    """The request that is being parsed is refused.
 
     Args:
-        answer: Says why.
+        answer: The response that says why.
     """
 
     def __init__(self, answer: Reply) -> None:
@@ -26,10 +26,10 @@ class Refused(Exception):
 
 
 def check_version(version: str) -> None:
-    """Let HTTP/1.0 and HTTP/1.1 pass.
+    """Check the version of a request: 1.0 or 1.1.
 
     Raises:
-        Refused: It is another: 0.9 has no headers to check anything by, and 2 is no text.
+        Refused: It is another one: 0.9 has no headers to check, and 2 is binary.
     """
     if version == "0.9":
         raise bad_request("the request line ends without a version such as `HTTP/1.1` (RFC 9112 3)")
@@ -63,7 +63,7 @@ def check_codings(values: list[bytes]) -> None:
     """Check all Transfer-Encoding headers of a request (RFC 9112 6.1 and 6.3).
 
     Raises:
-        Refused: The end of the body cannot be found, or it is packed in a way that is not unpacked here.
+        Refused: The end of the body cannot be found, or it has a coding that the gateway does not decode.
     """
     codings = [coding.strip().lower() for coding in b",".join(values).split(b",") if coding.strip()]
     if codings[-1:] != [b"chunked"] or codings.count(b"chunked") > 1:
@@ -74,10 +74,10 @@ def check_codings(values: list[bytes]) -> None:
 
 
 def local_target(method: bytes, target: bytes) -> bytes:
-    """Return a target that does not begin with a slash so that it has a path (RFC 9112 3.2.2 to 3.2.4).
+    """Return a target that does not begin with a slash in a form with a path (RFC 9112 3.2.2 to 3.2.4).
 
     Raises:
-        Refused: It is none that an origin server serves.
+        Refused: An origin server does not serve such a target.
     """
     if method == b"CONNECT":
         raise Refused(error_reply(501, "NOT_IMPLEMENTED", "CONNECT asks for a proxy; this is none"))

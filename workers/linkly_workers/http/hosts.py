@@ -1,8 +1,8 @@
-"""By which names the gateway is reached: this machine's, the settings', and what workers declare with their routes.
+"""The names by which the gateway is reached: this machine's, those of the settings, and those that workers declare.
 
-A worker that knows where the world reaches it (link's `base_url` and `own_hosts`) says so in its triggers' config:
-`origin` and `hosts`. So the gateway need not know the worker, a worker in another process says it in the same way, and
-what was said goes with the binding, however either of them ends.
+A worker that knows its public address (link's `base_url` and `own_hosts`) declares it in its triggers' config, as
+`origin` and `hosts`. So the gateway does not know the worker, a worker in another process declares it in the same way,
+and the declaration goes with the binding.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Hosts:
         self.authorities: frozenset[str] = frozenset()
 
     def declare(self, binding_id: str, config: HttpTrigger) -> None:
-        """Take what a binding says; it replaces what the same binding said before."""
+        """Take the names of a binding in place of those that it declared before."""
         if config.hosts or config.origin is not None:
             self._declared[binding_id] = config
             self._collect()
@@ -39,7 +39,7 @@ class Hosts:
             self.forget(binding_id)
 
     def forget(self, binding_id: str) -> None:
-        """A binding is gone."""
+        """Drop the names of a binding that is gone."""
         if self._declared.pop(binding_id, None) is not None:
             self._collect()
 

@@ -15,7 +15,10 @@ class Listener:
     Args:
         host: Of the settings.
         port: Of the settings; 0: any free one.
-        opened: It.
+        opened: The socket; it listens.
+
+    Attributes:
+        socket: The same.
     """
 
     def __init__(self, host: str, port: int, opened: socket.socket) -> None:
@@ -35,7 +38,7 @@ class Listener:
         """Return a copy, or a new listener if the address is another one.
 
         Raises:
-            ConfigError: Nothing can listen there.
+            ConfigError: The address cannot be listened on.
         """
         if self._address == (host, port) and self.socket.fileno() >= 0:
             return self.copy()
@@ -52,10 +55,10 @@ class Listener:
 
 
 def listen(host: str, port: int) -> Listener:
-    """Listen; connections wait until somebody accepts them.
+    """Listen; connections wait in the backlog until they are accepted.
 
     Raises:
-        ConfigError: Nothing can listen there.
+        ConfigError: The address cannot be listened on.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     opened = socket.socket(family, socket.SOCK_STREAM)

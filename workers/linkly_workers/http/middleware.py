@@ -1,4 +1,4 @@
-"""Functions that run before a function, and may answer in its place (docs/workers.md, http)."""
+"""Functions that run before a function, and may answer in its place (docs/workers.md#http)."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class OpenApi:
         return document
 
     async def _describe(self, wanted: set[Key]) -> dict[Key, dict[str, Any]]:
-        """Ask the engine; what it does not know, or does not say in time, is left out."""
+        """Return the descriptions of functions; one that the engine does not know or describe in time is left out."""
         asked: list[tuple[str, list[str]]] = []
         for namespace, keys in groupby(sorted(wanted), key=lambda key: key[0]):
             ids = [function_id for _, function_id in keys]

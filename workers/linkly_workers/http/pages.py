@@ -1,4 +1,4 @@
-"""The gateway's own pages: what no route took. Rarely asked for, so a framework serves them."""
+"""Paths that the gateway itself answers, and 404: rarely asked for, so a framework serves them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def pages(
     troubles: Callable[[], Awaitable[list[str]]],
     document: Callable[[], Awaitable[bytes]],
 ) -> Starlette:
-    """Make the pages.
+    """Return the ASGI app of what no route takes.
 
     Args:
         has_room: Whether one more request would be served.
@@ -32,11 +32,11 @@ def pages(
     """
 
     async def healthz(request: Request) -> Response:
-        """The process lives: restarting it would not help."""
+        """Answer that the process lives: restarting it would not help."""
         return JSONResponse({"status": "ok"})
 
     async def readyz(request: Request) -> Response:
-        """Requests are served: a balancer may send some."""
+        """Answer whether requests are served, so that a balancer may send some."""
         if not has_room():
             return JSONResponse({"status": "overloaded"}, status_code=503, headers={"Retry-After": "1"})
         reasons = await troubles()
@@ -46,7 +46,7 @@ def pages(
         return JSONResponse({"status": "ok"})
 
     async def openapi(request: Request) -> Response:
-        """What can be asked for, and what is answered."""
+        """Return the OpenAPI document."""
         return Response(await document(), media_type="application/json")
 
     return Starlette(
@@ -65,6 +65,6 @@ async def _refuse(request: Request, error: Exception) -> Response:
         headers["Allow"] += ", OPTIONS"
         if request.method == "OPTIONS":
             return Response(status_code=204, headers=headers)
-    if status == 404 and request.url.path == "/":  # where everybody looks first who has just started it
+    if status == 404 and request.url.path == "/":  # the first look of a new user
         detail = HOME
     return JSONResponse({"error": {"code": code, "message": detail}}, status_code=status, headers=headers)

@@ -54,9 +54,9 @@ class GatewayProtocol(HttpToolsProtocol):
 
     Args:
         limits: What its client may take.
-        proxies: Which peers are no clients.
+        proxies: Which peers pass on requests of other clients.
         monotonic: The clock's.
-        connections: Where it stands while it is open.
+        connections: The set that it is in while it is open.
         changed: Has to be called whenever a response begins to be streamed or ends.
         **uvicorn: What uvicorn's protocol wants.
 
@@ -131,7 +131,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client has gone, or the connection was closed from here."""
+        """The client has hung up, or the gateway has closed the connection."""
         self._connections.discard(self)
         super().connection_lost(exc)
         self._parser = None  # it knows this object, and this object it
@@ -183,7 +183,7 @@ class GatewayProtocol(HttpToolsProtocol):
                 return
 
     def _ignore_upgrade(self) -> None:
-        """Go on as if nobody had asked for another protocol (RFC 9110 7.8).
+        """Go on as if the request had not asked for another protocol (RFC 9110 7.8).
 
         The parser takes a body for that protocol's data: taken for a request instead, it would be one that a proxy in
         front never saw. So another parser, told how the body is framed, reads on.
@@ -219,7 +219,7 @@ class GatewayProtocol(HttpToolsProtocol):
             self._beyond_body += len(name) + len(value) + _SEPARATORS
             if self._beyond_body > self._limits.head_bytes:
                 raise Refused(self._too_large())
-            if name.lower() == b"connection":  # the parser heeds it and may drop what comes next: so it is the last
+            if name.lower() == b"connection":  # the parser obeys it and may drop the next request
                 self.cycle.keep_alive = False
             return
         name = name.lower()
@@ -264,7 +264,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is complete: from now on it is the function's time that counts."""
-        if self._parser.should_upgrade():  # what the parser takes for another protocol may be its body
+        if self._parser.should_upgrade():  # what follows may be its body, which another parser reads
             return
         self._shared = True
         self._enter(WAITING if self.state is BODY else IDLE)

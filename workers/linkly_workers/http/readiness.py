@@ -1,6 +1,6 @@
 """Whether the project can serve, as far as its workers say (`/readyz`): the trigger type `http::readiness`.
 
-A worker that declares `linkly.readiness()` on a function is asked whenever somebody asks the gateway.
+A function with the trigger `linkly.readiness()` is called whenever `/readyz` is asked for.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from linkly.errors import LinklyError
 from linkly.firing import fire
 
 ANSWER_S = 1.0
-"""Whoever takes longer is not ready."""
+"""A worker that takes longer is not ready."""
 
 
 class NoConfig(msgspec.Struct):
-    """Config of an `http::readiness` trigger: there is nothing to say."""
+    """Config of an `http::readiness` trigger: it has no keys."""
 
 
 class Checks:
@@ -38,7 +38,7 @@ class Checks:
         )
 
     async def reasons(self, bus: Bus) -> list[str]:
-        """Ask everybody at once; return why they are not ready."""
+        """Call all functions at once; return why workers are not ready."""
         answers = await asyncio.gather(*(_ask(bus, binding) for binding in list(self._bindings.values())))
         return [reason for answer in answers for reason in answer]
 

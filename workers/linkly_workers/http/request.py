@@ -1,4 +1,4 @@
-"""ASGI's scope and a route -> the request that a function gets (docs/workers.md, http). Pure."""
+"""ASGI's scope and a route -> the request that a function gets (docs/workers.md#http). Pure."""
 
 from __future__ import annotations
 

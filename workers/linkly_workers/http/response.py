@@ -1,4 +1,4 @@
-"""What a function answered -> status, headers and bytes (workers-edge.md 1.8), and the error envelope (1.9)."""
+"""What a function answered -> status, headers and bytes (docs/workers.md#http), and the error envelope."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MANAGED = frozenset((b"content-length", b"date", *_HOP_BY_HOP))
 _UNREMARKABLE = (501, 505)
 """Statuses of the server that are the client's doing."""
 _FAILED = "the function failed; why is in the log of the server, beside this error_id"
-"""What clients are told of what they have no business with: a handler's exception may hold anything."""
+"""What clients are told instead of the text of a handler's exception, which may hold secrets."""
 
 
 class UnsendableResponse(InvalidResult):

@@ -1,4 +1,4 @@
-"""The route table: method and path -> binding. Pure (workers-edge.md 1.3 and 1.4).
+"""The route table: method and path -> binding. Pure (docs/workers.md#http).
 
 A static segment beats a parameter at the same position. `links` and `/links` are one route, `/a` and `/a/` are two.
 """
@@ -34,7 +34,7 @@ class Route(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def shape(self) -> tuple[str, ...]:
-        """Its segments without the parameters' names."""
+        """The segments without the names of the parameters."""
         return tuple(":" if part.startswith(":") else part for part in self.segments)
 
 

@@ -46,8 +46,8 @@ class Schemas:
         An object with a title becomes a component of that name. A reference that leads nowhere means any value.
 
         Args:
-            schema: It.
-            worker: Whose it is.
+            schema: JSON Schema, with its own definitions.
+            worker: The worker whose route it describes.
         """
         moved: Schema = self._moved(schema, {}, worker)
         return moved
@@ -93,11 +93,9 @@ class Schemas:
         """Return the name of the component that `name` means in this scope; makes it if there is none yet."""
         definition = scope[name]
         prefixed = re.sub(r"[^A-Za-z0-9._-]+", "_", f"{worker}.{name}")
-        for unique in numbered(prefixed):
-            if unique not in self._definitions:
-                break
-            if self._definitions[unique] == definition:
-                return unique
+        unique = next(each for each in numbered(prefixed) if self._definitions.get(each, definition) == definition)
+        if unique in self._definitions:
+            return unique
         self._definitions[unique] = definition  # before its parts: it may refer to itself
         self.components[unique] = {}
         if isinstance(definition, dict):
@@ -123,7 +121,7 @@ def _scope(schema: Schema, outer: Scope) -> Scope:
 
 
 def _without_definitions(schema: Schema) -> Schema:
-    """Leave out what only made sense while the schema stood alone."""
+    """Return a schema without its definitions, `$schema` and `$id`, which mean nothing inside the document."""
     return {key: value for key, value in schema.items() if key not in (*_DEFINITIONS, "$schema", "$id")}
 
 

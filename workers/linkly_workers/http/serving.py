@@ -63,7 +63,7 @@ class Serving:
     async def serve(
         self, scope: Scope, receive: Receive, send: Send, headers: dict[str, str], cors: Headers, match: Match
     ) -> None:
-        """Answer; the connection cancels the call when the client hangs up, or when the gateway stops.
+        """Answer a request; its call is cancelled when the client hangs up, and when the gateway stops.
 
         Args:
             scope: ASGI's.
@@ -121,7 +121,7 @@ class Serving:
             return failure_reply(error, route.binding.function_id, where, expose=self._expose_errors)
 
     async def _call(self, exchange: Exchange) -> Reply | None:
-        """Middleware, body, condition, the route's middleware, function: in this order (docs/workers.md, http)."""
+        """Middleware, body, condition, the route's middleware, function: in this order (docs/workers.md#http)."""
         route, headers, scope = exchange.match.route, exchange.headers, exchange.scope
         binding = route.binding
         config: HttpTrigger = binding.config
@@ -197,6 +197,6 @@ def _packed(coding: str) -> Reply:
 
 
 def _stopped() -> Reply:
-    """Return the answer to a request that was cancelled from here."""
+    """Return the answer to a request that the end of the gateway has cancelled."""
     text = "the gateway is being stopped or made anew, and the function had no more time: ask again"
     return error_reply(503, Shutdown.code, text, headers=[(b"retry-after", b"1"), (b"connection", b"close")])

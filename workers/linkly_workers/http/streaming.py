@@ -1,7 +1,7 @@
-"""One request whose function may read the body, or write the response, through channels (workers-edge.md 1.5, 1.8).
+"""One request whose function may read the body, or write the response, through channels (docs/workers.md#http).
 
-Both channels are the function's for as long as the request lasts; whatever nobody opened is dropped with it. What the
-client does not read waits in the channel, so a slow client slows the writer; a client that has gone ends both.
+Both channels last as long as the request; one that was not opened is dropped with it. Data that the client does not
+read waits in the channel, so a slow client slows the writer; a client that has gone ends both.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OUTCOME_S = 1.0
 
 
 class CutOff(Exception):
-    """The function failed in the middle of its response: what the client has must not look complete."""
+    """The function failed in the middle of its response, which must not look complete to the client."""
 
 
 class _HeadMessage(msgspec.Struct):
@@ -39,14 +39,14 @@ class _HeadMessage(msgspec.Struct):
 
 
 class Head:
-    """Status and headers of a streamed response, said in text messages before the first data.
+    """Status and headers of a streamed response, which the function sends as text messages before the first data.
 
     Args:
-        function_id: Who says it.
+        function_id: The function, for errors.
 
     Attributes:
-        status: So far.
-        headers: So far; of a name that was said in two messages the later one counts.
+        status: The status so far.
+        headers: The headers so far; a later message replaces those of the same name.
     """
 
     def __init__(self, function_id: str) -> None:
@@ -55,10 +55,10 @@ class Head:
         self._function_id = function_id
 
     def apply(self, text: str) -> None:
-        """Take one text message; what is no such message is ignored.
+        """Take one text message; one that sets neither status nor headers is ignored.
 
         Raises:
-            UnsendableResponse: It says a status or a header of a type that is none.
+            UnsendableResponse: The status or a header has a type that cannot be sent.
         """
         try:
             message = msgspec.json.decode(text, type=_HeadMessage)
@@ -156,7 +156,7 @@ class Conversation:
                 if pumping is not None and pumping.done():
                     pumping.result()
                     pumping = None
-                # What was written comes before what was returned (1.8, 8).
+                # What was written comes before what was returned (docs/workers.md#http).
                 if receiving is not None and receiving.done():
                     message = receiving.result()
                     if isinstance(message, str):
@@ -187,7 +187,7 @@ class Conversation:
         return self._spawn(self._reader.receive()) if self._reader is not None else None
 
     async def _outcome_of(self, calling: asyncio.Task[Json] | None) -> Reply | None:
-        """The response ended without data: because its function failed, or because it is empty?"""
+        """Return the answer to a response that ended without data, if its function gave or will soon give one."""
         if calling is None:
             return None
         with Alarm(self._bus.clock, OUTCOME_S) as enough:
@@ -226,19 +226,19 @@ class Conversation:
             await asyncio.wait(self._tasks)
         for task in self._tasks:
             if not task.cancelled():
-                task.exception()  # it has been dealt with, or nobody waits for it any more
+                task.exception()  # retrieved, so that it is not reported as never retrieved
         if self._reader is not None:
             await self._reader.close()
         if self._writer is not None:
             await self._writer.close()
         if inbound is not None:
-            # A channel that nobody opened would keep its data until it expires.
+            # A channel that was not opened would keep its data until it expires.
             with contextlib.suppress(LinklyError):
                 await (await self._bus.open_reader(inbound.reader)).close()
 
 
 async def _pump(body: Body | bytes, writer: ChannelWriter) -> None:
-    """Write the body to its channel: at once what is there already, part by part what is still arriving."""
+    """Write the body to its channel: in one part if it has been read, else part by part as it arrives."""
     try:
         if isinstance(body, bytes):
             await writer.write(body)
@@ -255,11 +255,11 @@ async def _pump(body: Body | bytes, writer: ChannelWriter) -> None:
 
 
 class Alarm:
-    """A future that is done at some time; `with` it.
+    """A future that is done at a time of the clock; leaving `with` cancels its timer.
 
     Args:
-        clock: What it goes by.
-        after_s: From now; `None`: not yet set.
+        clock: The worker's.
+        after_s: Seconds from now; `None`: the alarm is not set yet.
     """
 
     def __init__(self, clock: Clock, after_s: float | None) -> None:
@@ -275,11 +275,11 @@ class Alarm:
             self._timer.cancel()
 
     def set(self, after_s: float) -> None:
-        """Set it."""
+        """Set the alarm, in seconds from now."""
         self._timer = self._clock.call_later(after_s, self._ring)
 
     def clear(self) -> None:
-        """Let it be as if it had not been set."""
+        """Forget that it rang."""
         self.rung = asyncio.get_running_loop().create_future()
 
     def _ring(self) -> None:

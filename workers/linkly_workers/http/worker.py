@@ -1,4 +1,4 @@
-"""The gateway as a worker: trigger type `http`, one listener (workers-edge.md 1).
+"""The gateway as a worker: trigger type `http`, one listener (docs/workers.md#http).
 
 Different from iii on purpose: until `cors` says more, pages of this machine alone may ask; path parameters are
 percent-decoded; `url_path` is the path that was asked for; HEAD is answered by GET routes; a return value without
@@ -34,7 +34,7 @@ CLOSE_S = 5
 
 
 class Legacy(msgspec.Struct):
-    """What one gateway leaves to the next: an open listener, and what is known of absent routes."""
+    """What one gateway hands to the next: an open listener, and the absent routes."""
 
     listener: Listener
     absent: Absent
