@@ -1,12 +1,11 @@
-"""The engine: the only place where the tables meet awaiting.
+"""The engine: makes the tables and what works on them, and owns every lifetime.
 
-It owns one registry, one table of triggers, one of workers, and the lifetimes of everything that was started.
-In-process workers reach it through a `LocalBus`, remote ones through a `Peer`; both end in the same tables.
+In-process workers reach the tables through a `LocalBus`, remote ones through a `Peer`.
 
 Start: `async with engine:`, then `await engine.start(workers)`, then open listeners (`linkly_engine.remote.server`).
-Single in-process workers come and go through `host`.
-Stop: listeners first, then `await engine.stop()`: in-process workers end in reverse order, what they still serve
-is finished by their own `lifespan`, remote workers are cut in a way that makes every published client come back.
+Single in-process workers are started and stopped by `host`.
+Stop: close the listeners, then `await engine.stop()`: remote workers are closed with a code after which every published
+client reconnects; in-process workers end in reverse order, and their `lifespan` finishes what they still serve.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Iterable
-from functools import partial
 from typing import Any
 
 from linkly.clock import Clock, SystemClock
@@ -81,14 +79,7 @@ class Engine:
             self.exchange,
             self.peers,
             self.telemetry.gauges,
-            partial(
-                statistics,
-                self.exchange,
-                self.peers,
-                self.telemetry,
-                background_calls=lambda: len(self._tasks),
-                frames_waiting=lambda: self.turns.frames_waiting,
-            ),
+            self._statistics,
         )
         for observer in (tell_provider, self.peers.follow, self._builtins.follow, events.log_change):
             self.tables.observe(observer)
@@ -118,7 +109,7 @@ class Engine:
             await worker.ready()
 
     async def stop(self) -> None:
-        """End everything: remote workers are dismissed, in-process ones ended in reverse order."""
+        """Dismiss remote workers, end in-process ones in reverse order, cancel what is left."""
         streams = [peer.connection.stream for peer in self.peers.values()]
         for peer in list(self.peers.values()):
             peer.dismiss()
@@ -149,6 +140,15 @@ class Engine:
         """Return a bus for code that lives beside the engine, registered as worker `name`."""
         return self.host.bus(name, internal=internal)
 
+    def _statistics(self) -> dict[str, Any]:
+        return statistics(
+            self.exchange,
+            self.peers,
+            self.telemetry,
+            background_calls=self.background_calls,
+            frames_waiting=self.turns.frames_waiting,
+        )
+
     def spawn(self, coroutine: Coroutine[Any, Any, Any], *, name: str = "") -> asyncio.Task[Any]:
         """Run something the engine owns: it is cancelled at the latest when the engine stops."""
         task: asyncio.Task[Any] = asyncio.get_running_loop().create_task(coroutine, name=name or None)
@@ -163,8 +163,8 @@ class Engine:
 
 
 async def _flushed(streams: list[FrameStream]) -> None:
-    """Let the sockets take what is queued; one that does not read is not waited for."""
+    """Wait until what is queued is sent, `FLUSH_S` at most: a client may have stopped reading."""
     waited_s = 0.0
     while waited_s < FLUSH_S and any(stream.buffered_bytes() for stream in streams):
-        await asyncio.sleep(FLUSH_STEP_S)  # a stream tells nobody that it is empty, and this is the end of everything
+        await asyncio.sleep(FLUSH_STEP_S)  # a stream has no event for "sent"; nothing else runs any more
         waited_s += FLUSH_STEP_S

@@ -1,4 +1,4 @@
-"""`engine::*`: what the engine tells about itself, written as an ordinary worker (protocol.md 8)."""
+"""`engine::*`: what the engine tells about itself, written as an ordinary worker (docs/protocol.md 8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Channels: bounded pipes between two workers, each end opened once (protocol.md 5).
+"""Channels: bounded pipes between two workers, each end opened once (docs/protocol.md 5).
 
 An end may be a WebSocket (`linkly_engine.remote.server`) or an in-process worker; a channel does not know which. Its
 bound is in messages *and* bytes: it asks its writer to pause only when both are passed, because a writer whose
@@ -184,7 +184,7 @@ class ChannelStore:
         self._unopened.clear()
 
     def create(self, buffer_size: int | None = None, owner: str = "") -> Channel:
-        """Make a channel; it outlives its owner (protocol.md C66).
+        """Make a channel; it outlives its owner (docs/protocol.md C66).
 
         Args:
             buffer_size: Messages that may wait for the reader, 1 to 1024; `None`: 64.

@@ -1,4 +1,4 @@
-"""The enqueue action: hand a call to whoever serves `engine::queue::enqueue` (protocol.md 3.4)."""
+"""The enqueue action: hand a call to whoever serves `engine::queue::enqueue` (docs/protocol.md 3.4)."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ PROVIDERS = {
     "stream:leave": "stream",
     "database::row-changed": "database",
 }
-"""Trigger type -> the worker that provides it, in iii and here (workers-data.md, workers-edge.md)."""
+"""Trigger type -> the worker that provides it, in iii and in linkly (docs/workers.md)."""
 
 
 @cache  # said for every trigger that waits, of a flood of them too; looking costs 0.1 ms

@@ -1,6 +1,6 @@
 """Finds the endpoint of a call.
 
-One dictionary look-up on the way of every call; everything else here is for the calls that go wrong.
+Every call costs one dictionary look-up; the rest of the module is for the calls that go wrong.
 """
 
 from __future__ import annotations

@@ -114,13 +114,13 @@ class Tables:
     # --- workers -------------------------------------------------------------------------------------------
 
     def add_worker(self, worker: WorkerRecord) -> None:
-        """A lifetime begins; a connection joins when it names itself or registers something."""
+        """Begin a lifetime; a connection joins when it names itself or registers something."""
         self.workers.add(worker)
         if worker.in_process:
             self.join(worker)
 
     def join(self, worker: WorkerRecord) -> None:
-        """A worker is here, as observers are told; harmless the second time."""
+        """Tell the observers that a worker has joined, the first time."""
         if not worker.joined:
             worker.joined = True
             self._tell([WorkerHere(worker)])
@@ -161,18 +161,18 @@ class Tables:
         self._tell([WorkerAnnounced(worker)])
 
     def retire(self, worker: WorkerRecord) -> None:
-        """The next generation of a worker may take over: it serves until then, has no triggers and inherits nothing."""
+        """Let the next generation take over: the worker serves until then, has no triggers and inherits nothing."""
         worker.retiring = True
         self.functions.leave_lines(worker)
         self._tell(self.triggers.drop_bindings(worker))
 
     def withdraw(self, worker: WorkerRecord) -> None:
-        """A worker is about to end: nothing new reaches it, what it is doing it may finish; others take over."""
+        """Keep new calls and events from a worker that is about to end, and let others take over what it served."""
         self.retire(worker)
         self.drop_functions(worker)
 
     def forget(self, worker: WorkerRecord) -> None:
-        """A worker's lifetime is over: everything it owned goes, and only that (docs/protocol.md 3.6)."""
+        """End a worker's lifetime: everything it owned goes, and only that (docs/protocol.md 3.6)."""
         if not worker.alive:
             return
         worker.alive = False

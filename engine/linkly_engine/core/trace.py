@@ -1,4 +1,4 @@
-"""W3C trace context on its way through the engine (protocol.md 3.8)."""
+"""W3C trace context on its way through the engine (docs/protocol.md 3.8)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The bus as an in-process worker sees it: straight into the engine's tables.
 
-A call here is: one look-up, the endpoint awaited in the caller's own task, the result decoded. No task, and a
+A call is one look-up, the endpoint awaited in the caller's own task, and the result decoded. It makes no task, and a
 time-out is armed only for the outermost call and only if it suspends.
 """
 

@@ -1,10 +1,10 @@
-"""What stands in for an in-process worker between its end and its next start, or until it is gone for good.
+"""Stands in for an in-process worker that ends, until its next generation serves or it is gone for good.
 
-Calls that are in flight go on to their end, and so does what they call in the same worker. Other calls wait for the
-next generation (`waiting`), or are told that there is no such function. Triggers of the worker stay where they are
-until the next generation brings its own, so that a gateway answers no request with 404 in between.
+Calls in flight run to their end, and so does what they call in the same worker. New calls wait for the next generation
+(`waiting`), or fail with `FunctionNotFound`. With `waiting` the worker's triggers stay bound until the next generation
+binds its own, so that a gateway answers no request with 404 in between.
 
-This module knows the engine's tables; it starts and stops nothing.
+This module starts and stops no worker.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from linkly_engine.core.records import WorkerRecord
 
 
 class Handover:
-    """Holds the functions and triggers of one worker that ends.
+    """Has the functions and triggers of one worker that ends.
 
     Args:
         exchange: Whose tables they are in.
         record: The lifetime that ends.
-        waiting: Whether there will be a next generation worth waiting for.
+        waiting: Whether a next generation is about to start.
     """
 
     def __init__(self, exchange: Exchange, record: WorkerRecord, *, waiting: bool) -> None:
@@ -42,25 +42,25 @@ class Handover:
 
     @property
     def in_flight(self) -> int:
-        """Count the calls that the ending worker is still serving."""
+        """Count the calls that the ending worker has not answered."""
         return sum(function.active for function in self._functions)
 
     def keep(self, worker: Worker) -> None:
-        """Keep what the ending worker leaves to the next one."""
+        """Keep what the ending worker hands over (`Worker.hand_over`)."""
         self._legacy = type(worker), worker.hand_over()
 
     def bequeath(self, worker: Worker) -> None:
-        """Offer it to the next one, if that is of the same class; to another one should that not come up."""
+        """Let a new worker inherit it, if it is of the same class; another one may, should that not come up."""
         kind, legacy = self._legacy
         if legacy is not None and type(worker) is kind:
             worker.inherit(legacy)
 
     def hand_over(self) -> None:
-        """The next generation registers now: its triggers replace the old ones in this turn of the loop."""
+        """Drop the old triggers in the turn of the loop in which the next generation binds its own."""
         self._tables.drop_triggers(self._owner)
 
     def release(self) -> None:
-        """It is over: what nobody took over is gone, and calls that wait go where they now belong."""
+        """End it: drop what nobody took over, and route the calls that wait anew."""
         _, legacy = self._legacy
         self._legacy = object, None
         close = getattr(legacy, "close", None)

@@ -17,11 +17,11 @@ from linkly_engine.core.records import BindingRecord, WorkerRecord
 log = logging.getLogger("linkly.engine")
 
 WORK_S = 0.001
-"""So long a provider in this process deals with bindings in one turn of the loop."""
+"""How long a provider in this process may bind in one turn of the loop."""
 
 
 class LocalProvider:
-    """A trigger type in this process: told one thing after another, by one task that lives while there is work."""
+    """Calls a `TriggerType` with one change after the other, in one task that ends when nothing waits."""
 
     def __init__(self, trigger_type: TriggerType, owner: WorkerRecord, exchange: Exchange) -> None:
         self._type = trigger_type

@@ -44,7 +44,7 @@ class Capture(logging.Handler):
         """Keep one record; called from any thread."""
         if is_kept(record):
             return
-        line_of(record)  # here, where its traceback and its trace are known
+        line_of(record)  # in this thread: its traceback and its trace are known
         kept = record_of(record)
         telemetry, loop = self._telemetry, self._loop
         if telemetry is None or loop is None:

@@ -1,4 +1,4 @@
-"""What the engine says about remote workers as they come, register and go: one line each, under the worker's name."""
+"""Log lines about remote workers that connect, register and leave, one for each event, under the worker's name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TELLING = ("http_method", "api_path", "expression", "topic", "queue", "scope", "
 
 
 def log_change(change: Change) -> None:
-    """Log what happens to somebody because of others: an observer of the tables."""
+    """Log what other workers cause: functions handed on, waits that end, refusals. An observer of the tables."""
     if isinstance(change, FunctionHandedOn):
         function = change.function
         _say(function.owner, "[REGISTERED] Function %s: the worker that served it is gone", function.id)
@@ -40,14 +40,14 @@ def log_change(change: Change) -> None:
 
 
 def worker_registered(worker: WorkerRecord) -> None:
-    """A worker has said who it is, and its registrations are in force; one without a name only calls."""
+    """Log that a worker has named itself and its registrations are in force; one without a name only calls."""
     if worker.name:
         facts = {"name": worker.name, "id": worker.id, "address": worker.ip_address, "pid": worker.pid}
         _say(worker, "Worker registered", data={key: value for key, value in facts.items() if value is not None})
 
 
 def name_refused(worker: WorkerRecord, error: LinklyError) -> None:
-    """A worker's name is another's: it is let go, and nothing that it registers is served."""
+    """Log that a worker's name is taken: the connection is closed, and none of its registrations is applied."""
     who = {"id": worker.id, "address": worker.ip_address, "pid": worker.pid}
     data = {key: value for key, value in who.items() if value is not None}
     name = str(error.details.get("worker_name") or worker.id[:8])
@@ -56,7 +56,7 @@ def name_refused(worker: WorkerRecord, error: LinklyError) -> None:
 
 
 def worker_gone(worker: WorkerRecord, reason: str) -> None:
-    """A connection has ended; that of one who only called, such as `linkly trigger`, is no news."""
+    """Log that a connection has ended, at DEBUG if it only called, as `linkly trigger` does."""
     level = logging.INFO if worker.name else logging.DEBUG
     if worker.retiring:
         reason = "it was stopped or replaced"
@@ -64,30 +64,30 @@ def worker_gone(worker: WorkerRecord, reason: str) -> None:
 
 
 def function_registered(worker: WorkerRecord, function_id: str) -> None:
-    """A remote worker's function can be called from now on."""
+    """Log that a remote worker's function can be called."""
     _say(worker, "[REGISTERED] Function %s", function_id)
 
 
 def function_not_callable(worker: WorkerRecord, reason: str) -> None:
-    """A function is registered in a way that cannot be called."""
+    """Log why a registered function cannot be called."""
     _say(worker, "%s", reason, level=logging.ERROR)
 
 
 def registration_refused(worker: WorkerRecord, error: LinklyError) -> None:
-    """A function id is another worker's, or the worker has too much of all."""
+    """Log that a function id is taken, or that the connection has reached its limit of registrations."""
     text = "%s" if not error.details.get("owner_worker_id") else "%s; it is served from here when that one is gone"
     _say(worker, text, error.message, level=logging.WARNING)
 
 
 def trigger_not_theirs(worker: WorkerRecord, binding: BindingRecord | None) -> None:
-    """A worker wanted to take back a trigger; nothing happens if it is another's, or if there is none."""
+    """Log that a worker asked to take back a trigger of another worker; an unknown id is not logged."""
     if binding is not None and binding.owner is not None:
         owner = binding.owner.name or binding.owner.id
         _say(worker, "trigger `%s` belongs to worker %s and stays", binding.id, owner, level=logging.WARNING)
 
 
 def trigger_registered(worker: WorkerRecord, binding: BindingRecord, waits: str | None) -> None:
-    """A trigger is tied to a function; `waits` says why it does not fire yet."""
+    """Log that a trigger is bound; `waits` says why it does not fire yet."""
     words = " ".join((binding.trigger_type, *_telling(binding.config)))
     if waits is not None:
         _say(worker, "[WAITING] Trigger %s of %s: %s", words, binding.function_id, waits, level=logging.WARNING)

@@ -1,8 +1,7 @@
-"""Handlers that failed: one line for each failure, whole, whoever waits for it and wherever the handler runs.
+"""Logs handlers that failed: one line for each failure, in process and remote, whether or not a caller waits.
 
-Only what a handler did not mean is said here: an error that it raised with a code of its own is an answer, and its
-caller's to deal with. A failure that comes by again, because a handler lets that of a function it has called pass, is
-not said again.
+An error that a handler raised with a code of its own is an answer to its caller and is not logged. Neither is a failure
+that a handler passes on from a function it has called: that one was logged already.
 """
 
 from __future__ import annotations
@@ -25,15 +24,15 @@ RECENT = 64
 
 
 class Failures:
-    """Says which handlers have failed."""
+    """Logs failures of handlers, each once."""
 
     def __init__(self) -> None:
         self._recent: deque[_Said] = deque(maxlen=RECENT)
 
     def failed(self, worker: WorkerRecord, invocation: Invocation, error: LinklyError) -> None:
-        """Say that a handler failed, unless it did not or this has been said.
+        """Log an error of a handler, unless the error is an answer or was logged before.
 
-        The error gets an `error_id`, which stands in the line: whoever answers for the call can name it.
+        The error gets an `error_id`, which the line contains, so that whoever answers the call can name it.
 
         Args:
             worker: Whose handler it was.

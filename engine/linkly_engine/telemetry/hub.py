@@ -1,7 +1,7 @@
 """Where telemetry comes in: frames of workers and records of the engine go to the store, to the output, to triggers.
 
 Log records are kept (`logs`) and shown; of metrics the newest gauges of each worker are kept; spans are counted and
-not kept: traces are a later matter. Nothing here raises towards a connection: a bad frame is counted and dropped.
+not kept: traces are a later matter. A bad frame is counted and dropped; a connection never gets an error.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Telemetry:
 
     Args:
         clock: For records that bring no time along.
-        is_here: Tells whether a worker id is that of a connected worker.
+        is_connected: Returns whether a worker with this id is connected.
 
     Attributes:
         logs: The newest log records.
@@ -51,11 +51,11 @@ class Telemetry:
         on_record: Told of every record that was kept; set by who provides the trigger type `log`.
     """
 
-    def __init__(self, clock: Clock, is_here: Callable[[str], bool]) -> None:
+    def __init__(self, clock: Clock, is_connected: Callable[[str], bool]) -> None:
         self._clock = clock
         self.logs = LogStore()
         self.limits = LineLimits(clock)
-        self.gauges = WorkerGauges(is_here)
+        self.gauges = WorkerGauges(is_connected)
         self.counts = {kind: FrameCounts() for kind in (LOGS, METRICS, SPANS, "unknown")}
         self.firings_dropped = 0
         self.on_record: Callable[[Entry], None] | None = None
@@ -113,7 +113,7 @@ class Telemetry:
         service = resource_name if isinstance(resource_name, str) and resource_name else None
         attributes = sent.attributes
         service = service or _text(attributes.get("service.name")) or "unknown"
-        # Every client leaves one or another of these out; readers look for them here.
+        # Every client leaves one or another of these out, and readers look for all of them.
         for key, value in (("trace_id", sent.trace_id), ("span_id", sent.span_id), ("service.name", service)):
             if value is not None and not attributes.get(key):
                 attributes[key] = value

@@ -114,7 +114,7 @@ class LineFilter(logging.Filter):
         self._limits = None
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether a line is written."""
+        """Return whether a line is written."""
         if self._limits is None or threading.get_ident() != self._thread or is_kept(record):
             return True
         given = record.__dict__

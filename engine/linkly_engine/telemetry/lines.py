@@ -27,7 +27,7 @@ TRACE_LEVEL = 5
 """Below logging.DEBUG."""
 
 PLAUSIBLE_S = 24 * 3600
-"""A client's clock may be this far off before a line is shown with the time of its arrival."""
+"""A client's clock may be this far off before a line is shown with the time at which it came."""
 
 _ENGINE_PARTS = frozenset({"engine", "connection", "websocket", "client", "process", "project", "telemetry", "config"})
 _LEVELS = (("TRACE", 10, 1), ("DEBUG", 20, 5), ("INFO", 30, 9), ("WARN", 40, 13), ("ERROR", 50, 17))
@@ -138,7 +138,7 @@ def show(record: LogRecord, *, worker: str, now: float) -> None:
 
 
 def is_kept(record: logging.LogRecord) -> bool:
-    """Tell whether a logging record was made by `show`: it is in the store."""
+    """Return whether a logging record was made by `show`: it is in the store."""
     return bool(getattr(record, "kept", False))
 
 
@@ -149,7 +149,7 @@ def program(record: LogRecord) -> str:
 
 
 def current_trace() -> tuple[str | None, str | None]:
-    """Return trace and span id of the call that is being handled here."""
+    """Return trace and span id of the call that this task handles."""
     invocation = current_invocation.get()
     return trace_of(invocation.traceparent if invocation is not None else None)
 

@@ -103,7 +103,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     text: bytes
 
     def fits(self, query: LogQuery, lowest: float, level: str | None) -> bool:
-        """Tell whether a query asks for this record."""
+        """Return whether a query asks for this record."""
         return (
             self.severity >= lowest
             and (level is None or self.level == level)

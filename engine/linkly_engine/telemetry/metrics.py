@@ -1,4 +1,4 @@
-"""The newest gauges each worker told about itself: `latest_metrics` of `engine::workers::info` (protocol.md 8.1)."""
+"""The newest gauges of each worker: `latest_metrics` of `engine::workers::info` (docs/protocol.md 8.1)."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class WorkerGauges:
     """Worker id -> gauge -> value.
 
     Args:
-        is_here: Tells whether a worker id is that of a connected worker: of others nothing is kept.
+        is_connected: Returns whether a worker with this id is connected: of others nothing is kept.
     """
 
-    def __init__(self, is_here: Callable[[str], bool]) -> None:
-        self._is_here = is_here
+    def __init__(self, is_connected: Callable[[str], bool]) -> None:
+        self._is_connected = is_connected
         self._latest: dict[str, dict[str, Any]] = {}
 
     def __len__(self) -> int:
@@ -33,10 +33,10 @@ class WorkerGauges:
         """Take the gauges out of a metrics frame."""
         for point in points:
             worker_id = point.attributes.get("worker.id")
-            if not point.name.startswith(PREFIX) or not isinstance(worker_id, str) or not self._is_here(worker_id):
+            if not point.name.startswith(PREFIX) or not isinstance(worker_id, str) or not self._is_connected(worker_id):
                 continue
             if worker_id not in self._latest:
-                self._latest = {known: row for known, row in self._latest.items() if self._is_here(known)}
+                self._latest = {known: row for known, row in self._latest.items() if self._is_connected(known)}
             row = self._latest.setdefault(worker_id, {})
             name = point.name[len(PREFIX) :].replace(".", "_")
             if name in row or len(row) < MAX_NAMES:

@@ -1,4 +1,4 @@
-"""Whose a telemetry socket is: SDKs open it beside their worker's and say there what SDK they are, not which worker.
+"""Finds the worker of a telemetry socket: SDKs open one beside their worker's and name their SDK on it, not the worker.
 
 A client on this machine is known by the process that holds the other end, which the kernel tells on Linux. Elsewhere,
 and for clients of other machines, nobody knows; a record is shown under its service's name then.

@@ -1,7 +1,7 @@
-"""One telemetry frame -> what is in it, without I/O and without a clock (protocol.md 10).
+"""One telemetry frame -> what is in it, without I/O and without a clock (docs/protocol.md 10).
 
 A frame is four ASCII bytes and OTLP as JSON. Published clients deviate from OTLP in many small ways (10.2): values of
-the wrong kind become `None` here, keys nobody knows are ignored, and only a frame that is no JSON object of the
+the wrong kind become `None`, keys nobody knows are ignored, and only a frame that is no JSON object of the
 expected outline is refused. This module must never know sockets, workers or where records are kept.
 """
 
