@@ -17,7 +17,7 @@ FEATURES = ["large-messages.v1"]
 
 def metadata(name: str, namespace: str | None, description: str | None) -> Json:
     """Return the payload of `engine::workers::register`."""
-    from linkly import __version__  # here: the package is being imported while this module is
+    from linkly import __version__  # late: the package is imported before this module is complete
 
     return as_json(
         {

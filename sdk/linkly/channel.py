@@ -1,4 +1,4 @@
-"""Channels: a byte stream between two workers, by reference inside a payload (protocol.md 5).
+"""Channels: a byte stream between two workers, by reference inside a payload (docs/protocol.md 5).
 
 A reference travels in any payload. Each end can be opened once. Binary messages are data, text messages are
 out of band; both arrive in the order they were sent. What was written before the reader came is kept, up to

@@ -8,7 +8,7 @@ What is promised across a reconnect:
 * a call made while there is no connection waits for one, within its own time-out, and is then sent;
 * what this side was serving is cancelled: the engine has told the callers `invocation_stopped`;
 * the engine is told of every earlier connection that it may still take for alive (behind a proxy that holds a cut one
-  open, for example): it ends them, and what they served is served here.
+  open, for example): it ends them, and this connection serves what they served.
 
 A worker whose name another program has is told so (`WorkerConflict`, and one ERROR line), and goes on trying: it gets
 in when the name is free.
@@ -220,7 +220,7 @@ class Client:
             self._connected.set()
 
     def _told_the_name(self, connection: Connection, result: Json, error: Json) -> None:
-        """The engine has answered who we are; everything that was sent before has been dealt with."""
+        """Take the answer to the metadata call: the engine has handled everything that was sent before it."""
         if connection is not self._connection or connection.closed:
             return
         if not is_absent(error):
@@ -403,7 +403,7 @@ class Client:
         return await self._dialer.open_writer(reference)
 
     def _send_if_connected(self, message: Message) -> None:
-        """Send now if there is a connection; otherwise the replay of the next one says it."""
+        """Send a message over the present connection; without one, it is part of what the next one replays."""
         connection = self._connection
         if connection is not None and not connection.closed and self._greeted:
             connection.send(message)

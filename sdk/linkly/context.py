@@ -17,7 +17,7 @@ def current() -> Invocation:
     """Return the invocation whose handler is running: caller, metadata, trace, deadline.
 
     Raises:
-        LookupError: No handler is running here.
+        LookupError: The caller does not run inside a handler.
     """
     invocation = current_invocation.get()
     if invocation is None:

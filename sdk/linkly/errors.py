@@ -1,7 +1,7 @@
 """Every error of the bus: one tree, one stable code per class.
 
 On the wire an error is a body ``{"code": str, "message": str, "stacktrace"?: str, "details"?: object}``
-(protocol.md 3.3). `LinklyError.to_body` and `error_from_body` are inverse to one another for every class
+(docs/protocol.md 3.3). `LinklyError.to_body` and `error_from_body` are inverse to one another for every class
 below; a code nobody here knows becomes a `RemoteError` that keeps it. Foreign exceptions are translated at
 the border of a function only, see `HandlerFailed.wrap`.
 
@@ -220,7 +220,7 @@ class RemoteError(LinklyError):
 
 
 def error_from_body(body: object) -> LinklyError:
-    """Rebuild an error from the wire, tolerant of every shape clients have sent (protocol.md 3.3)."""
+    """Rebuild an error from the wire, tolerant of every shape clients have sent (docs/protocol.md 3.3)."""
     if not isinstance(body, dict):
         return RemoteError(str(body) if body else "the worker sent an error without a body")
     fields: dict[str, Any] = body

@@ -62,7 +62,7 @@ def host_of(authority: str) -> str:
 
 
 def is_loopback(address: str) -> bool:
-    """Tell whether an address, or the name `localhost`, is this machine alone; other names are not looked up."""
+    """Return whether an address, or the name `localhost`, is this machine alone; other names are not looked up."""
     if address.lower() == "localhost":
         return True
     try:

@@ -14,7 +14,7 @@ SHOWN_BYTES = 1000
 
 
 def is_absent(value: Json) -> bool:
-    """Tell whether an optional field is absent or `null`, which mean the same on this wire."""
+    """Return whether an optional field is absent or `null`, which mean the same on this wire."""
     return value is ABSENT or bytes(memoryview(value)[:5]) in (b"", b"null")
 
 

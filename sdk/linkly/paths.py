@@ -1,7 +1,7 @@
 """Where a path of the settings lies: relative ones begin at the folder of config.yaml, `~` is the home folder.
 
 Until 0.1.0 they began at the working directory, so an engine started from elsewhere seemed to have lost its data.
-Data that is only there is still used, and a warning says so.
+Data that is found only under the working directory is still used, and a warning says so.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ def located(written: str, folder: Path, log: logging.Logger) -> Path:
         ValueError: As `expanded`.
     """
     path = expanded(written)
-    here, before = (folder / path).absolute(), path.absolute()
-    if path.is_absolute() or here.resolve() == before.resolve() or not before.exists():
-        return here
-    if here.exists():
+    beside_config, before = (folder / path).absolute(), path.absolute()
+    if path.is_absolute() or beside_config.resolve() == before.resolve() or not before.exists():
+        return beside_config
+    if beside_config.exists():
         log.warning(
             "`%s` is %s, beside the config; %s, in the working directory, is another one and is not used",
-            *(written, here, before),
+            *(written, beside_config, before),
         )
-        return here
+        return beside_config
     log.warning(
         "`%s` is used where older versions looked for it, in the working directory: %s. Stop the engine and move it to "
         "%s (of a database also the files whose names go on with -wal and -shm), or write its whole path in the config",
-        *(written, before, here),
+        *(written, before, beside_config),
     )
     return before

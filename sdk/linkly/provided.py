@@ -33,7 +33,7 @@ class ProvidedTypes:
         self._types[trigger_type.id] = trigger_type
 
     def remove(self, trigger_type: TriggerType) -> bool:
-        """Provide it no longer; answer whether it was provided."""
+        """Provide it no longer; return whether it was provided."""
         if self._types.get(trigger_type.id) is not trigger_type:
             return False
         del self._types[trigger_type.id]

@@ -227,7 +227,7 @@ def _refers_to(node: Any, reference: str) -> bool:
 
 
 def _copies(info: msgspec.inspect.Type) -> bool:
-    """Tell whether converting a plain value to this type copies every mutable part of it."""
+    """Return whether converting a plain value to this type copies every mutable part of it."""
     return not any(
         isinstance(part, (msgspec.inspect.AnyType, msgspec.inspect.RawType, msgspec.inspect.CustomType))
         for part in _parts(info, set())

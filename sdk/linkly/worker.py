@@ -33,7 +33,7 @@ class Worker:
     Attributes:
         name: Its name in config.yaml and in listings.
         settings_type: Class of its `config:` block.
-        bus: The world around it; there from the start of `lifespan` on.
+        bus: Everything it can reach; set before `lifespan` starts.
         settings: Its typed settings.
         folder: Where relative paths of its settings begin: the folder of config.yaml, else the working directory.
     """

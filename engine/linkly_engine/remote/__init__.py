@@ -1,1 +1,1 @@
-"""What a worker on a connection meets: the listener, its peer, its functions as endpoints, its share of the loop."""
+"""Remote workers: the port they connect to, a peer for each, their calls and registrations, their share of the loop."""

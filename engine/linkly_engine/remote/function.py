@@ -84,7 +84,7 @@ class RemoteFunction:
 
 
 class UrlFunction:
-    """Endpoint of a function that its worker wants called at a URL (protocol.md 6), which linkly does not do yet.
+    """Endpoint of a function that its worker wants called at a URL (docs/protocol.md 6), which linkly does not do yet.
 
     Passed on to the worker, a call of it would fail there without saying why.
     """

@@ -68,7 +68,7 @@ class Nesting:
             self._calls.pop(oldest, None)
 
     def place(self, invocation: Invocation) -> None:
-        """Give a call that came from the worker the hops and the deadline of the call that it is nested in."""
+        """Give a call of the worker the hops and the deadline of the call that it is nested in."""
         call = self._calls.get(member(invocation.baggage, MEMBER) or "")
         if call is not None:
             invocation.hops, invocation.deadline = call.hops + 1, call.deadline

@@ -1,6 +1,6 @@
 """A remote worker as the engine sees it: its frames become changes of the tables, its functions endpoints.
 
-Registrations wait until the connection's namespace is known (protocol.md 1.4): its metadata call says so, or the
+Registrations wait until the connection's namespace is known (docs/protocol.md 1.4): its metadata call says so, or the
 grace passes. Everything else is dealt with at once.
 """
 
@@ -33,10 +33,10 @@ from linkly_engine.remote.waiting import REGISTRATIONS, WAITING_LIMIT, Waiting
 from linkly_engine.telemetry import events
 
 OLD_PYTHON_LIMIT_BYTES = 1024 * 1024
-"""Python clients that do not declare `large-messages.v1` close with 1009 above this (protocol.md 1.7)."""
+"""Python clients that do not declare `large-messages.v1` close with 1009 above this (docs/protocol.md 1.7)."""
 
 SERVICE_RESTART = 1012
-"""Close code; after 1000, 1001 or none old Python clients stay connected to nobody (protocol.md 1.8)."""
+"""Close code; after 1000, 1001 or none old Python clients stay connected to nobody (docs/protocol.md 1.8)."""
 
 
 class Peer:
@@ -132,7 +132,7 @@ class Peer:
             call()
 
     def hold(self) -> None:
-        """Let registrations wait beyond the grace: somebody else says when they are let in."""
+        """Let registrations wait beyond the grace, until `fix_namespace` is called."""
         self._grace.cancel()
 
     def reject_name(self, error: LinklyError) -> None:

@@ -17,7 +17,7 @@ from linkly_engine.core.records import BindingRecord
 log = logging.getLogger("linkly.engine")
 
 DURABLE_ANSWER_S = 10.0
-"""How long a remote provider may take to refuse a durable binding (protocol.md 4.5)."""
+"""How long a remote provider may take to refuse a durable binding (docs/protocol.md 4.5)."""
 
 
 class RemoteProvider:

@@ -1,4 +1,4 @@
-"""The worker port: `/` for workers, `/otel` for telemetry, `/ws/channels/{id}` for channel ends (protocol.md 1.1).
+"""The worker port: `/` for workers, `/otel` for telemetry, `/ws/channels/{id}` for channel ends (docs/protocol.md 1.1).
 
 The upgrade of a worker is always answered with 101: clients up to 0.19 never try again after anything else. The
 exception are web pages: browsers let any page open a WebSocket to any address, so a page needs to be listed. They
@@ -72,7 +72,7 @@ class Remote(Protocol):
 
 
 class WorkerServer:
-    """One listener for remote workers.
+    """The listener that remote workers connect to.
 
     Args:
         engine: What they connect to.
@@ -181,7 +181,7 @@ class WorkerServer:
     def _channel_target(path: str, query: str) -> tuple[str, str] | None:
         if path.startswith(_CHANNEL_PATH):
             return path[len(_CHANNEL_PATH) :], query
-        # Clients whose base URL has a query append the channel's path behind it (protocol.md 1.1).
+        # Clients whose base URL has a query append the channel's path behind it (docs/protocol.md 1.1).
         before, found, rest = query.partition(_CHANNEL_PATH)
         if not found or path not in ("", "/"):
             return None
@@ -246,7 +246,7 @@ class _WorkerSocket(WebSocketStream):
 
 
 class _TelemetrySocket(WebSocketStream):
-    """Telemetry only: never a worker, nothing is ever sent back; text is ignored (protocol.md 1.1)."""
+    """Telemetry only: never a worker, nothing is ever sent back; text is ignored (docs/protocol.md 1.1)."""
 
     def __init__(self, engine: Remote) -> None:
         super().__init__()
@@ -270,13 +270,13 @@ class _TelemetrySocket(WebSocketStream):
             self._looks += 1  # the worker itself may not have said who it is yet
             socket = self.transport.underlying_transport
             client: Any = socket.get_extra_info("peername")
-            here: Any = socket.get_extra_info("sockname")
-            if isinstance(client, tuple) and isinstance(here, tuple) and client[0] == here[0]:
+            server: Any = socket.get_extra_info("sockname")
+            if isinstance(client, tuple) and isinstance(server, tuple) and client[0] == server[0]:
                 records = [peer.record for peer in self._engine.peers.values() if peer.record.name]
                 names = {record.pid: record.shown_name for record in records if record.pid is not None}
                 for arrival in self._engine.peers.arrivals:
                     names.update(dict.fromkeys(arrival.pids, arrival.name))
-                pid = holder(client[1], here[1], names)
+                pid = holder(client[1], server[1], names)
                 self._name = "" if pid is None else names[pid]
         return self._name
 

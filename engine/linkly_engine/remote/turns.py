@@ -36,7 +36,7 @@ FIRST_SLICE, LARGEST_SLICE = 64, 512
 MANY_CALLS, MANY_CALLS_STEP_S = 500, 0.001
 """A connection that waits for more answers than this gets so much time between two slices. Well below the pending
 calls of one function at which further ones are `overloaded` (`calls.PENDING_LIMIT`): a refusal is an answer, so a
-flooder of one function would never get here, and be refused as fast as it can send."""
+flooder of one function would never reach this limit, and be refused as fast as it can send."""
 
 SLICE_BYTES = 1024 * 1024
 """A slice ends with the frame that goes beyond."""
@@ -131,7 +131,7 @@ class Inbox:
         stream: Where they come from.
         turns: Of the loop.
         owed: Counts the calls of this connection that have not been answered.
-        overtake: Takes a frame ahead of those that wait, if it may be; answers whether it has.
+        overtake: Takes a frame ahead of those that wait, if it may be; returns whether it has.
     """
 
     def __init__(
@@ -188,7 +188,7 @@ class Inbox:
             self._receiver.stream_closed(reason)
 
     def hand_over(self) -> bool:
-        """Hand over this turn's slice; answer whether there is more for the next turn."""
+        """Hand over this turn's slice; return whether there is more for the next turn."""
         # The turn that has just ended had a full slice of this connection in it.
         if self._turns.took_s > LONG_TURN_S:
             self._slice = max(1, self._slice // 2)

@@ -64,7 +64,7 @@ class Waiting:
             self._functions[message.id] += 1
 
     def offers(self, function_id: str) -> bool:
-        """Tell whether a registration of this function waits."""
+        """Return whether a registration of this function waits."""
         return self._functions[function_id] > 0 if self._functions else False
 
     def let_in(self) -> None:

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 CONNECT_S = 30.0
 LINES_LIMIT = 1000
-"""Log lines that may wait for the engine; more are shown here only."""
+"""Log lines that may wait for the engine; more are shown by this process only."""
 
 
 class IIIClient:
@@ -179,7 +179,7 @@ class IIIClient:
     # --- log lines -----------------------------------------------------------------------------------------
 
     def _send_line(self, level: str, line: dict[str, Any]) -> bool:
-        """Send a line of a Logger to the engine, from any thread; answer whether it will be tried."""
+        """Send a line of a Logger to the engine, from any thread; return whether it will be tried."""
         if self._closed or not self._line_places.acquire(blocking=False):
             return False
         self._loop.call_soon_threadsafe(self._start_line, level, line)
@@ -213,7 +213,7 @@ class IIIClient:
         return "connected" if self._client.connected else "connecting"
 
     def connect(self, timeout_s: float = CONNECT_S) -> bool:
-        """Wait for the connection; answer whether it is there."""
+        """Wait for the connection; return whether this client is connected."""
         future = asyncio.run_coroutine_threadsafe(self._client.wait_connected(), self._loop)
         try:
             future.result(timeout_s)

@@ -175,7 +175,7 @@ class Connection:
             self._draining.set()  # it may have cancelled the last call that `drain` waits for
 
     def overtake(self, data: bytes, *, text: bool) -> bool:
-        """Take a message ahead of others that wait, if that is allowed: a cancellation; answer whether it was taken."""
+        """Take a message ahead of others that wait, if that is allowed: a cancellation; return whether it was taken."""
         if text or self.closed or not self._session.cancel_ahead(data):
             return False
         if self._draining is not None:

@@ -30,7 +30,7 @@ class Dialer(Protocol):
         """Open the worker connection and hand its stream to `attach` before the first message arrives.
 
         Raises:
-            OSError: Nobody listens there.
+            OSError: Nobody listens at that address.
             ConnectionLost: Somebody does, but it is no engine.
         """
         ...

@@ -18,7 +18,7 @@ def read_json(data: bytes) -> AnyMessage | None:
     """Decode one JSON frame; `None` for an empty one.
 
     Accepts what clients really send: `NaN` and `Infinity` literals become `null`, lone surrogate escapes
-    become U+FFFD (protocol.md 2.1).
+    become U+FFFD (docs/protocol.md 2.1).
 
     Raises:
         FrameError: It is no message: bad UTF-8 or JSON, unknown type, a field missing or of the wrong type.

@@ -17,7 +17,7 @@ from linkly.invocation import Json
 from linkly.outcome import ABSENT
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-"""Largest message either side accepts (protocol.md 1.7)."""
+"""Largest message either side accepts (docs/protocol.md 1.7)."""
 
 
 class FrameError(LinklyError):
@@ -77,7 +77,7 @@ class RegisterTrigger(Message, tag="registertrigger"):
 
 
 class UnregisterTrigger(Message, tag="unregistertrigger"):
-    """Take a binding back. Towards a provider the engine adds what clients pass through (protocol.md 4.4)."""
+    """Take a binding back. To a provider the engine sends it with what clients pass through (docs/protocol.md 4.4)."""
 
     id: str
     trigger_type: str | None = None
@@ -150,7 +150,7 @@ class CancelInvocation(Message, tag="cancelinvocation"):
 
 
 class WorkerRegistered(Message, tag="workerregistered"):
-    """Engine's first frame: who you are here."""
+    """The engine's first frame: the id of this connection and what proves it later."""
 
     worker_id: str
     reattach_token: str | None = None

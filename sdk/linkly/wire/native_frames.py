@@ -70,7 +70,7 @@ def read_native(data: bytes) -> AnyMessage | None:
 
 
 def is_cancellation(data: bytes) -> bool:
-    """Tell whether a native frame says that a caller no longer waits; looks at its first bytes only."""
+    """Return whether a native frame says that a caller no longer waits; looks at its first bytes only."""
     return data[4:6] == _CANCEL_HEAD
 
 

@@ -53,7 +53,7 @@ class Session:
     """Protocol state of one side.
 
     Args:
-        native: Whether binary frames are native ones; otherwise they hold JSON or telemetry (protocol.md 2.1).
+        native: Whether binary frames are native ones; otherwise they hold JSON or telemetry (docs/protocol.md 2.1).
         stopped: What our unanswered calls end with when the conversation does.
 
     Attributes:
@@ -129,7 +129,7 @@ class Session:
         return message
 
     def cancel_ahead(self, data: bytes) -> bool:
-        """Deal with a frame ahead of others that came before it, if it is a cancellation; answer whether it was one.
+        """Deal with a frame ahead of others that came before it, if it is a cancellation; return whether it was one.
 
         A caller that floods and gives up is believed before more of what it no longer wants is begun. Its call may be
         among the frames that wait: it is dropped when it comes.
@@ -193,17 +193,17 @@ class Session:
         return self.encode(CancelInvocation(invocation_id=call_id))
 
     def begin(self, call_id: str, function_id: str, cancel: Callable[[], object]) -> None:
-        """A call of the other side is being served; beginning it again says how it is cancelled from now on."""
+        """Count a call of the other side as served; begun again, it only gets another `cancel`."""
         if call_id not in self.serving:
             self.pending[function_id] = self.pending.get(function_id, 0) + 1
         self.serving[call_id] = function_id, cancel
 
     def finish(self, call_id: str) -> None:
-        """A call of the other side is over; harmless if it was before."""
+        """End a call of the other side; harmless the second time."""
         self._take(call_id)
 
     def cancel(self, call_id: str) -> None:
-        """The other side no longer waits for its call."""
+        """Cancel a call that the other side no longer waits for."""
         cancel = self._take(call_id)
         if cancel is not None:
             cancel()
@@ -223,8 +223,8 @@ class Session:
     def caller_of(self, call: InvokeFunction) -> str | None:
         """Return who makes a call that the engine has forwarded; `None` if it does not say.
 
-        Over JSON the engine puts the id at the end of every object (protocol.md 3.1), over whatever the caller wrote
-        there. Only the end is looked at, so that a large payload costs no more than a small one.
+        Over JSON the engine puts the id at the end of every object (docs/protocol.md 3.1), and it wins over what the
+        caller wrote. Only the end is looked at, so that a large payload costs no more than a small one.
         """
         if self.native:
             return call.caller_worker_id
@@ -241,7 +241,7 @@ class Session:
             return self.encode(message)
 
     def end(self, reason: str, error: LinklyError | None = None) -> None:
-        """The conversation is over: our calls are told (with `error`, if given), the other side's are cancelled."""
+        """End the conversation: our calls end (with `error`, if given), the other side's are cancelled."""
         stopped = error_body(error or self._stopped(f"Invocation stopped: {reason}"))
         calls, self.calls = self.calls, {}
         for done in calls.values():

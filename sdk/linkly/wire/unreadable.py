@@ -1,7 +1,7 @@
 """What a frame that cannot be read still tells: which call it belongs to.
 
-Every call ends (protocol.md 3.2): a broken call is answered with an error, a broken answer ends the wait for it. The
-id is looked for at the top level of the frame only, so that a payload that speaks of other calls ends none of them.
+Every call ends (docs/protocol.md 3.2): a broken call is answered with an error, a broken answer ends the wait for it.
+The id is looked for at the top level of the frame only, so that a payload that speaks of other calls ends none of them.
 
 This module must never know sockets, sessions or time.
 """
