@@ -226,19 +226,17 @@ async def test_conditions_and_middleware_stand_before_the_function(gateway):
         assert seen[0] == ("preHandler", {"id": "7"})
 
 
-async def test_a_middleware_that_takes_too_long_is_a_504_and_one_that_says_nothing_is_passed(gateway, caplog):
+async def test_a_middleware_that_says_nothing_is_passed(gateway, caplog):
     async def silent(payload):
         return {"action": "dance"}
 
-    async with gateway(default_timeout=500) as (client, _, bus):
+    async with gateway() as (client, _, bus):
         bus.register_function(Function("test::silent", silent))
-        for path, middleware in (("/passed", "test::silent"), ("/late", "pages::slow"), ("/none", "test::none")):
+        for path, middleware in (("/passed", "test::silent"), ("/none", "test::none")):
             bus.register_trigger("pages::fixed", http("GET", path, middleware=(middleware,)))
         await settle()
         assert (await client.get("/passed")).json() == "fixed"
         assert "neither `continue` nor `respond`" in caplog.text
-        late = await client.get("/late")
-        assert (late.status_code, late.json()["error"]["code"]) == (504, "MIDDLEWARE_TIMEOUT")
         assert (await client.get("/none")).json()["error"]["code"] == "function_not_found"
 
 

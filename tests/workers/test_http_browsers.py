@@ -9,7 +9,7 @@ import pytest
 from linkly import HttpRequest, TriggerDeclaration, Worker, function, http
 from linkly.errors import ConfigError
 from linkly.schema import read_settings
-from linkly.testing import settle
+from linkly.testing import running_engine, settle
 from linkly_workers.http import HttpSettings, HttpWorker
 from linkly_workers.http.proxies import Proxies
 
@@ -54,14 +54,17 @@ class Notes(Worker):
 
 
 @pytest.fixture
-def gateway(run):
-    """Run a gateway and notes; yields a client and the notes."""
+def gateway():
+    """Run a gateway and notes; yields a client and the notes.
+
+    In process alone: the gateway judges before it calls. A binding crosses the wire in the test that asks for `run`.
+    """
 
     @asynccontextmanager
     async def start(declared=None, **settings):
         worker = HttpWorker(read_settings(HttpSettings, {"port": 0, **settings}, "$"))
         notes = Notes(declared)
-        async with run(worker, notes), httpx.AsyncClient(verify=False) as client:
+        async with running_engine(worker, notes), httpx.AsyncClient(verify=False) as client:
             await settle()
             client.base_url = worker.url
             yield client, notes

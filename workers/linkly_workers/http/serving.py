@@ -17,6 +17,7 @@ from linkly_workers.http.middleware import run_middleware
 from linkly_workers.http.request import Scope, is_json, json_body, no_json_type, read_request
 from linkly_workers.http.response import Headers, Reply, error_reply, failure_reply, reply
 from linkly_workers.http.routes import Match
+from linkly_workers.http.settings import HttpSettings
 from linkly_workers.http.states import LOST
 from linkly_workers.http.streaming import Conversation, CutOff
 from linkly_workers.http.trigger import HttpTrigger
@@ -27,33 +28,20 @@ class Serving:
 
     Args:
         bus: Where to call them.
-        timeout_s: How long a request may take until its headers are ready.
-        concurrency: How many requests are served at one time.
-        body_limit_bytes: Larger bodies are answered with 413.
-        middleware: Function ids that run before every function.
-        expose_errors: Whether clients are told what a handler's exception said.
+        settings: Of the gateway.
 
     Attributes:
         active: How many requests are being served.
     """
 
-    def __init__(
-        self,
-        bus: Bus,
-        *,
-        timeout_s: float,
-        concurrency: int,
-        body_limit_bytes: int,
-        middleware: list[str],
-        expose_errors: bool,
-    ) -> None:
+    def __init__(self, bus: Bus, settings: HttpSettings) -> None:
         self._bus = bus
         self._monotonic = bus.clock.monotonic
-        self._timeout_s = timeout_s
-        self._concurrency = concurrency
-        self._body_limit_bytes = body_limit_bytes
-        self._middleware = middleware
-        self._expose_errors = expose_errors
+        self._timeout_s = settings.default_timeout / 1000
+        self._concurrency = settings.concurrency_request_limit
+        self._body_limit_bytes = settings.body_limit_bytes
+        self._middleware = settings.middleware_ids()
+        self._expose_errors = settings.expose_errors
         self.active = 0
 
     def has_room(self) -> bool:

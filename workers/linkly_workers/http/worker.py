@@ -77,16 +77,8 @@ class HttpWorker(Worker):
         absent = self._absent = Absent(self.bus) if legacy is None else legacy.absent
         absent.goes_on(self.bus)
         cors = Cors(settings.cors)
-        middleware = settings.middleware_ids()
-        serving = Serving(
-            self.bus,
-            timeout_s=settings.default_timeout / 1000,
-            concurrency=settings.concurrency_request_limit,
-            body_limit_bytes=settings.body_limit_bytes,
-            middleware=middleware,
-            expose_errors=settings.expose_errors,
-        )
-        document = OpenApi(self.bus, self._routes, middleware=bool(middleware))
+        serving = Serving(self.bus, settings)
+        document = OpenApi(self.bus, self._routes, middleware=bool(settings.middleware))
         gateway = Gateway(
             self._routes,
             serving,
