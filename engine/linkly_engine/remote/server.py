@@ -31,7 +31,8 @@ from linkly.wire.messages import MAX_MESSAGE_BYTES
 from linkly.wire.native_frames import NATIVE_SUBPROTOCOL
 from linkly.wire.websocket import PING_IDLE_S, WebSocketStream
 from linkly_engine import HOST, PORT
-from linkly_engine.core.channels import ChannelStore, Pipe
+from linkly_engine.core.channels import ChannelStore
+from linkly_engine.core.pipe import Pipe
 from linkly_engine.remote.peers import Peers
 from linkly_engine.remote.small_reads import bound_reads
 from linkly_engine.remote.turns import Inbox, Turns
