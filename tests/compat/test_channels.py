@@ -1,4 +1,4 @@
-"""protocol.md C61-C67, C95: channels."""
+"""docs/protocol.md C61-C67, C95: channels."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""protocol.md C01-C08: the connection."""
+"""docs/protocol.md C01-C08: the connection."""
 
 import asyncio
 import json

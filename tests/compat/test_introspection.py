@@ -1,4 +1,4 @@
-"""protocol.md C81-C86: what the engine tells about itself."""
+"""docs/protocol.md C81-C86: what the engine tells about itself."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""protocol.md C13-C35: calls."""
+"""docs/protocol.md C13-C35: calls."""
 
 import asyncio
 import uuid

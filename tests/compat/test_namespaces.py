@@ -1,4 +1,4 @@
-"""protocol.md C09-C12, C21-C23, C38-C39: where functions live."""
+"""docs/protocol.md C09-C12, C21-C23, C38-C39: where functions live."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Calls out of a handler whose SDK hands baggage on (protocol.md 3.8): circles end, calls nobody waits for too."""
+"""Calls out of a handler whose SDK hands baggage on (docs/protocol.md 3.8): circles end, calls nobody waits for too."""
 
 import pytest
 

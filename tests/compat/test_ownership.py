@@ -1,4 +1,4 @@
-"""protocol.md C36, C37, C40-C45, C91: who owns what, and coming back."""
+"""docs/protocol.md C36, C37, C40-C45, C91: who owns what, and coming back."""
 
 import pytest
 

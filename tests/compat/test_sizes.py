@@ -1,4 +1,4 @@
-"""protocol.md C90, C94 and 1.7: large, deep and slow."""
+"""docs/protocol.md C90, C94 and 1.7: large, deep and slow."""
 
 import asyncio
 import contextlib

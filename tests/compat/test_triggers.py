@@ -1,4 +1,4 @@
-"""protocol.md C46-C60, C96: triggers."""
+"""docs/protocol.md C46-C60, C96: triggers."""
 
 import asyncio
 

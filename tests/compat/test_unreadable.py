@@ -1,4 +1,4 @@
-"""protocol.md C05 and the promise that every call ends: a frame that cannot be read ends the call it belongs to."""
+"""docs/protocol.md C05 and the promise that every call ends: an unreadable frame ends the call it belongs to."""
 
 import json
 

@@ -198,7 +198,7 @@ async def test_a_worker_in_the_engines_process_takes_its_transactions_along_when
             return answer["transaction"]["id"]
 
     if serving.framing == "json wire":
-        pytest.skip("the JSON wire names remote callers only (protocol.md 3.1)")
+        pytest.skip("the JSON wire names remote callers only (docs/protocol.md 3.1)")
     async with serving() as serve:
         holder = Holder()
         await serve.engine.host.start(holder)

@@ -1,4 +1,4 @@
-"""The trigger type `state`: who is told what, in which order, and what waits (workers-data.md 1.3)."""
+"""The trigger type `state`: who is told what, in which order, and what waits (docs/workers.md#state)."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""The state worker's `config:` block, old keys included (workers-data.md 1.1)."""
+"""The state worker's `config:` block, old keys included (docs/workers.md#state)."""
 
 import pytest
 

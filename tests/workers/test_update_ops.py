@@ -1,4 +1,4 @@
-"""The operations of `state::update`, rule by rule (workers-data.md 2)."""
+"""The operations of `state::update`, rule by rule (docs/workers.md#update-operations)."""
 
 import copy
 

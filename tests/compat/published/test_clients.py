@@ -1,4 +1,4 @@
-"""Published iii clients against a running engine, unchanged (also protocol.md C89)."""
+"""Published iii clients against a running engine, unchanged (also docs/protocol.md C89)."""
 
 import asyncio
 import hashlib
