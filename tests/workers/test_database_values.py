@@ -1,4 +1,4 @@
-"""Values of the database worker (docs/workers.md#database): what comes out is what went in, in process and over the wire."""
+"""Values of the database worker (docs/workers.md#database): what comes out is what went in."""
 
 import base64
 import contextlib

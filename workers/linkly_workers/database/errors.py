@@ -1,4 +1,4 @@
-"""Errors of the database worker (docs/workers.md 7.5); backends translate those of their drivers into these."""
+"""Errors of the database worker (docs/workers.md#database); backends translate those of their drivers into these."""
 
 from __future__ import annotations
 

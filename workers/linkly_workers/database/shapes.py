@@ -1,4 +1,4 @@
-"""Requests and results of the database worker (docs/workers.md 7.2)."""
+"""Requests and results of the database worker (docs/workers.md#database)."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ def as_executed(result: Result, request: Execute | TransactionStatement) -> Exec
 
 
 def as_payload(result: Result) -> list[dict[str, Any]]:
-    """Make objects of the rows for somebody's payload, where infinity is refused: it is null (docs/workers.md 7.4)."""
+    """Make objects of the rows for somebody's payload, where infinity is refused: it is null (docs/workers.md)."""
     rows = as_rows(result, "base64")
     return [{name: None if value in (inf, -inf) else value for name, value in row.items()} for row in rows]
 

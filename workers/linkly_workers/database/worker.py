@@ -1,4 +1,4 @@
-"""SQL over the bus (docs/workers.md 7).
+"""SQL over the bus (docs/workers.md#database).
 
 Differences from iii's worker, all on purpose: a write is answered when it is on disk; `timeout_ms` holds for
 execute and transaction too; a cancelled caller stops its statement; an error is an error body with a code and
