@@ -44,10 +44,16 @@ class Outcome(Enum):
 
 
 class Counted(msgspec.Struct, frozen=True):
-    """What became of a click, and the link as it is after it; `None` if there is no such link."""
+    """What became of a click.
+
+    Attributes:
+        outcome: That.
+        link: The link of a click that this call has not counted; `None` if there is none, and where it was counted,
+            because reading the link in the counting transaction costs more than a look-up in the cache before it.
+    """
 
     outcome: Outcome
-    link: LinkDetails | None
+    link: LinkDetails | None = None
 
 
 def is_expired(expires_at: str | None, now: str) -> bool:

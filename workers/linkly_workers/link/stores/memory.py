@@ -95,7 +95,7 @@ class MemoryStore:
     async def count(self, click: Click, now: str) -> Counted:  # noqa: D102
         link = self._links.get(click.code)
         if link is None:
-            return Counted(Outcome.NOT_FOUND, None)
+            return Counted(Outcome.NOT_FOUND)
         rows = self._clicks.setdefault(click.code, {})
         counted = rows.get(click.click_id)
         if counted is not None:
@@ -105,6 +105,7 @@ class MemoryStore:
         if outcome is Outcome.COUNTED:
             rows[click.click_id] = click
             link.clicks += 1
+            return Counted(outcome)
         return Counted(outcome, msgspec.structs.replace(link))
 
     async def stats(self, code: str, since_day: str) -> Stats | None:  # noqa: D102

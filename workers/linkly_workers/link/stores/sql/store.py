@@ -129,12 +129,12 @@ class SqlStore:
 
     async def count(self, click: Click, now: str) -> Counted:  # noqa: D102
         values = {**asdict(click), "bot": int(click.bot), "now": now}
-        counted = (await self._transaction(await self._script("count", values)))[1]["rows"]
-        if counted:
-            return Counted(Outcome.COUNTED, LinkDetails(*counted[0]))
+        results = await self._transaction(await self._script("count", values))
+        if results[0]["affected_rows"] == 1:
+            return Counted(Outcome.COUNTED)
         rows = await self._query("uncounted", values)
         if not rows:
-            return Counted(Outcome.NOT_FOUND, None)
+            return Counted(Outcome.NOT_FOUND)
         link, counted_at = msgspec.convert(rows[0], LinkDetails), rows[0]["counted_at"]
         if counted_at is not None:
             return Counted(repetition(link, counted_at, now), link)

@@ -1,12 +1,12 @@
 -- name: count
 -- The row and the counter, together or neither. `outcome.py` has this rule for everybody else; the INSERT states it once
--- more, because only here does it hold for exactly the rows that are written, whatever happens at the same time.
+-- more, so that it holds for exactly the rows that are written, whatever happens at the same time. Neither statement
+-- answers a row: RETURNING the link, or a SELECT behind it, makes a redirect 30 us slower (118 us without).
 INSERT INTO clicks (code, clicked_at, click_id, visitor, referrer, bot)
 SELECT code, :clicked_at, :click_id, :visitor, :referrer, :bot FROM links
 WHERE code = :code AND (expires_at IS NULL OR expires_at > :now) AND (max_clicks IS NULL OR clicks < max_clicks)
 ON CONFLICT (code, click_id) DO NOTHING;
-UPDATE links SET clicks = clicks + 1 WHERE code = :code AND changes() = 1
-RETURNING code, url, created_at, clicks, expires_at, max_clicks;
+UPDATE links SET clicks = clicks + 1 WHERE code = :code AND changes() = 1;
 
 -- name: uncounted
 -- The link of a click that was not counted, and when the click was counted before.
