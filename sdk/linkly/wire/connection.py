@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Protocol
 
@@ -82,6 +82,7 @@ class Connection:
     Attributes:
         stream: Where its frames go.
         name: Of the other side.
+        native: Whether native frames are spoken.
         closed: Whether the conversation is over.
     """
 
@@ -99,6 +100,7 @@ class Connection:
     ) -> None:
         self.stream = stream
         self.name = name
+        self.native = native
         self.closed = False
         self._session = Session(native=native, stopped=stopped)
         self._clock = clock
@@ -110,11 +112,6 @@ class Connection:
         self._draining: asyncio.Event | None = None
 
     # --- what others may know ------------------------------------------------------------------------------
-
-    @property
-    def native(self) -> bool:
-        """Whether native frames are spoken."""
-        return self._session.native
 
     @property
     def calls_made(self) -> int:
@@ -236,7 +233,7 @@ class Connection:
             namespace=namespace,
             action=action,
         )
-        if self._session.native:
+        if self.native:
             call.hops = invocation.hops
             if invocation.caller is not None:
                 call.caller_worker_id = invocation.caller.worker_id
@@ -252,15 +249,15 @@ class Connection:
         if frame is not None and not self.closed:
             self._write(frame)
 
-    async def call(
+    def call(
         self, invocation: Invocation, *, namespace: str | None = None, action: EnqueueAction | None = None
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         """Call a function of the other side and wait for its answer.
 
         Raises:
             LinklyError: What the other side answered, or that it went away.
         """
-        return await ended(partial(self._start, invocation, namespace, action))
+        return ended(partial(self._start, invocation, namespace, action))
 
     def _start(
         self, invocation: Invocation, namespace: str | None, action: EnqueueAction | None, done: Done
@@ -329,7 +326,7 @@ class Connection:
             log.warning("`%s`, called by %s without waiting, failed: %s", function_id, self.name, error)
 
     def _write(self, frame: bytes) -> None:
-        self.stream.send(frame, text=not self._session.native)
+        self.stream.send(frame, text=not self.native)
         if self.stream.buffered_bytes() > STUCK_BYTES:
             log.warning("cutting %s: it does not read its messages", self.name or "the peer")
             self.stream.abort()
