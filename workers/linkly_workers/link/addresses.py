@@ -56,7 +56,7 @@ def address_in(host: str) -> IPv4Address | IPv6Address | None:
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Tell whether an address, and an IPv4 address inside of it, is one of the public internet."""
+    """Return whether an address, and an IPv4 address embedded in it, belongs to the public internet."""
     if isinstance(address, IPv4Address):
         return not any(address in network for network in _IPV4)
     number = int(address)

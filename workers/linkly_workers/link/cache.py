@@ -5,12 +5,12 @@ between two steps. For that, everything that writes a code's entry takes its tur
 writes the store, then puts the new entry in; a look-up that missed reads the store and fills the entry under the same
 lock. Hits take no lock. A change is not interrupted half-way by its caller's time-out: it goes on to its end.
 
-The store may be changed past all this, by SQL of others: whoever hears of it says so with `follow`, and all entries go,
-because nobody knows which links it was.
+SQL of others may change the store directly. The worker is told of it and calls `follow`, which deletes all entries,
+because the event does not say which links changed.
 
-State may outlive the store, or the other way round: a memory store is empty after a restart, `database.url` may name
-another file. So state also says whose entries these are, under key `store` of scope `link`. Nothing is read before that
-name is the store's; if it is another one's, all entries are taken away first.
+State may outlive the store, or the store may outlive state: a memory store is empty after a restart, `database.url` may
+name another file. So state also names the store whose entries it holds, under key `store` of scope `link`. No entry is
+read before that name is the store's; if it names another store, all entries are deleted first.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 
 class Cached(msgspec.Struct, omit_defaults=True):
-    """An entry. What other workers put there (`{"url": ...}`, as in the tutorial) is understood."""
+    """An entry; the tutorial's workers write `{"url": ...}` alone."""
 
     url: str
     expires_at: str | None = None
@@ -61,7 +61,9 @@ class LinkCache:
         self._is_ours = False
         self._outdated = False
         self._claiming = asyncio.Lock()
-        self._owners = 0  # how often the store was named or followed: what was read before the last time is not kept
+        self._owners = (
+            0  # counts `belong_to` and `follow`: what was read from the store before the last of them is not cached
+        )
 
     async def belong_to(self, store_id: str) -> None:
         """Name the store whose links are cached from now on; entries of another one are taken away.
@@ -78,7 +80,7 @@ class LinkCache:
             log.warning("links cannot be cached yet, look-ups ask the store: %s", error)
 
     async def follow(self) -> None:
-        """Somebody else has changed the store: take all entries away; until that is done none is read."""
+        """Delete all entries after others have changed the store; none is read before that is done."""
         self._owners += 1
         self._is_ours, self._outdated = False, True
         for code in list(self._locks):  # whoever has read the store before may still be putting that in
@@ -90,7 +92,7 @@ class LinkCache:
             log.warning("what is cached may be outdated, look-ups ask the store: %s", error)
 
     async def close(self) -> None:
-        """Let changes that are on their way come to their end."""
+        """Wait until the changes that have begun are complete."""
         if self._changing:
             await asyncio.wait(self._changing)
 
@@ -135,7 +137,7 @@ class LinkCache:
             try:
                 result = await write()
             except BaseException:
-                # Perhaps it is written all the same, later: until the next change nobody knows.
+                # The write may still happen, so nothing is cached for this code before its next change.
                 self._uncertain.add(code)
                 raise
             self._uncertain.discard(code)
@@ -145,7 +147,7 @@ class LinkCache:
 
     async def _put(self, link: LinkDetails) -> None:
         if link.max_clicks is not None:
-            return  # whether it leads anywhere is known to its counter only
+            return  # only its counter says whether a click is left
         try:
             if not self._is_ours and not await self._claim():
                 return
@@ -155,7 +157,7 @@ class LinkCache:
             log.warning("`%s` cannot be cached, look-ups ask the store: %s", link.code, error)
 
     async def _claim(self) -> bool:
-        """Make the entries ours, answer whether they are; while another task does it they are not."""
+        """Make the entries those of this store; return whether they are, `False` while another task does it."""
         if self._claiming.locked():
             return False
         async with self._claiming:

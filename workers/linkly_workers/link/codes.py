@@ -39,7 +39,7 @@ class CodeMaker:
         return "".join(secrets.choice(ALPHABET) for _ in range(self.length))
 
     def tell(self, *, taken: bool) -> None:
-        """Say whether the last code was taken already."""
+        """Note whether the last code was taken; after `GROW_AFTER` taken ones in a row codes get longer."""
         self._taken_in_a_row = self._taken_in_a_row + 1 if taken else 0
         if self._taken_in_a_row >= GROW_AFTER and self.length < MAX_LENGTH:
             self.length += 1

@@ -26,9 +26,9 @@ class Links:
     """Makes, finds, changes and deletes links.
 
     Args:
-        clock: The time.
-        store: The truth.
-        cache: In front of it.
+        clock: Tells the day that statistics end with, and how old an idempotency key is.
+        store: Where links are kept.
+        cache: Where look-ups ask first.
         new_links: Makes links.
         spellings: How the store writes a code.
         now: Returns the time as text.
@@ -119,7 +119,7 @@ class Links:
         return Link(link.code, link.url, link.expires_at, link.max_clicks)
 
     async def delete(self, code: str) -> bool:
-        """Forget a link and its clicks; answer whether there was one."""
+        """Delete a link and its clicks; return whether there was such a link."""
         code = self._spellings.of(code)
         return await self._cache.change(code, lambda: self._store.delete(code))
 

@@ -47,9 +47,9 @@ class Counted(msgspec.Struct, frozen=True):
     """What became of a click.
 
     Attributes:
-        outcome: That.
-        link: The link of a click that this call has not counted; `None` if there is none, and where it was counted,
-            because reading the link in the counting transaction costs more than a look-up in the cache before it.
+        outcome: Whether the click is counted, and why not.
+        link: The link, if this call has not counted the click. `None` for `COUNTED`, because the counting transaction
+            reads no row (it costs more than a look-up in the cache), and for `NOT_FOUND`.
     """
 
     outcome: Outcome

@@ -38,7 +38,7 @@ def _is_bot(user_agent: str) -> bool:
 
 
 def is_bot(user_agent: str) -> bool:
-    """Tell whether a user agent says it is a crawler, a link preview or the like (list: crawler-user-agents).
+    """Return whether a user agent says it is a crawler, a link preview or the like (list: crawler-user-agents).
 
     A new user agent costs 0.4 ms, a known one 0.2 us.
     """

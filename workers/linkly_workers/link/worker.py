@@ -113,7 +113,7 @@ class LinkWorker(Worker):
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Choose the store; at the end let changes that are on their way come to their end."""
+        """Choose the store; at the end wait until the changes that have begun are complete."""
         settings, now = self.settings, Now(self.bus.clock)
         self._store: LinkStore = (
             MemoryStore() if settings.store == "memory" else SqlStore(self.bus.trigger, settings.db)
@@ -141,14 +141,14 @@ class LinkWorker(Worker):
             await self._cache.close()
 
     async def ready(self) -> None:
-        """Make the tables, or give those of an older version what they lack, and hear of what others change in them."""
+        """Make the tables or migrate those of an older version, and bind `link::rows_changed` to changes of others."""
         await self._open_store()
         if self.settings.store != "memory":
             config = {"db": self.settings.db, "table": "links", "except_origin": ORIGIN}
             self._following = self.bus.register_trigger("link::rows_changed", trigger("database::row-changed", config))
 
     async def others_changed(self, names: frozenset[str]) -> None:
-        """Make the tables in a database that may be another one now, with links of its own to be cached."""
+        """Open the store again: the database may be another one now, with other links."""
         if "state" in names or ("database" in names and self.settings.store != "memory"):
             await self._open_store()
 

@@ -30,7 +30,7 @@ class MemoryStore:
         self._links: dict[str, LinkDetails] = {}
         self._clicks: dict[str, dict[str, Click]] = {}
         self._keys: dict[str, tuple[str, NewLink]] = {}
-        self._key_of: dict[str, str] = {}  # of a code that was made with a key
+        self._key_of: dict[str, str] = {}  # by code, of links that were made with a key
         self._secret = secrets.token_bytes(32)
 
     async def open(self) -> None:  # noqa: D102

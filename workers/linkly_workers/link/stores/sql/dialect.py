@@ -51,7 +51,7 @@ def dialect(driver: str) -> Dialect:
     Raises:
         ConfigError: There are none.
     """
-    folder = resources.files(__package__)
+    folder = resources.files("linkly_workers.link.stores.sql")
     known = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("_"))
     if driver not in known:
         raise ConfigError(f"links cannot be kept in a database of kind `{driver}`; kinds: {', '.join(known)}")
