@@ -61,9 +61,7 @@ class LinkCache:
         self._is_ours = False
         self._outdated = False
         self._claiming = asyncio.Lock()
-        self._owners = (
-            0  # counts `belong_to` and `follow`: what was read from the store before the last of them is not cached
-        )
+        self._owners = 0  # counts `belong_to` and `follow`: what was read before the last of them is not cached
 
     async def belong_to(self, store_id: str) -> None:
         """Name the store whose links are cached from now on; entries of another one are taken away.
