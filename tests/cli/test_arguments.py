@@ -1,4 +1,4 @@
-"""The words behind `linkly trigger` (workers-edge.md 2.2)."""
+"""The words behind `linkly trigger` (docs/workers.md#command-line)."""
 
 import json
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 REFERENCE = re.compile(
     r"docs/(?P<file>[\w-]+\.md)(?:#(?P<anchor>[\w-]+)|(?P<names>(?:,? (?:and )?(?:\d+(?:\.\d+)*|C\d\d)(?![\w-]))+))?"
@@ -43,3 +45,9 @@ def test_every_reference_to_the_documentation_names_something_that_is_there():
 def anchors(text: str) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", ["workers-data", "workers-edge"])
+def test_nothing_refers_to_documents_that_are_not_in_the_repository(name):
+    referring = [path for path in sources() if path != Path(__file__) and f"{name}.md" in path.read_text()]
+    assert referring == []

@@ -1,4 +1,4 @@
-"""The words behind `linkly trigger` -> what to call with which payload (workers-edge.md 2.2)."""
+"""The words behind `linkly trigger` -> what to call with which payload (docs/workers.md#command-line)."""
 
 from __future__ import annotations
 

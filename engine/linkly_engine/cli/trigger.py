@@ -72,7 +72,7 @@ def _info_request(arguments: Arguments, function_id: str) -> dict[str, Any]:
 
 
 def _error_text(body: dict[str, Any], output: str | None) -> str:
-    """Return an error for a person in one line, for programs as JSON; else as iii writes it (workers-edge.md 2.2)."""
+    """Return an error for a person in one line, for programs as JSON, else like iii (docs/workers.md#command-line)."""
     if output == "json":
         return dumps(body, indent=2)
     if output is None and not sys.stderr.isatty():

@@ -1,4 +1,4 @@
-"""The environment of a worker's scripts (workers-edge.md 3.6)."""
+"""The environment of a worker's scripts (docs/workers.md#programs)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """`linkly.worker.yaml` or `iii.worker.yaml`: how a worker in a folder of its own is installed and started.
 
-Keys and tolerance are iii's (workers-edge.md 3.6), so that its worker folders run unchanged: keys that only its
+Keys and tolerance are iii's (docs/workers.md#programs), so that its worker folders run unchanged: keys that only its
 registry, its virtual machines or its older versions read are accepted and have no effect.
 """
 

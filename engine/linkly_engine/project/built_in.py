@@ -1,7 +1,7 @@
 """Blocks of workers that iii's configs list and that linkly has no separate part for.
 
 They are read as strictly as every other block, so that a typing error is found, and a note names what they ask for
-and linkly does not do (workers-edge.md 3.7, 4.1 and 6).
+and linkly does not do (docs/workers.md#configyaml and docs/workers.md#logs).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """config.yaml -> `Config`: everything is checked before anything starts.
 
 An error names file, line and path (`$.workers[2].config.port`), what was wrong and what is allowed. Names and rules
-are iii's (workers-edge.md 3.1-3.3). This module reads text and environment only; it imports no worker.
+are iii's (docs/workers.md#configyaml). This module reads text and environment only; it imports no worker.
 """
 
 from __future__ import annotations

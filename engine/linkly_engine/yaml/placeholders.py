@@ -3,7 +3,7 @@
 A value is filled into the one scalar where it stands, so that no value can change the structure of the file, whatever
 its text. Comments are ignored.
 
-* `${NAME:default}`: a variable that is set wins, also when it is empty (workers-edge.md 3.2).
+* `${NAME:default}`: a variable that is set wins, also when it is empty (docs/workers.md#configyaml).
 * `${NAME:-default}`: as in a shell; one that is empty counts as not set.
 
 A placeholder ends on its line: `${` without `}` on the same line is text.
