@@ -69,10 +69,10 @@ class Worker:
         """
         yield
 
-    def parts(self) -> Iterable[object]:
+    def composed_of(self) -> Iterable[object]:
         """Return the objects whose `@function` methods are served as if they were this worker's own.
 
-        Asked before `lifespan`, where the ids are compared with those of other workers, and again after it: the parts
+        Asked before `lifespan`, where the ids are compared with those of other workers, and again after it: they
         exist from `__init__` on, and what they open is opened by `lifespan`.
         """
         return ()
@@ -149,7 +149,7 @@ async def running(worker: Worker, bus: Bus, *, alone: bool = True) -> AsyncItera
             for trigger_type in worker.trigger_types():
                 registered.append(bus.register_trigger_type(trigger_type))
             declared: list[tuple[str, Any]] = []
-            for function in functions_of(worker, *worker.parts()):
+            for function in functions_of(worker, *worker.composed_of()):
                 registered.append(bus.register_function(function))
                 declared += [(function.id, trigger) for trigger in worker.triggers_of(function)]
             for function_id, trigger in declared:

@@ -1,4 +1,4 @@
-"""`Worker.parts`: functions of objects that a worker is composed of."""
+"""`Worker.composed_of`: functions of objects that a worker is composed of."""
 
 from contextlib import asynccontextmanager
 
@@ -33,7 +33,7 @@ class Shop(Worker):
         self.till = Till()
         self.opened = False
 
-    def parts(self):
+    def composed_of(self):
         return (self.till,)
 
     @asynccontextmanager
@@ -57,10 +57,23 @@ async def test_functions_of_parts_are_served_as_the_workers_own(wire):
         assert shop.till.taken == 7
 
 
+async def test_a_worker_may_have_a_function_called_parts():
+    class Garage(Worker):
+        name = "garage"
+
+        @function("garage::parts")
+        async def parts(self, car: str) -> list[str]:
+            """Say what a car is made of."""
+            return [f"{car} wheel"]
+
+    async with running_engine(Garage()) as bus:
+        assert await bus.trigger("garage::parts", {"car": "red"}) == ["red wheel"]
+
+
 def test_ids_are_known_before_the_worker_is_opened():
     shop = Shop()
-    assert function_ids_of(shop, *shop.parts()) == ["shop::is_open", "shop::pay", "store::pay"]
-    assert [each.id for each in functions_of(shop, *shop.parts())] == ["shop::is_open", "shop::pay", "store::pay"]
+    assert function_ids_of(shop, *shop.composed_of()) == ["shop::is_open", "shop::pay", "store::pay"]
+    assert [each.id for each in functions_of(shop, *shop.composed_of())] == ["shop::is_open", "shop::pay", "store::pay"]
     assert not shop.opened
 
 
@@ -70,7 +83,7 @@ def test_two_workers_of_a_file_whose_parts_serve_the_same_id_are_refused(tmp_pat
         "class Part:\n"
         "    @function('same::id')\n"
         "    async def same(self) -> None:\n        ...\n"
-        "class One(Worker):\n    name = 'one'\n    def parts(self):\n        return [Part()]\n"
+        "class One(Worker):\n    name = 'one'\n    def composed_of(self):\n        return [Part()]\n"
         "class Two(One):\n    name = 'two'\n"
     )
     config = parse("workers:\n  - module: two_with_parts:One\n  - module: two_with_parts:Two\n", "config.yaml", {})

@@ -61,7 +61,7 @@ def load_workers(config: Config, problems: Problems | None = None) -> list[Worke
 
 def _check_functions(entry: WorkerEntry, worker: Worker, served: dict[str, WorkerEntry], problems: Problems) -> None:
     """Add an error if another worker of the file serves a function of this one, which could not start then."""
-    ids = function_ids_of(worker, *worker.parts())
+    ids = function_ids_of(worker, *worker.composed_of())
     taken = [function_id for function_id in ids if function_id in served]
     if taken:
         other = served[taken[0]]

@@ -79,7 +79,7 @@ class DatabaseWorker(Worker):
             await stack.enter_async_context(self._sessions.opened(self.bus))
             yield
 
-    def parts(self) -> Iterable[object]:
+    def composed_of(self) -> Iterable[object]:
         """Serve the functions of sessions and tools."""
         return (self._sessions, self._tools)
 

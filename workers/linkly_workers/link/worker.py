@@ -100,7 +100,7 @@ class LinkWorker(Worker):
             count_first=self.settings.count == "before_redirect", forward_query=self.settings.forward_query
         )
 
-    def parts(self) -> tuple[object, ...]:
+    def composed_of(self) -> tuple[object, ...]:
         """Return what answers HTTP requests."""
         return self._redirect, self._http
 
