@@ -14,7 +14,7 @@ from linkly.schema import read_settings
 from linkly.testing import ManualClock, running_engine, settle
 from linkly_workers._sqlite import GroupCommitWriter
 from linkly_workers._sqlite.data_file import DataFileLost
-from linkly_workers._sqlite.trouble import STANDSTILL_S
+from linkly_workers._sqlite.writer import STANDSTILL_S
 from linkly_workers.database import DatabaseSettings, DatabaseWorker
 from linkly_workers.http import HttpSettings, HttpWorker
 from linkly_workers.state import StateSettings, StateWorker

@@ -12,6 +12,9 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from linkly.clock import Clock, TimerHandle
@@ -27,6 +30,24 @@ TAKE_OVER_S = 1.0
 
 class OwnedElsewhere(Exception):
     """Another engine has the file."""
+
+
+@contextmanager
+def locked(path: str) -> Iterator[None]:
+    """Lock a file that is there for its lock alone, which generations of one engine do not share.
+
+    Raises:
+        OwnedElsewhere: Another engine has it.
+        sqlite3.Error: It cannot be locked.
+    """
+    with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as lock:
+        try:
+            lock.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+            raise OwnedElsewhere("another engine is using it; give each engine a folder of its own") from error
+        yield
 
 
 class Ownership:

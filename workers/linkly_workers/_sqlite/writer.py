@@ -52,6 +52,9 @@ from linkly_workers._sqlite.waits import Waits
 
 T = TypeVar("T")
 
+STANDSTILL_S = 3.0
+"""A writer for which somebody waits and that has finished nothing for so long has stood still."""
+
 
 class GroupCommitWriter:
     """The one writer of one SQLite file, `async with` it.
@@ -163,6 +166,15 @@ class GroupCommitWriter:
     def standing_still_s(self) -> float:
         """Return for how long no operation has ended although some wait: for a turn's holder, a lock or the disk."""
         return self.monotonic() - self._moved if self._queue or self._state is State.ON_THREAD else 0.0
+
+    def trouble(self) -> str | None:
+        """Return in one clause why writes do not go through now; `None` if nothing is known against it."""
+        if not self.file.is_there():
+            return "its file was deleted or replaced"
+        if self.file.doubtful:
+            return "the disk refuses to write"
+        seconds = self.standing_still_s
+        return f"no write has ended for {seconds:.0f} s, {self.waiting} wait" if seconds >= STANDSTILL_S else None
 
     # --- what callers want ---------------------------------------------------------------------------------
 

@@ -10,7 +10,6 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
@@ -18,6 +17,7 @@ import msgspec
 from linkly import Bus, WorkerGone, function
 from linkly.clock import TimerHandle
 from linkly.context import current_invocation
+from linkly.timestamps import time_text
 from linkly_workers.database.backend import Database, Result, Transaction
 from linkly_workers.database.databases import Databases
 from linkly_workers.database.errors import TransactionNotFound
@@ -273,8 +273,7 @@ class Sessions:
             await asyncio.wait(self._endings)
 
     def _time(self, seconds_from_now: float) -> str:
-        moment = datetime.fromtimestamp(self._bus.clock.time() + seconds_from_now, UTC)
-        return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return time_text(self._bus.clock.time() + seconds_from_now)
 
 
 def _caller() -> str:

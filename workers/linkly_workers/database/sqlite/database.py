@@ -17,7 +17,6 @@ from linkly_workers._sqlite import (
     Statement,
     StatementResult,
     execute,
-    trouble,
 )
 from linkly_workers._sqlite.connection import LOOP_VALUE_BYTES
 from linkly_workers.database.backend import Committed
@@ -117,7 +116,7 @@ class SqliteDatabase:
 
     def trouble(self) -> str | None:
         """Return why writes do not go through now, `None` if nothing is known against it."""
-        return trouble(self._writer)
+        return self._writer.trouble()
 
     def statement(self, sql: str) -> Statement:
         """Return the statement of a text: see `Database.statement`."""
@@ -146,10 +145,7 @@ class SqliteDatabase:
         """Run a statement for its rows; one that writes is sent to the writer: see `Database.query`."""
         result = await self._query(statement, parameters, timeout_ms, committed)
         count = len(result.columns)
-        if self._types is not None:
-            result.types = self._types.of(statement, count)
-            return result
-        if count and can_learn(statement):
+        if self._types is None and count and can_learn(statement):
             with contextlib.suppress(TimeoutError, Overloaded, sqlite3.Error):  # then they are not told
                 await self._writer.run(lambda connection: learn(connection, statement, count), timeout_s=1)
         result.types = self._known_types(statement, count)

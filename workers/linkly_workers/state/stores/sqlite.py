@@ -18,19 +18,19 @@ import contextvars
 import logging
 import os
 import secrets
-import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, closing
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import msgspec
 
 from linkly.context import current_origin
 from linkly.errors import OutcomeUnknown
-from linkly_workers._sqlite import GroupCommitWriter, trouble
+from linkly_workers._sqlite import Connection, Error, GroupCommitWriter
 from linkly_workers._sqlite.connection import is_locked
 from linkly_workers._sqlite.line import FairLine
+from linkly_workers._sqlite.ownership import OwnedElsewhere, locked
 from linkly_workers.state.errors import StoreError
 from linkly_workers.state.stores.memory import MemoryStore
 from linkly_workers.state.stores.store import Change, Outcome, Written
@@ -108,7 +108,7 @@ class _Batch:
         self.bytes += len(write.scope) + len(write.key) + len(write.new or b"")
         self.writes.append(write)
 
-    def run(self, connection: sqlite3.Connection) -> None:
+    def run(self, connection: Connection) -> None:
         """Write the outcome of the batch; called on the writing thread."""
         if self.deleted:
             connection.executemany(_DELETE, self.deleted)
@@ -155,42 +155,35 @@ class SqliteStore:
         Raises:
             StoreError: It cannot be opened, or another engine has it.
         """
-        try:
-            lock = _locked(self._folder)
-        except (sqlite3.Error, OSError) as error:
-            raise StoreError(str(error)) from error
-        with closing(lock):
+        async with AsyncExitStack() as stack:
             try:
-                await self._writer.__aenter__()
-            except (sqlite3.Error, OSError) as error:
-                raise StoreError(str(error)) from error
-            try:
+                stack.enter_context(_locked(self._folder))
+                await stack.enter_async_context(self._writer)
                 await self._read()
-                self._open = True
+            except (Error, OSError, OwnedElsewhere, TypeError, ValueError) as error:
+                raise StoreError(str(error)) from error
+            self._open = True
+            try:
                 yield
             finally:
                 self._open = False
                 if self._flushing is not None:
                     await asyncio.wait([self._flushing])
-                await self._writer.__aexit__(None, None, None)
 
     async def _read(self) -> None:
         execute = self._writer.execute
-        try:
-            for table in TABLES:
-                await execute(table)
-            await execute(
-                "INSERT INTO state_identity SELECT ? WHERE NOT EXISTS (SELECT 1 FROM state_identity)",
-                (secrets.token_bytes(16),),
-            )
-            self._memory.identity = (await execute("SELECT identity FROM state_identity")).rows[0][0]
-            for position, scope, key, value in (await execute("SELECT * FROM state ORDER BY position")).rows:
-                self._memory.put(scope, key, bytes(value), position)
-            # Positions of deleted keys are not given away again: a cursor may stand on one.
-            used = (await execute("SELECT max(seq) FROM sqlite_sequence WHERE name = 'state'")).rows[0][0]
-            self._memory.last_position = max(self._memory.last_position, used or 0)
-        except (sqlite3.Error, OSError, TypeError, ValueError) as error:
-            raise StoreError(str(error)) from error
+        for table in TABLES:
+            await execute(table)
+        await execute(
+            "INSERT INTO state_identity SELECT ? WHERE NOT EXISTS (SELECT 1 FROM state_identity)",
+            (secrets.token_bytes(16),),
+        )
+        self._memory.identity = (await execute("SELECT identity FROM state_identity")).rows[0][0]
+        for position, scope, key, value in (await execute("SELECT * FROM state ORDER BY position")).rows:
+            self._memory.put(scope, key, bytes(value), position)
+        # Positions of deleted keys are not given away again: a cursor may stand on one.
+        used = (await execute("SELECT max(seq) FROM sqlite_sequence WHERE name = 'state'")).rows[0][0]
+        self._memory.last_position = max(self._memory.last_position, used or 0)
 
     @property
     def identity(self) -> bytes:  # noqa: D102
@@ -215,7 +208,7 @@ class SqliteStore:
         return self._memory.scopes()
 
     def trouble(self) -> str | None:  # noqa: D102
-        return trouble(self._writer) if self._open else None
+        return self._writer.trouble() if self._open else None
 
     async def write(self, scope: str, key: str, change: Change, written: Written) -> Outcome:  # noqa: D102
         if not self._open:
@@ -279,23 +272,9 @@ class SqliteStore:
             await self._commit(batch)
 
 
-def _locked(folder: str) -> sqlite3.Connection:
-    """Lock the folder for as long as the connection is open; when the process dies, the lock is gone.
-
-    Raises:
-        sqlite3.OperationalError: Another engine is in.
-        OSError: The folder cannot be made.
-    """
+def _locked(folder: str) -> AbstractContextManager[None]:
     os.makedirs(folder, exist_ok=True)
     foreign = [path.name for path in Path(folder).glob("*.bin")]
     if foreign:
         log.warning("%s has %d files that iii wrote (%s, ...): they are not read", folder, len(foreign), foreign[0])
-    lock = sqlite3.connect(os.path.join(folder, "state.lock"), timeout=0, isolation_level=None)
-    try:
-        lock.execute("BEGIN EXCLUSIVE")
-    except sqlite3.OperationalError as error:
-        lock.close()
-        if "locked" not in str(error):
-            raise
-        raise sqlite3.OperationalError("another engine is using it; give each engine a folder of its own") from error
-    return lock
+    return locked(os.path.join(folder, "state.lock"))
