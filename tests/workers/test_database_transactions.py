@@ -229,3 +229,14 @@ async def test_a_transaction_begun_while_the_worker_drains_has_a_second(run, dat
         await call(bus, "transactionQuery", transaction_id=opened, sql="SELECT 1")
         await clock.advance(1.1)
         assert (await refused(bus, "commitTransaction", transaction_id=opened)).code == "TRANSACTION_NOT_FOUND"
+
+
+async def test_what_a_failing_transaction_has_learned_of_a_table_is_forgotten(run, database):
+    insert = "INSERT INTO remade (a) VALUES (1)"
+    remake = ["DROP TABLE remade", "CREATE TABLE remade (a PRIMARY KEY) WITHOUT ROWID", insert, "SELECT gone"]
+    async with run(database) as bus:
+        await call(bus, "execute", sql="CREATE TABLE remade (a)")
+        failed = await call(bus, "transaction", statements=remake)
+        inserted = await call(bus, "execute", sql=insert)
+    assert failed["failed_index"] == 3
+    assert inserted["last_insert_id"] == "1"

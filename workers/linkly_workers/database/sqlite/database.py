@@ -303,7 +303,11 @@ class SqliteDatabase:
                 timeout_s=timeout_s,
                 key=tuple(statement.text for statement, _ in statements),
             )
-        except FAILURES as error:
+        except BaseException as error:
+            if forget:
+                self._statements.forget_tables()  # rolled back, the tables are again what they were
+            if not isinstance(error, FAILURES):
+                raise
             index = getattr(error, "failed_index", None)
             failure = driver_error(error, () if index is None else statements[index][1])
             if index is not None:
