@@ -23,7 +23,6 @@ import logging
 import os
 import random
 import socket
-from collections.abc import Coroutine
 from contextlib import suppress
 from functools import partial
 from typing import Any, cast
@@ -122,7 +121,7 @@ class Client:
         try:
             if self._wait:
                 with suppress(WorkerConflict):  # said in the log; the name may become free
-                    await self._ready()
+                    await self.wait_connected()
         except BaseException:
             await self.close()
             raise
@@ -165,7 +164,7 @@ class Client:
             WorkerConflict: Another program has this worker's name.
             Shutdown: There will be none: this client has been closed.
         """
-        await self._ready()
+        await self._live_connection()
 
     async def _stay_connected(self) -> None:
         wait_s = FIRST_WAIT_S
@@ -243,13 +242,7 @@ class Client:
         if self._failure is None and self._conflict is None:
             log.warning("lost the connection to %s: %s", self.url, reason)
 
-    async def _ready(self) -> Connection:
-        """Wait for a connection.
-
-        Raises:
-            WorkerConflict: Another program has this worker's name.
-            Shutdown: There will be none any more.
-        """
+    async def _live_connection(self) -> Connection:
         while self._failure is None:
             if self._conflict is not None:
                 raise WorkerConflict(self._conflict.message, details=self._conflict.details)
@@ -267,10 +260,8 @@ class Client:
         elif isinstance(message, WorkerRegistered):
             self.worker_id = message.worker_id
             self._identity = Reattach(previous_worker_id=message.worker_id, reattach_token=message.reattach_token)
-        elif isinstance(message, RegisterTrigger):
-            self._registered.types.bind(message)
-        elif isinstance(message, UnregisterTrigger):
-            self._registered.types.unbind(message)
+        elif isinstance(message, (RegisterTrigger, UnregisterTrigger)):
+            self._registered.types.take(message)
         elif isinstance(message, TriggerRegistrationResult):
             log.error(
                 "trigger `%s` of `%s` was refused: %s",
@@ -361,26 +352,23 @@ class Client:
             return decode(result) if type(result) is Json else result
         return Codec(result_type).read(result, f"the caller of `{function_id}` (its result)")
 
-    def _call(self, invocation: Invocation, namespace: str | None, action: Action | None) -> Coroutine[Any, Any, Any]:
-        async def call() -> Any:
-            connection = await self._ready()
-            if isinstance(action, Void):
-                connection.send(
-                    InvokeFunction(
-                        function_id=invocation.function_id,
-                        data=cast("Json", invocation.payload),
-                        metadata=ABSENT if invocation.metadata is None else as_json(invocation.metadata),
-                        traceparent=invocation.traceparent,
-                        baggage=invocation.baggage,
-                        namespace=namespace,
-                        action=VoidAction(),
-                    )
+    async def _call(self, invocation: Invocation, namespace: str | None, action: Action | None) -> Any:
+        connection = await self._live_connection()
+        if isinstance(action, Void):
+            connection.send(
+                InvokeFunction(
+                    function_id=invocation.function_id,
+                    data=cast("Json", invocation.payload),
+                    metadata=ABSENT if invocation.metadata is None else as_json(invocation.metadata),
+                    traceparent=invocation.traceparent,
+                    baggage=invocation.baggage,
+                    namespace=namespace,
+                    action=VoidAction(),
                 )
-                return None
-            queued = EnqueueAction(queue=action.queue) if action is not None else None
-            return await connection.call(invocation, namespace=namespace, action=queued)
-
-        return call()
+            )
+            return None
+        queued = EnqueueAction(queue=action.queue) if action is not None else None
+        return await connection.call(invocation, namespace=namespace, action=queued)
 
     def register_function(self, function: Function) -> Registration:  # noqa: D102
         return self._registered.add_function(function)

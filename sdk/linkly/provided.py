@@ -39,24 +39,17 @@ class ProvidedTypes:
         del self._types[trigger_type.id]
         return True
 
-    def bind(self, message: RegisterTrigger) -> None:
-        """The engine says that there is a binding."""
-        self._enqueue(message)
-
-    def unbind(self, message: UnregisterTrigger) -> None:
-        """The engine says that a binding is gone."""
-        self._enqueue(message)
+    def take(self, message: RegisterTrigger | UnregisterTrigger) -> None:
+        """Bind or unbind, after what the engine said before."""
+        self._waiting.append(message)
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._work(), name="linkly bindings")
 
     def stop(self) -> None:
         """Answer nothing any more."""
         self._waiting.clear()
         if self._task is not None:
             self._task.cancel()
-
-    def _enqueue(self, message: RegisterTrigger | UnregisterTrigger) -> None:
-        self._waiting.append(message)
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._work(), name="linkly bindings")
 
     async def _work(self) -> None:
         try:

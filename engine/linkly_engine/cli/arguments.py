@@ -39,6 +39,13 @@ class Arguments:
         """Return whether a value is JSON and could be meant as text all the same: then the schema decides."""
         return any(_decoded(text) is not _TEXT for _, text in self.pairs)
 
+    def info_request(self) -> dict[str, Any]:
+        """Return the payload with which `engine::functions::info` tells of the function."""
+        request: dict[str, Any] = {"function_id": self.function_id}
+        if self.namespace is not None:
+            request["namespace"] = self.namespace
+        return request
+
     def payload(self, schema: Any = None) -> Any:
         """Return the payload; with the function's request schema, a value is typed by that first."""
         if not self.pairs:
@@ -61,46 +68,29 @@ def parse(words: list[str]) -> Arguments:
     rest = list(words)
     while rest:
         word = rest.pop(0)
+        name, found, attached = word.partition("=")
+        name = _SHORT.get(name, name)
         if word in ("-h", "--help"):
             arguments.help = True
-        elif word.startswith("-") and word != "-" and arguments_flag(word) is not None:
-            name, attached = arguments_flag(word) or ("", None)
-            if attached is None and not rest:
+        elif name in _FLAGS:
+            if not found and not rest:
                 raise UsageError(f"{name} needs a value")
-            _set(arguments, name, attached if attached is not None else rest.pop(0))
+            _set(arguments, name, attached if found else rest.pop(0))
         elif (word.startswith("-") and arguments.function_id is None) or word.startswith("--"):
             raise UsageError(f"unknown option `{word}`; see `linkly trigger --help`")
         elif arguments.function_id is None:
             arguments.function_id = word
         else:
-            key, found, text = word.partition("=")
             if not found:
                 raise UsageError(f"expected key=value, got `{word}`", 1)
-            if not key:
+            if not name:
                 raise UsageError(f"payload key must not be empty (got `{word}`)", 1)
-            arguments.pairs.append((key, text))
+            arguments.pairs.append((name, attached))
     return arguments
 
 
-_FLAGS = {
-    "-c": "--config",
-    "--config": "--config",
-    "--json": "--json",
-    "--address": "--address",
-    "--port": "--port",
-    "--timeout-ms": "--timeout-ms",
-    "-o": "--output",
-    "--output": "--output",
-    "-n": "--namespace",
-    "--namespace": "--namespace",
-}
-
-
-def arguments_flag(word: str) -> tuple[str, str | None] | None:
-    """Split `--flag` or `--flag=value`; `None` for anything that is no flag of ours."""
-    name, found, value = word.partition("=")
-    known = _FLAGS.get(name)
-    return None if known is None else (known, value if found else None)
+_SHORT = {"-c": "--config", "-o": "--output", "-n": "--namespace"}
+_FLAGS = ("--config", "--json", "--address", "--port", "--timeout-ms", "--output", "--namespace")
 
 
 def _set(arguments: Arguments, name: str, value: str) -> None:
@@ -110,24 +100,16 @@ def _set(arguments: Arguments, name: str, value: str) -> None:
         except ValueError as error:
             shown = value if len(value) <= 200 else f"{value[:200]}…"
             raise UsageError(f"--json: invalid JSON `{shown}`: {error}", 1) from None
-    elif name == "--config":
-        arguments.config = value
-    elif name == "--output":
-        if value not in ("json", "text"):
-            raise UsageError(f"{name}: expected json or text, got `{value}`")
-        arguments.output = value
-    elif name == "--address":
-        arguments.address = value
-    elif name == "--namespace":
-        arguments.namespace = value
-    elif not (value.isascii() and value.isdigit()):
-        raise UsageError(f"{name}: expected a whole number, got `{value}`")
-    elif name == "--port":
-        arguments.port = int(value)
-        if arguments.port > 65535:
+    elif name in ("--port", "--timeout-ms"):
+        if not (value.isascii() and value.isdigit()):
+            raise UsageError(f"{name}: expected a whole number, got `{value}`")
+        if name == "--port" and int(value) > 65535:
             raise UsageError(f"--port: {value} is no port")
+        setattr(arguments, name[2:].replace("-", "_"), int(value))
     else:
-        arguments.timeout_ms = int(value)
+        if name == "--output" and value not in ("json", "text"):
+            raise UsageError(f"{name}: expected json or text, got `{value}`")
+        setattr(arguments, name[2:], value)
 
 
 _TEXT = object()

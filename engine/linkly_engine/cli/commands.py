@@ -6,10 +6,12 @@ from pathlib import Path
 
 import click
 
-from linkly_engine.cli import command, worker_control, worker_entries
+from linkly_engine.cli import command
 from linkly_engine.cli.completion_scripts import completion
 from linkly_engine.cli.listings import check, functions, workers
 from linkly_engine.cli.project_init import init_project
+from linkly_engine.cli.worker_control import list_workers, restart, start, status, stop
+from linkly_engine.cli.worker_entries import add, remove
 from linkly_engine.cli.worker_init import init_worker
 from linkly_engine.cli.worker_logs import logs
 
@@ -41,10 +43,8 @@ def worker() -> None:
 
 
 project.add_command(init_project)
-worker_entries.add_commands(worker)
-worker_control.add_commands(worker)
-worker.add_command(init_worker)
-worker.add_command(logs)
+for _each in (add, remove, list_workers, status, start, stop, restart, init_worker, logs):
+    worker.add_command(_each)
 for _each in (functions, workers, check, completion):
     linkly.add_command(_each)
 

@@ -122,8 +122,8 @@ def candidates(words: list[str]) -> Candidates:
             )
         found = [(option, "") for option in options if option.startswith("--") or len(current) < 2]
     else:
-        below = [name[len(command) :].strip() for name in SPECIFICATION if _is_below(name, command)]
-        found = [(name, "") for name in below] or _values(kind, before, used, current)
+        below = [name.rpartition(" ") for name in SPECIFICATION if name]
+        found = [(name, "") for above, _, name in below if above == command] or _values(kind, before, used, current)
     return _fitting(found, current)
 
 
@@ -156,11 +156,6 @@ def _fitting(found: Candidates, current: str) -> Candidates:
         if value == FILES
         or (value.startswith(current) and value.isascii() and all(c.isalnum() or c in "-_.:=/@#" for c in value))
     ]
-
-
-def _is_below(name: str, command: str) -> bool:
-    parts, above = name.split(), command.split()
-    return len(parts) == len(above) + 1 and parts[:-1] == above
 
 
 def _command(before: list[str]) -> tuple[str, list[str]]:
@@ -211,10 +206,7 @@ def _of_trigger(used: list[str], current: str) -> Candidates:
             hidden = current.startswith("engine")
             rows = link.call("engine::functions::list", {"include_internal": hidden})["result"]["functions"]
             return [(row["function_id"], _line(row.get("description"))) for row in rows]
-        request: dict[str, Any] = {"function_id": arguments.function_id}
-        if arguments.namespace is not None:
-            request["namespace"] = arguments.namespace
-        schema = link.call("engine::functions::info", request)["result"]["request_schema"]
+        schema = link.call("engine::functions::info", arguments.info_request())["result"]["request_schema"]
     finally:
         link.close()
     key, equals, _ = current.partition("=")

@@ -51,10 +51,7 @@ def show_help(arguments: Arguments) -> int:
     try:
         link = EngineLink(arguments.where(), arguments.timeout_ms)
         try:
-            request: dict[str, Any] = {"function_id": function_id}
-            if arguments.namespace is not None:
-                request["namespace"] = arguments.namespace
-            answer = link.call("engine::functions::info", request)
+            answer = link.call("engine::functions::info", arguments.info_request())
             known = link.call("engine::functions::list", {"include_internal": True}) if "error" in answer else {}
         finally:
             link.close()

@@ -64,10 +64,6 @@ class RunningEngine:
         """Return the answer of `worker::list`."""
         return dict(self.call("worker::list", {}))
 
-    def workers(self) -> list[Row]:
-        """Return the rows of `worker::list`."""
-        return list(self.listing().get("workers") or [])
-
 
 def find_engine(target: Target) -> tuple[RunningEngine | None, str]:
     """Look for the engine that runs a config file.

@@ -50,7 +50,7 @@ def _call(arguments: Arguments, function_id: str) -> int:
     try:
         schema = None
         if arguments.ambiguous():
-            answer = link.call("engine::functions::info", _info_request(arguments, function_id))
+            answer = link.call("engine::functions::info", arguments.info_request())
             result = answer.get("result")
             schema = result.get("request_schema") if isinstance(result, dict) else None
         answer = link.call(function_id, arguments.payload(schema), arguments.namespace)
@@ -62,13 +62,6 @@ def _call(arguments: Arguments, function_id: str) -> int:
         return 1
     say(dumps(answer.get("result"), indent=2))  # `null` also where the answer has none: C24
     return 0
-
-
-def _info_request(arguments: Arguments, function_id: str) -> dict[str, Any]:
-    request: dict[str, Any] = {"function_id": function_id}
-    if arguments.namespace is not None:
-        request["namespace"] = arguments.namespace
-    return request
 
 
 def _error_text(body: dict[str, Any], output: str | None) -> str:

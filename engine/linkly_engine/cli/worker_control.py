@@ -28,12 +28,6 @@ CHANGE_MS = 60_000
 COLUMNS = ("name", "kind", "status", "pid", "functions", "restarts", "reason")
 
 
-def add_commands(worker: click.Group) -> None:
-    """Put the commands below `linkly worker`."""
-    for each in (list_workers, status, start, stop, restart):
-        worker.add_command(each)
-
-
 @click.command(
     "list",
     cls=command.Command,
@@ -66,11 +60,7 @@ def status(worker: str | None, as_json: bool, target: Target) -> int:
     engine, why = find_engine(target)
     if engine is None:
         note(why)
-        wanted = ALIASES.get(worker, worker)
-        rows = configured(target.path)
-        row = next((row for row in rows if row["name"] in (worker, wanted)), None)
-        if row is None:
-            raise Failure(_no_worker(worker, target.path, rows))
+        row = configured_row(target.path, worker)
     else:
         row = _named(engine, "worker::status", worker)
     if as_json:
@@ -133,6 +123,20 @@ def configured(path: Path) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def configured_row(path: Path, worker: str) -> dict[str, Any]:
+    """Return the row of one worker from `configured`, by its name or its old name.
+
+    Raises:
+        Failure: config.yaml has no such worker.
+    """
+    rows = configured(path)
+    names = [row["name"] for row in rows]
+    name = worker if worker in names else ALIASES.get(worker, worker)
+    if name not in names:
+        raise Failure(f"there is no worker `{worker}` in {path}; there: {', '.join(names) or 'none'}")
+    return rows[names.index(name)]
 
 
 def _show_list(target: Target, as_json: bool) -> int:
@@ -203,7 +207,3 @@ def _named(engine: RunningEngine, function_id: str, worker: str) -> dict[str, An
         return dict(engine.call(function_id, {"name": worker}, timeout_ms=CHANGE_MS))
     except CallFailed as error:
         raise Failure(str(error)) from None
-
-
-def _no_worker(worker: str, path: Path, rows: list[dict[str, Any]]) -> str:
-    return f"there is no worker `{worker}` in {path}; there: {', '.join(row['name'] for row in rows) or 'none'}"

@@ -24,12 +24,6 @@ from linkly_engine.project.entry import unnumbered
 from linkly_engine.shipped import ALIASES
 
 
-def add_commands(worker: click.Group) -> None:
-    """Put the commands below `linkly worker`."""
-    worker.add_command(add)
-    worker.add_command(remove)
-
-
 @click.command(
     cls=command.Command,
     example="""
@@ -196,7 +190,7 @@ def _names_in_engine(path: Path, wanted: list[Source]) -> list[str]:
 
 def _follow(engine: RunningEngine, names: list[str], again: list[str]) -> int:
     """Wait for the running engine; workers that the file had before are made anew."""
-    listed = {str(row.get("name")) for row in engine.workers()}
+    listed = {str(row.get("name")) for row in engine.listing().get("workers") or []}
     for name in again:
         if name in listed:
             engine.call("worker::restart", {"name": name}, timeout_ms=60_000)

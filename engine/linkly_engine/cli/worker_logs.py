@@ -14,14 +14,12 @@ from typing import BinaryIO
 import click
 
 from linkly_engine.cli import command
-from linkly_engine.cli.command import Failure
 from linkly_engine.cli.show import note
 from linkly_engine.cli.streams import say, tell
-from linkly_engine.cli.worker_control import configured
-from linkly_engine.shipped import ALIASES
+from linkly_engine.cli.worker_control import configured_row
+from linkly_engine.project.entry import LOGS
 from linkly_engine.text import stripped, without_ansi
 
-LOGS = (".linkly", "logs")
 POLL_S = 0.2
 
 
@@ -39,13 +37,10 @@ POLL_S = 0.2
 def logs(worker: str, follow: bool, lines: int, config: Path | None) -> int:
     """Show what a worker's program wrote: its errors on stderr, its output on stdout."""
     path = command.project_file(config)
-    rows = configured(path)
-    names = [row["name"] for row in rows]
-    name = worker if worker in names else ALIASES.get(worker, worker)
-    if name not in names:
-        raise Failure(f"there is no worker `{worker}` in {path}; there: {', '.join(names) or 'none'}")
+    row = configured_row(path, worker)
+    name = row["name"]
     folder = path.resolve().parent.joinpath(*LOGS, name)
-    if next(row["kind"] for row in rows if row["name"] == name) != "path":
+    if row["kind"] != "path":
         note(f"`{name}` runs in the engine's process: its lines are in the engine's own output")
         return 0
     tails = [Tail(folder / "stderr.log", tell), Tail(folder / "stdout.log", _say_now)]

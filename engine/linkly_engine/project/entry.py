@@ -19,6 +19,9 @@ from linkly_engine.yaml.tree import Tree
 NAME_OF_FOLDER = re.compile(r"(?!\.)(?!.*\.\.)[A-Za-z0-9_.-]{1,64}")
 """Names of workers in processes of their own: their logs lie in a folder of this name."""
 
+LOGS = (".linkly", "logs")
+"""Where those folders are, below the folder of config.yaml."""
+
 
 class WorkerEntry(msgspec.Struct, kw_only=True):
     """One entry of `workers:`.

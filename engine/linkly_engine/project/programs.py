@@ -12,16 +12,13 @@ from typing import TYPE_CHECKING
 
 from linkly_engine.core.exchange import Exchange
 from linkly_engine.project.config import Config
-from linkly_engine.project.entry import WorkerEntry
+from linkly_engine.project.entry import LOGS, WorkerEntry
 from linkly_engine.project.member import Member
 from linkly_engine.remote.peers import Peers
 
 if TYPE_CHECKING:
     from linkly_engine.process.child import ChildWorker
     from linkly_engine.process.guard import Guard
-
-LOGS = (".linkly", "logs")
-"""Where log files lie, below the folder of config.yaml."""
 
 
 class Programs:

@@ -32,7 +32,7 @@ def read_json(data: bytes) -> AnyMessage | None:
     except msgspec.DecodeError as error:
         if not data.strip():
             return None
-        not_finite: list[str] = []
+        not_finite: list[str] = []  # gets the literals that JSON does not have
         repaired = _repair(data, not_finite)
         if repaired is None or repaired == data:
             raise FrameError(f"not JSON: {error}") from error
@@ -52,18 +52,9 @@ def write_json(message: Message) -> bytes:
 
 
 def _repair(data: bytes, not_finite: list[str]) -> bytes | None:
-    """Re-encode a frame that only Python's own json module reads; `None` if it does not either.
-
-    Args:
-        data: The frame.
-        not_finite: Gets the literals that JSON does not have.
-    """
-
-    def constant(literal: str) -> None:
-        not_finite.append(literal)
-
+    """Re-encode a frame that only Python's own json module reads; `None` if it does not either."""
     try:
-        value = json.loads(data, parse_constant=constant)
+        value = json.loads(data, parse_constant=not_finite.append)
     except (ValueError, RecursionError):
         return None
     text = json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"))

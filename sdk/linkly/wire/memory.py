@@ -12,16 +12,12 @@ class MemoryStream:
 
     def __init__(self) -> None:
         self.receiver: FrameReceiver | None = None
-        self._other: MemoryStream | None = None
+        self.other: MemoryStream | None = None
         self._closed = False
 
-    def connect(self, other: MemoryStream) -> None:
-        """Tie two halves together."""
-        self._other, other._other = other, self
-
     def send(self, data: bytes, *, text: bool) -> None:  # noqa: D102
-        if not self._closed and self._other is not None:
-            asyncio.get_running_loop().call_soon(self._other._deliver, data, text)
+        if not self._closed and self.other is not None:
+            asyncio.get_running_loop().call_soon(self.other._deliver, data, text)
 
     def buffered_bytes(self) -> int:  # noqa: D102
         return 0
@@ -31,7 +27,7 @@ class MemoryStream:
             return
         loop = asyncio.get_running_loop()
         self._closed = True
-        for end in (self, self._other):
+        for end in (self, self.other):
             if end is not None:
                 loop.call_soon(end._end, f"closed with {code} {reason}".strip())
 
@@ -52,5 +48,5 @@ class MemoryStream:
 def memory_pair() -> tuple[MemoryStream, MemoryStream]:
     """Return the two ends of a wire in memory; set `receiver` on both before anything is sent."""
     near, far = MemoryStream(), MemoryStream()
-    near.connect(far)
+    near.other, far.other = far, near
     return near, far

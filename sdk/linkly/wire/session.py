@@ -78,10 +78,6 @@ class Session:
         # it was not given. They look like UUIDs because executors may parse them as such.
         self._prefix = "" if native else str(uuid.uuid4())[:24]
 
-    def __len__(self) -> int:
-        """Count the calls of the other side that have not been answered."""
-        return len(self.serving)
-
     def encode(self, message: Message) -> bytes:
         """Turn a message into one frame.
 
@@ -198,17 +194,14 @@ class Session:
             self.pending[function_id] = self.pending.get(function_id, 0) + 1
         self.serving[call_id] = function_id, cancel
 
-    def finish(self, call_id: str) -> None:
-        """End a call of the other side; harmless the second time."""
-        self._take(call_id)
-
     def cancel(self, call_id: str) -> None:
         """Cancel a call that the other side no longer waits for."""
-        cancel = self._take(call_id)
+        cancel = self.finish(call_id)
         if cancel is not None:
             cancel()
 
-    def _take(self, call_id: str) -> Callable[[], object] | None:
+    def finish(self, call_id: str) -> Callable[[], object] | None:
+        """End a call of the other side; return what would cancel it. Harmless the second time."""
         found = self.serving.pop(call_id, None)
         if found is None:
             return None
