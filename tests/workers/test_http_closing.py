@@ -39,11 +39,23 @@ class Pages(Worker):
             await self.may_end.wait()
 
 
+class EarlyClock(ManualClock):
+    """Its timers fire a millisecond early, as uvloop's do: they go by whole milliseconds."""
+
+    def call_later(self, delay_s, callback):
+        """Call `callback` a little before `delay_s` seconds have passed."""
+        return super().call_later(delay_s - 0.001, callback)
+
+
 @pytest.fixture
 def gateway():
     @contextlib.asynccontextmanager
-    async def start():
-        clock, worker, pages = ManualClock(), HttpWorker(read_settings(HttpSettings, {"port": 0}, "$")), Pages()
+    async def start(clock=None):
+        clock, worker, pages = (
+            clock or ManualClock(),
+            HttpWorker(read_settings(HttpSettings, {"port": 0}, "$")),
+            Pages(),
+        )
         async with httpx.AsyncClient(verify=False) as client, running_engine(worker, pages, clock=clock):
             await settle()
             client.base_url = worker.url
@@ -79,6 +91,18 @@ async def test_a_request_that_takes_too_long_is_told_to_ask_again(gateway):
         # The gateway ends here.
     answer = await asyncio.wait_for(passing, 10)
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "SHUTDOWN")
+
+
+async def test_a_drain_ends_though_its_timer_fires_early(gateway):
+    async with gateway(EarlyClock()) as (client, worker, pages, clock):
+        asking = asyncio.create_task(client.get("/slow"))
+        await asyncio.wait_for(pages.started.wait(), 10)
+        draining = asyncio.create_task(worker.drain())
+        await settle()
+        await clock.advance(4.9995)
+        await asyncio.wait_for(draining, 10)
+        pages.may_end.set()
+        await asking
 
 
 async def test_a_stream_is_not_waited_for(gateway):

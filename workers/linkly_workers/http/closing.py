@@ -73,9 +73,16 @@ class Closing:
         """Wait until these requests have ended, or until that time; return the connections of those that have not."""
         left = serving
         changed = self._connections.changed
-        timer = self._clock.call_later(until - self._clock.monotonic(), changed.set)
+        over = False  # set by the timer, not read off the clock: a timer of uvloop may fire a millisecond early
+
+        def end() -> None:
+            nonlocal over
+            over = True
+            changed.set()
+
+        timer = self._clock.call_later(max(until - self._clock.monotonic(), 0), end)
         try:
-            while left and self._clock.monotonic() < until:
+            while left and not over:
                 changed.clear()
                 await changed.wait()
                 left = {each: request for each, request in left.items() if each.request is request and which(each)}
