@@ -19,11 +19,13 @@ from linkly.clock import Clock, SystemClock
 from linkly.deadline import Deadlines
 from linkly.wire.connection import FrameStream
 from linkly.worker import Worker
-from linkly_engine.builtin.statistics import statistics
+from linkly_engine.builtin.listings import Listings
 from linkly_engine.builtin.worker import EngineWorker
+from linkly_engine.core.changes import BindingLive, BindingRefused, BindingTakenBack, FunctionHandedOn, TypeProvided
 from linkly_engine.core.channels import ChannelStore
 from linkly_engine.core.exchange import Exchange
 from linkly_engine.core.provider import tell_provider
+from linkly_engine.core.records import WorkerRecord
 from linkly_engine.core.router import Router
 from linkly_engine.core.tables import Tables
 from linkly_engine.local.bus import LocalBus
@@ -75,14 +77,13 @@ class Engine:
         self.peers = Peers(self.exchange, namespace_grace_s)
         self.telemetry = Telemetry(self.clock, self.peers.__contains__)
         self.host = Host(self.exchange)
-        self._builtins = EngineWorker(
-            self.exchange,
-            self.peers,
-            self.telemetry.gauges,
-            self._statistics,
-        )
-        for observer in (tell_provider, self.peers.follow, self._builtins.follow, events.log_change):
-            self.tables.observe(observer)
+        self.tables.observe(tell_provider, BindingLive, BindingTakenBack)
+        self.tables.observe(self.peers.tell_refusal, BindingRefused)
+        listings = Listings(self.tables, self.peers.calls_in_flight, self._metrics_of)
+        self._builtins = EngineWorker(self.exchange, self.peers.admit, listings, self.statistics)
+        self.tables.observe(events.function_handed_on, FunctionHandedOn)
+        self.tables.observe(events.type_provided, TypeProvided)
+        self.tables.observe(events.binding_refused, BindingRefused)
 
     # --- lifetime ------------------------------------------------------------------------------------------
 
@@ -133,21 +134,32 @@ class Engine:
 
     async def acknowledged(self) -> None:
         """Wait until every in-process provider has dealt with every binding it was told of."""
-        for each in list(self.tables.triggers.providers):
+        for each in self.tables.triggers.providers:
             await each.provider.acknowledged()
 
     def bus(self, name: str, *, internal: bool = True) -> LocalBus:
         """Return a bus for code that lives beside the engine, registered as worker `name`."""
         return self.host.bus(name, internal=internal)
 
-    def _statistics(self) -> dict[str, Any]:
-        return statistics(
-            self.exchange,
-            self.peers,
-            self.telemetry,
-            background_calls=self.background_calls,
-            frames_waiting=self.turns.frames_waiting,
-        )
+    def statistics(self) -> dict[str, Any]:
+        """Return how full every buffer is: what `engine::statistics` answers."""
+        return {
+            "functions": len(self.tables.functions),
+            "waiting_functions": self.tables.functions.waiting,
+            "background_calls": self.background_calls,
+            "armed_deadlines": len(self.deadlines),
+            "parked_triggers": sum(1 for binding in self.tables.triggers.bindings if binding.live_at is None),
+            "channels": [
+                {"id": pipe.id, "messages": pipe.buffered_messages, "bytes": pipe.buffered_bytes}
+                for pipe in self.channels
+            ],
+            "frames_waiting": self.turns.frames_waiting,
+            "telemetry": self.telemetry.statistics(),
+            "connections": self.peers.statistics(),
+        }
+
+    def _metrics_of(self, worker: WorkerRecord) -> dict[str, Any] | None:
+        return self.telemetry.gauges.of(worker.id, worker.runtime, int(self.clock.time() * 1000))
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any], *, name: str = "") -> asyncio.Task[Any]:
         """Run something the engine owns: it is cancelled at the latest when the engine stops."""

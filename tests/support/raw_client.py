@@ -13,7 +13,7 @@ from typing import Any
 
 import websockets
 
-from linkly_engine.core.changes import Change, WorkerGone
+from linkly_engine.core.changes import WorkerGone
 from linkly_engine.engine import Engine
 from linkly_engine.remote.server import WorkerServer
 
@@ -121,11 +121,11 @@ class EngineUnderTest:
         """Close a client and wait until the engine has forgotten it."""
         done = asyncio.Event()
 
-        def note(change: Change) -> None:
-            if isinstance(change, WorkerGone) and change.worker.id == client.worker_id:
+        def note(change: WorkerGone) -> None:
+            if change.worker.id == client.worker_id:
                 done.set()
 
-        self.engine.tables.observe(note)
+        self.engine.tables.observe(note, WorkerGone)
         await client.close()
         async with asyncio.timeout(WAIT_S):
             await done.wait()

@@ -2,8 +2,6 @@
 
 A binding for a worker that is gone already fires at once. So nothing is missed between a worker's call and the binding
 that the call causes, nor while the connection of the one who watches is lost.
-
-This module knows the table of workers and the delivery of events.
 """
 
 from __future__ import annotations
@@ -15,8 +13,8 @@ import msgspec
 from linkly.delivery import Delivery
 from linkly.engine import WorkerGone
 from linkly.trigger import Binding, TriggerType
-from linkly_engine.core.records import WorkerRecord
-from linkly_engine.core.workers import WorkerTable
+from linkly_engine.core import changes
+from linkly_engine.core.tables import Tables
 
 log = logging.getLogger("linkly.engine")
 
@@ -32,14 +30,10 @@ class WatchedWorker(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Watches:
-    """Bindings by the worker that they watch.
+    """Bindings by the worker that they watch; observes the tables."""
 
-    Args:
-        workers: The workers that are connected or run in process.
-    """
-
-    def __init__(self, workers: WorkerTable) -> None:
-        self._workers = workers
+    def __init__(self, tables: Tables) -> None:
+        self._workers = tables.workers
         self.delivery: Delivery[WorkerGone] = Delivery(
             "engine::worker-gone events",
             log,
@@ -48,6 +42,7 @@ class Watches:
             wants=lambda config, event: config.worker_id == event.worker_id,
             ordered=False,
         )
+        tables.observe(self._gone, changes.WorkerGone)
 
     def trigger_type(self) -> TriggerType:
         """Return the trigger type."""
@@ -60,10 +55,10 @@ class Watches:
             payload_type=WorkerGone,
         )
 
-    def gone(self, record: WorkerRecord) -> None:
-        """Fire the bindings of a worker that has left the table."""
-        event = WorkerGone(worker_id=record.id, announced=record.announced)
-        self.delivery.put(self.delivery.matching(record.id), event)
+    def _gone(self, change: changes.WorkerGone) -> None:
+        worker = change.worker
+        event = WorkerGone(worker_id=worker.id, announced=worker.announced)
+        self.delivery.put(self.delivery.matching(worker.id), event)
 
     async def _bind(self, binding: Binding) -> None:
         config: WatchedWorker = binding.config

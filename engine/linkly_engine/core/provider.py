@@ -5,17 +5,15 @@ from __future__ import annotations
 from linkly.bus import Json
 from linkly.schema import as_json, decode
 from linkly.trigger import Binding
-from linkly_engine.core.changes import BindingLive, BindingTakenBack, Change
+from linkly_engine.core.changes import BindingLive, BindingTakenBack
 from linkly_engine.core.records import BindingRecord
 
 
-def tell_provider(change: Change) -> None:
+def tell_provider(change: BindingLive | BindingTakenBack) -> None:
     """Tell the provider of a binding that it is live or taken back: an observer of the tables."""
-    if isinstance(change, BindingLive):
-        if change.type.owner.alive:
-            change.type.provider.bind(change.binding)
-    elif isinstance(change, BindingTakenBack) and change.type.owner.alive:
-        change.type.provider.unbind(change.binding)
+    provider = change.type.provider
+    if change.type.owner.alive:
+        (provider.bind if isinstance(change, BindingLive) else provider.unbind)(change.binding)
 
 
 def as_binding(record: BindingRecord) -> Binding:

@@ -15,6 +15,7 @@ import msgspec
 from linkly.bus import DEFAULT_NAMESPACE, Endpoint
 from linkly.errors import FunctionConflict
 from linkly_engine.core.changes import FunctionGone, FunctionHandedOn, FunctionServed
+from linkly_engine.core.groups import Groups
 from linkly_engine.core.records import BUILTIN_PREFIX, FunctionRecord, WorkerRecord
 
 Key: TypeAlias = tuple[str, str]
@@ -22,15 +23,18 @@ Key: TypeAlias = tuple[str, str]
 
 EndpointOf: TypeAlias = Callable[[Endpoint], Endpoint]
 
+GivenUp: TypeAlias = FunctionHandedOn | FunctionGone
+"""What becomes of a function that its owner no longer serves."""
+
 
 class Registry:
     """Functions by (namespace, id)."""
 
     def __init__(self) -> None:
         self._functions: dict[Key, FunctionRecord] = {}
-        self._waiting: dict[Key, list[FunctionRecord]] = {}
-        self._owned: dict[WorkerRecord, dict[Key, None]] = {}
-        """The ids that each worker serves or waits for: what leaves with it is found without a look at the others."""
+        self._waiting: Groups[Key, WorkerRecord, FunctionRecord] = Groups()
+        self._owned: Groups[WorkerRecord, Key, FunctionRecord] = Groups()
+        """What each worker serves or waits for: what leaves with it is found without a look at the others."""
 
     def __iter__(self) -> Iterator[FunctionRecord]:
         return iter(list(self._functions.values()))
@@ -44,8 +48,11 @@ class Registry:
 
     def of(self, owner: WorkerRecord) -> list[FunctionRecord]:
         """Return what a worker serves."""
-        found = [self._functions.get(key) for key in self._owned.get(owner, ())]
-        return [record for record in found if record is not None and record.owner is owner]
+        return [record for record in self._owned.of(owner) if self._functions.get(_key(record)) is record]
+
+    def count(self, owner: WorkerRecord) -> int:
+        """Count the functions of a worker that a listing shows: neither internal ones nor older ids of one."""
+        return sum(1 for record in self.of(owner) if not record.internal)
 
     def namespaces_with(self, function_id: str) -> list[str]:
         """Return every namespace that has this id, sorted."""
@@ -81,10 +88,11 @@ class Registry:
                         "function_id": record.id,
                     },
                 )
-            self._disown(key, known.owner)
-        self._leave_line(key, record.owner)
+            self._owned.take(known.owner, key)
+        if self._waiting:
+            self._waiting.take(key, record.owner)
         self._functions[key] = record
-        self._owned.setdefault(record.owner, {})[key] = None
+        self._owned.put(record.owner, key, record)
         return FunctionServed(record, known is None)
 
     def wait(self, record: FunctionRecord) -> bool:
@@ -93,97 +101,77 @@ class Registry:
         Its owner may say it again with other words, without losing its place. One that retires gets no place, and
         nothing waits for an id that nobody owns.
         """
-        key = (record.namespace, record.id)
+        key = _key(record)
         if key not in self._functions or record.owner.retiring:
             return False
-        line = self._waiting.setdefault(key, [])
-        for place, known in enumerate(line):
-            if known.owner is record.owner:
-                line[place] = record
-                return True
-        line.append(record)
-        self._owned.setdefault(record.owner, {})[key] = None
+        self._waiting.put(key, record.owner, record)
+        self._owned.put(record.owner, key, record)
         return True
 
     def waits(self, namespace: str, function_id: str, owner: WorkerRecord) -> bool:
         """Return whether a worker stands in line for an id."""
-        return any(record.owner is owner for record in self._waiting.get((namespace, function_id), ()))
+        return owner in self._waiting.get((namespace, function_id), ())
 
     @property
     def waiting(self) -> int:
         """Count the functions that stand in line."""
-        return sum(len(line) for line in self._waiting.values())
+        return sum(map(len, self._waiting.values()))
 
-    def remove(self, namespace: str, function_id: str, owner: WorkerRecord) -> list[FunctionHandedOn | FunctionGone]:
+    def remove(self, namespace: str, function_id: str, owner: WorkerRecord) -> list[GivenUp]:
         """Stop serving a function, or waiting for it; nothing happens if `owner` does neither."""
         key = (namespace, function_id)
-        self._leave_line(key, owner)
         known = self._functions.get(key)
-        return self._vacate([key]) if known is not None and known.owner is owner else []
+        if known is not None and known.owner is owner:
+            return self._vacate([known])
+        self._leave_line(key, owner)
+        return []
 
-    def drop_owner(self, owner: WorkerRecord) -> list[FunctionHandedOn | FunctionGone]:
+    def drop_owner(self, owner: WorkerRecord) -> list[GivenUp]:
         """Remove everything a worker serves or waits for."""
         self.leave_lines(owner)
-        return self._vacate(list(self._owned.get(owner, ())))
+        return self._vacate(self._owned.of(owner))
 
     def leave_lines(self, owner: WorkerRecord) -> None:
         """Remove everything a worker waits for."""
-        for key in list(self._owned.get(owner, ())) if self._waiting else ():
-            self._leave_line(key, owner)
+        for record in self._owned.of(owner) if self._waiting else ():
+            self._leave_line(_key(record), owner)
 
-    def give_way(self, owner: WorkerRecord) -> list[FunctionHandedOn | FunctionGone]:
+    def give_way(self, owner: WorkerRecord) -> list[GivenUp]:
         """Stop serving what others wait for."""
-        served = self._owned.get(owner, ())
-        return self._vacate([key for key in served if key in self._waiting]) if self._waiting else []
+        return self._vacate([record for record in self.of(owner) if _key(record) in self._waiting])
 
     def stand_in(self, before: WorkerRecord, owner: WorkerRecord, endpoint_of: EndpointOf) -> list[FunctionServed]:
         """Let `owner` serve all that `before` serves, by the endpoint that `endpoint_of` makes of the earlier one."""
         changes: list[FunctionServed] = []
         for record in self.of(before):
-            key = (record.namespace, record.id)
+            key = _key(record)
             successor = msgspec.structs.replace(record, owner=owner, endpoint=endpoint_of(record.endpoint))
             self._functions[key] = successor
-            self._disown(key, before)
-            self._owned.setdefault(owner, {})[key] = None
+            self._owned.take(before, key)
+            self._owned.put(owner, key, successor)
             changes.append(FunctionServed(successor, False))
         return changes
 
-    def _vacate(self, keys: Iterable[Key]) -> list[FunctionHandedOn | FunctionGone]:
-        """Take ids from their owners and give them to those who wait."""
-        changes: list[FunctionHandedOn | FunctionGone] = []
-        for key in keys:
-            before = self._functions[key]
-            self._disown(key, before.owner)
-            line = self._waiting.get(key)
-            if line:
-                heir = self._functions[key] = line[0]
-                self._leave_line(key, heir.owner)
-                self._owned.setdefault(heir.owner, {})[key] = None
-                changes.append(FunctionHandedOn(heir))
-            else:
+    def _vacate(self, served: Iterable[FunctionRecord]) -> list[GivenUp]:
+        """Take functions from their owners and give their ids to those who wait."""
+        changes: list[GivenUp] = []
+        for record in served:
+            key = _key(record)
+            self._owned.take(record.owner, key)
+            heir = self._waiting.first(key)
+            if heir is None:
                 del self._functions[key]
-                changes.append(FunctionGone(before))
+                changes.append(FunctionGone(record))
+            else:
+                self._waiting.take(key, heir.owner)
+                self._functions[key] = heir
+                changes.append(FunctionHandedOn(heir))
         return changes
 
     def _leave_line(self, key: Key, owner: WorkerRecord) -> None:
-        line = self._waiting.get(key)
-        if line is None:
-            return
-        left = [record for record in line if record.owner is not owner]
-        if len(left) == len(line):
-            return
-        self._disown(key, owner)
-        if left:
-            self._waiting[key] = left
-        else:
-            del self._waiting[key]
+        if self._waiting.take(key, owner) is not None:
+            self._owned.take(owner, key)
 
-    def _disown(self, key: Key, owner: WorkerRecord) -> None:
-        owned = self._owned[owner]
-        del owned[key]
-        if not owned:
-            del self._owned[owner]
 
-    def count(self, owner: WorkerRecord) -> int:
-        """Count the functions of a worker that a listing shows: neither internal ones nor older ids of one."""
-        return sum(1 for record in self.of(owner) if not record.internal)
+def _key(record: FunctionRecord) -> Key:
+    return record.namespace, record.id

@@ -10,25 +10,20 @@ or a task.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from linkly.bus import Json
-from linkly_engine.core.changes import (
-    BindingLive,
-    BindingTakenBack,
-    Change,
-    FunctionGone,
-    FunctionHandedOn,
-    WorkerAnnounced,
-    WorkerGone,
-    WorkerHere,
-)
+from linkly_engine.core.changes import Change, FunctionHandedOn, WorkerAnnounced, WorkerGone, WorkerHere
 from linkly_engine.core.metadata import WorkerMetadata, clean
 from linkly_engine.core.records import BindingRecord, FunctionRecord, TypeRecord, WorkerRecord
-from linkly_engine.core.registry import EndpointOf, Registry
-from linkly_engine.core.triggers import Offer, TriggerTable
+from linkly_engine.core.registry import EndpointOf, GivenUp, Registry
+from linkly_engine.core.triggers import TriggerTable
 from linkly_engine.core.workers import WorkerTable
+
+log = logging.getLogger("linkly.engine")
 
 
 class Tables:
@@ -44,16 +39,18 @@ class Tables:
         self.functions = Registry()
         self.triggers = TriggerTable()
         self.workers = WorkerTable()
-        self._observers: list[Callable[[Change], None]] = []
+        self._observers: dict[type[Change], list[Callable[[Any], None]]] = {}
         self._untold: deque[Change] = deque()
         self._telling = False
 
-    def observe(self, observer: Callable[[Change], None]) -> None:
-        """Tell `observer` every change from now on, behind those who observe already.
+    def observe(self, observer: Callable[[Any], None], *kinds: type[Change]) -> None:
+        """Tell `observer` every change of these kinds from now on, of all kinds if none is named.
 
-        What an observer changes itself is told when all have been told what led to it.
+        Those who observe already are told first. What an observer changes itself is told when all have been told what
+        led to it. One that raises is logged and keeps the change from nobody else.
         """
-        self._observers.append(observer)
+        for kind in kinds or Change.__subclasses__():
+            self._observers.setdefault(kind, []).append(observer)
 
     # --- functions -----------------------------------------------------------------------------------------
 
@@ -63,12 +60,13 @@ class Tables:
         Raises:
             FunctionConflict: As `Registry.add`.
         """
-        self._tell([self.functions.add(record), *self.triggers.release([_offer(record)])])
+        served = self.functions.add(record)
+        self._tell([served, *self.triggers.release(record)])
 
     def keep_waiting(self, record: FunctionRecord) -> None:
         """Serve a function that was refused when its owner is gone; until then the worker's triggers on it rest."""
         if self.functions.wait(record):
-            self._tell(self.triggers.hold([_offer(record)]))
+            self._tell(self.triggers.hold(record.owner, record))
 
     def remove_function(self, namespace: str, function_id: str, owner: WorkerRecord) -> None:
         """Take back a function that a worker serves or waits for; nothing happens to that of another."""
@@ -210,16 +208,18 @@ class Tables:
 
     # --- what follows --------------------------------------------------------------------------------------
 
-    def _handed_on(
-        self, given_up: list[FunctionHandedOn | FunctionGone], before: WorkerRecord
-    ) -> list[FunctionHandedOn | FunctionGone | BindingLive | BindingTakenBack]:
+    def _handed_on(self, given_up: Sequence[GivenUp], before: WorkerRecord) -> Sequence[Change]:
         """Let the triggers follow the functions that their worker has given up."""
-        heirs = [change.function for change in given_up if isinstance(change, FunctionHandedOn)]
+        heirs = [change.function for change in given_up if type(change) is FunctionHandedOn]
         if not heirs:
-            return [*given_up]
+            return given_up
+        changes: list[Change] = [*given_up]
         # One that is still connected may have triggers on what it has left: they rest, those of the next one fire.
-        held = self.triggers.hold([(before, (record.namespace, record.id)) for record in heirs])
-        return [*given_up, *held, *self.triggers.release([_offer(record) for record in heirs])]
+        for heir in heirs:
+            changes += self.triggers.hold(before, heir)
+        for heir in heirs:
+            changes += self.triggers.release(heir)
+        return changes
 
     def _tell(self, changes: Iterable[Change]) -> None:
         self._untold.extend(changes)
@@ -229,11 +229,10 @@ class Tables:
         try:
             while self._untold:
                 change = self._untold.popleft()
-                for observer in self._observers:
-                    observer(change)
+                for observer in self._observers.get(type(change), ()):
+                    try:
+                        observer(change)
+                    except Exception:
+                        log.exception("an observer of the tables failed: %s", type(change).__name__)
         finally:
             self._telling = False
-
-
-def _offer(record: FunctionRecord) -> Offer:
-    return record.owner, (record.namespace, record.id)

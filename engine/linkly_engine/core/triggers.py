@@ -14,19 +14,17 @@ Several may offer the same thing, and what one of them leaves the next one has:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import chain
 from typing import TypeAlias
 
 from linkly.bus import DEFAULT_NAMESPACE, Json
 from linkly_engine.core.changes import BindingLive, BindingRefused, BindingTakenBack, TypeGone, TypeProvided
-from linkly_engine.core.records import BindingRecord, BindingState, TypeRecord, WorkerRecord
+from linkly_engine.core.groups import Groups
+from linkly_engine.core.records import BindingRecord, BindingState, FunctionRecord, TypeRecord, WorkerRecord
 
-Target: TypeAlias = tuple[str, str]
-"""The namespace and the id of a function."""
+Key: TypeAlias = tuple[str, str]
+"""The namespace and the id of a trigger type."""
 
-Offer: TypeAlias = tuple[WorkerRecord, Target]
-"""A worker and a function that it registers."""
+Owner: TypeAlias = WorkerRecord | None
 
 Moved: TypeAlias = BindingLive | BindingTakenBack
 """What a provider has to be told."""
@@ -36,33 +34,33 @@ class TriggerTable:
     """Types and bindings."""
 
     def __init__(self) -> None:
-        self._types: dict[tuple[str, str], list[TypeRecord]] = {}
+        self._types: Groups[Key, WorkerRecord, TypeRecord] = Groups()
         """Who provides a type; the last one has its bindings."""
+        self._provided: Groups[WorkerRecord, Key, TypeRecord] = Groups()
         self._bindings: dict[str, BindingRecord] = {}
-        self._queued: dict[str, list[BindingRecord]] = {}
-        self._owned: dict[WorkerRecord, dict[Target, dict[BindingRecord, None]]] = {}
-        """All of these by owner and by what they run: a registration asks for its own, and so does a worker's end."""
-        self._provided: dict[WorkerRecord, dict[tuple[str, str], TypeRecord]] = {}
+        self._queued: Groups[str, Owner, BindingRecord] = Groups()
+        self._owned: Groups[Owner, str, BindingRecord] = Groups()
+        self._on: Groups[tuple[Owner, str, str], str, BindingRecord] = Groups()
+        """Bindings by owner and by what they run: a registration asks for its own, a worker's end for all of these."""
 
     @property
-    def types(self) -> Iterator[TypeRecord]:
+    def types(self) -> list[TypeRecord]:
         """Every provided type."""
-        return iter([providers[-1] for providers in self._types.values()])
+        return [next(reversed(providers.values())) for providers in self._types.values()]
 
     @property
-    def providers(self) -> Iterator[TypeRecord]:
+    def providers(self) -> list[TypeRecord]:
         """Every provided type, those in whose place another worker provides it included."""
-        return chain.from_iterable(list(self._types.values()))
+        return [record for providers in self._types.values() for record in providers.values()]
 
     @property
-    def bindings(self) -> Iterator[BindingRecord]:
+    def bindings(self) -> list[BindingRecord]:
         """Every binding, live and parked."""
-        return chain(list(self._bindings.values()), *list(self._queued.values()))
+        return [*self._bindings.values(), *(each for line in self._queued.values() for each in line.values())]
 
     def find_type(self, namespace: str, type_id: str) -> TypeRecord | None:
         """Return a provided type."""
-        providers = self._types.get((namespace, type_id))
-        return providers[-1] if providers else None
+        return self._types.last((namespace, type_id))
 
     def find_binding(self, binding_id: str) -> BindingRecord | None:
         """Return a binding by its id."""
@@ -70,19 +68,18 @@ class TriggerTable:
 
     def types_of(self, owner: WorkerRecord) -> list[TypeRecord]:
         """Return what a worker provides, unless another one does so in its place."""
-        return [kind for key, kind in self._provided.get(owner, {}).items() if self._types[key][-1] is kind]
+        return [record for record in self._provided.of(owner) if self.find_type(record.namespace, record.id) is record]
 
     def bindings_of(self, owner: WorkerRecord) -> list[BindingRecord]:
         """Return what a worker has bound, live and parked."""
-        return [binding for group in self._owned.get(owner, {}).values() for binding in group]
+        return self._owned.of(owner)
 
     def add_type(self, record: TypeRecord) -> list[Moved | TypeProvided]:
         """A type is provided from now on, in place of an earlier provider: it gets every binding that wants it."""
         key = (record.namespace, record.id)
-        providers = self._types.setdefault(key, [])
-        providers[:] = [known for known in providers if known.owner is not record.owner]
-        providers.append(record)
-        self._provided.setdefault(record.owner, {})[key] = record
+        self._types.take(key, record.owner)
+        self._types.put(key, record.owner, record)
+        self._provided.put(record.owner, key, record)
         changes: list[Moved | TypeProvided] = []
         ended_waits = 0
         for binding in self._bindings.values():
@@ -101,15 +98,10 @@ class TriggerTable:
     def remove_type(self, namespace: str, type_id: str, owner: WorkerRecord) -> list[Moved | TypeGone]:
         """A worker no longer provides a type; its bindings fall back to another provider or are parked."""
         key = (namespace, type_id)
-        provided = self._provided.get(owner, {})
-        record = provided.pop(key, None)
+        record = self._types.take(key, owner)
         if record is None:
             return []
-        if not provided:
-            del self._provided[owner]
-        self._types[key].remove(record)
-        if not self._types[key]:
-            del self._types[key]
+        self._provided.take(owner, key)
         changes: list[Moved | TypeGone] = []
         for binding in self._bindings.values():
             if binding.live_at is record:
@@ -120,13 +112,12 @@ class TriggerTable:
     def bind(self, binding: BindingRecord) -> list[Moved]:
         """Take a binding; one of the same owner replaces it, one of another live worker lets it wait."""
         known = self._bindings.get(binding.id)
+        self._leave_line(binding.id, binding.owner)
         if known is not None and not _may_take(known, binding.owner):
             binding.queued = True
-            self._leave_line(binding.id, binding.owner)
-            self._queued.setdefault(binding.id, []).append(binding)
+            self._queued.put(binding.id, binding.owner, binding)
             self._enter(binding)
             return []
-        self._leave_line(binding.id, binding.owner)
         changes: list[Moved] = []
         if known is not None and known.live_at is not None:
             target = self._choose(binding)
@@ -148,7 +139,7 @@ class TriggerTable:
         binding = self._bindings.get(binding_id)
         if binding is not None and (by is None or binding.owner in (None, by)):
             return self._drop(binding)
-        return [] if by is not None and self._leave_line(binding_id, by) else None
+        return [] if by is not None and self._leave_line(binding_id, by) is not None else None
 
     def refuse(self, binding_id: str, owner: WorkerRecord, error: Json) -> list[BindingRefused]:
         """Park a binding that its provider's worker `owner` has refused; that of another is no concern of its own."""
@@ -158,21 +149,20 @@ class TriggerTable:
         binding.live_at, binding.refused = None, True
         return [BindingRefused(binding, error)]
 
-    def hold(self, unserved: Iterable[Offer]) -> list[Moved]:
-        """Others serve these functions, which these workers offer too: their triggers on them are parked."""
+    def hold(self, owner: WorkerRecord, function: FunctionRecord) -> list[Moved]:
+        """Another worker serves a function that `owner` offers too: the triggers of `owner` on it are parked."""
         changes: list[Moved] = []
-        for binding in self._bindings_on(unserved):
-            if not binding.held:
-                binding.held = True
-                if binding.live_at is not None:
-                    changes.append(BindingTakenBack(binding, binding.live_at))
-                    binding.live_at = None
+        for binding in self._on.of((owner, function.namespace, function.id)):
+            binding.held = True
+            if binding.live_at is not None:
+                changes.append(BindingTakenBack(binding, binding.live_at))
+                binding.live_at = None
         return changes
 
-    def release(self, served: Iterable[Offer]) -> list[Moved]:
-        """These workers serve these functions now: their triggers on them that were held go live."""
+    def release(self, function: FunctionRecord) -> list[Moved]:
+        """A worker serves a function now: its triggers on it that were held go live."""
         changes: list[Moved] = []
-        for binding in self._bindings_on(served):
+        for binding in self._on.of((function.owner, function.namespace, function.id)):
             if binding.held:
                 binding.held = False
                 if not binding.queued:
@@ -182,8 +172,8 @@ class TriggerTable:
     def drop_owner(self, owner: WorkerRecord) -> list[Moved | TypeGone]:
         """A worker is gone: its bindings are unbound, its types removed, other workers' bindings fall back."""
         changes: list[Moved | TypeGone] = [*self.drop_bindings(owner)]
-        for namespace, type_id in list(self._provided.get(owner, ())):
-            changes += self.remove_type(namespace, type_id, owner)
+        for record in self._provided.of(owner):
+            changes += self.remove_type(record.namespace, record.id, owner)
         return changes
 
     def drop_bindings(self, owner: WorkerRecord) -> list[Moved]:
@@ -199,10 +189,15 @@ class TriggerTable:
         return changes
 
     def give(self, before: WorkerRecord, owner: WorkerRecord) -> None:
-        """Let `owner`, which has none so far, have every binding of `before`; nothing else changes."""
+        """Let `owner` have every binding of `before`; nothing else changes."""
         for binding in self.bindings_of(before):
+            waits = self._leave_line(binding.id, before) is not None
+            if not waits:
+                self._leave(binding)
             binding.owner = owner
-        self._owned[owner] = self._owned.pop(before, {})
+            if waits:
+                self._queued.put(binding.id, owner, binding)
+            self._enter(binding)
 
     def _drop(self, binding: BindingRecord) -> list[Moved]:
         """Take a binding from the table; the next of its id goes live."""
@@ -211,46 +206,27 @@ class TriggerTable:
         changes: list[Moved] = []
         if binding.live_at is not None:
             changes.append(BindingTakenBack(binding, binding.live_at))
-        line = self._queued.get(binding.id)
-        if line:
-            heir = line[0]
-            self._leave_line(binding.id, heir.owner)
+        heir = self._queued.first(binding.id)
+        if heir is not None:
+            self._queued.take(heir.id, heir.owner)
             heir.queued = False
             self._bindings[heir.id] = heir
-            self._enter(heir)
             changes += self._place(heir)
         return changes
 
-    def _leave_line(self, binding_id: str, owner: WorkerRecord | None) -> bool:
-        line = self._queued.get(binding_id, [])
-        left = [each for each in line if each.owner is not owner]
-        if len(left) == len(line):
-            return False
-        for binding in line:
-            if binding.owner is owner:
-                self._leave(binding)
-        if left:
-            self._queued[binding_id] = left
-        else:
-            del self._queued[binding_id]
-        return True
-
-    def _bindings_on(self, offers: Iterable[Offer]) -> list[BindingRecord]:
-        return [binding for owner, target in offers for binding in self._owned.get(owner, {}).get(target, ())]
+    def _leave_line(self, binding_id: str, owner: Owner) -> BindingRecord | None:
+        binding = self._queued.take(binding_id, owner) if self._queued else None
+        if binding is not None:
+            self._leave(binding)
+        return binding
 
     def _enter(self, binding: BindingRecord) -> None:
-        if binding.owner is not None:
-            owned = self._owned.setdefault(binding.owner, {})
-            owned.setdefault((binding.namespace, binding.function_id), {})[binding] = None
+        self._owned.put(binding.owner, binding.id, binding)
+        self._on.put((binding.owner, binding.namespace, binding.function_id), binding.id, binding)
 
     def _leave(self, binding: BindingRecord) -> None:
-        if binding.owner is not None:
-            owned, target = self._owned[binding.owner], (binding.namespace, binding.function_id)
-            del owned[target][binding]
-            if not owned[target]:
-                del owned[target]
-                if not owned:
-                    del self._owned[binding.owner]
+        self._owned.take(binding.owner, binding.id)
+        self._on.take((binding.owner, binding.namespace, binding.function_id), binding.id)
 
     def _place(self, binding: BindingRecord) -> list[Moved]:
         binding.live_at = self._choose(binding)

@@ -10,7 +10,7 @@ import msgspec
 from linkly.errors import WorkerConflict
 from linkly.wire.connection import FrameStream
 from linkly.wire.messages import Reattach
-from linkly_engine.core.changes import BindingRefused, Change
+from linkly_engine.core.changes import BindingRefused
 from linkly_engine.core.exchange import Exchange
 from linkly_engine.core.metadata import WorkerMetadata
 from linkly_engine.remote.admission import Arrival, apply_metadata
@@ -51,12 +51,12 @@ class Peers(dict[str, Peer]):
         self[peer.record.id] = peer
         return peer
 
-    def follow(self, change: Change) -> None:
+    def tell_refusal(self, refused: BindingRefused) -> None:
         """Tell a remote worker that a trigger it has bound was refused: an observer of the tables."""
-        if isinstance(change, BindingRefused) and change.binding.owner is not None:
-            peer = self.get(change.binding.owner.id)
-            if peer is not None:
-                peer.tell_refusal(change.binding, change.error)
+        binding = refused.binding
+        peer = self.get(binding.owner.id) if binding.owner is not None else None
+        if peer is not None:
+            peer.tell_refusal(binding, refused.error)
 
     def admit(self, worker_id: str, metadata: WorkerMetadata) -> bool:
         """Take what a connection says about itself; return whether it may stay.

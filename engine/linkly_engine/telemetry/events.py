@@ -9,7 +9,7 @@ import msgspec
 
 from linkly.bus import Json
 from linkly.errors import LinklyError
-from linkly_engine.core.changes import BindingRefused, Change, FunctionHandedOn, TypeProvided
+from linkly_engine.core.changes import BindingRefused, FunctionHandedOn, TypeProvided
 from linkly_engine.core.records import BindingRecord, WorkerRecord
 
 log = logging.getLogger("linkly.engine")
@@ -18,25 +18,30 @@ TELLING = ("http_method", "api_path", "expression", "topic", "queue", "scope", "
 """Members of a trigger's config that say in a word or two when it fires."""
 
 
-def log_change(change: Change) -> None:
-    """Log what other workers cause: functions handed on, waits that end, refusals. An observer of the tables."""
-    if isinstance(change, FunctionHandedOn):
-        function = change.function
-        _say(function.owner, "[REGISTERED] Function %s: the worker that served it is gone", function.id)
-    elif isinstance(change, TypeProvided):
-        # In-process workers start one after another and say so themselves; remote ones were told that theirs wait.
-        if change.ended_waits:
-            text = "[REGISTERED] Trigger type %s: %d waiting trigger(s) fire from now on"
-            _say(change.type.owner, text, change.type.id, change.ended_waits)
-    elif isinstance(change, BindingRefused):
-        binding = change.binding
-        if binding.owner is None or binding.owner.in_process:  # a remote one is told itself
-            log.error(
-                "trigger `%s` of function `%s` was refused: %s",
-                binding.trigger_type,
-                binding.function_id,
-                bytes(change.error).decode("utf-8", "replace"),
-            )
+def function_handed_on(change: FunctionHandedOn) -> None:
+    """Log that a function has another worker now: an observer of the tables."""
+    function = change.function
+    _say(function.owner, "[REGISTERED] Function %s: the worker that served it is gone", function.id)
+
+
+def type_provided(change: TypeProvided) -> None:
+    """Log that waits for a trigger type have ended: an observer of the tables."""
+    # In-process workers start one after another and say so themselves; remote ones were told that theirs wait.
+    if change.ended_waits:
+        text = "[REGISTERED] Trigger type %s: %d waiting trigger(s) fire from now on"
+        _say(change.type.owner, text, change.type.id, change.ended_waits)
+
+
+def binding_refused(change: BindingRefused) -> None:
+    """Log that the provider of a trigger has refused it: an observer of the tables."""
+    binding = change.binding
+    if binding.owner is None or binding.owner.in_process:  # a remote one is told itself
+        log.error(
+            "trigger `%s` of function `%s` was refused: %s",
+            binding.trigger_type,
+            binding.function_id,
+            bytes(change.error).decode("utf-8", "replace"),
+        )
 
 
 def worker_registered(worker: WorkerRecord) -> None:

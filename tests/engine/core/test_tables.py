@@ -172,3 +172,17 @@ def test_observers_are_told_in_order_what_one_of_them_changes(tables, worker):
     assert (first, second) == ([], [])  # it may only call
     tables.join(worker)
     assert first == second == [WorkerHere, FunctionServed]
+
+
+def test_an_observer_is_told_the_kinds_that_it_asks_for_whether_or_not_another_raises(tables, worker, caplog):
+    gone = []
+
+    def failing(change):
+        raise ValueError(change)
+
+    tables.observe(failing)
+    tables.observe(gone.append, FunctionGone)
+    tables.add_function(function(worker))
+    tables.drop_functions(worker)
+    assert [type(change) for change in gone] == [FunctionGone]
+    assert caplog.text.count("an observer of the tables failed") == 2
