@@ -70,7 +70,7 @@ async def test_a_program_starts_with_the_project_and_ends_with_it(live, greeter)
         assert status["logs_dir"] == str(run.folder / ".linkly/logs/greeter")
         assert status["pid"] == row["pid"]
         logs = await run.bus.trigger("worker::logs", {"name": "greeter", "tail": 1})
-        assert logs["stdout"] == [f"looking for {run.project.servers[0].url}"]
+        assert logs["stdout"] == [f"looking for {run.project.listeners.servers[0].url}"]
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 

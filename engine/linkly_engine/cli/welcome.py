@@ -83,7 +83,7 @@ def welcome(project: Project, output: Output) -> None:
 def collect(project: Project) -> Shown:
     """Gather what runs now."""
     engine = project.engine
-    addresses = [("workers connect to", server.url) for server in project.servers]
+    addresses = [("workers connect to", server.url) for server in project.listeners.servers]
     for worker in engine.host.running:
         addresses += [(f"{label} at", address) for label, address in worker.addresses().items()]
     suggestion = next(

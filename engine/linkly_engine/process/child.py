@@ -45,20 +45,21 @@ class ChildWorker:
 
     Attributes:
         name: In config.yaml.
-        logs: Folder of its log files.
+        starter: As given.
+        output: What its programs write, of all its generations.
+        generation: What serves now.
     """
 
     def __init__(self, clock: Clock, starter: Starter) -> None:
         self.name = starter.name
-        self.logs = starter.output.folder
+        self.starter = starter
+        self.output = starter.output
+        self.generation: Generation | None = None
         self._clock = clock
-        self._starter = starter
         self._folder = starter.folder
-        self._output = starter.output
         self._change = starter.change
         self._backoff = Backoff()
         self._keeper = StatusKeeper()
-        self._current: Generation | None = None
         self._retiring: set[asyncio.Task[None]] = set()
         self._one_at_a_time = False
         self._watches_itself = False
@@ -71,15 +72,6 @@ class ChildWorker:
     def status(self) -> ChildStatus:
         """How it is now."""
         return self._keeper.status
-
-    def configure(self, config: Any) -> None:
-        """Set its `config:` block; the next generation sees it."""
-        self._starter.config = config
-
-    @property
-    def generation(self) -> Generation | None:
-        """What serves now."""
-        return self._current
 
     async def start(self) -> None:
         """Begin to supervise it in the background; nothing happens if that is so already."""
@@ -119,14 +111,10 @@ class ChildWorker:
         if self._watch is not None:
             await self._watch.armed()
 
-    def tail(self, count: int) -> tuple[list[str], list[str]]:
-        """Return the last lines it wrote to stdout and to stderr."""
-        return self._output.tail(count)
-
     # --- the one task --------------------------------------------------------------------------------------
 
     async def _supervise(self) -> None:
-        self._watch = Watch(self._folder, self._files_changed, ignore=self._output.folder)
+        self._watch = Watch(self._folder, self._files_changed, ignore=self.output.folder)
         try:
             while True:
                 await self._turn()
@@ -151,7 +139,7 @@ class ChildWorker:
             await self._ended(generation)
 
     async def _not_ready(self, failure: NotReady) -> None:
-        current = self._current
+        current = self.generation
         if current is None:
             await self._try_again(failure.reason, None if failure.lasting else failure.uptime_s)
             return
@@ -167,7 +155,7 @@ class ChildWorker:
 
     async def _ended(self, generation: Generation) -> None:
         """A program has ended by itself: start it again, later."""
-        self._current = None
+        self.generation = None
         self._keeper.open = True
         uptime_s = generation.uptime_s
         await generation.end()
@@ -199,25 +187,25 @@ class ChildWorker:
             Superseded: A change came in between.
         """
         self._change.clear()
-        manifest, variables = await self._starter.prepare(self._enter_unless_one_serves)
+        manifest, variables = await self.starter.prepare(self._enter_unless_one_serves)
         self._watches_itself = manifest.watches_itself
-        before = self._current
+        before = self.generation
         if before is not None and (self._one_at_a_time or not before.peers):
-            self._current = None
+            self.generation = None
             await self._retire(before)
             before = None
         self._change.clear()  # whatever has changed so far is in what is started now
         self._enter_unless_one_serves(State.STARTING)
-        generation = self._starter.spawn(manifest, variables)
-        self._keeper.status.restarts = self._starter.started - 1
+        generation = self.starter.spawn(manifest, variables)
+        self._keeper.status.restarts = self.starter.started - 1
         self._enter_unless_one_serves(State.STARTING, pid=generation.program.pid)
         try:
-            await self._starter.until_ready(generation, before)
+            await self.starter.until_ready(generation, before)
             problem = generation.enter(before)
         except BaseException:
             await generation.end()
             raise
-        self._current = generation
+        self.generation = generation
         self._serves(generation, reason=problem)
         if before is not None:
             self._retire_later(before)
@@ -240,7 +228,7 @@ class ChildWorker:
 
     async def _end_everything(self) -> None:
         ending = set(self._retiring)
-        current, self._current = self._current, None
+        current, self.generation = self.generation, None
         if current is not None:
             ending.add(asyncio.get_running_loop().create_task(current.leave(STOP_DRAIN_S)))
         if ending:
@@ -253,7 +241,7 @@ class ChildWorker:
         if self._watch is not None:
             await self._watch.stop()
             self._watch = None
-        self._output.close()
+        self.output.close()
 
     # --- what is wanted, how it is -------------------------------------------------------------------------
 
@@ -265,7 +253,7 @@ class ChildWorker:
             log.debug("worker `%s`: nothing has changed since it ended", self.name)
             return
         # While it is installed or started, the change is often the lock file that its own installation wrote.
-        if idle or (changes.dependencies and self._starter.needs_installing()):
+        if idle or (changes.dependencies and self.starter.needs_installing()):
             pass
         elif not changes.sources:
             return
@@ -291,5 +279,5 @@ class ChildWorker:
 
     def _enter_unless_one_serves(self, state: State, pid: int | None = None) -> None:
         """Enter a state on the way to a generation that serves, where the one before does not serve on."""
-        if self._current is None:
+        if self.generation is None:
             self._keeper.enter(state, pid=pid)

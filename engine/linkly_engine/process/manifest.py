@@ -36,12 +36,7 @@ class Manifest(msgspec.Struct, kw_only=True, frozen=True):
         start: Shell command that runs the worker and does not end.
         setup: Shell command before `install`, for tools it needs.
         install: Shell command that fetches dependencies.
-        description: For people.
-        base_image: Image of iii's virtual machines; without effect in linkly.
         env: Added to the environment of every script.
-        dependencies: Workers it needs, name -> range of versions; without effect in linkly.
-        cpus: Of a virtual machine; without effect in linkly.
-        memory: Likewise, MiB.
         watches_itself: The start command reloads the program when a source changes, and the engine does not.
     """
 
@@ -50,12 +45,7 @@ class Manifest(msgspec.Struct, kw_only=True, frozen=True):
     start: str
     setup: str | None = None
     install: str | None = None
-    description: str | None = None
-    base_image: str | None = None
     env: dict[str, str] = {}
-    dependencies: dict[str, str] = {}
-    cpus: int | float | None = None
-    memory: int | None = None
     watches_itself: bool = False
 
 
@@ -111,20 +101,20 @@ def parse_manifest(text: str, path: Path) -> Manifest:
     watch = _text(tree, "$.watch", top.get("watch")) or "engine"
     if watch not in ("engine", "self"):
         raise tree.error("$.watch", f"`{watch}`: allowed are `engine` and `self` (its start command reloads it)")
+    # What only iii's virtual machines and its registry read is checked and not kept.
     for key in RUNTIME_KEYS:
         _text(tree, f"$.runtime.{key}", runtime.get(key))
+    _text(tree, "$.description", top.get("description"))
+    _texts(tree, "$.dependencies", top.get("dependencies"))
+    _check_number(tree, "$.resources.cpus", resources.get("cpus"), whole=False)
+    _check_number(tree, "$.resources.memory", resources.get("memory"), whole=True)
     return Manifest(
         path=path,
         name=name,
         start=start,
         setup=_text(tree, "$.scripts.setup", scripts.get("setup")),
         install=_text(tree, "$.scripts.install", scripts.get("install")),
-        description=_text(tree, "$.description", top.get("description")),
-        base_image=runtime.get("base_image"),
         env=_texts(tree, "$.env", top.get("env")),
-        dependencies=_texts(tree, "$.dependencies", top.get("dependencies")),
-        cpus=_number(tree, "$.resources.cpus", resources.get("cpus"), whole=False),
-        memory=_number(tree, "$.resources.memory", resources.get("memory"), whole=True),
         watches_itself=watch == "self",
     )
 
@@ -172,9 +162,7 @@ def _texts(tree: Tree, path: str, value: Any) -> dict[str, str]:
     return texts
 
 
-def _number(tree: Tree, path: str, value: Any, *, whole: bool) -> Any:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not value > 0:
+def _check_number(tree: Tree, path: str, value: Any, *, whole: bool) -> None:
+    fits = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool) and value > 0
+    if value is not None and not fits:
         raise tree.error(path, f"expected a {'whole ' if whole else ''}number above 0, got {kind(value)}")
-    return value

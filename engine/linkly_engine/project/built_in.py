@@ -10,11 +10,10 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from linkly.errors import ConfigError
-from linkly.schema import Settings, read_settings
-from linkly_engine.yaml.problems import Problems, problems_of
+from linkly.schema import Settings
+from linkly_engine.yaml.problems import Problems
 from linkly_engine.yaml.tree import Tree
-from linkly_engine.yaml.typed_block import typed_block
+from linkly_engine.yaml.typed_block import checked_block
 
 Ratio = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -152,11 +151,7 @@ def read_block(tree: Tree, path: str, name: str, block: Any, problems: Problems)
         A sentence that says which of its keys have no effect.
     """
     given: dict[str, Any] = {} if block is None else block
-    try:
-        read_settings(_BLOCKS[name], typed_block(given, _BLOCKS[name], tree, f"{path}.config"), "")
-    except ConfigError as error:
-        for problem in problems_of(error):
-            problems.add(tree.error(f"{path}.config{problem['key']}", problem["reason"]))
+    checked_block(given, _BLOCKS[name], tree, f"{path}.config", problems)
     note = f"`{name}` needs no entry here: it is part of the engine or not there yet"
     said = [key for key, value in given.items() if value is not None]
     return f"{note}; without effect: {', '.join(said)}" if said else note

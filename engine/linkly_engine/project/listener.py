@@ -6,13 +6,12 @@ from typing import Any
 
 import msgspec
 
-from linkly.errors import ConfigError
 from linkly.origin import is_loopback, read_origin
-from linkly.schema import Settings, read_settings
+from linkly.schema import Settings
 from linkly_engine import HOST, PORT
-from linkly_engine.yaml.problems import Problems, problems_of
+from linkly_engine.yaml.problems import Problems
 from linkly_engine.yaml.tree import Tree
-from linkly_engine.yaml.typed_block import typed_block
+from linkly_engine.yaml.typed_block import checked_block
 
 
 class Listener(msgspec.Struct, kw_only=True):
@@ -54,12 +53,7 @@ def read_listener(tree: Tree, path: str, block: Any, ports: dict[tuple[str, int]
         ConfigError: Everything that is wrong with it.
     """
     problems = Problems()
-    given = _ListenerBlock()
-    try:
-        given = read_settings(_ListenerBlock, typed_block(block, _ListenerBlock, tree, f"{path}.config"), "")
-    except ConfigError as error:
-        for problem in problems_of(error):
-            problems.add(tree.error(f"{path}.config{problem['key']}", problem["reason"]))
+    given = checked_block(block, _ListenerBlock, tree, f"{path}.config", problems) or _ListenerBlock()
     for key in ("rbac", "middleware_function_id"):
         if getattr(given, key) is not None:
             reason = (

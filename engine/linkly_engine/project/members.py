@@ -37,6 +37,7 @@ class Members:
         config: What was applied last.
         path: The file that is followed; it need not exist.
         all: One for each entry, in the order of the file.
+        closing: `close` was called.
     """
 
     def __init__(self, engine: Engine, config: Config, programs: Programs, drain_s: float) -> None:
@@ -48,7 +49,7 @@ class Members:
         self._drain_s = drain_s
         self._lock = asyncio.Lock()
         self._changes: set[asyncio.Task[Any]] = set()
-        self._closing = False
+        self.closing = False
 
     def find(self, name: str) -> Member:
         """Return the worker with this name.
@@ -95,7 +96,7 @@ class Members:
         Raises:
             Shutdown: `close` was called.
         """
-        if self._closing:
+        if self.closing:
             raise Shutdown("the engine is stopping: no worker is started or stopped any more")
 
         async def run() -> T:
@@ -110,9 +111,7 @@ class Members:
 
     async def switch(self, leaving: list[Member], entering: list[Entering]) -> list[str]:
         """Stop and start in-process workers in one go; return sentences about what could not be done."""
-        switch = Switch(self._engine, drain_s=self._drain_s)
-        await switch.run(leaving, entering)
-        return switch.problems
+        return await Switch(self._engine, drain_s=self._drain_s).run(leaving, entering)
 
     def arrange(self) -> None:
         """Let in-process workers end in the reverse order of the file."""
@@ -120,12 +119,7 @@ class Members:
 
     def close(self) -> None:
         """Begin no change any more."""
-        self._closing = True
-
-    @property
-    def closing(self) -> bool:
-        """Whether `close` was called."""
-        return self._closing
+        self.closing = True
 
     async def closed(self) -> None:
         """Wait until the changes that have begun are made; those that take longer than `drain_s` are cancelled."""

@@ -70,7 +70,7 @@ class Programs:
         child = member.child
         if child is not None and child.status.state != "stopped" and member.entry.folder == entry.folder:
             member.entry = entry
-            child.configure(entry.config)
+            child.starter.config = entry.config
             await self._renew(child)
             return
         if child is not None:

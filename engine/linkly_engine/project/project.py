@@ -28,7 +28,6 @@ from linkly_engine.project.members import Members
 from linkly_engine.project.programs import Programs
 from linkly_engine.project.switch import Entering
 from linkly_engine.project.worker import ProjectWorker
-from linkly_engine.remote.server import WorkerServer
 from linkly_engine.yaml.problems import Problems
 
 log = logging.getLogger("linkly.engine")
@@ -96,6 +95,7 @@ class Project:
     Attributes:
         engine: As given.
         members: What runs, or may run, by name.
+        listeners: The worker ports.
         refusal: Why the file as it is now is not applied; `None`: it is.
     """
 
@@ -103,16 +103,11 @@ class Project:
         self.engine = engine
         self.refusal: str | None = None
         self._workers = workers
-        self._listeners = Listeners(engine)
-        self._programs = Programs(engine.exchange, engine.peers, lambda: self._listeners.url)
+        self.listeners = Listeners(engine)
+        self._programs = Programs(engine.exchange, engine.peers, lambda: self.listeners.url)
         self.members = Members(engine, config, self._programs, drain_s)
         self._read = config.read  # the text that was applied: the file may have changed since
         self._unreadable: str | None = None
-
-    @property
-    def servers(self) -> list[WorkerServer]:
-        """Open worker ports."""
-        return self._listeners.servers
 
     # --- lifetime ------------------------------------------------------------------------------------------
 
@@ -134,7 +129,7 @@ class Project:
         in_process = [member for member in members.all if member.entry.folder is None]
         for member, started in zip(in_process, self._workers, strict=True):
             member.worker = started
-        await self._listeners.start(members.config.listeners)
+        await self.listeners.start(members.config.listeners)
         for member in members.all:
             if member.entry.folder is not None:
                 await self._programs.start(member, members.config)
@@ -142,7 +137,7 @@ class Project:
     async def close(self) -> None:
         """Close the worker ports and begin no change; one that is being made comes to its end."""
         self.members.close()
-        await self._listeners.stop()
+        await self.listeners.stop()
         await self.members.closed()
 
     async def stop(self) -> None:
@@ -209,7 +204,7 @@ class Project:
         return applied
 
     async def _apply(self, config: Config, workers: list[Worker]) -> Applied:
-        old, url = self.members.all, self._listeners.url
+        old, url = self.members.all, self.listeners.url
         found = continues([member.entry for member in old], config.workers)
         members = [
             Member(entry) if index is None else old[index] for entry, index in zip(config.workers, found, strict=True)
@@ -218,7 +213,7 @@ class Project:
         stopped = [member.name for member in leaving if member.runs]
         running = {member for member in members if member.runs}
         entering, programs = _differences(members, config.workers, workers)
-        listeners = await self._listeners.change(config.listeners)
+        listeners = await self.listeners.change(config.listeners)
         await self._programs.end(leaving)
         problems = await self.members.switch(leaving, entering)
         self.members.all, self.members.config = members, config
@@ -226,7 +221,7 @@ class Project:
         self.members.arrange()
         for member, entry in programs:
             await self._programs.change(member, entry, config)
-        if self._listeners.url != url:
+        if self.listeners.url != url:
             await self._programs.move([each for each in members if each not in (member for member, _ in programs)])
         affected = [each.member for each in entering] + [member for member, _ in programs]
         changed = [member for member in members if member in affected and member.reason is None]

@@ -44,19 +44,20 @@ class Switch:
     Args:
         engine: Where they run.
         drain_s: How long calls in flight have.
-
-    Attributes:
-        problems: Sentences about what could not be done.
     """
 
     def __init__(self, engine: Engine, *, drain_s: float = DRAIN_S) -> None:
         self._engine = engine
         self._drain_s = drain_s
         self._handovers: dict[Member, Handover] = {}
-        self.problems: list[str] = []
+        self._problems: list[str] = []
 
-    async def run(self, leaving: list[Member], entering: list[Entering]) -> None:
-        """Stop `leaving` and what `entering` replaces, then start `entering` in order."""
+    async def run(self, leaving: list[Member], entering: list[Entering]) -> list[str]:
+        """Stop `leaving` and what `entering` replaces, then start `entering` in order.
+
+        Returns:
+            Sentences about what could not be done.
+        """
         for each in entering:
             each.earlier = each.member.entry if each.member.worker is not None else None
         replaced = [each.member for each in entering]
@@ -71,6 +72,7 @@ class Switch:
         finally:
             for handover in self._handovers.values():
                 handover.release()
+        return self._problems
 
     def _order_of_their_end(self, members: list[Member]) -> list[Member]:
         """Return those that run, last started first.
@@ -129,7 +131,7 @@ class Switch:
         reason = _sentence(each.entry, error)
         member.entry, member.reason = each.entry, reason
         if earlier is None or same(earlier, each.entry):
-            self.problems.append(reason)
+            self._problems.append(reason)
             return
         try:
             worker = load_worker(earlier)
@@ -140,10 +142,10 @@ class Switch:
         except Exception as again:
             await self._stop(member, waiting=False)
             member.reason = f"{reason}; nor by its earlier settings: {_sentence(earlier, again)}"
-            self.problems.append(member.reason)
+            self._problems.append(member.reason)
             return
         member.entry = earlier
-        self.problems.append(f"{reason}; it runs by its earlier settings")
+        self._problems.append(f"{reason}; it runs by its earlier settings")
 
 
 def _sentence(entry: WorkerEntry, error: Exception) -> str:

@@ -44,14 +44,6 @@ class ProjectWorker(Worker):
         record_of: Callable[[Worker], WorkerRecord | None],
         refusal: Callable[[], str | None],
     ) -> None:
-        """Take what it describes.
-
-        Args:
-            members: The workers of config.yaml.
-            functions: What is served.
-            record_of: Returns the record of an in-process worker that runs.
-            refusal: Returns why the file as it is now is not applied; `None`: it is.
-        """
         super().__init__()
         self._members = members
         self._functions = functions
@@ -205,7 +197,7 @@ class ProjectWorker(Worker):
     async def _tail(self, member: Member, count: int) -> tuple[list[str], list[str]]:
         if member.child is None:
             return [], []
-        return await asyncio.to_thread(member.child.tail, count)
+        return await asyncio.to_thread(member.child.output.tail, count)
 
     def _logs_dir(self, member: Member) -> str | None:
-        return None if member.child is None else str(member.child.logs)
+        return None if member.child is None else str(member.child.output.folder)

@@ -11,6 +11,9 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
+from linkly.errors import ConfigError
+from linkly.schema import Settings, read_settings
+from linkly_engine.yaml.problems import Problems, problems_of
 from linkly_engine.yaml.tree import Tree
 
 _NUMBERS = (inspect.IntType, inspect.FloatType, inspect.BoolType)
@@ -26,6 +29,24 @@ def typed_block(block: Any, settings: type[msgspec.Struct], tree: Tree, place: s
         place: Path of the block in it.
     """
     return None if block is None else _typed(block, inspect.type_info(settings), tree, place)
+
+
+def checked_block(block: Any, settings: type[Settings], tree: Tree, place: str, problems: Problems) -> Any:
+    """Return a block as its settings, `None` if it does not fit; `problems` gets what is wrong with it.
+
+    Args:
+        block: Plain data.
+        settings: What it is for.
+        tree: Where it was read.
+        place: Path of the block in it.
+        problems: Where errors are noted.
+    """
+    try:
+        return read_settings(settings, typed_block(block, settings, tree, place), "")
+    except ConfigError as error:
+        for problem in problems_of(error):
+            problems.add(tree.error(f"{place}{problem['key']}", problem["reason"]))
+        return None
 
 
 def _typed(value: Any, wanted: inspect.Type, tree: Tree, place: str) -> Any:

@@ -78,4 +78,4 @@ async def test_a_program_that_floods_is_written_down_without_a_gap(children):
     async with children() as run:
         run.manifest("i=0; head -c 3000000 /dev/zero | tr '\\0' 'x' | fold -w 99; echo; echo over; exec sleep 1000")
         child = await run.after_its_word("over")
-        assert sum(line == "x" * 99 for line in child.tail(100_000)[0]) == 3000000 // 99
+        assert sum(line == "x" * 99 for line in child.output.tail(100_000)[0]) == 3000000 // 99

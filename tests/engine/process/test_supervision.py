@@ -170,4 +170,4 @@ async def test_a_program_inherits_no_file_of_the_engine(children):
         child = run.child()
         await child.start()
         await child.reaches("waiting")
-        assert child.tail(1)[0] == ["fds 0 1 2 3"]  # the last is the listing's own
+        assert child.output.tail(1)[0] == ["fds 0 1 2 3"]  # the last is the listing's own

@@ -48,22 +48,18 @@ class Listing:
 
     Attributes:
         key: `workers` or `modules`.
-        key_start: Where the key stands.
         key_end: Behind the key.
         start: Where the value begins.
         end: Behind the value.
         flow: Written as `[...]`.
-        null: Nothing is written, or a null.
         column: Of the dashes; for an empty list: where they would stand.
     """
 
     key: str
-    key_start: int
     key_end: int
     start: int
     end: int
     flow: bool
-    null: bool
     column: int
     entries: list[Entry] = field(default_factory=list[Entry])
 
@@ -168,7 +164,7 @@ def _listing(
     text: str, tree: Tree, key: yaml.Node, node: yaml.Node, values: list[Any] | None, dashes: list[int]
 ) -> Listing:
     where = f"$.{key.value}"
-    key_start, key_end = key.start_mark.index, key.end_mark.index
+    key_end = key.end_mark.index
     listed = node if isinstance(node, yaml.SequenceNode) else None
     start, end = node.start_mark.index, _end(text, node)
     if listed is None and (values is not None or node.tag == "alias"):
@@ -188,12 +184,10 @@ def _listing(
             column = _column(text, entries[0].start)
     return Listing(
         key=key.value,
-        key_start=key_start,
         key_end=key_end,
         start=start,
         end=end,
         flow=flow,
-        null=listed is None,
         column=column,
         entries=entries,
     )
