@@ -171,3 +171,20 @@ async def test_long_statements_are_not_all_kept(tmp_path):
         for index in range(len(texts)):
             assert (await writer.execute(texts[index])).rows == [(400_004,)]
         assert 0 < kept(texts) <= LONG_TEXTS + len(texts[0])
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"), [("(id INTEGER PRIMARY KEY)", 5), ("(id INTEGER PRIMARY KEY) WITHOUT ROWID", None)]
+)
+@pytest.mark.parametrize(
+    "insert", ["REPLACE INTO u VALUES (?)", "WITH a(x) AS (VALUES (?)) REPLACE INTO u SELECT x FROM a"]
+)
+async def test_the_rowid_of_an_insert_is_told_also_after_a_change_of_tables_that_changes_nothing(
+    writer, columns, told, insert
+):
+    await writer.execute(f"CREATE TABLE u {columns}")
+    found = []
+    for _ in range(2):
+        found += [(await writer.execute(insert, [5])).last_insert_id for _ in range(2)]
+        await writer.execute("CREATE TABLE IF NOT EXISTS u (a)")  # makes everybody forget what INSERTs do
+    assert found == [told] * 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -24,6 +25,8 @@ ROW_BYTES, VALUE_BYTES = 64, 16
 """What a row and a value count in a result besides the length of texts and blobs."""
 
 _ROWS_AT_ONCE = 64
+
+_COMPILED = count()
 
 
 class ResultTooLarge(sqlite3.ProgrammingError):
@@ -191,11 +194,8 @@ def _run_comparing(
         previous = connection.execute("SELECT last_insert_rowid()").fetchone()[0]
         authorizer.inserted = None
         result = run_statement(connection, statement, parameters, ROWID, read_bytes)
-        if kind == ROWID and authorizer.inserted is None:
-            # Compiled before: which table it is can be found out when it is compiled again. Or WITH without INSERT.
-            kind = 0
-        elif kind == ROWID and not _has_rowid(connection, authorizer.inserted):
-            kind = NO_ROWID
+        if kind == ROWID:
+            kind = _kind_by_table(connection, statement, parameters)
         if kind == NO_ROWID or (kind != ROWID and result.last_insert_id == previous):
             result.last_insert_id = None
     statement.kind = kind
@@ -209,7 +209,20 @@ def _kind_by_text(statement: Statement) -> int:
     return SOMETIMES_ROWID if len(upper) > TEXT_LIMIT or "CONFLICT" in upper else ROWID
 
 
-def _has_rowid(connection: Connection, table: str | None) -> bool:
+def _kind_by_table(connection: Connection, statement: Statement, parameters: Sequence[Any] | dict[str, Any]) -> int:
+    """Return what a statement does that has just run and is no upsert; 0 if that cannot be found out now."""
+    authorizer = connection.authorizer
+    if authorizer.inserted is None:  # it was compiled before; it is once more, under a text that no cache has
+        text, values = statement.bound(parameters)
+        try:
+            connection.execute(f"EXPLAIN {text} /*{next(_COMPILED)}*/", values).close()
+        except sqlite3.Error:
+            return 0  # an interrupt, for example; the statement has not failed
+    table = authorizer.inserted  # none: WITH without INSERT
+    return ROWID if table is not None and _has_rowid(connection, table) else NO_ROWID
+
+
+def _has_rowid(connection: Connection, table: str) -> bool:
     """Return whether inserting into a table makes a rowid: not if it is WITHOUT ROWID, or a view."""
     found = connection.execute(
         "SELECT type IN ('table', 'virtual', 'shadow') AND NOT wr FROM pragma_table_list "
