@@ -46,11 +46,7 @@ class Cached(msgspec.Struct, omit_defaults=True):
 
 
 class LinkCache:
-    """The entries of scope `links`.
-
-    Args:
-        bus: Where the `state` worker is.
-    """
+    """The entries of scope `links`."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus

@@ -14,14 +14,7 @@ from linkly_workers.link.times import Now, given_time
 
 
 class Clicks:
-    """Counts clicks in the store.
-
-    Args:
-        bus: Where what is counted later is called.
-        store: Where clicks are kept.
-        spelled: Returns a code as the store has it.
-        now: Returns the time.
-    """
+    """Counts clicks in the store."""
 
     def __init__(self, bus: Bus, store: LinkStore, spelled: Callable[[str], str], now: Now) -> None:
         self._bus = bus

@@ -23,14 +23,7 @@ PROBLEM_LIMIT = 100
 
 
 class Imports:
-    """Imports links in batches; what cannot be imported is skipped and named.
-
-    Args:
-        store: Where links are kept.
-        new_links: Makes them.
-        now: Returns the time.
-        open_reader: Opens the channel that a CSV file comes through.
-    """
+    """Imports links in batches; what cannot be imported is skipped and named."""
 
     def __init__(
         self,

@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 
 from linkly.clock import Clock
-from linkly.errors import NotFound
+from linkly.errors import InvalidArguments, NotFound
 from linkly.timestamps import time_text
 from linkly_workers.link.cache import LinkCache
-from linkly_workers.link.cursor import cursor_behind, position_of
+from linkly_workers.link.codes import Spellings
 from linkly_workers.link.new_links import NewLinks
 from linkly_workers.link.outcome import is_expired, why_not
 from linkly_workers.link.shapes import Create, Link, LinkDetails, LinkPage, ListRequest, Resolved, Stats, Update
-from linkly_workers.link.spellings import Spellings
-from linkly_workers.link.stores.store import Changes, Idempotency, LinkStore, NewLink
+from linkly_workers.link.stores.store import Changes, Idempotency, LinkStore, NewLink, Position
 from linkly_workers.link.times import Now, check_future, given_time
 
 KEY_LIFE = timedelta(days=1)
 
 
 class Links:
-    """Makes, finds, changes and deletes links.
-
-    Args:
-        clock: Tells the day that statistics end with, and how old an idempotency key is.
-        store: Where links are kept.
-        cache: Where look-ups ask first.
-        new_links: Makes links.
-        spellings: How the store writes a code.
-        now: Returns the time as text.
-    """
+    """Makes, finds, changes and deletes links."""
 
     def __init__(
         self, clock: Clock, store: LinkStore, cache: LinkCache, new_links: NewLinks, spellings: Spellings, now: Now
@@ -129,10 +120,10 @@ class Links:
         Raises:
             InvalidArguments: The cursor is none that an earlier part gave.
         """
-        after = None if request.cursor is None else position_of(request.cursor)
+        after = None if request.cursor is None else _position_of(request.cursor)
         links = await self._store.listing(after, request.limit + 1)
         part = links[: request.limit]
-        return LinkPage(part, cursor_behind(part[-1]) if len(links) > len(part) else None)
+        return LinkPage(part, _cursor_behind(part[-1]) if len(links) > len(part) else None)
 
     async def stats(self, code: str, days: int) -> Stats:
         """Return how a link was used, day by day for the last `days`.
@@ -158,3 +149,22 @@ class Links:
 
 def _not_found(code: str) -> NotFound:
     return NotFound(f"there is no link `{code}`", details={"code": code})
+
+
+def _cursor_behind(link: LinkDetails) -> str:
+    """Return the cursor of the part that begins behind a link."""
+    position = msgspec.json.encode([link.created_at, link.code])
+    return base64.urlsafe_b64encode(position).decode().rstrip("=")
+
+
+def _position_of(cursor: str) -> Position:
+    """Return the position behind which a part begins.
+
+    Raises:
+        InvalidArguments: `_cursor_behind` did not make it.
+    """
+    try:
+        data = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        return msgspec.json.decode(data, type=tuple[str, str])
+    except (ValueError, msgspec.MsgspecError) as error:
+        raise InvalidArguments(f"cursor {cursor[:64]!r} is none of ours; use next_cursor of the page before") from error

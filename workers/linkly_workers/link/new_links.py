@@ -17,16 +17,7 @@ ATTEMPTS = 40
 
 
 class NewLinks:
-    """Makes links.
-
-    Args:
-        store: Where they are kept.
-        spelled: Returns a code as the store has it, or as a new one is kept.
-        now: Returns the time.
-        code_length: Characters of a generated code, to start with.
-        own_hosts: Hosts of this shortener, as `canonical_host` writes them, where no link may lead.
-        allow_private: Allow links into this machine and its networks.
-    """
+    """Makes links."""
 
     def __init__(
         self,
@@ -47,10 +38,6 @@ class NewLinks:
 
     def asked(self, request: Create | ImportLink, own_host: str | None = None) -> NewLink:
         """Return the link that a request asks for; its code is `""` if none is chosen.
-
-        Args:
-            request: What is wanted.
-            own_host: As `check_url` takes it.
 
         Raises:
             InvalidUrl: The address cannot be a link's target.

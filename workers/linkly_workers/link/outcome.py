@@ -71,13 +71,7 @@ def why_not(link: LinkDetails, now: str) -> Outcome | None:
 
 
 def repetition(link: LinkDetails, clicked_at: str, now: str) -> Outcome:
-    """Return what becomes of a click that was counted before.
-
-    Args:
-        link: What it is on.
-        clicked_at: When it was counted.
-        now: The time.
-    """
+    """Return what becomes of a click that was counted before."""
     if is_expired(link.expires_at, now):
         return Outcome.REPEATED_LATE
     if link.max_clicks is None:

@@ -23,12 +23,7 @@ GONE = {Outcome.EXPIRED: Refusal("link expired"), Outcome.EXHAUSTED: Refusal("li
 
 
 class Redirect:
-    """The part of the link worker that answers `/s/:code`.
-
-    Args:
-        count_first: Whether a redirect waits until its click is counted.
-        forward_query: Whether a redirect hands its request's query on.
-    """
+    """The part of the link worker that answers `/s/:code`."""
 
     _links: Links
     _clicks: Clicks

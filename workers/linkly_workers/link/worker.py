@@ -20,7 +20,7 @@ from linkly.bus import Registration
 from linkly.errors import ConfigError
 from linkly_workers.link.cache import LinkCache
 from linkly_workers.link.clicks import Clicks
-from linkly_workers.link.codes import MAX_LENGTH
+from linkly_workers.link.codes import MAX_LENGTH, Spellings
 from linkly_workers.link.http import LinkHttp
 from linkly_workers.link.importing import Imports
 from linkly_workers.link.links import Links
@@ -43,7 +43,6 @@ from linkly_workers.link.shapes import (
     Update,
     Verification,
 )
-from linkly_workers.link.spellings import Spellings
 from linkly_workers.link.stores.memory import MemoryStore
 from linkly_workers.link.stores.sql.store import ORIGIN, SqlStore
 from linkly_workers.link.stores.store import LinkStore

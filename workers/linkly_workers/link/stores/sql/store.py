@@ -36,12 +36,7 @@ ORIGIN = "link"
 
 
 class SqlStore:
-    """`LinkStore` on a database of the `database` worker.
-
-    Args:
-        trigger: Calls that worker's functions.
-        db: Name of the database.
-    """
+    """`LinkStore` on a database of the `database` worker."""
 
     def __init__(self, trigger: Callable[[str, Any], Awaitable[Any]], db: str) -> None:
         self._trigger = trigger
