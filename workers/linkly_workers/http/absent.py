@@ -61,11 +61,7 @@ class _Left(msgspec.Struct):
 
 
 class Absent:
-    """Routes that are away and expected back.
-
-    Args:
-        bus: Where to ask how programs are.
-    """
+    """Routes that are away and expected back."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus

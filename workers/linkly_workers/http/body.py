@@ -23,11 +23,6 @@ class ClientGone(Exception):
 class Body:
     """The parts of a body as they arrive, by iteration; reading pauses between two steps of it.
 
-    Args:
-        headers: Of the request.
-        receive: ASGI's.
-        limit_bytes: Larger bodies are refused.
-
     Attributes:
         present: Whether the request has a body.
     """

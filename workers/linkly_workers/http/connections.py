@@ -1,4 +1,8 @@
-"""All connections of a gateway: where they are accepted, swept for time-outs and told the date.
+"""All connections of a gateway: where they are accepted, swept for time-outs, told the date, and ended.
+
+At the end requests are finished and streams cut off. `drain` waits for requests while the listener still accepts,
+because the next gateway may follow at once. The request that asked for the end itself (a call of `worker::*`) is not
+waited for: it ends after the gateway.
 
 uvicorn's server is left out: it would wake ten times a second, and has its own way to stop.
 """
@@ -7,9 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from email.utils import formatdate
-from typing import Any
+from typing import Any, TypeAlias
 
 import uvicorn
 from uvicorn.server import ServerState
@@ -20,16 +25,20 @@ from linkly_workers.http.proxies import Proxies
 from linkly_workers.http.states import ConnectionLimits
 
 SWEEP_S = 1.0
+CLOSE_S = 5.0
+"""How long requests may take, `drain` and `end` together."""
+CANCELLED_S = 1.0
+"""How long a cancelled request may take to say so to its client."""
+
+Served: TypeAlias = dict[GatewayProtocol, object]
+"""Connection -> the request that it serves."""
+
+asking: ContextVar[GatewayProtocol | None] = ContextVar("asking", default=None)
+"""The connection whose request is being served in this context."""
 
 
 class Connections:
     """All connections of a gateway.
-
-    Args:
-        app: The ASGI app that serves their requests.
-        clock: What time-outs and the Date header go by.
-        limits: What a client may take.
-        proxies: Addresses and networks of proxies that are trusted.
 
     Attributes:
         open: Those that are open.
@@ -54,6 +63,7 @@ class Connections:
         self._server_state = ServerState()
         self._server: asyncio.Server | None = None
         self._timer: TimerHandle | None = None
+        self._until: float | None = None
         self.open: set[GatewayProtocol] = set()
         self.changed = asyncio.Event()
 
@@ -83,14 +93,67 @@ class Connections:
         if self._server is not None:
             self._server.close()
 
-    def stop(self) -> None:
-        """Stop to sweep."""
-        if self._timer is not None:
-            self._timer.cancel()
-
     def _sweep(self) -> None:
         self._timer = self._clock.call_later(SWEEP_S, self._sweep)
         self._server_state.default_headers = [(b"date", formatdate(self._clock.time(), usegmt=True).encode())]
         now = self._clock.monotonic()
         for connection in list(self.open):
             connection.check_time(now)
+
+    async def drain(self) -> None:
+        """Wait until what is being served now has been answered, then end streams; new requests are still served."""
+        await self._answered()
+        await self._cancelled(lambda each: each.streaming)
+
+    async def end(self) -> None:
+        """End every connection and what is left of the requests, after `accept_no_more`; sweep no longer."""
+        for connection in list(self.open):
+            connection.shutdown()
+        await self._cancelled(lambda each: each.streaming)
+        await self._answered()
+        for connection in await self._cancelled(lambda each: True):
+            connection.transport.abort()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def _answered(self) -> None:
+        if self._until is None:
+            self._until = self._clock.monotonic() + CLOSE_S
+        left = self._served(lambda each: not each.streaming)
+        await self._ended(left, self._until, lambda each: not each.streaming)
+
+    async def _cancelled(self, which: Callable[[GatewayProtocol], bool]) -> list[GatewayProtocol]:
+        """Cancel the requests of these connections and wait `CANCELLED_S`; return the connections that still serve."""
+        left = self._served(which)
+        for connection in left:
+            if connection.serving is not None:
+                connection.serving.cancel()
+        return await self._ended(left, self._clock.monotonic() + CANCELLED_S, lambda each: True)
+
+    async def _ended(
+        self, serving: Served, until: float, which: Callable[[GatewayProtocol], bool]
+    ) -> list[GatewayProtocol]:
+        """Wait until these requests have ended, or until that time; return the connections of those that have not."""
+        left = serving
+        changed = self.changed
+        over = False  # set by the timer, not read off the clock: a timer of uvloop may fire a millisecond early
+
+        def end() -> None:
+            nonlocal over
+            over = True
+            changed.set()
+
+        timer = self._clock.call_later(max(until - self._clock.monotonic(), 0), end)
+        try:
+            while left and not over:
+                changed.clear()
+                await changed.wait()
+                left = {each: request for each, request in left.items() if each.request is request and which(each)}
+        finally:
+            timer.cancel()
+        return list(left)
+
+    def _served(self, which: Callable[[GatewayProtocol], bool]) -> Served:
+        own = asking.get()
+        requests = {each: each.request for each in self.open if each is not own and which(each)}
+        return {each: request for each, request in requests.items() if request is not None}

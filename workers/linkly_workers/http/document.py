@@ -58,13 +58,7 @@ def function_of(route: Route) -> Key:
 def make_document(
     routes: list[Route], functions: dict[Key, dict[str, Any]], *, middleware: bool = False
 ) -> dict[str, Any]:
-    """Return the document.
-
-    Args:
-        routes: What can be asked for.
-        functions: (namespace, function id) -> its `engine::functions::info`, where there is one.
-        middleware: Whether functions run before every function.
-    """
+    """Return the document."""
     schemas = Schemas()
     several = Counter(function_of(route) for route in routes)
     paths: dict[str, dict[str, Any]] = {}
@@ -127,9 +121,6 @@ class _Operation:
 
     def describe(self, names: list[str]) -> dict[str, Any]:
         """Return the operation object, without its id.
-
-        Args:
-            names: Of the path's parameters.
 
         Raises:
             AttributeError, LookupError, TypeError, ValueError, RecursionError: A schema that it was given is none.

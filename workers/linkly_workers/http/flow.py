@@ -11,12 +11,7 @@ HELD_BYTES = 65_536
 
 
 class ReadAhead(FlowControl):
-    """Keeps up to `HELD_BYTES` that arrive during a pause; beyond that the socket is left unread.
-
-    Args:
-        transport: Of the connection.
-        feed: Is called with the kept bytes when the pause is over.
-    """
+    """Keeps up to `HELD_BYTES` that arrive during a pause; beyond that the socket is left unread."""
 
     def __init__(self, transport: asyncio.Transport, feed: Callable[[bytes], None]) -> None:
         super().__init__(transport)

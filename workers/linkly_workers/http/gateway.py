@@ -14,25 +14,15 @@ from linkly_workers.http.absent import Absent
 from linkly_workers.http.body import Receive
 from linkly_workers.http.browsers import BrowserRules
 from linkly_workers.http.cors import Cors
-from linkly_workers.http.exchange import Send, send_reply
 from linkly_workers.http.pages import PATHS
 from linkly_workers.http.request import Scope, header_map, raw_path
-from linkly_workers.http.response import JSON_TYPE, Headers, Reply, error_reply
+from linkly_workers.http.response import JSON_TYPE, Headers, Reply, Send, error_reply, send_reply
 from linkly_workers.http.routes import METHODS, Match, RouteTable
 from linkly_workers.http.serving import Serving
 
 
 class Gateway:
-    """Answers requests.
-
-    Args:
-        routes: What leads where.
-        serving: Serves what leads to a function.
-        pages: ASGI app that serves what leads nowhere.
-        absent: What led somewhere, or may do so in a moment.
-        cors: Which other origins may ask.
-        browsers: What is refused to browsers.
-    """
+    """Answers requests."""
 
     def __init__(
         self,

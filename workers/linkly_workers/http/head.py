@@ -14,11 +14,7 @@ _HOST = re.compile(rb"(?:\[([0-9A-Fa-f:.]+)\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-
 
 
 class Refused(Exception):
-    """The request that is being parsed is refused.
-
-    Args:
-        answer: The response that says why.
-    """
+    """The request that is being parsed is refused."""
 
     def __init__(self, answer: Reply) -> None:
         super().__init__(answer.status)

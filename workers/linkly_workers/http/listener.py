@@ -10,16 +10,7 @@ BACKLOG = 2048
 
 
 class Listener:
-    """A listening socket.
-
-    Args:
-        host: Of the settings.
-        port: Of the settings; 0: any free one.
-        opened: The socket; it listens.
-
-    Attributes:
-        socket: The same.
-    """
+    """A listening socket."""
 
     def __init__(self, host: str, port: int, opened: socket.socket) -> None:
         self._address = host, port

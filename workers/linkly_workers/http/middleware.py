@@ -17,13 +17,6 @@ async def run_middleware(
 ) -> Reply | None:
     """Call each in its order; return the response of the first that answers, `None` if the request goes on.
 
-    Args:
-        bus: Where to call them.
-        function_ids: Which.
-        request: What is asked for.
-        namespace: Of the functions.
-        left_s: Returns how much of the request's time is left.
-
     Raises:
         LinklyError: One failed; not when it took longer than the request may take, which is answered with 504.
     """

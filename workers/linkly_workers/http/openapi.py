@@ -25,13 +25,7 @@ ASK_AT_ONCE = 32  # functions that one `engine::functions::info` describes
 
 
 class OpenApi:
-    """The document of a gateway.
-
-    Args:
-        bus: Where to ask what the functions say about themselves.
-        routes: What can be asked for.
-        middleware: Whether functions run before every function; they may answer anything.
-    """
+    """The document of a gateway."""
 
     def __init__(self, bus: Bus, routes: RouteTable, *, middleware: bool) -> None:
         self._bus = bus

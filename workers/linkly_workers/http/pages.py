@@ -23,13 +23,7 @@ def pages(
     troubles: Callable[[], Awaitable[list[str]]],
     document: Callable[[], Awaitable[bytes]],
 ) -> Starlette:
-    """Return the ASGI app of what no route takes.
-
-    Args:
-        has_room: Whether one more request would be served.
-        troubles: Says why workers cannot serve.
-        document: Returns the OpenAPI document of the routes as they are now.
-    """
+    """Return the ASGI app of what no route takes."""
 
     async def healthz(request: Request) -> Response:
         """Answer that the process lives: restarting it would not help."""

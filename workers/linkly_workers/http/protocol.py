@@ -52,14 +52,6 @@ for _status in range(600, 1000):  # uvicorn knows the registered classes only; a
 class GatewayProtocol(HttpToolsProtocol):
     """One connection.
 
-    Args:
-        limits: What its client may take.
-        proxies: Which peers pass on requests of other clients.
-        monotonic: The clock's.
-        connections: The set that it is in while it is open.
-        changed: Has to be called whenever a response begins to be streamed or ends.
-        **uvicorn: What uvicorn's protocol wants.
-
     Attributes:
         state: What its client is doing.
         serving: The task that serves a request now; it is cancelled when the client has gone.

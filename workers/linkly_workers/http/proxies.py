@@ -9,11 +9,7 @@ from linkly.origin import is_loopback
 
 
 class Proxies:
-    """The proxies that are trusted.
-
-    Args:
-        listed: Their addresses and networks.
-    """
+    """The proxies that are trusted."""
 
     def __init__(self, listed: Iterable[str]) -> None:
         self._networks = [ipaddress.ip_network(address) for address in listed]

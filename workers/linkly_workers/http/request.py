@@ -16,13 +16,7 @@ Scope: TypeAlias = MutableMapping[str, Any]
 
 
 def read_request(scope: Scope, headers: dict[str, str], match: Match) -> HttpRequest:
-    """Return a request, without its body.
-
-    Args:
-        scope: ASGI's.
-        headers: Its headers, as `header_map` returns them.
-        match: Where it leads.
-    """
+    """Return a request, without its body."""
     route = match.route
     request = HttpRequest(
         method=scope["method"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import secrets
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias, cast
 
 import msgspec
@@ -15,6 +16,7 @@ from linkly.errors import CallTimeout, HandlerFailed, InvalidResult, LinklyError
 log = logging.getLogger("linkly.http")
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
+Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 JSON_TYPE = (b"content-type", b"application/json")
 
@@ -32,12 +34,7 @@ _FAILED = "the function failed; why is in the log of the server, beside this err
 
 
 class UnsendableResponse(InvalidResult):
-    """What a function answered cannot be sent as a response.
-
-    Args:
-        function_id: Which function.
-        problem: Names the field, and what is wrong with it.
-    """
+    """What a function answered cannot be sent as a response."""
 
     def __init__(self, function_id: str, problem: str) -> None:
         super().__init__(f"what `{function_id}` answered cannot be sent: {problem}")
@@ -244,3 +241,12 @@ def failure_reply(error: LinklyError, function_id: str, route: str, *, expose: b
 def _log_error(text: str, error_id: str | None) -> None:
     # As data where the engine shows the line, in the text everywhere else.
     log.error("%s %s", error_id, text, extra={"body": text, "data": {"error_id": error_id}})
+
+
+async def send_reply(send: Send, answer: Reply, cors: Headers, *, head: bool = False) -> None:
+    """Send a whole response, to HEAD without its body."""
+    headers = [*answer.headers, *cors]
+    if answer.status not in (204, 304):
+        headers.append((b"content-length", str(len(answer.body)).encode()))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if head else answer.body})

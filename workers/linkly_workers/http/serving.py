@@ -3,32 +3,112 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from linkly import Bus, Invocation, Json
 from linkly.context import current_invocation
-from linkly.errors import LinklyError, Shutdown
+from linkly.errors import CallTimeout, LinklyError, Shutdown
 from linkly.firing import condition_met
 from linkly_workers.http.body import Body, BodyTooLarge, ClientGone, Receive
-from linkly_workers.http.closing import asking
-from linkly_workers.http.exchange import Exchange, Send, send_reply
+from linkly_workers.http.connections import asking
 from linkly_workers.http.middleware import run_middleware
+from linkly_workers.http.protocol import GatewayProtocol
 from linkly_workers.http.request import Scope, is_json, json_body, no_json_type, read_request
-from linkly_workers.http.response import Headers, Reply, error_reply, failure_reply, reply
+from linkly_workers.http.response import (
+    WITHOUT_BODY,
+    Headers,
+    Reply,
+    Send,
+    error_reply,
+    failure_reply,
+    reply,
+    send_reply,
+)
 from linkly_workers.http.routes import Match
 from linkly_workers.http.settings import HttpSettings
 from linkly_workers.http.states import LOST
 from linkly_workers.http.streaming import Conversation, CutOff
 from linkly_workers.http.trigger import HttpTrigger
 
+_STEPS = 100
+
+
+class Exchange:
+    """One request and its response.
+
+    Attributes:
+        connection: The connection on which the request came.
+        ends_at: The clock's time at which its time is over.
+    """
+
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        headers: dict[str, str],
+        cors: Headers,
+        match: Match,
+        monotonic: Callable[[], float],
+        timeout_s: float,
+    ) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.headers = headers
+        self.cors = cors
+        self.match = match
+        self.connection: GatewayProtocol = scope["linkly.connection"]
+        self.ends_at = monotonic() + timeout_s
+        self.send = send
+        self._monotonic = monotonic
+        self._timeout_s = timeout_s
+        self._bodiless = scope["method"] == "HEAD"
+
+    def left_s(self) -> float:
+        """Return how much of its time is left, to the hundredth part.
+
+        Rounded, because waits of one length share one timer: there are to be few lengths (`linkly.deadline`).
+
+        Raises:
+            CallTimeout: None is left.
+        """
+        left = self.ends_at - self._monotonic()
+        if left <= 0:
+            raise CallTimeout(f"no response within {self._timeout_s:g} s; give it more with `default_timeout`")
+        steps = max(round(left * _STEPS / self._timeout_s), 1)
+        return self._timeout_s if steps >= _STEPS else self._timeout_s * steps / _STEPS
+
+    async def start(self, status: int, headers: Headers) -> None:
+        """Begin a streamed response."""
+        self._bodiless = self._bodiless or status in WITHOUT_BODY
+        if status == 205:
+            headers = [*headers, (b"content-length", b"0")]
+        elif not self._bodiless:
+            self.connection.begin_unsized()
+        await self.send({"type": "http.response.start", "status": status, "headers": [*headers, *self.cors]})
+        self.connection.changed()
+
+    async def send_part(self, data: bytes) -> bool:
+        """Send a part of a streamed response; return whether the client wants more."""
+        if self._bodiless:
+            return False
+        if data:
+            self.connection.expect_part(len(data))
+            await self.send({"type": "http.response.body", "body": data, "more_body": True})
+        return True
+
+    async def end(self) -> None:
+        """End a streamed response."""
+        await self.send({"type": "http.response.body", "body": b""})
+
+    def cut_off(self) -> None:
+        """Close the connection without an end, so that the client does not take a part for the whole."""
+        self.connection.cut_off()
+
 
 class Serving:
     """Serves requests by calling functions.
-
-    Args:
-        bus: Where to call them.
-        settings: Of the gateway.
 
     Attributes:
         active: How many requests are being served.
@@ -51,16 +131,7 @@ class Serving:
     async def serve(
         self, scope: Scope, receive: Receive, send: Send, headers: dict[str, str], cors: Headers, match: Match
     ) -> None:
-        """Answer a request; its call is cancelled when the client hangs up, and when the gateway stops.
-
-        Args:
-            scope: ASGI's.
-            receive: ASGI's.
-            send: ASGI's.
-            headers: Of the request.
-            cors: What every response to it carries.
-            match: Where it leads.
-        """
+        """Answer a request; its call is cancelled when the client hangs up, and when the gateway stops."""
         exchange = Exchange(scope, receive, send, headers, cors, match, self._monotonic, self._timeout_s)
         task = asyncio.current_task()
         connection = exchange.connection

@@ -49,12 +49,7 @@ FOLLOWS: Final[tuple[tuple[State, ...], ...]] = (
 
 
 class ImpossibleTransition(RuntimeError):
-    """A connection was to enter a state that cannot follow: a mistake of the gateway.
-
-    Args:
-        state: Of the connection.
-        following: What it was to enter.
-    """
+    """A connection was to enter a state that cannot follow: a mistake of the gateway."""
 
     def __init__(self, state: State, following: State) -> None:
         super().__init__(f"a connection that is {state.name} cannot become {following.name}")

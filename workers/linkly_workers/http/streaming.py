@@ -41,9 +41,6 @@ class _HeadMessage(msgspec.Struct):
 class Head:
     """Status and headers of a streamed response, which the function sends as text messages before the first data.
 
-    Args:
-        function_id: The function, for errors.
-
     Attributes:
         status: The status so far.
         headers: The headers so far; a later message replaces those of the same name.
@@ -73,15 +70,7 @@ class Head:
 
 
 class Conversation:
-    """Runs one such request, and sends what its function streams.
-
-    Args:
-        bus: Where the channels are made.
-        function_id: Which function is called.
-        timeout_s: How long the headers may take.
-        start: Sends status and headers.
-        send: Sends a part of the body; waits while the client does not read, answers whether it wants more.
-    """
+    """Runs one such request, and sends what its function streams."""
 
     def __init__(
         self,
@@ -110,12 +99,6 @@ class Conversation:
         streams: bool,
     ) -> Reply | None:
         """Call the function.
-
-        Args:
-            request: Gets the references of the channels.
-            body: Given to the function through `request_body`.
-            call: Calls the function.
-            streams: Whether the response can be streamed.
 
         Returns:
             The response, or `None` when it has been streamed.

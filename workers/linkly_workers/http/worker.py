@@ -15,12 +15,10 @@ import msgspec
 
 from linkly import Binding, HttpRequest, Settings, TriggerType, Worker
 from linkly_workers.http.absent import Absent
-from linkly_workers.http.browsers import BrowserRules
-from linkly_workers.http.closing import Closing
+from linkly_workers.http.browsers import BrowserRules, Hosts
 from linkly_workers.http.connections import Connections
 from linkly_workers.http.cors import Cors
 from linkly_workers.http.gateway import Gateway
-from linkly_workers.http.hosts import Hosts
 from linkly_workers.http.listener import Listener, listen, url_of
 from linkly_workers.http.openapi import OpenApi
 from linkly_workers.http.pages import pages
@@ -29,8 +27,6 @@ from linkly_workers.http.routes import RouteTable
 from linkly_workers.http.serving import Serving
 from linkly_workers.http.settings import HttpSettings
 from linkly_workers.http.trigger import HttpTrigger
-
-CLOSE_S = 5
 
 
 class Legacy(msgspec.Struct):
@@ -61,7 +57,6 @@ class HttpWorker(Worker):
         self._hosts = Hosts(self.settings.allowed_hosts)
         self._checks = Checks()
         self._connections: Connections | None = None
-        self._closing: Closing | None = None
         self.listener: Listener | None = None
         self._absent: Absent | None = None
         self._legacy: Legacy | None = None
@@ -72,7 +67,7 @@ class HttpWorker(Worker):
 
         Connections are accepted from `ready` on, and wait until then: before, the routes are not known.
         """
-        settings, clock = self.settings, self.bus.clock
+        settings = self.settings
         legacy, self._legacy = self._legacy, None
         absent = self._absent = Absent(self.bus) if legacy is None else legacy.absent
         absent.goes_on(self.bus)
@@ -87,18 +82,17 @@ class HttpWorker(Worker):
             cors=cors,
             browsers=BrowserRules(cors, self._hosts),
         )
-        connections = Connections(gateway, clock, settings.limits(), settings.trusted_proxies)
+        connections = Connections(gateway, self.bus.clock, settings.limits(), settings.trusted_proxies)
         address = settings.host, settings.port
         self.listener = listen(*address) if legacy is None else legacy.listener.moved(*address)
-        self._connections, self._closing = connections, Closing(connections, clock, CLOSE_S)
+        self._connections = connections
         connections.start()
         try:
             yield
         finally:
             connections.accept_no_more()
             self.listener.close()
-            await self._closing.end()
-            connections.stop()
+            await connections.end()
 
     async def ready(self) -> None:
         """Accept connections."""
@@ -107,8 +101,8 @@ class HttpWorker(Worker):
 
     async def drain(self) -> None:
         """Finish requests and end streams while the listener still accepts: a next gateway can follow at once."""
-        if self._closing is not None:
-            await self._closing.drain()
+        if self._connections is not None:
+            await self._connections.drain()
 
     def hand_over(self) -> object:
         """Keep the listener open, so that connections that come meanwhile wait for the next gateway."""
