@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter, thread_time
 from typing import Any, Generic, TypeVar
 
@@ -21,7 +21,6 @@ import msgspec
 from linkly.errors import OutcomeUnknown
 from linkly_workers._sqlite.connection import Connection, is_final, is_locked
 from linkly_workers._sqlite.data_file import DataFile
-from linkly_workers._sqlite.turn import Turn
 
 T = TypeVar("T")
 
@@ -146,13 +145,7 @@ def run_and_commit(
     started: Callable[[Operation[Any] | None], None],
     file: DataFile,
 ) -> None:
-    """Run a batch and commit it: every operation ends with a result that is on disk, or with an error.
-
-    Args:
-        connection: Not in a transaction.
-        batch: One operation that is `alone`, or any number of others.
-        started: Told what runs, so that it can be stopped.
-        file: What is committed to.
+    """Run a batch, one operation that is `alone` or any others, and commit it: each ends on disk or with an error.
 
     Raises:
         Locked: Another program writes, for longer than the connection's busy timeout.
@@ -246,6 +239,25 @@ def _judge(connection: Connection, operation: Operation[Any], error: sqlite3.Err
 
 class Inside(Operation[Any]):
     """Runs in a turn: what it meets is its holder's affair."""
+
+
+class Turn:
+    """The writer's turn, held by one caller for longer than a batch: nobody else writes until its `end`."""
+
+    def __init__(
+        self, run: Callable[[Callable[[Connection], Any]], Awaitable[Any]], end: Callable[[Turn], None]
+    ) -> None:
+        self._run = run
+        self._end = end
+
+    async def run(self, operation: Callable[[Connection], T]) -> T:
+        """Run something on the writer's connection, on its thread, in no transaction but the holder's own."""
+        result: T = await self._run(operation)
+        return result
+
+    def end(self) -> None:
+        """Give the turn back; harmless the second time."""
+        self._end(self)
 
 
 class Asking(Operation[Turn]):

@@ -2,9 +2,8 @@
 
 A checkpoint inside the writer's turn makes everybody wait for it (p99 3 -> 13 ms). One that runs beside a busy writer
 never reaches the log's end, so the log would grow for as long as there is load. Therefore two steps: a second
-connection does nearly all of it, then the writer's own connection the few database pages that came
-meanwhile, after which the
-next write starts at the log's beginning again.
+connection does nearly all of it, then the writer's own connection the few database pages that came meanwhile, after
+which the next write starts at the log's beginning again.
 """
 
 from __future__ import annotations
@@ -30,13 +29,7 @@ CHECKPOINT: Final = "PRAGMA wal_checkpoint(PASSIVE)"
 
 
 class Checkpointer:
-    """Decides when, and does the first step.
-
-    Args:
-        path: The database.
-        durability: As the writer's.
-        finish: Called on the loop's thread for the second step; returns its end, `None` if nobody wants it.
-    """
+    """Decides when, and does the first step; `finish` begins the second and returns its end, `None` if unwanted."""
 
     def __init__(self, path: str, durability: Durability, finish: Callable[[], asyncio.Future[Any] | None]) -> None:
         self._log_path = f"{path}-wal"

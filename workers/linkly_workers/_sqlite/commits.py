@@ -21,13 +21,7 @@ from linkly_workers._sqlite.lock import LOCK_SLICE_MS
 
 
 class Commits:
-    """Runs and commits batches; one call at a time, on whichever thread.
-
-    Args:
-        connection: The writer's.
-        budget: Of that connection.
-        file: Which it writes to.
-    """
+    """Runs and commits batches; one call at a time, on whichever thread."""
 
     def __init__(self, connection: Connection, budget: Budget, file: DataFile) -> None:
         self._connection = connection

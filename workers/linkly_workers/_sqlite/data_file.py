@@ -67,9 +67,6 @@ class DataFile:
     def opened(self, connection: Connection) -> None:
         """Remember which file it is, and which log.
 
-        Args:
-            connection: Has just been opened.
-
         Raises:
             OSError: It cannot be told.
             sqlite3.Error: It cannot be read.
@@ -154,9 +151,6 @@ class DataFile:
 
     def resolve(self, connection: Connection) -> None:
         """Overwrite what a refused commit may have left in the log, so that it has not happened.
-
-        Args:
-            connection: Of this file, not in a transaction.
 
         Raises:
             sqlite3.Error: The disk refuses this as well, or another program has locked the file.

@@ -23,10 +23,6 @@ HOLDERS_PATIENCE_MS = 5000
 class Lock:
     """Whether another program has locked the file, and since when. It knows no clock and no file.
 
-    Args:
-        path: For the error.
-        patience_s: After this time nobody waits any longer.
-
     Attributes:
         since: When it was met first; `None` once a transaction could be begun.
     """

@@ -19,14 +19,7 @@ LOOP_STATEMENT_S = 0.010
 
 
 class LoopBatch:
-    """Takes operations from the line and runs them in one transaction, which it leaves open.
-
-    Args:
-        connection: The writer's.
-        budget: Of that connection.
-        queue: Who waits.
-        slow: Operations that belong on the writing thread; learns further ones.
-    """
+    """Takes operations from the line and runs them in one transaction, which it leaves open."""
 
     def __init__(
         self, connection: Connection, budget: Budget, queue: FairLine[Operation[Any]], slow: SlowOperations

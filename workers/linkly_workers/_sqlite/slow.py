@@ -23,9 +23,6 @@ SAVED_AFTER_FAILURE = 2000
 class SlowOperations:
     """Keys of operations that go to the writing thread at once.
 
-    Args:
-        limit_s: What an operation may take on the loop's thread.
-
     Attributes:
         keys: Hashes of the keys of slow operations, the oldest first; nearly always empty. The keys themselves may be
             SQL of megabytes.

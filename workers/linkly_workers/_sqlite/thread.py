@@ -10,11 +10,7 @@ from typing import Any
 
 
 class WritingThread:
-    """One thread beside the running loop.
-
-    Args:
-        name: As debuggers show it.
-    """
+    """One thread beside the running loop."""
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.get_running_loop()

@@ -12,11 +12,7 @@ from linkly_workers._sqlite.batch import Operation, expire
 
 
 class Waits:
-    """Operations that have a time limit; those of one length stand in order of expiry, so they share one timer.
-
-    Args:
-        clock: Tells the time.
-    """
+    """Operations that have a time limit; those of one length stand in order of expiry, so they share one timer."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

@@ -28,6 +28,7 @@ from linkly_workers._sqlite.batch import (
     Done,
     Inside,
     Operation,
+    Turn,
     answer,
     asking,
     disarm,
@@ -47,7 +48,6 @@ from linkly_workers._sqlite.statement import Statement, Statements
 from linkly_workers._sqlite.states import MAY_FOLLOW, State
 from linkly_workers._sqlite.text import ALONE, THREAD
 from linkly_workers._sqlite.thread import WritingThread
-from linkly_workers._sqlite.turn import Turn
 from linkly_workers._sqlite.waits import Waits
 
 T = TypeVar("T")

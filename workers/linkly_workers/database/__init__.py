@@ -1,6 +1,5 @@
 """The `database` worker: SQL over the bus."""
 
-from linkly_workers.database.settings import DatabaseSettings
-from linkly_workers.database.worker import DatabaseWorker
+from linkly_workers.database.worker import DatabaseSettings, DatabaseWorker
 
 __all__ = ["DatabaseSettings", "DatabaseWorker"]

@@ -54,9 +54,6 @@ class RowChanged(msgspec.Struct, omit_defaults=True):
 class RowChangedEvents:
     """Decides which changes are told.
 
-    Args:
-        knows: Whether a database is configured.
-
     Attributes:
         clock: Tells when something was committed; set when the worker is opened.
     """

@@ -39,13 +39,7 @@ class Owner(msgspec.Struct, eq=False):
 
 
 class Owners:
-    """Owners by worker id, each from its first open transaction to the end of its last.
-
-    Args:
-        bus: Where the engine is asked.
-        function_id: The function that the engine calls; it has to call `gone`.
-        end: Ends a transaction by id, and says why; not one that is still being begun.
-    """
+    """Owners by worker id, each from its first open transaction to the end of its last; `function_id` calls `gone`."""
 
     def __init__(self, bus: Bus, function_id: str, end: Callable[[str, str], None]) -> None:
         self._bus = bus

@@ -52,12 +52,7 @@ class _Open(msgspec.Struct):
 
 
 class Sessions:
-    """Prepared statements and interactive transactions.
-
-    Args:
-        databases: The open ones.
-        events: Told of what transactions have committed.
-    """
+    """Prepared statements and interactive transactions."""
 
     _bus: Bus
     _owners: Owners

@@ -22,10 +22,6 @@ TOOL_TIMEOUT_MS = 30_000
 class Tools:
     """Functions for people and their tools.
 
-    Args:
-        databases: The open ones.
-        settings: Of each, by name.
-
     Attributes:
         clock: Measures how long a statement takes; set when the worker is opened.
     """

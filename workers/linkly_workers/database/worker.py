@@ -16,6 +16,8 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, ClassVar
 
+import msgspec
+
 from linkly import Readiness, Settings, TriggerType, Worker, function, readiness
 from linkly.errors import NotFound
 from linkly_workers.database.backend import Database
@@ -24,7 +26,6 @@ from linkly_workers.database.databases import Databases
 from linkly_workers.database.errors import DriverError
 from linkly_workers.database.events import RowChangedEvents
 from linkly_workers.database.sessions import Sessions
-from linkly_workers.database.settings import DatabaseSettings
 from linkly_workers.database.shapes import (
     Execute,
     ExecuteResult,
@@ -43,6 +44,30 @@ from linkly_workers.database.values import (
     check_parameters,
     check_statements,
 )
+
+LARGEST_RESULT_BYTES = 1_000_000_000
+
+
+def _default_databases() -> dict[str, OneDatabase]:
+    return {"primary": OneDatabase(url="sqlite:./data/iii.db")}
+
+
+class DatabaseSettings(Settings):
+    """Settings of the database worker.
+
+    Attributes:
+        databases: By name.
+        max_result_bytes: A call whose rows are larger together fails; about the memory that they take.
+    """
+
+    databases: dict[str, OneDatabase] = msgspec.field(default_factory=_default_databases)
+    max_result_bytes: int = 16_777_216
+
+    def __post_init__(self) -> None:
+        if not self.databases:
+            raise ValueError("databases: declare at least one database")
+        if not 1 <= self.max_result_bytes <= LARGEST_RESULT_BYTES:
+            raise ValueError(f"max_result_bytes: {self.max_result_bytes}: must be from 1 to {LARGEST_RESULT_BYTES}")
 
 
 class DatabaseWorker(Worker):

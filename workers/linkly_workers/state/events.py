@@ -19,11 +19,7 @@ LIMITS = Limits()
 
 
 class StateEvents:
-    """Makes the events of writes.
-
-    Args:
-        enabled: `False`: nobody is told anything.
-    """
+    """Makes the events of writes."""
 
     def __init__(self, *, enabled: bool = True) -> None:
         self._enabled = enabled
@@ -66,16 +62,7 @@ class StateEvents:
         deleted: bool,
         cause: Invocation | None = None,
     ) -> None:
-        """Note a write; its functions run later.
-
-        Args:
-            scope: Group of keys.
-            key: Name inside the scope.
-            old: The value before.
-            new: The value now.
-            deleted: Whether it was a deletion, which is told even where there was nothing.
-            cause: The call that wrote.
-        """
+        """Note a write; its functions run later. A deletion is told even where there was nothing."""
         recipients = self._matching(scope, key)
         if not recipients:
             return

@@ -22,12 +22,11 @@ from linkly_workers._sqlite.connection import LOOP_VALUE_BYTES
 from linkly_workers.database.backend import Committed
 from linkly_workers.database.errors import DriverError, QueryTimeout
 from linkly_workers.database.sqlite import schema
+from linkly_workers.database.sqlite.compiler import ColumnTypes, can_learn, compile_only, learn, target_of
 from linkly_workers.database.sqlite.errors import FAILURES, driver_error, is_write, refused
 from linkly_workers.database.sqlite.pool import ReaderPool
-from linkly_workers.database.sqlite.reader import LoopReader, Reader, compile_only
-from linkly_workers.database.sqlite.target import target_of
+from linkly_workers.database.sqlite.reader import LoopReader, Reader
 from linkly_workers.database.sqlite.transaction import InteractiveTransaction
-from linkly_workers.database.sqlite.types import ColumnTypes, can_learn, learn
 
 IN_MEMORY = ":memory:"
 LONGEST_TIMEOUT_MS = 3_600_000
@@ -35,18 +34,7 @@ SCHEMA_TIMEOUT_MS = 30_000
 
 
 class SqliteDatabase:
-    """One file, `async with` it.
-
-    Args:
-        name: As the config calls it.
-        path: File name or `:memory:`.
-        durability: What an answered write survives.
-        connections: How many long queries and interactive transactions there may be at once.
-        idle_timeout_ms: After this time without use a reading connection is closed.
-        acquire_timeout_ms: How long a query waits for a connection.
-        max_result_bytes: A call whose results are larger fails.
-        clock: For time-outs.
-    """
+    """One file, `async with` it."""
 
     driver = "sqlite"
 

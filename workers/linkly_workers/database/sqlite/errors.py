@@ -16,12 +16,7 @@ FAILURES = (sqlite3.Error, sqlite3.Warning, OverflowError)
 
 
 def driver_error(error: Exception, parameters: Sequence[Any] = ()) -> LinklyError:
-    """Translate what sqlite3 raised.
-
-    Args:
-        error: What it was.
-        parameters: Of the statement that failed.
-    """
+    """Translate what sqlite3 raised."""
     if isinstance(error, LinklyError):
         return error
     if isinstance(error, OverflowError):
@@ -49,11 +44,7 @@ def driver_error(error: Exception, parameters: Sequence[Any] = ()) -> LinklyErro
 
 
 def refused(why: str) -> InvalidParam:
-    """Return the error for what callers may not send.
-
-    Args:
-        why: In the words of `_sqlite.authorizer`.
-    """
+    """Return the error for what callers may not send, in the words of the authorizer."""
     reason = "changes a shared connection"
     if CONTROL in why:
         reason = "transaction control"

@@ -15,16 +15,7 @@ from linkly_workers.database.sqlite.reader import Reader
 
 
 class ReaderPool:
-    """Readers of one file, and places for whatever else holds a connection.
-
-    Args:
-        name: As the config calls the database.
-        make: Makes a reader that is not open yet.
-        limit: How many places there are; one caller has at most all but one of several.
-        idle_timeout_ms: After this time without use a reader is closed.
-        acquire_timeout_ms: How long a caller waits for a place.
-        clock: For `idle_timeout_ms`.
-    """
+    """Readers of one file, and places for whatever else holds a connection."""
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from typing import Any
 
 import aiosqlite
 
-from linkly_workers._sqlite import Budget, Connection, Statement, StatementResult, Statements, connect
+from linkly_workers._sqlite import Budget, Statement, StatementResult, Statements, connect
 from linkly_workers._sqlite.authorizer import Authorizer
 from linkly_workers._sqlite.connection import LOOP_VALUE_BYTES, is_final
 from linkly_workers._sqlite.execution import (
@@ -20,12 +20,11 @@ from linkly_workers._sqlite.execution import (
     VALUE_BYTES,
     ResultTooLarge,
     has_damaged,
-    note_long_text,
     row_bytes,
 )
 from linkly_workers._sqlite.loop_time import QUICK_S, loop_time
 from linkly_workers._sqlite.statement import LENGTH_LIMIT
-from linkly_workers._sqlite.text import TEXT_LIMIT
+from linkly_workers.database.sqlite.compiler import compile_only
 from linkly_workers.database.sqlite.errors import is_write
 
 LOOP_READ_S = 0.002
@@ -50,13 +49,7 @@ two cores: a click p50 76 -> 27 ms; with 5 in place of 10 72 ms."""
 
 
 class LoopReader:
-    """Reads on the loop's thread: a point SELECT takes 6-9 us there, a hop to another thread 40-400.
-
-    Args:
-        path: File name.
-        statements: Of the database.
-        max_result_bytes: A statement whose result is larger fails; `None`: no limit.
-    """
+    """Reads on the loop's thread: a point SELECT takes 6-9 us there, a hop to another thread 40-400."""
 
     def __init__(self, path: str, statements: Statements, max_result_bytes: int | None = None) -> None:
         self._connection = connect(
@@ -139,13 +132,7 @@ class LoopReader:
 
 
 class Reader:
-    """One connection with a thread of its own, whose statement can be stopped at any moment; one query at a time.
-
-    Args:
-        path: File name.
-        statements: Of the database.
-        max_result_bytes: A statement whose result is larger fails; `None`: no limit.
-    """
+    """One connection with a thread of its own, whose statement can be stopped at any moment; one query at a time."""
 
     def __init__(self, path: str, statements: Statements, max_result_bytes: int | None = None) -> None:
         self._path = path
@@ -226,21 +213,3 @@ class Reader:
         if self._left_bytes < 0:
             raise ResultTooLarge(self._max_result_bytes or 0)
         return row
-
-
-def compile_only(connection: Connection, statement: Statement) -> None:
-    """Compile a statement without running it.
-
-    Raises:
-        sqlite3.Error: It cannot be compiled, or is more than one.
-    """
-    sql = statement.text
-    if len(sql) > TEXT_LIMIT:
-        note_long_text(connection, sql)
-    try:
-        connection.execute(sql if statement.word == "EXPLAIN" else "EXPLAIN " + sql).close()
-    except sqlite3.Error as error:
-        # Missing values are found out after it has been compiled.
-        if not isinstance(error, sqlite3.ProgrammingError) or "bindings" not in str(error):
-            connection.authorizer.explain(error)
-            raise

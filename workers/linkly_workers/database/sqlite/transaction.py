@@ -31,22 +31,14 @@ from linkly_workers._sqlite import (
 )
 from linkly_workers._sqlite.connection import THREAD_CHECK_STEPS
 from linkly_workers.database.errors import TransactionNotFound
+from linkly_workers.database.sqlite.compiler import target_of
 from linkly_workers.database.sqlite.errors import FAILURES, driver_error, is_write
-from linkly_workers.database.sqlite.target import target_of
 
 T = TypeVar("T")
 
 
 class InteractiveTransaction:
-    """One open transaction; its calls queue up behind one another.
-
-    Args:
-        transaction_id: Its name.
-        writer: The database's writer.
-        durability: As the writer's.
-        types: Returns the types of the columns of a statement, so many.
-        ended: Called once, when its connection is closed.
-    """
+    """One open transaction; its calls queue up behind one another."""
 
     def __init__(
         self,
@@ -166,11 +158,7 @@ class InteractiveTransaction:
                 await self._close()
 
     async def roll_back(self, why: str) -> None:
-        """End it without a trace, after stopping the statement that runs; harmless when it has ended.
-
-        Args:
-            why: How the sentence "transaction `...` was rolled back ..." goes on for who still uses it.
-        """
+        """End it without a trace, after stopping the statement that runs; harmless when it has ended."""
         self._stopped = why
         if self._inside is not None:
             self._inside.cancel()
