@@ -19,11 +19,7 @@ AsyncCall: TypeAlias = Callable[[Invocation], Awaitable[Any]]
 
 
 class AsyncEndpoint:
-    """An async callable as an `Endpoint`.
-
-    Args:
-        call: Serves a call.
-    """
+    """An async callable as an `Endpoint`."""
 
     __slots__ = ("_call",)
 

@@ -13,11 +13,7 @@ from linkly.wire.messages import Message, RegisterTrigger, TriggerRegistrationRe
 
 
 class ProvidedTypes:
-    """Trigger types by id.
-
-    Args:
-        send: Sends an answer to the engine, if there is a connection.
-    """
+    """Trigger types by id; `send` sends an answer to the engine, if there is a connection."""
 
     def __init__(self, send: Callable[[Message], None]) -> None:
         self._send = send

@@ -28,11 +28,7 @@ class Arguments:
         self.help = False
 
     def where(self) -> Where:
-        """Return where the engine is.
-
-        Raises:
-            UsageError: LINKLY_PORT is no port.
-        """
+        """Return where the engine is."""
         return find(self.config, self.address, self.port)
 
     def ambiguous(self) -> bool:

@@ -66,11 +66,7 @@ def config_option(function: Decorated) -> Decorated:
 
 
 class Target:
-    """The project that a command works on, and where its engine is looked for.
-
-    Attributes:
-        path: The project's file.
-    """
+    """The project's file that a command works on, and where its engine is looked for."""
 
     def __init__(self, path: Path, address: str | None, port: int | None) -> None:
         self.path = path
@@ -78,11 +74,7 @@ class Target:
         self._port = port
 
     def where(self) -> Where:
-        """Return where the engine is: as the command line says, else as the file does.
-
-        Raises:
-            UsageError: LINKLY_PORT is no port.
-        """
+        """Return where the engine is: as the command line says, else as the file does."""
         return worker_port.find(self.path, self._address, self._port)
 
 

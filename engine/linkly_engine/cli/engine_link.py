@@ -29,12 +29,7 @@ class Late(EngineUnreachable):
 
 
 class EngineLink:
-    """One short connection to an engine's worker port.
-
-    Args:
-        where: Where it is.
-        timeout_ms: For everything together.
-    """
+    """One short connection to an engine's worker port; `timeout_ms` is for everything together."""
 
     def __init__(self, where: Where, timeout_ms: int) -> None:
         address, port = where.address, where.port

@@ -12,6 +12,7 @@ import re
 import sys
 import time
 import zlib
+from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
@@ -48,19 +49,20 @@ def wants_colour(stream_is_terminal: bool) -> bool:
     return stream_is_terminal and os.environ.get("TERM") != "dumb"
 
 
-class TextFormatter(logging.Formatter):
-    """`14:03:22.123 INFO  link        link resolved  code=iii found=true  trace=797d1234`.
+def painter(colour: bool) -> Callable[[str, str], str]:
+    """Return what puts a text between an escape sequence and `RESET`; without colour, what leaves it as it is."""
+    return (lambda text, code: f"{code}{text}{RESET}") if colour else (lambda text, code: text)
 
-    Args:
-        colour: Whether to colour.
-    """
+
+class TextFormatter(logging.Formatter):
+    """`14:03:22.123 INFO  link        link resolved  code=iii found=true  trace=797d1234`."""
 
     def __init__(self, *, colour: bool) -> None:
         super().__init__()
-        self._colour = colour
+        self._paint = painter(colour)
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line, without the newline at its end; further lines of its message are indented."""
+        """Return the line; further lines of its message are indented."""
         line = line_of(record)
         seconds, milliseconds = divmod(round(line.time * 1000), 1000)
         clock = f"{time.strftime('%H:%M:%S', time.localtime(seconds))}.{milliseconds:03d}"
@@ -69,21 +71,16 @@ class TextFormatter(logging.Formatter):
         if line.trouble is not None:
             message = f"{message}\n{visible(line.trouble)}"
         first, *more = message.rstrip("\n").split("\n")
+        paint = self._paint
         parts = [
-            f"{self._paint(clock, DIM)} {self._paint(f'{line.level:<5}', LEVEL_COLOURS.get(line.level, DIM))} "
-            f"{self._paint(f'{worker:<{WORKER_WIDTH}}', _worker_colour(worker))}  {first}"
+            f"{paint(clock, DIM)} {paint(f'{line.level:<5}', LEVEL_COLOURS.get(line.level, DIM))} "
+            f"{paint(f'{worker:<{WORKER_WIDTH}}', _worker_colour(worker))}  {first}"
         ]
         if line.data:
-            parts.append(
-                " ".join(f"{self._paint(_key(key) + '=', DIM)}{_value(value)}" for key, value in line.data.items())
-            )
+            parts.append(" ".join(f"{paint(_key(key) + '=', DIM)}{_value(value)}" for key, value in line.data.items()))
         if line.trace_id:
-            parts.append(self._paint(f"trace={one_line(line.trace_id)[:TRACE_CHARACTERS]}", DIM))
-        text = "  ".join(parts)
-        return "\n".join([text, *(f"{self._paint('             |', DIM)} {rest}" for rest in more)])
-
-    def _paint(self, text: str, code: str) -> str:
-        return f"{code}{text}{RESET}" if self._colour else text
+            parts.append(paint(f"trace={one_line(line.trace_id)[:TRACE_CHARACTERS]}", DIM))
+        return "\n".join(["  ".join(parts), *(f"{paint('             |', DIM)} {rest}" for rest in more)])
 
 
 class JsonFormatter(logging.Formatter):
@@ -118,12 +115,7 @@ def json_line(line: Line) -> str:
 
 
 class Output(logging.Handler):
-    """The stderr of a running engine, as a logging handler.
-
-    Args:
-        log_format: `text` or `json`.
-        writer: Where lines go; default: stderr.
-    """
+    """The stderr of a running engine, as a logging handler; lines go to `writer`, by default stderr."""
 
     def __init__(self, log_format: LogFormat, writer: LineWriter | None = None) -> None:
         super().__init__()
@@ -131,6 +123,7 @@ class Output(logging.Handler):
         self.colour = log_format == "text" and wants_colour(sys.stderr.isatty())
         self._writer = writer or LineWriter(sys.stderr.fileno())
         self._writer.on_dropped = self._dropped
+        self._paint = painter(self.colour)
         self.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter(colour=self.colour))
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -159,9 +152,6 @@ class Output(logging.Handler):
             event = Line(time=time.time(), level=level, worker="engine", message=message, data=data or {})
             self._writer.put(json_line(event))
 
-    def _paint(self, text: str, code: str) -> str:
-        return f"{code}{text}{RESET}" if self.colour else text
-
     def flush(self) -> None:
         """Wait for a moment until everything has been written."""
         self._writer.flush()
@@ -185,12 +175,7 @@ class Output(logging.Handler):
 
 
 def log_to(*handlers: logging.Handler, verbose: bool) -> None:
-    """Send everything that is logged in this process to these handlers.
-
-    Args:
-        handlers: Put at the root logger.
-        verbose: Also what is of interest only when looking for a fault.
-    """
+    """Send everything that is logged in this process to these handlers; details only if it is `verbose`."""
     root = logging.getLogger()
     for handler in handlers:
         root.addHandler(handler)

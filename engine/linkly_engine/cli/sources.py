@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from linkly_engine import HOST, LISTENER, PORT
 from linkly_engine.cli.command import Failure
 from linkly_engine.project.built_in import BUILT_IN
@@ -36,11 +38,7 @@ class Source:
 
 
 def source_of(word: str, project: Path) -> Source:
-    """Understand a word.
-
-    Args:
-        word: As it was typed.
-        project: Folder of config.yaml.
+    """Understand a word, for the config.yaml in the folder `project`.
 
     Raises:
         Failure: It names no worker.
@@ -69,15 +67,8 @@ def source_of(word: str, project: Path) -> Source:
     known = [*shipped_names(), LISTENER]
     if name not in known:
         raise Failure(_unknown(name, known, project))
-    block = {"host": HOST, "port": PORT} if name == LISTENER else _starting_block(name)
+    block = {"host": HOST, "port": PORT} if name == LISTENER else yaml.safe_load(starting_block(name) or "")
     return Source(name, {"name": name} if block is None else {"name": name, "config": block}, notes)
-
-
-def _starting_block(name: str) -> Any:
-    import yaml
-
-    text = starting_block(name)
-    return None if text is None else yaml.safe_load(text)
 
 
 def _folder(word: str, project: Path) -> Source:

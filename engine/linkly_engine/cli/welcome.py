@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from linkly_engine import __version__
-from linkly_engine.cli.output import BOLD, DIM, RESET, Output
+from linkly_engine.cli.output import BOLD, DIM, Output, painter
 from linkly_engine.engine import Engine
 from linkly_engine.project.member import Member
 from linkly_engine.project.project import Project
@@ -86,26 +86,15 @@ def collect(project: Project) -> Shown:
     addresses = [("workers connect to", server.url) for server in project.listeners.servers]
     for worker in engine.host.running:
         addresses += [(f"{label} at", address) for label, address in worker.addresses().items()]
-    suggestion = next(
-        command for function_id, command in SUGGESTIONS if not function_id or _is_there(engine, function_id)
-    )
-    return Shown(
-        workers=[_shown(engine, member) for member in project.members.all], addresses=addresses, suggestion=suggestion
-    )
+    find = engine.tables.functions.find
+    suggestion = next(command for needed, command in SUGGESTIONS if not needed or find("default", needed) is not None)
+    workers = [_shown(engine, member) for member in project.members.all]
+    return Shown(workers=workers, addresses=addresses, suggestion=suggestion)
 
 
 def as_text(shown: Shown, *, width: int, colour: bool) -> str:
-    """Return the welcome as it is printed.
-
-    Args:
-        shown: What to say.
-        width: Columns of the terminal.
-        colour: Whether to colour.
-    """
-
-    def paint(text: str, code: str) -> str:
-        return f"{code}{text}{RESET}" if colour else text
-
+    """Return the welcome as it is printed on a terminal of `width` columns."""
+    paint = painter(colour)
     lines = ["", paint(f"linkly {__version__} is up", BOLD), ""]
     for worker in shown.workers:
         name = f"{one_line(worker.name):<{NAME_WIDTH}}"
@@ -148,17 +137,11 @@ def _shown(engine: Engine, member: Member) -> WorkerShown:
     return WorkerShown(
         name=member.name,
         status=member.state,
-        functions=sorted(
-            record.id for record in engine.tables.functions if record.owner is owner and not record.internal
-        ),
+        functions=sorted(each.id for each in engine.tables.functions if each.owner is owner and not each.internal),
         trigger_types=sorted(kind.id for kind in engine.tables.triggers.types if kind.owner is owner),
         path=str(member.entry.folder) if member.entry.folder is not None else None,
         reason=member.reason,
     )
-
-
-def _is_there(engine: Engine, function_id: str) -> bool:
-    return engine.tables.functions.find("default", function_id) is not None
 
 
 def _width() -> int:

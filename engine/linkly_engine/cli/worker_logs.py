@@ -58,12 +58,7 @@ def logs(worker: str, follow: bool, lines: int, config: Path | None) -> int:
 
 
 class Tail:
-    """The end of one log file.
-
-    Args:
-        path: The file, which need not exist yet.
-        show: Takes each line.
-    """
+    """The end of one log file, which need not exist yet; `show` takes each line."""
 
     def __init__(self, path: Path, show: Callable[[str], None]) -> None:
         self._path = path

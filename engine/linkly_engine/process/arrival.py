@@ -42,7 +42,7 @@ class Arrival:
 
     Args:
         exchange: Where they register.
-        peers: Remote workers; a new connection is looked for among their `arrivals`.
+        peers: Gets this object among its `arrivals`.
         name: Of the worker. Its records are shown under it, and a program whose process is not visible (in a container)
             is recognized by it.
         session: Of the program's processes.

@@ -34,12 +34,7 @@ MADE = ("node_modules", ".venv", "venv", ".packages")
 
 
 class Installed:
-    """The note of one worker.
-
-    Args:
-        folder: Of the worker.
-        note: Where the note is kept.
-    """
+    """The note of the worker in `folder`."""
 
     def __init__(self, folder: Path, note: Path) -> None:
         self._folder = folder

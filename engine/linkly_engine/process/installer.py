@@ -31,15 +31,7 @@ class InstallFailed(LinklyError):
 
 
 class Installer:
-    """Installs what one worker needs.
-
-    Args:
-        name: Of the worker.
-        folder: Of the worker.
-        note: Where it is noted what was installed.
-        output: Where the scripts' output goes.
-        guard: Told of their processes.
-    """
+    """Installs what one worker needs, and notes it in the file `note`."""
 
     def __init__(self, name: str, folder: Path, *, note: Path, output: Output, guard: Guard) -> None:
         self._name = name

@@ -19,13 +19,7 @@ KEPT = 3
 
 
 class LogFile(RotatingFileHandler):
-    """One file and the full ones before it. `close` lets go of the file; writing opens it again.
-
-    Args:
-        path: The file is made when the first line is written.
-        full_bytes: Size at which it is put away.
-        kept: How many full ones are kept.
-    """
+    """One file and the `kept` full ones before it. `close` lets go of the file; writing makes or opens it."""
 
     def __init__(self, path: Path, *, full_bytes: int = FULL_BYTES, kept: int = KEPT) -> None:
         super().__init__(path, maxBytes=full_bytes, backupCount=kept, encoding="utf-8", errors="replace", delay=True)

@@ -81,12 +81,7 @@ def _clean(line: str) -> str:
 
 
 class Output:
-    """Takes everything that a worker writes, of all its generations.
-
-    Args:
-        name: Of the worker.
-        folder: Of its log files.
-    """
+    """Takes everything that a worker writes, of all its generations; `folder` is that of its log files."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.folder = folder

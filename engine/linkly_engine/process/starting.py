@@ -65,8 +65,6 @@ class Starter:
         guard: Ends the programs if the engine is killed.
 
     Attributes:
-        name: As given.
-        folder: As given.
         config: May be set; the next generation sees it.
         output: Takes everything that the programs and scripts write.
         change: Set when another generation is wanted than the one that is being started.

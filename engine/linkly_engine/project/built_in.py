@@ -20,7 +20,7 @@ Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class _Block(Settings, kw_only=True):
-    """A block whose keys may all be left out, or be null."""
+    pass
 
 
 class _SamplingRule(_Block):
@@ -138,14 +138,7 @@ BUILT_IN = frozenset(_BLOCKS)
 
 
 def read_block(tree: Tree, path: str, name: str, block: Any, problems: Problems) -> str:
-    """Check the block of a worker that is a part of the engine, or not there yet.
-
-    Args:
-        tree: The file.
-        path: Where the entry stands in it.
-        name: One of `BUILT_IN`.
-        block: Its `config:`, `None` if there is none.
-        problems: Where is noted which key is unknown, or has a value that cannot be.
+    """Check the block of one of `BUILT_IN`, whose entry stands at `path`.
 
     Returns:
         A sentence that says which of its keys have no effect.

@@ -204,11 +204,7 @@ def _assemble(
 
 
 def _entry(tree: Tree, path: str, entry: Any) -> tuple[WorkerEntry, str]:
-    """Read one entry.
-
-    Raises:
-        ConfigError: Everything that is wrong with it.
-    """
+    """Read one entry; return it and the name as it is written."""
     if not isinstance(entry, dict):
         raise tree.error(path, f"expected a mapping such as `- name: state`, got {kind(entry)}")
     fields = cast("dict[str, Any]", entry)

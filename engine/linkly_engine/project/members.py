@@ -68,26 +68,17 @@ class Members:
         """Start a worker that does not run; nothing happens to one that does.
 
         Raises:
-            NotFound: As `find`.
+            NotFound: config.yaml has none of that name.
             ConfigError: It cannot start.
         """
         return await self.serially(lambda: self._begin(self.find(name), again=False))
 
     async def restart(self, name: str) -> Member:
-        """Make a worker anew, or start it if it does not run.
-
-        Raises:
-            NotFound: As `find`.
-            ConfigError: It cannot start.
-        """
+        """Make a worker anew, or start it if it does not run; raises as `start`."""
         return await self.serially(lambda: self._begin(self.find(name), again=True))
 
     async def stop(self, name: str) -> Member:
-        """Stop a worker until it is started by name, or its entry changes; calls in flight finish.
-
-        Raises:
-            NotFound: As `find`.
-        """
+        """Stop a worker until it is started by name, or its entry changes; calls in flight finish."""
         return await self.serially(lambda: self._halt(self.find(name)))
 
     async def serially(self, change: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -93,7 +93,6 @@ class Project:
         drain_s: How long calls in flight have when their worker stops or is made anew.
 
     Attributes:
-        engine: As given.
         members: What runs, or may run, by name.
         listeners: The worker ports.
         refusal: Why the file as it is now is not applied; `None`: it is.
@@ -263,11 +262,7 @@ def _differences(
 
 
 def _text(path: Path) -> bytes | None:
-    """Return the bytes of a file; `None`: it does not exist.
-
-    Raises:
-        OSError: It cannot be read.
-    """
+    """Return the bytes of a file; `None`: it does not exist."""
     try:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):

@@ -39,12 +39,7 @@ class Entering(msgspec.Struct, eq=False):
 
 
 class Switch:
-    """One change of the set of in-process workers.
-
-    Args:
-        engine: Where they run.
-        drain_s: How long calls in flight have.
-    """
+    """One change of the set of in-process workers; calls in flight have `drain_s` seconds."""
 
     def __init__(self, engine: Engine, *, drain_s: float = DRAIN_S) -> None:
         self._engine = engine
@@ -110,7 +105,7 @@ class Switch:
             before.release()
 
     async def _start(self, each: Entering) -> bool:
-        """Start one; return whether it runs, and not its predecessor."""
+        """Return whether it runs, and not its predecessor."""
         try:
             await self._engine.host.start(each.worker, takes_over=self._handovers.get(each.member))
         except Exception as error:

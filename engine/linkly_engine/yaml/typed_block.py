@@ -20,27 +20,12 @@ _NUMBERS = (inspect.IntType, inspect.FloatType, inspect.BoolType)
 
 
 def typed_block(block: Any, settings: type[msgspec.Struct], tree: Tree, place: str) -> Any:
-    """Return a block with scalars of the types that its settings have.
-
-    Args:
-        block: Plain data.
-        settings: What it is for.
-        tree: Where it was read.
-        place: Path of the block in it.
-    """
+    """Return a block, which stands at `place` in a tree, with scalars of the types that its settings have."""
     return None if block is None else _typed(block, inspect.type_info(settings), tree, place)
 
 
 def checked_block(block: Any, settings: type[Settings], tree: Tree, place: str, problems: Problems) -> Any:
-    """Return a block as its settings, `None` if it does not fit; `problems` gets what is wrong with it.
-
-    Args:
-        block: Plain data.
-        settings: What it is for.
-        tree: Where it was read.
-        place: Path of the block in it.
-        problems: Where errors are noted.
-    """
+    """Return a block as its settings, `None` if it does not fit; `problems` gets what is wrong with it."""
     try:
         return read_settings(settings, typed_block(block, settings, tree, place), "")
     except ConfigError as error:

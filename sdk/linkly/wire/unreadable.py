@@ -44,12 +44,7 @@ class Remains(msgspec.Struct, frozen=True):
 
 
 def remains(data: bytes, *, native: bool) -> Remains | None:
-    """Return which call an unreadable frame belongs to, `None` if it shows none.
-
-    Args:
-        data: The frame.
-        native: Whether it is a native one (`linkly.wire.messages`).
-    """
+    """Return which call an unreadable frame belongs to, `None` if it shows none."""
     if not native:
         return _json_remains(data)
     length = int.from_bytes(data[:4], "big")
