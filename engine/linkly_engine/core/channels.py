@@ -1,18 +1,18 @@
 """Channels: bounded pipes between two workers, each end opened once (docs/protocol.md 5).
 
-An end may be a WebSocket (`linkly_engine.remote.server`) or an in-process worker; a channel does not know which.
+An end may be a WebSocket (`linkly_engine.remote.server`) or an in-process worker (`linkly_engine.local.channels`); a
+channel does not know which.
 """
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Literal
 
-from linkly.channel import CHUNK_BYTES, Channel, ChannelRef
+from linkly.channel import Channel, ChannelRef
 from linkly.clock import Clock, TimerHandle
 from linkly.errors import InvalidArguments, NotFound, Overloaded
 from linkly_engine.core.pipe import Pipe
@@ -94,8 +94,8 @@ class ChannelStore:
         if self._unopened[pipe.owner] <= 0:
             del self._unopened[pipe.owner]
 
-    def find(self, channel_id: str, access_key: str) -> Pipe:
-        """Return a channel.
+    def open(self, channel_id: str, access_key: str, direction: Direction) -> Pipe | None:
+        """Open one end; `None` if it has been opened before.
 
         Raises:
             NotFound: No such channel, or a wrong key; which of the two is not said.
@@ -103,36 +103,11 @@ class ChannelStore:
         pipe = self._pipes.get(channel_id)
         if pipe is None or not secrets.compare_digest(pipe.key.encode(), access_key.encode()):
             raise NotFound(f"there is no channel `{channel_id}` with this key")
-        return pipe
-
-    def open(self, channel_id: str, access_key: str, direction: Direction) -> Pipe | None:
-        """Open one end; `None` if it has been opened before.
-
-        Raises:
-            NotFound: As `find`.
-        """
-        pipe = self.find(channel_id, access_key)
         if direction in pipe.opened:
             return None
         if not pipe.opened:
             self._count_opened(pipe)
         pipe.opened.add(direction)
-        return pipe
-
-    def open_reader(self, reference: ChannelRef) -> LocalReader:
-        """Open the reading end for an in-process worker."""
-        return LocalReader(self._open_local(reference, "read"))
-
-    def open_writer(self, reference: ChannelRef) -> LocalWriter:
-        """Open the writing end for an in-process worker."""
-        return LocalWriter(self._open_local(reference, "write"))
-
-    def _open_local(self, reference: ChannelRef, direction: Direction) -> Pipe:
-        if reference.direction != direction:
-            raise InvalidArguments(f"this reference is for `{reference.direction}`, not for `{direction}`")
-        pipe = self.open(reference.channel_id, reference.access_key, direction)
-        if pipe is None:
-            raise InvalidArguments(f"the {direction} end of channel `{reference.channel_id}` was opened before")
         return pipe
 
     def _sweep(self) -> None:
@@ -141,72 +116,3 @@ class ChannelStore:
             if len(pipe.opened) < 2 and now - pipe.created >= UNOPENED_S:
                 self._forget(pipe.id)
         self._timer = self._clock.call_later(SWEEP_S, self._sweep)
-
-
-class LocalReader:
-    """Reading end inside the engine's process."""
-
-    def __init__(self, pipe: Pipe) -> None:
-        self._pipe = pipe
-        self._arrived = asyncio.Event()
-        pipe.attach_wakeup(self._arrived.set)
-
-    @property
-    def writer_attached(self) -> bool:
-        """Whether the writing end was opened."""
-        return "write" in self._pipe.opened
-
-    def __aiter__(self) -> AsyncIterator[bytes | str]:
-        return self._messages()
-
-    async def _messages(self) -> AsyncIterator[bytes | str]:
-        while (message := await self.receive()) is not None:
-            yield message
-
-    async def receive(self) -> bytes | str | None:
-        """Return the next message, `None` at the end."""
-        while True:
-            message = self._pipe.take()
-            if message is not None:
-                return message
-            if self._pipe.writer_closed:
-                self._pipe.close_reader()
-                return None
-            self._arrived.clear()
-            await self._arrived.wait()
-
-    async def read_all(self) -> bytes:
-        """Return all data up to the end."""
-        return b"".join([message async for message in self if isinstance(message, bytes)])
-
-    async def close(self) -> None:
-        """Stop reading."""
-        self._pipe.close_reader()
-
-
-class LocalWriter:
-    """Writing end inside the engine's process."""
-
-    def __init__(self, pipe: Pipe) -> None:
-        self._pipe = pipe
-        self._writable = asyncio.Event()
-        pipe.on_writable = self._writable.set
-
-    async def write(self, data: bytes) -> None:
-        """Send data in chunks; waits while the buffer is full."""
-        for start in range(0, len(data), CHUNK_BYTES):
-            await self._put(data[start : start + CHUNK_BYTES])
-
-    async def send_text(self, text: str) -> None:
-        """Send an out-of-band message."""
-        await self._put(text)
-
-    async def close(self) -> None:
-        """End the stream."""
-        self._pipe.close_writer()
-
-    async def _put(self, message: bytes | str) -> None:
-        while self._pipe.at_limit:
-            self._writable.clear()
-            await self._writable.wait()
-        self._pipe.put(message)

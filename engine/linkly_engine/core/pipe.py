@@ -16,7 +16,17 @@ PAUSE_BYTES = 16 * 1024 * 1024
 
 
 class Pipe:
-    """One channel."""
+    """One channel.
+
+    Attributes:
+        opened: Ends that somebody has opened, `read` and `write`.
+        buffered_bytes: What waits for the reader.
+        writer_closed: The writer has ended the stream.
+        on_end: Told that the channel is over.
+        on_writable: Told that the writer need not wait any more.
+        on_readable: Told that there is a message for a reader that pulls, or the end.
+        on_reader_gone: Told that nobody will read.
+    """
 
     def __init__(self, buffer_size: int, created: float, owner: str = "") -> None:
         self.id = str(uuid.uuid4())
@@ -24,28 +34,17 @@ class Pipe:
         self.created = created
         self.owner = owner
         self.opened: set[str] = set()
-        self.ended = False
+        self.buffered_bytes = 0
+        self.writer_closed = False
         self.on_end: Callable[[], None] | None = None
         self.on_writable: Callable[[], None] | None = None
+        self.on_readable: Callable[[], None] | None = None
         self.on_reader_gone: Callable[[], None] | None = None
         self._buffer_size = buffer_size
         self._messages: deque[bytes | str] = deque()
-        self._bytes = 0
         self._sink: Callable[[bytes | str], None] | None = None
-        self._on_writer_closed: Callable[[], None] | None = None
-        self._writer_closed = False
         self._reader_gone = False
         self._reader_full = False
-
-    @property
-    def full(self) -> bool:
-        """Whether a writer behind a socket should wait."""
-        return self._reader_full or (len(self._messages) >= self._buffer_size and self._bytes >= PAUSE_BYTES)
-
-    @property
-    def buffered_bytes(self) -> int:
-        """Count what waits for the reader."""
-        return self._bytes
 
     @property
     def buffered_messages(self) -> int:
@@ -57,11 +56,16 @@ class Pipe:
         """Whether an in-process writer should wait: it has no pings to answer, so the count alone decides."""
         return self._reader_full or len(self._messages) >= self._buffer_size
 
+    @property
+    def full(self) -> bool:
+        """Whether a writer behind a socket should wait."""
+        return self._reader_full or (self.at_limit and self.buffered_bytes >= PAUSE_BYTES)
+
     def reader_is_full(self, full: bool) -> None:
         """A reader that is pushed to says that its own buffer is full, or no longer."""
         self._reader_full = full
-        if not full and self.on_writable is not None:
-            self.on_writable()
+        if not full:
+            _call(self.on_writable)
 
     def put(self, message: bytes | str) -> None:
         """Take one message from the writer.
@@ -75,65 +79,45 @@ class Pipe:
             self._sink(message)
             return
         self._messages.append(message)
-        self._bytes += len(message)
+        self.buffered_bytes += len(message)
+        _call(self.on_readable)
 
     def take(self) -> bytes | str | None:
         """Give the next waiting message to a reader that pulls."""
         if not self._messages:
             return None
         message = self._messages.popleft()
-        self._bytes -= len(message)
-        if self.on_writable is not None and not self.at_limit:
-            self.on_writable()
+        self.buffered_bytes -= len(message)
+        if not self.at_limit:
+            _call(self.on_writable)
         return message
 
     def attach_sink(self, sink: Callable[[bytes | str], None], on_writer_closed: Callable[[], None]) -> None:
         """Push everything, waiting and future, to a reader that is pushed to."""
         while self._messages:
-            message = self._messages.popleft()
-            self._bytes -= len(message)
-            sink(message)
-        self._sink = sink
-        self._on_writer_closed = on_writer_closed
-        if self.on_writable is not None:
-            self.on_writable()
-        if self._writer_closed:
+            sink(self._messages.popleft())
+        self.buffered_bytes = 0
+        self._sink, self.on_readable = sink, on_writer_closed
+        _call(self.on_writable)
+        if self.writer_closed:
             on_writer_closed()
-
-    def attach_wakeup(self, wakeup: Callable[[], None]) -> None:
-        """Wake a reader that pulls whenever there is something new."""
-
-        def push(message: bytes | str) -> None:
-            self._messages.append(message)
-            self._bytes += len(message)
-            wakeup()
-
-        self._sink = push
-        self._on_writer_closed = wakeup
-
-    @property
-    def writer_closed(self) -> bool:
-        """Whether the writer has ended the stream."""
-        return self._writer_closed
 
     def close_writer(self) -> None:
         """The writer has ended, orderly or not: the reader gets what is left, then its end."""
-        if self._writer_closed:
-            return
-        self._writer_closed = True
-        if self._on_writer_closed is not None:
-            self._on_writer_closed()
+        if not self.writer_closed:
+            self.writer_closed = True
+            _call(self.on_readable)
 
     def close_reader(self) -> None:
         """The reader is gone: the channel is over."""
         self._reader_gone = True
         self._reader_full = False
         self._messages.clear()
-        self._bytes = 0
-        if self.on_writable is not None:
-            self.on_writable()
-        if self.on_reader_gone is not None:
-            self.on_reader_gone()
-        self.ended = True
-        if self.on_end is not None:
-            self.on_end()
+        self.buffered_bytes = 0
+        for told in (self.on_writable, self.on_reader_gone, self.on_end):
+            _call(told)
+
+
+def _call(told: Callable[[], None] | None) -> None:
+    if told is not None:
+        told()

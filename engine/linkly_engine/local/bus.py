@@ -37,6 +37,7 @@ from linkly_engine.core.enqueue import enqueue
 from linkly_engine.core.exchange import Exchange
 from linkly_engine.core.records import BindingRecord, FunctionRecord, TypeRecord, WorkerRecord
 from linkly_engine.core.router import check_namespace, too_many_hops
+from linkly_engine.local.channels import LocalReader, LocalWriter
 from linkly_engine.local.provider import LocalProvider
 
 log = logging.getLogger("linkly.engine")
@@ -178,10 +179,10 @@ class LocalBus:
         return self._exchange.channels.create(buffer_size, self.record.id)
 
     async def open_reader(self, reference: ChannelRef) -> ChannelReader:  # noqa: D102
-        return self._exchange.channels.open_reader(reference)
+        return LocalReader(self._exchange.channels, reference)
 
     async def open_writer(self, reference: ChannelRef) -> ChannelWriter:  # noqa: D102
-        return self._exchange.channels.open_writer(reference)
+        return LocalWriter(self._exchange.channels, reference)
 
 
 def read_result(result: Any, result_type: Any, function_id: str) -> Any:
