@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from linkly.errors import FunctionConflict, InvalidNamespace, Overloaded
+from linkly.errors import FunctionConflict, InvalidNamespace, LinklyError, Overloaded
 from linkly.invocation import DEFAULT_NAMESPACE, Json
 from linkly.outcome import error_body, is_absent, read_error
 from linkly.wire.connection import Connection
@@ -44,14 +44,7 @@ _TAKEN_BACK: dict[type[Message], type[Message]] = {
 
 
 class Registrations:
-    """The registrations of one connection.
-
-    Args:
-        connection: Where they come from, and refusals go.
-        record: The worker.
-        nesting: The calls that the worker serves, if its wire cannot say what its own calls are nested in.
-        exchange: Whose tables they change.
-    """
+    """The registrations of one connection."""
 
     def __init__(
         self,
@@ -75,11 +68,7 @@ class Registrations:
         """Register something, or take it back."""
         tables, home = self._tables, self._record.home
         if not self._owned.takes(message):
-            error = too_many(message)
-            events.registration_refused(self._record, error)
-            told = refusal(message, error, home, self._record.id)
-            if told is not None:
-                self._connection.send(told)
+            self._refuse_for_number(message)
         elif isinstance(message, RegisterFunction):
             self._register_function(message)
         elif isinstance(message, UnregisterFunction):
@@ -117,14 +106,7 @@ class Registrations:
             self._tables.add_function(record)
         except FunctionConflict as error:
             events.registration_refused(self._record, error)
-            self._connection.send(
-                RegistrationRejected(
-                    code=error.code,
-                    namespace=record.namespace,
-                    function_id=record.id,
-                    owner_worker_id=str(error.details["owner_worker_id"]),
-                )
-            )
+            self._tell_rejection(record.id, error, owner_id=str(error.details["owner_worker_id"]))
             self._tables.keep_waiting(record)
         else:
             if isinstance(record.endpoint, UrlFunction):
@@ -168,7 +150,25 @@ class Registrations:
         self._provider.answered(message.id, read_error(message.error))
         self._tables.refuse(message.id, self._record, message.error)
 
-    def tell_refusal(self, binding: BindingRecord, error: Json) -> None:
+    def _refuse_for_number(self, message: Message) -> None:
+        error = Overloaded(
+            f"`{getattr(message, 'id', '')}` was not registered: this connection has {OWNED_LIMIT} functions, triggers "
+            "and trigger types, and none may have more; take some back, or use further connections"
+        )
+        events.registration_refused(self._record, error)
+        if isinstance(message, RegisterFunction):
+            self._tell_rejection(message.id, error, owner_id=self._record.id)
+        elif isinstance(message, RegisterTrigger):
+            self.tell_refusal(message, error_body(error))
+
+    def _tell_rejection(self, function_id: str, error: LinklyError, *, owner_id: str) -> None:
+        self._connection.send(
+            RegistrationRejected(
+                code=error.code, namespace=self._record.home, function_id=function_id, owner_worker_id=owner_id
+            )
+        )
+
+    def tell_refusal(self, binding: BindingRecord | RegisterTrigger, error: Json) -> None:
         """Tell this worker that a trigger it registered was refused."""
         self._connection.send(
             TriggerRegistrationResult(
@@ -196,27 +196,3 @@ class Owned:
         elif kind in _TAKEN_BACK:
             self._all.discard((_TAKEN_BACK[kind], str(getattr(message, "id", ""))))
         return True
-
-
-def too_many(message: Message) -> Overloaded:
-    """Make the error of a registration that is refused because of the limit."""
-    return Overloaded(
-        f"`{getattr(message, 'id', '')}` was not registered: this connection has {OWNED_LIMIT} functions, triggers and "
-        "trigger types, and none may have more; take some back, or use further connections"
-    )
-
-
-def refusal(message: Message, error: Overloaded, namespace: str, worker_id: str) -> Message | None:
-    """Return what tells a worker that a registration was refused; `None`: its protocol has no word for that."""
-    if isinstance(message, RegisterFunction):
-        return RegistrationRejected(
-            code=error.code, namespace=namespace, function_id=message.id, owner_worker_id=worker_id
-        )
-    if isinstance(message, RegisterTrigger):
-        return TriggerRegistrationResult(
-            id=message.id,
-            trigger_type=message.trigger_type,
-            function_id=message.function_id,
-            error=error_body(error),
-        )
-    return None
