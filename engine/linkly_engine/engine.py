@@ -46,20 +46,8 @@ class Engine:
     """Routes calls between workers.
 
     Args:
-        clock: What all time-outs go by.
         namespace_grace_s: How long a connection may stay silent about its namespace before its registrations
             land in `default`.
-
-    Attributes:
-        tables: Functions, triggers and workers, in process and remote.
-        router: Finds who serves a call.
-        exchange: What buses and connections work on.
-        host: Starts and stops in-process workers.
-        peers: Remote workers by worker id, and those that are expected.
-        channels: Byte streams between workers.
-        telemetry: What workers and the engine say about themselves.
-        failures: Says which handlers have failed.
-        turns: Shares the loop among the connections of remote workers.
     """
 
     def __init__(self, *, clock: Clock | None = None, namespace_grace_s: float = NAMESPACE_GRACE_S) -> None:

@@ -30,12 +30,7 @@ PAUSE_S, PAUSES = 0.05, 20
 
 
 class Events:
-    """Both trigger types; observes the tables.
-
-    Args:
-        tables: What is followed.
-        clock: What the pauses go by.
-    """
+    """Both trigger types; observes the tables."""
 
     def __init__(self, tables: Tables, clock: Clock) -> None:
         self._tables = tables

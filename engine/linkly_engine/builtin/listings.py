@@ -19,7 +19,6 @@ class Listings:
     """What the tables hold.
 
     Args:
-        tables: What is listed.
         calls_in_flight: Counts the calls that a worker serves, by its id.
         metrics_of: Returns what a worker has measured of itself lately, `None` if nothing.
     """

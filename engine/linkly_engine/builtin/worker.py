@@ -48,10 +48,7 @@ class EngineWorker(Worker):
     """Introspection, channels, durable triggers and the worker handshake.
 
     Args:
-        exchange: What buses and connections work on.
         admit: Takes what a connection, by worker id, says about itself; returns whether it may stay.
-        listings: The functions that list what there is.
-        statistics: Says how full every buffer of the engine is.
     """
 
     name = "engine"

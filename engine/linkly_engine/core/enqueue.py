@@ -18,13 +18,7 @@ ENQUEUE_FUNCTION = "engine::queue::enqueue"
 async def enqueue(call: Callable[[Invocation], Awaitable[Any]], invocation: Invocation, queue: str) -> Receipt:
     """Put a call on a queue; the target need not exist yet.
 
-    Args:
-        call: Makes a call.
-        invocation: The call that is queued.
-        queue: Its name.
-
     Raises:
-        EnqueueFailed: No queue worker, or it refused. Nothing was queued.
     """
     receipt = str(uuid.uuid4())
     payload: dict[str, Any] = {

@@ -30,11 +30,6 @@ class Exchange(msgspec.Struct, frozen=True, eq=False):
     """One engine, as a bus sees it.
 
     Attributes:
-        tables: Functions, triggers and workers.
-        router: Finds who serves a call.
-        channels: Byte streams between workers.
-        clock: What all time-outs go by.
-        deadlines: Of the calls that wait.
         spawn: Runs calls that nobody waits for.
         failed: Told when a worker's handler has failed.
     """

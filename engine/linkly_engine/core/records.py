@@ -26,8 +26,6 @@ class WorkerRecord(msgspec.Struct, kw_only=True, eq=False):
         id: Random UUID, new for every lifetime.
         name: `""` until the worker has said one.
         namespace: Where its registrations go; `None` until that is known.
-        in_process: Whether it lives in the engine's process.
-        connected_at_ms: Since the epoch.
         announced: It has named itself, or lives in this process; not one that only came to call.
         joined: It has named itself or registered something: until then its connection only calls, and observers of the
             tables are not told that it is here.
@@ -77,11 +75,6 @@ class FunctionRecord(msgspec.Struct, kw_only=True, eq=False, frozen=True):
     """One served function.
 
     Attributes:
-        id: Function id.
-        namespace: Where it is found.
-        endpoint: How to call it.
-        owner: Who serves it.
-        description: For people.
         request_schema: JSON Schema or the older tree form, as its worker sent it.
         response_schema: Likewise.
         metadata: As its worker sent it.
@@ -133,11 +126,7 @@ class TypeRecord(msgspec.Struct, kw_only=True, eq=False, frozen=True):
     """One provided trigger type.
 
     Attributes:
-        id: Its id.
-        namespace: Where it is looked up.
         provider: How to tell its provider about bindings.
-        owner: The worker that provides it.
-        description: For people.
         config_schema: JSON Schema of a binding's config.
         payload_schema: JSON Schema of what a firing hands over.
     """
@@ -166,8 +155,6 @@ class BindingRecord(msgspec.Struct, kw_only=True, eq=False):
 
     Attributes:
         id: Chosen by the binder.
-        trigger_type: Id of the type.
-        function_id: What runs.
         owner: Who made it; `None`: durable, survives everybody.
         config: Plain data or `Json`, opaque to the tables.
         metadata: Likewise; `None` if absent.

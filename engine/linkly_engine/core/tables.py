@@ -27,13 +27,7 @@ log = logging.getLogger("linkly.engine")
 
 
 class Tables:
-    """Functions, triggers and workers of one engine, and every change of them.
-
-    Attributes:
-        functions: Who serves what.
-        triggers: Trigger types and bindings.
-        workers: Workers, in process and remote.
-    """
+    """Functions, triggers and workers of one engine, and every change of them."""
 
     def __init__(self) -> None:
         self.functions = Registry()

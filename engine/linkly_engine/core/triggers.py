@@ -133,7 +133,6 @@ class TriggerTable:
         """Drop a binding; `None` if there is none with this id, or none that `by` may take back.
 
         Args:
-            binding_id: Its id.
             by: A worker, which may take back its own and those without an owner; `None`: the engine itself.
         """
         binding = self._bindings.get(binding_id)

@@ -38,9 +38,6 @@ class WorkerTable:
         """Give `worker` a name.
 
         Args:
-            worker: Who wants it.
-            namespace: Where the name has to be unique.
-            name: The name.
             shared: Take it although somebody has it: old clients default to host:pid, so that two in one process
                 collide, and a refusal would leave them connected and deaf (docs/protocol.md 3.5).
 

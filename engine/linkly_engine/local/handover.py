@@ -24,8 +24,6 @@ class Handover:
     """Has the functions and triggers of one worker that ends.
 
     Args:
-        exchange: Whose tables they are in.
-        record: The lifetime that ends.
         waiting: Whether a next generation is about to start.
     """
 

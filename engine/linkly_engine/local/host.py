@@ -34,11 +34,7 @@ class _Hosted(msgspec.Struct, eq=False):
 
 
 class Host:
-    """Starts and stops workers in this process.
-
-    Args:
-        exchange: What their buses work on.
-    """
+    """Starts and stops workers in this process."""
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
@@ -65,7 +61,6 @@ class Host:
         """Start a worker; its triggers are bound when the providers have acknowledged, its `ready` is the caller's.
 
         Args:
-            worker: Checked, not started.
             internal: It is a part of the engine: not among `running`.
             takes_over: What an earlier generation left.
 
@@ -93,7 +88,6 @@ class Host:
         """Stop a worker: calls in flight finish, new ones are kept from it, then it ends.
 
         Args:
-            worker: A running one.
             waiting: A next generation comes at once: new calls wait for it. The caller has to `release` what is
                 returned when it is up, or when it will not come.
             drain_s: How long calls in flight have.

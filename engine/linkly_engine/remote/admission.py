@@ -14,11 +14,7 @@ from linkly_engine.remote.peer import Peer
 
 
 class Arrival(Protocol):
-    """A program that is being started and whose connections are let in together (`Peers.arrivals`).
-
-    Attributes:
-        name: Of the worker.
-    """
+    """A program that is being started and whose connections are let in together (`Peers.arrivals`)."""
 
     name: str
 

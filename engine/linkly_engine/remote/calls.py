@@ -35,10 +35,6 @@ class Calls:
     """The calls of one connection.
 
     Args:
-        connection: Where they come from and are answered.
-        record: The worker that makes them.
-        nesting: The calls that the worker serves, if its wire cannot say what its own calls are nested in.
-        exchange: Where they go.
         wait: Runs something when a function, by namespace and id, is served whose registration waits for the namespace
             of its connection; returns whether there is such a registration.
     """
@@ -63,7 +59,6 @@ class Calls:
         """Take a call.
 
         Args:
-            message: As it came.
             again: It has waited for its function.
         """
         connection = self._connection

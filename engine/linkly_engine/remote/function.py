@@ -20,7 +20,6 @@ class RemoteFunction:
     """Endpoint of a function that a remote worker serves.
 
     Args:
-        connection: The worker's.
         nesting: The calls it serves, if its wire cannot say what its own calls are nested in.
         failed: Told when the handler failed, before the caller is.
     """

@@ -43,18 +43,9 @@ class Peer:
     """One connection of one remote worker.
 
     Args:
-        stream: Its frames.
-        native: Whether it speaks native frames.
-        ip_address: Of the other end, if it has one.
-        exchange: Where its calls and registrations go.
-        namespace_grace_s: How long its namespace may stay unknown.
         wait: As of `Calls`.
         reattached: Told that this worker had another connection before.
         gone: Told when the connection ends.
-
-    Attributes:
-        record: The worker.
-        connection: The conversation with it.
     """
 
     def __init__(

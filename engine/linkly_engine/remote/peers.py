@@ -21,7 +21,6 @@ class Peers(dict[str, Peer]):
     """Peers by worker id.
 
     Args:
-        exchange: Where their calls and registrations go.
         namespace_grace_s: How long a connection may stay silent about its namespace before its registrations land in
             `default`; it may be changed.
 

@@ -24,9 +24,7 @@ class RemoteProvider:
     """The trigger types of a remote worker: told by frames, answers by `triggerregistrationresult`.
 
     Args:
-        send: Sends a message to the worker.
         refuse: Parks a binding that cannot be told, by its id.
-        clock: How long answers are waited for.
     """
 
     def __init__(self, send: Callable[[Message], None], refuse: Callable[[str, Json], None], clock: Clock) -> None:

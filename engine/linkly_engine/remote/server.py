@@ -57,14 +57,7 @@ _ORIGINS_TOLD = 100
 
 
 class Remote(Protocol):
-    """What connections come to: an engine.
-
-    Attributes:
-        peers: The remote workers.
-        channels: Byte streams between workers.
-        telemetry: What workers say about themselves.
-        turns: Shares the loop among connections.
-    """
+    """What connections come to: an engine."""
 
     peers: Peers
     channels: ChannelStore
@@ -76,8 +69,6 @@ class WorkerServer:
     """The listener that remote workers connect to.
 
     Args:
-        engine: What they connect to.
-        host: Where to listen.
         port: 0: any free one.
         handshake_timeout_s: How long a client may take to ask for its WebSocket.
         allowed_origins: Web pages that may connect, as browsers write their origins.

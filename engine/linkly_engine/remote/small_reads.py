@@ -14,11 +14,7 @@ READ_BYTES = 64 * 1024
 
 
 class SmallReads(asyncio.BufferedProtocol):
-    """Stands in front of a buffered protocol.
-
-    Args:
-        protocol: Whose reads are bounded.
-    """
+    """Stands in front of a buffered protocol."""
 
     def __init__(self, protocol: Any) -> None:
         self._get_buffer = protocol.get_buffer

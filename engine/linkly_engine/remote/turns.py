@@ -67,14 +67,8 @@ class Pausing(Protocol):
 class Turns:
     """The turns of one loop, counted while anybody has frames.
 
-    Args:
-        call_soon: Runs something in the next turn; default: the running loop's.
-        call_later: Runs something after some seconds; default: the running loop's.
-        clock: Seconds.
-
     Attributes:
         number: Another one in every turn.
-        took_s: How long the last turn was.
         frames_waiting: Of all connections together.
     """
 
@@ -127,9 +121,6 @@ class Inbox:
     """The frames of one connection that wait for its next turn: a `FrameReceiver`.
 
     Args:
-        receiver: Takes the frames.
-        stream: Where they come from.
-        turns: Of the loop.
         owed: Counts the calls of this connection that have not been answered.
         overtake: Takes a frame ahead of those that wait, if it may be; returns whether it has.
     """

@@ -33,11 +33,6 @@ class Failures:
         """Log an error of a handler, unless the error is an answer or was logged before.
 
         The error gets an `error_id`, which the line contains, so that whoever answers the call can name it.
-
-        Args:
-            worker: Whose handler it was.
-            invocation: The call.
-            error: As its caller gets it.
         """
         if not isinstance(error, (HandlerFailed, InvalidResult)) or error.error_id is not None:
             return
@@ -88,11 +83,8 @@ class _Said(NamedTuple):
     """A failure that was said.
 
     Attributes:
-        error_id: It stands in the line.
         function_id: Whose handler failed.
         caller: Id of the worker that called it.
-        message: Of its error.
-        stacktrace: Likewise.
     """
 
     error_id: str

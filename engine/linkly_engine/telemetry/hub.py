@@ -22,13 +22,7 @@ log = logging.getLogger("linkly.telemetry")
 
 
 class FrameCounts(msgspec.Struct):
-    """What came in of one kind.
-
-    Attributes:
-        frames: Frames received.
-        records: Records, metrics or spans in them.
-        dropped: Frames that could not be read.
-    """
+    """What came in of one kind."""
 
     frames: int = 0
     records: int = 0
@@ -40,13 +34,8 @@ class Telemetry:
 
     Args:
         clock: For records that bring no time along.
-        is_connected: Returns whether a worker with this id is connected.
 
     Attributes:
-        logs: The newest log records.
-        limits: How many lines each source may have.
-        gauges: The newest gauges of each worker.
-        counts: What came in, by kind.
         firings_dropped: How often a `log` trigger did not fire because too many firings were on their way.
         on_record: Told of every record that was kept; set by who provides the trigger type `log`.
     """
@@ -64,7 +53,6 @@ class Telemetry:
         """Take one frame of a telemetry socket, or a binary one of a worker's own.
 
         Args:
-            frame: As it came.
             worker: Names the worker whose socket it came on, `""` if unknown.
             source: Whose log lines share a limit: the socket.
         """

@@ -31,9 +31,6 @@ class _Bucket(msgspec.Struct):
 class LineLimits:
     """The buckets of all sources.
 
-    Args:
-        clock: What lines a second go by.
-
     Attributes:
         left_out: How many lines were left out, ever.
     """
@@ -51,8 +48,6 @@ class LineLimits:
         """Tell how many of a source's lines may be kept and shown; the others are counted. On the loop's thread.
 
         Args:
-            source: Whose lines share a limit.
-            count: How many there are.
             name: Who is said to have written too many; default: `source`.
         """
         now = self._clock.monotonic()

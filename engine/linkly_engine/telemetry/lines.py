@@ -43,14 +43,10 @@ class Line(msgspec.Struct, kw_only=True):
 
     Attributes:
         time: Seconds since the epoch.
-        level: TRACE, DEBUG, INFO, WARN, ERROR or FATAL.
-        worker: Who says it.
         message: As it was written, newlines and control characters included.
-        data: What was logged beside it.
         trace_id: Of the call it was logged in.
         span_id: Likewise.
         stream: `stdout` or `stderr` for a line of a child process.
-        trouble: A traceback.
     """
 
     time: float

@@ -118,10 +118,6 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 class LogStore:
     """A bounded list of records.
 
-    Args:
-        max_records: How many are kept at most.
-        max_bytes: How much memory they may take together.
-
     Attributes:
         dropped: How many had to go to make room.
     """

@@ -15,13 +15,7 @@ LOCAL, REMOTE, INODE = 1, 2, 9
 
 
 def holder(client_port: int, server_port: int, pids: Iterable[int]) -> int | None:
-    """Return which of these processes has a TCP connection between two ports of this machine.
-
-    Args:
-        client_port: At the end that is looked for.
-        server_port: At the other one.
-        pids: Who may hold it.
-    """
+    """Return which of these processes has a TCP connection between two ports of this machine."""
     inode = _inode(f":{client_port:04X}", f":{server_port:04X}")
     if inode is None:
         return None

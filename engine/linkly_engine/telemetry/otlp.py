@@ -42,12 +42,7 @@ class Log(msgspec.Struct, kw_only=True):
         observed_ns: When its SDK took it.
         severity: OTLP's number, 1 (TRACE) to 24 (FATAL); 0: not said.
         level: Its text, derived from the number where the client sent none.
-        body: The message.
-        attributes: Plain data.
-        trace_id: 32 hexadecimal digits.
-        span_id: 16 of them.
         resource: Attributes of the program.
-        scope: Name of the instrumentation.
     """
 
     time_ns: int | None
@@ -75,9 +70,6 @@ class Export(msgspec.Struct, kw_only=True):
     """What one frame held.
 
     Attributes:
-        kind: `logs`, `metrics` or `spans`.
-        count: How many records, metrics or spans.
-        logs: The records of a `LOGS` frame.
         points: The numbers of an `MTRC` frame; histograms are counted only.
     """
 
@@ -106,7 +98,6 @@ def read(frame: bytes, room: Callable[[int], int] | None = None) -> Export:
     """Read one frame.
 
     Args:
-        frame: As it came.
         room: Told how many log records there are, says how many are wanted; the first ones are read.
 
     Raises:

@@ -71,11 +71,7 @@ class LogTrigger(msgspec.Struct, kw_only=True):
 
 
 class TelemetryWorker(Worker):
-    """Log functions and log triggers over one engine's telemetry.
-
-    Args:
-        telemetry: Where records are.
-    """
+    """Log functions and log triggers over one engine's telemetry."""
 
     name = "telemetry"
 
