@@ -1,8 +1,10 @@
 """linkly's SDK: what application code imports."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from linkly.bus import Bus, Enqueue, Receipt, Void
 from linkly.channel import Channel, ChannelReader, ChannelRef, ChannelWriter
-from linkly.client import Client
 from linkly.context import current
 from linkly.engine import WorkerGone, worker_gone
 from linkly.errors import LinklyError
@@ -13,6 +15,9 @@ from linkly.schema import Doc, Settings
 from linkly.state import state
 from linkly.trigger import Binding, TriggerDeclaration, TriggerType, trigger
 from linkly.worker import Worker
+
+if TYPE_CHECKING:
+    from linkly.client import Client
 
 __version__ = "0.1.0"
 
@@ -51,3 +56,11 @@ __all__ = [
     "trigger",
     "worker_gone",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the client when it is asked for: its WebSocket costs 45 ms of CPU, which no command of `linkly` needs."""
+    if name not in ("Client", "client"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    client = importlib.import_module("linkly.client")
+    return client if name == "client" else client.Client

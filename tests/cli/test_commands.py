@@ -78,6 +78,12 @@ def test_what_has_to_be_quick_imports_nothing_heavy(words, folder):
     assert shown.stdout.splitlines()[-1] == "[]"
 
 
+def test_commands_import_no_websocket(folder):
+    program = "import sys, linkly_engine.cli.commands\nprint('picows' in sys.modules)\n"
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert shown.stdout == "False\n"
+
+
 def test_the_engine_imports_neither_click_nor_rich(folder):
     program = "import sys, linkly_engine.cli.serve\nprint(sorted({'click', 'rich', 'watchfiles'} & set(sys.modules)))\n"
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -11,7 +11,7 @@ import click
 from linkly_engine import CONFIG_FILE
 from linkly_engine.cli import command
 from linkly_engine.cli.command import Failure
-from linkly_engine.cli.scaffold import is_occupied, template_files, write_files
+from linkly_engine.cli.scaffold import check_folder, template_files, write_files
 from linkly_engine.cli.show import done, note
 
 TEMPLATES = {"bare": "config.yaml", "linkly": "shortener.yaml"}
@@ -46,22 +46,18 @@ def init_project(name: str | None, directory: Path | None, template: str, allow_
     folder = directory or Path(name or ".")
     if name is not None and not re.fullmatch(r"[^\0\n]+", name):
         raise Failure(f"`{name}` is no name of a folder")
-    if folder.exists() and not folder.is_dir():
-        raise Failure(f"{folder} is a file; give another name")
-    if is_occupied(folder) and not (folder / CONFIG_FILE).exists() and not allow_non_empty:
-        raise Failure(f"{folder} has files in it; --allow-non-empty makes a project there, existing files are kept")
+    check_folder(folder, "project", CONFIG_FILE, allow_non_empty=allow_non_empty)
     files = template_files("project", {})
-    config = files[TEMPLATES[template]]
-    files = {CONFIG_FILE: config, ".gitignore": files[".gitignore"]}
-    written = write_files(folder, files)
+    written = write_files(folder, {CONFIG_FILE: files[TEMPLATES[template]], ".gitignore": files[".gitignore"]})
     shown = os.path.relpath(folder)
     if not written:
         note(f"{shown} is a project already; nothing was changed")
         return 0
     done(f"Project {folder.resolve().name} made in {folder.resolve()} ({', '.join(written)})")
     steps = [] if shown == "." else [f"cd {shown}"]
-    steps += ["linkly worker add http state database"] if template == "bare" else []
-    steps += ["linkly worker init hello --language python", "linkly worker add ./hello"] if template == "bare" else []
+    if template == "bare":
+        steps += ["linkly worker add http state database", "linkly worker init hello --language python"]
+        steps += ["linkly worker add ./hello"]
     note("Next:")
     for step in [*steps, "linkly"]:
         note(f"  {step}")

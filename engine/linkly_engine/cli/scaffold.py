@@ -45,6 +45,20 @@ def template_files(kind: str, values: dict[str, str]) -> dict[str, str]:
     return files
 
 
-def is_occupied(folder: Path) -> bool:
-    """Return whether a folder holds a file or folder that is not hidden."""
-    return folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())
+def check_folder(folder: Path, what: str, file: str, *, allow_non_empty: bool) -> None:
+    """Check that a project or worker can be made in a folder.
+
+    Args:
+        folder: It need not exist.
+        what: `project` or `worker`.
+        file: Name of the file that every such folder has.
+        allow_non_empty: The folder may hold other files, too.
+
+    Raises:
+        Failure: It is a file, or holds files that are not hidden, `file` not among them.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise Failure(f"{folder} is a file; give another name")
+    occupied = folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())
+    if occupied and not (folder / file).exists() and not allow_non_empty:
+        raise Failure(f"{folder} has files in it; --allow-non-empty makes a {what} there, existing files are kept")

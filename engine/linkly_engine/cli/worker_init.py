@@ -13,7 +13,7 @@ import click
 
 from linkly_engine.cli import command
 from linkly_engine.cli.command import Failure
-from linkly_engine.cli.scaffold import is_occupied, template_files, write_files
+from linkly_engine.cli.scaffold import check_folder, template_files, write_files
 from linkly_engine.cli.show import done, note
 from linkly_engine.project.entry import NAME_OF_FOLDER
 
@@ -68,10 +68,7 @@ def init_worker(name: str, language: str, sdk: str | None, directory: Path | Non
     elif template != "python" and sdk == "linkly":
         raise Failure(f"linkly has no SDK for {template}; leave `--sdk` out: a worker in {template} uses iii's", 2)
     folder = directory or Path(name)
-    if folder.exists() and not folder.is_dir():
-        raise Failure(f"{folder} is a file; give another name")
-    if is_occupied(folder) and not (folder / MANIFEST).exists() and not allow_non_empty:
-        raise Failure(f"{folder} has files in it; --allow-non-empty makes a worker there, existing files are kept")
+    check_folder(folder, "worker", MANIFEST, allow_non_empty=allow_non_empty)
     words = [word for word in re.split(r"[^A-Za-z0-9]+", name) if word]
     class_name = "".join(word[0].upper() + word[1:] for word in words) + "Worker"
     values = {
