@@ -9,7 +9,30 @@ import sys
 
 import pytest
 
+from support.engine_process import EngineProcess
+
 TIME_S = 30
+CONFIG = "workers:\n  - {name: iii-worker-manager, config: {port: 0}}\n  - {name: state}\n"
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory):
+    """One engine for the tests that only ask it."""
+    process = EngineProcess(tmp_path_factory.mktemp("asked"))
+    (process.folder / "config.yaml").write_text(CONFIG)
+    try:
+        process.start()
+        yield process
+    finally:
+        process.kill()
+
+
+@pytest.fixture
+def asked(started, monkeypatch):
+    """The folder of that engine, which is the current one."""
+    monkeypatch.chdir(started.folder)
+    monkeypatch.setenv("LINKLY_PORT", str(started.worker_port))
+    return started.folder
 
 
 def test_adding_stopping_and_removing_is_followed_by_the_engine(engine, folder, linkly):
@@ -38,7 +61,7 @@ def test_adding_stopping_and_removing_is_followed_by_the_engine(engine, folder, 
     assert (folder / "config.yaml").read_text().endswith("  # values\n  - name: state\n")
 
 
-def test_an_unknown_worker_is_said_by_the_engine(engine, linkly):
+def test_an_unknown_worker_is_said_by_the_engine(asked, linkly):
     for verb in ("status", "stop"):
         code, out, err = linkly("worker", verb, "queue")
         assert (code, out) == (1, "")
@@ -64,9 +87,9 @@ def test_a_class_of_ones_own_is_waited_for_by_the_name_it_has(engine, folder, li
     assert "cannot import `no_such_package`" in err
 
 
-def test_an_engine_of_another_project_is_not_waited_for(engine, folder, linkly):
-    (folder / "other").mkdir()
-    (folder / "other/config.yaml").write_text("workers: []\n")
+def test_an_engine_of_another_project_is_not_waited_for(asked, linkly):
+    (asked / "other").mkdir()
+    (asked / "other/config.yaml").write_text("workers: []\n")
     code, _, err = linkly("worker", "add", "state", "-c", "other/config.yaml")
     assert code == 0
     assert "runs another project" in err
@@ -74,7 +97,7 @@ def test_an_engine_of_another_project_is_not_waited_for(engine, folder, linkly):
     assert json.loads(out)["engine"] is False
 
 
-def test_functions_and_workers_are_listed(engine, linkly):
+def test_functions_and_workers_are_listed(asked, linkly):
     code, out, _ = linkly("functions", "state::set")
     assert code == 0
     assert out.splitlines()[0].split() == ["FUNCTION", "WORKER", "DESCRIPTION"]
@@ -125,7 +148,7 @@ def test_without_an_engine_the_way_out_is_said(folder, linkly, command):
     assert "Start one with `linkly`" in err
 
 
-def test_on_a_terminal_the_table_has_colours(engine, folder):
+def test_on_a_terminal_the_table_has_colours(asked):
     ours, theirs = pty.openpty()
     words = [sys.executable, "-m", "linkly_engine", "worker", "list"]
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}

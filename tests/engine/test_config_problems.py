@@ -117,7 +117,7 @@ registration_namespace_grace_ms: ${NO_SUCH_TIME}
             "workers: []\n---\na: 1\n",
             "f:2: not valid YAML: expected a single document in the stream, but found another",
         ),
-        ("workers: " + "[" * 3000, "f: lists and mappings stand too deep in each other"),
+        ("workers: " + "[" * 1000, "f: lists and mappings stand too deep in each other"),
         ("workers:\n  - {config: {},\n     name: " + "9" * 5000 + "}\n", None),
     ],
 )

@@ -15,6 +15,9 @@ SLOW = ENDLESS.replace("FROM n)", "FROM n WHERE i < 200000)")
 
 WAIT_S = 30
 
+# How an error, a deadline and a cancellation pass a wire is shown in test_database and test_database_transactions.
+pytestmark = pytest.mark.transports("in process")
+
 
 @pytest.fixture(params=["file", "memory"])
 def url(request, tmp_path):

@@ -46,6 +46,7 @@ async def test_a_generated_code_is_six_letters_and_digits(shortener):
         assert (await client.get(f"/s/{made['code']}")).headers["location"] == "https://example.com/a"
 
 
+@pytest.mark.transports("in process")  # judged before anything is called
 @pytest.mark.parametrize(
     "body, part",
     [
@@ -89,11 +90,11 @@ async def test_concurrent_clicks_are_all_counted(shortener):
         await bus.trigger("link::create", {"url": "https://a.example", "code": "busy"})
 
         async def follow():
-            for _ in range(10):
+            for _ in range(4):
                 assert (await client.get("/s/busy")).status_code == 302
 
         await asyncio.gather(*(follow() for _ in range(20)))
-        assert await clicks(bus, "busy") == 200
+        assert await clicks(bus, "busy") == 80
 
 
 async def test_without_its_cache_a_link_is_found_in_the_database(shortener):

@@ -65,6 +65,7 @@ async def test_a_change_that_cannot_be_is_a_400_and_changes_nothing(shortener, b
         assert (await client.get("/s/a")).headers["location"] == "https://a.example"
 
 
+@pytest.mark.transports("in process")  # judged before anything is called
 @pytest.mark.parametrize("path", ["/links", "/links/a"])
 @pytest.mark.parametrize(
     "content, content_type, problem",
@@ -122,7 +123,7 @@ async def test_an_expired_link_is_a_410_from_its_time_on(shortener):
 
 
 async def test_a_link_redirects_as_often_as_it_may_and_no_more_under_racing_clients(shortener):
-    allowed, clients, requests = 100, 64, 200
+    allowed, clients, requests = 40, 32, 80
     async with shortener() as (client, bus):
         await make(client, max_clicks=allowed)
         numbers = itertools.count()
@@ -225,6 +226,7 @@ async def test_all_links_are_listed_page_by_page(shortener):
         assert len((await client.get("/links")).json()["links"]) == 5
 
 
+@pytest.mark.transports("in process")  # judged before anything is called
 @pytest.mark.parametrize(
     "query, part",
     [
