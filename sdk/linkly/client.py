@@ -63,7 +63,7 @@ FIRST_WAIT_S, LONGEST_WAIT_S, JITTER = 0.1, 10.0, 0.3
 DRAIN_S = 5.0
 
 EARLIER_LIMIT = 16
-"""How many earlier connections the engine is told of: so many cuts in a row, none of which lived to be answered."""
+"""How many earlier connections the engine is told of: those in a row that ended before it answered on one of them."""
 
 
 class Client:
@@ -120,7 +120,7 @@ class Client:
         self._loop_task = asyncio.get_running_loop().create_task(self._stay_connected(), name="linkly client")
         try:
             if self._wait:
-                with suppress(WorkerConflict):  # said in the log; the name may become free
+                with suppress(WorkerConflict):  # the log says so, and the name may become free
                     await self.wait_connected()
         except BaseException:
             await self.close()
@@ -183,8 +183,7 @@ class Client:
             wait_s = min(wait_s * 2, LONGEST_WAIT_S)
 
     def _attach(self, stream: FrameStream, native: bool) -> FrameReceiver:
-        """Give a new stream a session of its own."""
-        # Here, not in `_greet`: the engine's hello, with this connection's own identity, may come before that.
+        # Not in `_greet`: the engine's first frame sets this connection's own identity, and may arrive before it runs.
         if self._identity is not None:
             self._earlier = [*self._earlier, self._identity][-EARLIER_LIMIT:]
             self._identity = None
@@ -391,7 +390,7 @@ class Client:
         return await self._dialer.open_writer(reference)
 
     def _send_if_connected(self, message: Message) -> None:
-        """Send a message over the present connection; without one, it is part of what the next one replays."""
+        """Send a message over the present connection; without one, the next connection replays it."""
         connection = self._connection
         if connection is not None and not connection.closed and self._greeted:
             connection.send(message)

@@ -1,7 +1,7 @@
-"""The invocation that is being handled right now, for code that was not handed it.
+"""The invocation that is being handled right now, for code that does not get it as an argument.
 
-Set by `linkly.function` around every handler, read by the bus for nested calls (trace, deadline, origin), by
-whoever shares something out among callers (`current_origin`), and by handlers through `linkly.current()`.
+Set by `linkly.function` around every handler; read by the bus for nested calls (trace, deadline, origin), by stores
+that share their capacity fairly among callers (`current_origin`), and by handlers through `linkly.current()`.
 """
 
 from __future__ import annotations

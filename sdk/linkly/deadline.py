@@ -26,7 +26,7 @@ class Deadline(msgspec.Struct, eq=False):
 
 
 class Deadlines:
-    """All waits of one process side."""
+    """All waits of one client or engine."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -71,7 +71,7 @@ class Deadlines:
             del queue[deadline]
             deadline.expired = True
             deadline.callback()
-        # A class of its own is made again when it is needed: odd time-outs must not pile up.
+        # An empty class goes, and is made again when it is needed: rare time-outs would accumulate.
         self._timers.pop(timeout_s, None)
         self._classes.pop(timeout_s, None)
 
@@ -90,7 +90,7 @@ def bounded(
 
     Args:
         coroutine: The call.
-        deadlines: Of this side of the process.
+        deadlines: Of the client or engine that makes it.
         timeout_s: How long it may take.
         function_id: What is called, for the error.
         expiry: The clock's time at which that is over; default: counted from the first suspension.

@@ -39,7 +39,7 @@ def start_in_task(call: AsyncCall, invocation: Invocation, done: Done) -> Callab
 
 
 class _Run:
-    """One call in a task of its own; it lives as long as somebody may abandon it."""
+    """One call in a task of its own."""
 
     __slots__ = ("_abandoned", "_task")
 

@@ -161,7 +161,7 @@ class Function:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            # Let out, it would end a caller that nobody wants to end: a worker's loop, the task that has to answer.
+            # Passed on, it would cancel what nobody wants to cancel: a worker's loop, the task that has to answer.
             failure = HandlerFailed(
                 f"the handler of {self._what} raised CancelledError although nobody cancelled the call",
                 stacktrace=HandlerFailed.wrap(error).stacktrace,
@@ -188,7 +188,6 @@ class Function:
         return failure
 
     def _arguments(self, invocation: Invocation) -> dict[str, Any]:
-        """Return the handler's arguments by name."""
         arguments: dict[str, Any] = {"metadata": invocation.metadata} if self._takes_metadata else {}
         if self._spread:
             fields = self.codec.read(invocation.payload, self._what)

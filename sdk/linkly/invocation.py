@@ -13,7 +13,7 @@ import msgspec
 DEFAULT_NAMESPACE = "default"
 DEFAULT_TIMEOUT_S = 30.0
 HOP_LIMIT = 64
-"""How deep calls may be nested: what goes deeper is a circle in all likelihood, and would go on without end."""
+"""How deep calls may be nested. What goes deeper is almost certainly a circle of functions that call one another."""
 
 Json: TypeAlias = msgspec.Raw
 """A JSON value that is already encoded: UTF-8 text, spliced into a frame as it is. Decode it with

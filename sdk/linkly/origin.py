@@ -74,7 +74,7 @@ def is_loopback(address: str) -> bool:
 
 
 def _ascii(text: str) -> str:
-    """Return it in lower case, and as browsers send it where it is not ASCII; unchanged where that cannot be done."""
+    """Return an origin or a host in lower case, and in IDNA's form if it is not ASCII; unchanged if it has none."""
     if text.isascii():
         return text.lower()
     scheme, found, rest = text.rpartition("//")

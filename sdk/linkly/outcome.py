@@ -7,10 +7,10 @@ from linkly.invocation import Json
 from linkly.schema import decode, encode
 
 ABSENT = Json(b"")
-"""What was not said; on this wire it means the same as `null`."""
+"""An optional field that is not there; on this wire it means the same as `null`."""
 
 SHOWN_BYTES = 1000
-"""So much is shown of an error's body that cannot be read."""
+"""How much of an error's body is quoted where the body cannot be read."""
 
 
 def is_absent(value: Json) -> bool:
@@ -27,7 +27,7 @@ def error_body(error: LinklyError) -> Json:
 
 
 def read_error(body: Json) -> LinklyError:
-    """Rebuild an error from its encoded body, whatever that is: who waits for a call gets an error in any case."""
+    """Rebuild an error from its encoded body; one that cannot be read becomes a `RemoteError` that quotes it."""
     try:
         return error_from_body(decode(body))
     except LinklyError:  # a number that no float holds, or nested too deeply to be read: it was passed on unread

@@ -34,7 +34,7 @@ class Registered:
         self._send = send
 
     def messages(self) -> list[Message]:
-        """Return what a new connection has to say, in the order types, functions, triggers."""
+        """Return what a new connection sends: types, functions, then triggers."""
         return [
             *(type_message(kind) for kind in self.types),
             *(function_message(function) for function in self.functions.values()),

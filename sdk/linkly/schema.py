@@ -65,11 +65,11 @@ def as_json(value: object) -> Json:
 
 
 def payload_json(value: object) -> Json:
-    """Return what is given to a function in its encoded form; unlike a result, it must not lose a number on the way.
+    """Return the payload of a call in its encoded form.
 
     Raises:
         InvalidResult: It has no JSON form.
-        InvalidPayload: A number in it is infinite or none; JSON has only `null` for that, which means something else.
+        InvalidPayload: A number in it is infinite or NaN: JSON has only `null` for that, which means something else.
     """
     if type(value) is Json:
         return value
@@ -97,7 +97,7 @@ _OPAQUE = (bytes, bytearray, memoryview, msgspec.Raw)
 
 
 def _may_not_be_finite(value: object) -> bool:
-    """Look for the bytes of such a number, which texts may have as well: 0.3 us for a click, where a walk takes 6.7."""
+    """Return whether its msgpack has the bytes of such a number, as a text may: 0.3 us for a click, a walk 6.7."""
     try:
         return _NOT_FINITE.search(msgspec.msgpack.encode(value)) is not None
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
@@ -185,7 +185,7 @@ def json_schema(type_hint: Any, *, described_by: str | None = None) -> dict[str,
 
 def _derive(type_hint: Any, described_by: str | None) -> dict[str, Any]:
     if type_hint is object:
-        return {}  # what careful people write for `Any`
+        return {}  # as good as `Any`
     try:
         schema = msgspec.json.schema(type_hint)
     except TypeError as error:
@@ -208,7 +208,7 @@ def _derive(type_hint: Any, described_by: str | None) -> dict[str, Any]:
 
 
 def _describe(schema: dict[str, Any], docstring: str | None) -> None:
-    """Move what a docstring says about fields to the fields."""
+    """Copy what a docstring says about fields to the descriptions of the fields."""
     for field, text in documented_fields(docstring).items():
         prop = schema.get("properties", {}).get(field)
         if prop is not None and "description" not in prop:
@@ -309,7 +309,7 @@ def read_settings(settings_type: type[T], block: object, path: str) -> T:
     try:
         return msgspec.convert({} if block is None else block, settings_type)
     except msgspec.ValidationError as error:
-        from linkly.settings_problems import path_of, problems_in  # only who made a mistake pays for it
+        from linkly.settings_problems import path_of, problems_in  # takes time, and is seldom needed
 
         problems = [
             {"key": path_of(place), "reason": reason, "message": f"{path}{path_of(place)}: {reason}"}

@@ -1,7 +1,7 @@
 """Every reason why a `config:` block does not fit its settings, each with the keys that lead to it.
 
-msgspec stops at the first. So what it names is noted, taken out of a copy, and the rest is tried again. It knows types
-and plain data, neither files nor workers.
+msgspec stops at the first reason. What it names is noted and taken out of a copy, and the rest is checked again. This
+module knows types and plain data, neither files nor workers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from msgspec import inspect
 Place: TypeAlias = list[str | int]
 
 LIMIT = 100
-"""More errors than that of one block are not looked for."""
+"""How many errors of one block are looked for."""
 
 _AT = re.compile(r"(.*) - at `(key` in `)?\$(.*)`", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
@@ -34,7 +34,7 @@ def problems_in(settings_type: type[Any], block: object) -> list[tuple[Place, st
     """
     rest: Any = copy.deepcopy(block)
     indexes: dict[int, list[int]] = {}  # of lists that something was taken out of: where the items stood
-    taken: set[int] = set()  # mappings that a known key was taken out of: what else they lack is no news
+    taken: set[int] = set()  # mappings that a known key was taken out of, and that lack it since
     found: list[tuple[Place, str]] = []
     while len(found) < LIMIT:
         try:
@@ -141,7 +141,7 @@ def _written(block: Any, place: Place, indexes: dict[int, list[int]]) -> Place:
 
 
 def _named(mapping: dict[str, Any], reason: str) -> Place:
-    """Return the keys that a check of one's own names: `raise ValueError("pool.max: must be even")`."""
+    """Return the keys that a settings class names itself: `raise ValueError("pool.max: must be even")`."""
     found = _NAMED.match(reason)
     if found is None:
         return []

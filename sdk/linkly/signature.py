@@ -115,7 +115,7 @@ def _type_hints(handler: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _is_scalar(hint: Any) -> bool:
-    """Tell whether a hint can only be one field of an object, not a whole payload."""
+    """Return whether a hint can only be one field of an object, not a whole payload."""
     if typing.get_origin(hint) is typing.Annotated:
         return _is_scalar(typing.get_args(hint)[0])
     if typing.get_origin(hint) in (typing.Union, types.UnionType):

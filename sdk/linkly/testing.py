@@ -137,7 +137,7 @@ async def wired(engine: Any, *, name: str = "test", native: bool = True) -> Asyn
 
 
 async def _close(client: Client) -> None:
-    """Close a client, and let the time go by that a call which nobody can cancel may take."""
+    """Close a client; a manual clock moves by the time that a call which nobody can cancel may take."""
     closing = asyncio.ensure_future(client.close())
     if isinstance(client.clock, ManualClock):
         await settle()

@@ -84,10 +84,7 @@ class Worker:
     def triggers_of(self, function: Function) -> Sequence[TriggerDeclaration]:
         """Return what makes a function run, besides calls: what `@function` was told.
 
-        Where a trigger says something that only the settings know, a worker adds it here.
-
-        Args:
-            function: One of this worker's.
+        A worker overrides this where a trigger depends on its settings.
         """
         return function.triggers
 
@@ -109,11 +106,11 @@ class Worker:
         """
 
     def hand_over(self) -> object:
-        """Called when this worker is about to end because it is made anew: what must not close in between.
+        """Called when this worker is about to end because a new one takes its place: keep open what must stay open.
 
         Returns:
-            What the next one gets by `inherit`; its `close` method, if it has one, is called when that has happened
-            or nobody comes. `None`: nothing.
+            What the new one gets by `inherit`. Its `close` method, if it has one, is called afterwards, or when no new
+            worker comes up. `None`: nothing.
         """
         return None
 
@@ -139,8 +136,8 @@ async def running(worker: Worker, bus: Bus, *, alone: bool = True) -> AsyncItera
     Args:
         worker: The worker.
         bus: Where it serves and calls.
-        alone: It waits for no other worker: it is `ready` as soon as it is registered. An engine says that itself,
-            when all of its config are up.
+        alone: Call `ready` as soon as it is registered. An engine calls that itself when all workers of its config
+            are up.
     """
     worker.bus = bus
     async with worker.lifespan():

@@ -75,7 +75,7 @@ class Logger:
 
 
 def _plain(data: Any) -> tuple[Any, str]:
-    """Return data as JSON has it, now, and as text: the program may change its object as soon as it has logged."""
+    """Return a copy of data as JSON has it, and its text: the program may change its object at once."""
     try:
         encoded = msgspec.json.encode(data, enc_hook=str)
         return msgspec.json.decode(encoded), encoded.decode()

@@ -77,7 +77,7 @@ class Connection:
         clock: What deadlines go by.
         name: Of the other side, for log lines and errors.
         stopped: What our unanswered calls end with when the conversation does.
-        logged_elsewhere: Failures of calls nobody waits for that need no line here, because somebody else writes it.
+        logged_elsewhere: Errors of calls nobody waits for that are not logged here, because their raiser logs them.
 
     Attributes:
         stream: Where its frames go.
@@ -111,7 +111,7 @@ class Connection:
         self._unattended_began = 0
         self._draining: asyncio.Event | None = None
 
-    # --- what others may know ------------------------------------------------------------------------------
+    # --- counts and limits ---------------------------------------------------------------------------------
 
     @property
     def calls_made(self) -> int:
@@ -165,14 +165,14 @@ class Connection:
         if message is not None:
             try:
                 self._on_message(message)
-            except LinklyError as error:  # it is JSON, but what is in it cannot be read, or not be passed on
+            except LinklyError as error:  # valid JSON whose content cannot be read or forwarded
                 kind = type(message).__name__
                 log.warning("dropped a %s message from %s: %s", kind, self.name or "the peer", error.message)
         elif self._draining is not None:
             self._draining.set()  # it may have cancelled the last call that `drain` waits for
 
     def overtake(self, data: bytes, *, text: bool) -> bool:
-        """Take a message ahead of others that wait, if that is allowed: a cancellation; return whether it was taken."""
+        """Take a cancellation ahead of the messages that came before it; return whether the message was one."""
         if text or self.closed or not self._session.cancel_ahead(data):
             return False
         if self._draining is not None:
@@ -289,7 +289,7 @@ class Connection:
             self.refuse(call, error)
 
     def hold(self, call: InvokeFunction) -> None:
-        """Count a call that is served later among those that wait for an answer."""
+        """Count a call among those that wait for an answer before an endpoint serves it."""
         if call.awaited_id is not None:
             self._session.begin(call.awaited_id, call.function_id, _nothing)
 

@@ -35,7 +35,7 @@ _CALLER = re.compile(rb'[{,]"_caller_worker_id":"([0-9a-f-]{36})"\}\Z')
 _CALLER_BYTES = 64
 
 CANCEL_LIMIT = 10_000
-"""Cancellations that may be ahead of their calls: more than any line of waiting frames has room for."""
+"""How many cancellations are kept whose calls have not been read yet: more than any queue of frames has room for."""
 
 TELEMETRY_PREFIXES = (b"OTLP", b"MTRC", b"LOGS")
 
@@ -93,7 +93,7 @@ class Session:
         return frame
 
     def receive(self, data: bytes, *, text: bool) -> AnyMessage | None:
-        """Take one frame; answer the message in it unless the session has dealt with it.
+        """Take one frame; return the message in it, or `None` if the session has handled that.
 
         Raises:
             FrameError: No message of the protocol. The caller drops it; the conversation goes on.
@@ -125,10 +125,10 @@ class Session:
         return message
 
     def cancel_ahead(self, data: bytes) -> bool:
-        """Deal with a frame ahead of others that came before it, if it is a cancellation; return whether it was one.
+        """Handle a cancellation ahead of the frames that came before it; return whether the frame was one.
 
-        A caller that floods and gives up is believed before more of what it no longer wants is begun. Its call may be
-        among the frames that wait: it is dropped when it comes.
+        When a caller floods and gives up, none of the calls that it cancels begins any more. A cancelled call may be
+        among the frames that wait: it is dropped when it is read.
         """
         if not self.native or not is_cancellation(data):
             return False
@@ -148,7 +148,7 @@ class Session:
         return True
 
     def unreadable(self, data: bytes, error: FrameError, *, text: bool) -> bytes | None:
-        """Deal with a frame that `receive` refused: whoever waits for its call is told.
+        """Handle a frame that `receive` refused: whoever waits for its call is told.
 
         An answer that cannot be read ends our call. A call that cannot be read is answered: return the frame that
         says so. A frame that shows no call concerns nobody.
