@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import anyio.to_thread
 import msgspec
 import segno
+from msgspec.structs import asdict
 
 from linkly import HttpRequest, HttpResponse, function, http
 from linkly.errors import InvalidArguments, LinklyError
@@ -76,13 +77,7 @@ class LinkHttp:
             return answer(400, Refusal(request.body_error or 'missing "url"'))
         try:
             body = _read(request.body, CreateBody)
-            wanted = Create(
-                url=body.url,
-                code=body.code,
-                expires_at=body.expires_at,
-                max_clicks=body.max_clicks,
-                idempotency_key=idempotency_key(request),
-            )
+            wanted = Create(**asdict(body), idempotency_key=idempotency_key(request))
             return answer(201, await self._links.create(wanted, _own_host(request)))
         except LinklyError as error:
             return refused(error)
@@ -122,12 +117,7 @@ class LinkHttp:
             return answer(400, Refusal(request.body_error or 'missing "url"'))
         try:
             body = _read(request.body, UpdateBody)
-            wanted = Update(
-                code=request.path_params["code"],
-                url=body.url,
-                expires_at=body.expires_at,
-                max_clicks=body.max_clicks,
-            )
+            wanted = Update(code=request.path_params["code"], **asdict(body))
             return answer(200, await self._links.update(wanted, _own_host(request)))
         except LinklyError as error:
             return refused(error)

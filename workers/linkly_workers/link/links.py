@@ -1,4 +1,7 @@
-"""What the link shortener does with links, whoever asks: the functions of `worker.py`, `http.py` and `redirect.py`."""
+"""What the link shortener does with links, whoever asks: the functions of `worker.py`, `http.py` and `redirect.py`.
+
+What the methods raise stands with the functions of `worker.py`.
+"""
 
 from __future__ import annotations
 
@@ -36,19 +39,7 @@ class Links:
         self._now = now
 
     async def create(self, request: Create, own_host: str | None = None) -> Link:
-        """Make a link.
-
-        Args:
-            request: What is wanted.
-            own_host: Host by which the shortener was reached, if it was, as `canonical_host` writes it.
-
-        Raises:
-            InvalidUrl: The address cannot be a link's target.
-            InvalidCode: The chosen code cannot be used.
-            CodeTaken: The chosen code leads somewhere already.
-            InvalidArguments: `expires_at` is over.
-            KeyReused: The idempotency key came with another request before.
-        """
+        """Make a link; no link leads to `own_host`, where the shortener was reached, as `canonical_host` writes it."""
         link = self._new_links.asked(request, own_host)
         idempotency = self._idempotency(request, link)
         if idempotency is not None and is_expired(link.expires_at, link.created_at):
@@ -84,13 +75,7 @@ class Links:
         return link
 
     async def update(self, request: Update, own_host: str | None = None) -> Link:
-        """Change a link; the next look-up sees it.
-
-        Raises:
-            InvalidUrl: The address cannot be a link's target.
-            InvalidArguments: `expires_at` is over.
-            NotFound: There is no such link.
-        """
+        """Change a link; the next look-up sees it."""
         code = self._spellings.of(request.code)
         expires_at = (
             given_time(request.expires_at, "expires_at")
@@ -115,22 +100,14 @@ class Links:
         return await self._cache.change(code, lambda: self._store.delete(code))
 
     async def listing(self, request: ListRequest) -> LinkPage:
-        """Return a part of the links, newest first.
-
-        Raises:
-            InvalidArguments: The cursor is none that an earlier part gave.
-        """
+        """Return a part of the links, newest first."""
         after = None if request.cursor is None else _position_of(request.cursor)
         links = await self._store.listing(after, request.limit + 1)
         part = links[: request.limit]
         return LinkPage(part, _cursor_behind(part[-1]) if len(links) > len(part) else None)
 
     async def stats(self, code: str, days: int) -> Stats:
-        """Return how a link was used, day by day for the last `days`.
-
-        Raises:
-            NotFound: There is no such link.
-        """
+        """Return how a link was used, day by day for the last `days`."""
         since = datetime.fromtimestamp(self._clock.time(), UTC) - timedelta(days=days - 1)
         found = await self._store.stats(self._spellings.of(code), since.date().isoformat())
         if found is None:

@@ -53,15 +53,7 @@ class NewLinks:
         )
 
     def check_url(self, given: str, own_host: str | None = None) -> str:
-        """Return the address a link leads to.
-
-        Args:
-            given: As somebody typed it.
-            own_host: Host by which the shortener was reached, if it was, as `canonical_host` writes it.
-
-        Raises:
-            InvalidUrl: It cannot be a link's target.
-        """
+        """Return the address a link leads to: see `urls.check_url`, and `Links.create` for `own_host`."""
         own_hosts = self._own_hosts if own_host is None else self._own_hosts | {own_host}
         return check_url(given, own_hosts=own_hosts, allow_private=self._allow_private)
 
@@ -70,10 +62,7 @@ class NewLinks:
         return msgspec.structs.replace(link, code=self._codes.make())
 
     async def keep(self, link: NewLink, idempotency: Idempotency | None = None) -> NewLink:
-        """Keep a link; without a code it gets one that is free.
-
-        Returns:
-            It, or the link that an earlier request with the same key made.
+        """Keep a link, without a code under one that is free; return it, or what an earlier request of this key made.
 
         Raises:
             CodeTaken: The chosen code leads somewhere already.
