@@ -185,12 +185,7 @@ def documentation(
 ) -> dict[str, Any]:
     """Return what a route says about itself as plain data, so that it can travel in its trigger's config.
 
-    Args:
-        summary: One line for people.
-        body: Type of the JSON body.
-        query: A Struct, dataclass or TypedDict; its fields are the query parameters.
-        answers: Status -> what its body is: a type (JSON), `Media` (not JSON), `None` (no body), or a tuple of
-            types and `Media` where it may be any of these.
+    The arguments are those of `http`.
 
     Returns:
         ``{"summary": text, "body": schema, "query": schema, "answers": {"200": {media type: schema}}}``, without
@@ -256,7 +251,7 @@ def http(
         metadata: Handed to the function with every request.
         summary: One line for people; default: the function's description.
         body: Type of the JSON body.
-        query: A Struct whose fields are the query parameters.
+        query: A Struct, dataclass or TypedDict; its fields are the query parameters.
         answers: Status -> type of the JSON body, `None` for no body, `Media("image/png")` for another one, or a
             tuple of these.
         stream: The function reads the raw body (`request.request_body`) or streams the response

@@ -79,12 +79,14 @@ def make_document(
                 name += f"_{route.method.lower()}_{route.pattern}"
             name = next(each for each in numbered(_identifier(name)) if each not in operation_ids)
             operation_ids.add(name)
-            operation = _Operation(route, functions.get(function_of(route), {}), schemas, middleware=middleware)
+            function = functions.get(function_of(route), {})
+            operation = _Operation(route, function, schemas, middleware=middleware)
             try:
-                described = operation.describe(names)
+                described = operation.describe(names, _told(route, function))
             except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
-                log.warning("/openapi.json: what `%s` says of itself is no JSON Schema: %r", operation.name, error)
-                described = operation.without_words(names)
+                text = "/openapi.json: what `%s %s` says of itself is no JSON Schema: %r"
+                log.warning(text, route.method, route.pattern, error)
+                described = operation.describe(names, RouteDocumentation())  # one wrong schema does not hide all routes
             item[route.method.lower()] = {"operationId": name, **described}
     return {
         "openapi": "3.1.0",
@@ -105,8 +107,6 @@ class _Operation:
     def __init__(self, route: Route, function: dict[str, Any], schemas: Schemas, *, middleware: bool) -> None:
         config: HttpTrigger = route.binding.config
         self._route = route
-        self._function = function
-        self._told = RouteDocumentation()
         self._description: str = function.get("description") or ""
         self._schemas = schemas
         namespace, group = route.binding.namespace, _group(route)
@@ -114,27 +114,16 @@ class _Operation:
         self._middleware = middleware or bool(config.middleware_function_ids)
         self._own = ALWAYS | {"422"} if config.condition_function_id is not None else ALWAYS
 
-    @property
-    def name(self) -> str:
-        """Method and pattern, for the log."""
-        return f"{self._route.method} {self._route.pattern}"
-
-    def describe(self, names: list[str]) -> dict[str, Any]:
+    def describe(self, names: list[str], told: RouteDocumentation) -> dict[str, Any]:
         """Return the operation object, without its id.
+
+        Args:
+            names: Of the path's parameters.
+            told: What the route says of itself.
 
         Raises:
             AttributeError, LookupError, TypeError, ValueError, RecursionError: A schema that it was given is none.
         """
-        self._told = _told(self._route, self._function)
-        return self._describe(names)
-
-    def without_words(self, names: list[str]) -> dict[str, Any]:
-        """Return the operation without what its worker says, so that one wrong schema does not hide all routes."""
-        self._told = RouteDocumentation()
-        return self._describe(names)
-
-    def _describe(self, names: list[str]) -> dict[str, Any]:
-        told = self._told
         described: dict[str, Any] = {}
         summary = told.summary or self._description.partition("\n")[0]
         if summary:
@@ -152,7 +141,7 @@ class _Operation:
         if told.body is not None:
             content = {JSON: {"schema": self._schemas.add(told.body, self._worker)}}
             described["requestBody"] = {"required": True, "content": content}
-        return {"tags": [_group(self._route)], **described, "responses": self._responses()}
+        return {"tags": [_group(self._route)], **described, "responses": self._responses(told.answers)}
 
     def _query(self, query: Schema) -> list[dict[str, Any]]:
         required: list[str] = query.get("required", [])
@@ -165,8 +154,7 @@ class _Operation:
             parameters.append({**parameter, "schema": schema})
         return parameters
 
-    def _responses(self) -> dict[str, Any]:
-        answers = self._told.answers
+    def _responses(self, answers: dict[str, dict[str, Schema]]) -> dict[str, Any]:
         anything = {"description": "What the function answers, or the gateway's error.", "content": ANYTHING}
         if not answers:
             return {"default": anything}

@@ -203,7 +203,7 @@ def error_reply(
         message: What happened.
         shown: What the client is told instead of it.
         headers: Besides the content type.
-        route: What was asked for, for the log line: ``GET /s/:code runs `http::redirect` ``.
+        route: For the log line: ``GET /s/:code runs `http::redirect` ``.
         error_id: It has been logged under this one.
         **extra: Further keys beside `error`.
     """
@@ -219,12 +219,7 @@ def error_reply(
 def failure_reply(error: LinklyError, function_id: str, route: str, *, expose: bool = False) -> Reply:
     """Return the response for a call that failed.
 
-    Args:
-        error: Why.
-        function_id: What was called.
-        route: What was asked for.
-        expose: Whether clients are told what a handler's exception said. An error with a code of its own was raised to
-            be told.
+    With `expose` clients are told what a handler's exception said. An error with its own code was raised to be told.
     """
     where = f"{route} runs `{function_id}`"
     if isinstance(error, CallTimeout):

@@ -44,10 +44,6 @@ class Schemas:
         """Return what stands in the document in the place of a schema that stands alone.
 
         An object with a title becomes a component of that name. A reference that leads nowhere means any value.
-
-        Args:
-            schema: JSON Schema, with its own definitions.
-            worker: The worker whose route it describes.
         """
         moved: Schema = self._moved(schema, {}, worker)
         return moved

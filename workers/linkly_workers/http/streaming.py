@@ -238,12 +238,7 @@ async def _pump(body: Body | bytes, writer: ChannelWriter) -> None:
 
 
 class Alarm:
-    """A future that is done at a time of the clock; leaving `with` cancels its timer.
-
-    Args:
-        clock: The worker's.
-        after_s: Seconds from now; `None`: the alarm is not set yet.
-    """
+    """A future that is done so many seconds from now, `None`: it is not set yet; leaving `with` cancels its timer."""
 
     def __init__(self, clock: Clock, after_s: float | None) -> None:
         self._clock = clock
