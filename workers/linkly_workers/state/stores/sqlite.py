@@ -19,7 +19,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -143,7 +143,9 @@ class SqliteStore:
         self._writer = GroupCommitWriter(
             os.path.join(folder, "state.db"), lock_patience_s=lock_patience_s, monotonic=monotonic
         )
-        self._memory = MemoryStore()
+        self._memory = memory = MemoryStore()
+        self.get, self.values, self.keys = memory.get, memory.values, memory.keys
+        self.count, self.after, self.scopes = memory.count, memory.after, memory.scopes
         self._waiting: FairLine[_Write] = FairLine()
         self._flushing: asyncio.Task[None] | None = None
         self._open = False
@@ -188,24 +190,6 @@ class SqliteStore:
     @property
     def identity(self) -> bytes:  # noqa: D102
         return self._memory.identity
-
-    def get(self, scope: str, key: str) -> bytes | None:  # noqa: D102
-        return self._memory.get(scope, key)
-
-    def values(self, scope: str) -> list[bytes]:  # noqa: D102
-        return self._memory.values(scope)
-
-    def keys(self, scope: str) -> list[str]:  # noqa: D102
-        return self._memory.keys(scope)
-
-    def count(self, scope: str) -> int:  # noqa: D102
-        return self._memory.count(scope)
-
-    def after(self, scope: str, position: int) -> Iterator[tuple[int, str, bytes]]:  # noqa: D102
-        return self._memory.after(scope, position)
-
-    def scopes(self) -> list[str]:  # noqa: D102
-        return self._memory.scopes()
 
     def trouble(self) -> str | None:  # noqa: D102
         return self._writer.trouble() if self._open else None
