@@ -30,15 +30,7 @@ class Commits:
         self._current: Operation[Any] | None = None
 
     def commit(self, batch: Sequence[Operation[Any]], disk: Disk) -> sqlite3.Error | None:
-        """Commit a batch that has run.
-
-        Args:
-            batch: Whoever it is.
-            disk: Learns how long it takes.
-
-        Returns:
-            The error, if it was refused: the batch has to `run` again.
-        """
+        """Commit a batch that has run; return the error if it was refused: the batch has to `run` again."""
         began = perf_counter()
         try:
             self._connection.own("COMMIT")
@@ -66,10 +58,7 @@ class Commits:
     ) -> Done:
         """Run a batch and commit it, on the writing thread: with patience, and without the loop's limits.
 
-        Args:
-            batch: As `run_and_commit` takes it.
-            patience_ms: How long it may wait for another program's lock.
-            refused: With what the commit of this very batch was refused, if it was.
+        `refused` is the error with which the commit of this very batch was refused, if it was.
         """
         connection = self._connection
         self._budget.on_thread(self._is_unwanted)

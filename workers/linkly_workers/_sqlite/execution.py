@@ -41,17 +41,12 @@ class ResultTooLarge(sqlite3.ProgrammingError):
 
 
 class StatementResult(msgspec.Struct):
-    """What one statement did.
+    """What one statement did: a `Result` of the database worker's backends.
 
     Attributes:
-        columns: Names of the result's columns, empty for a statement without a result.
-        rows: Its rows.
-        affected_rows: Rows inserted, updated or deleted by the statement itself, not by triggers or foreign keys.
         last_insert_id: Rowid of the last row an INSERT made, `None` for other statements and when there is no such row.
             An upsert (and an INSERT of more than 4096 characters) is told from one that inserted nothing by a rowid
             that differs from the one before; if they happen to be equal it is `None`, too.
-        types: Declared types of the columns, empty where nobody has asked.
-        change: Operation and table, where somebody has asked and rows were changed.
         damaged: There are values of `DamagedText` among the rows.
     """
 

@@ -35,15 +35,11 @@ class Lock:
     def met(
         self, queue: FairLine[Operation[Any]], batch: Sequence[Operation[Any]], now: float
     ) -> Sequence[Operation[Any]]:
-        """Put a batch that could not be begun back into line.
-
-        Args:
-            queue: The line; who asks for a turn stays in it, a turn has its own deadline.
-            batch: Who waited in vain; nobody, if the lock could be had.
-            now: The time.
+        """Put a batch that could not be begun back into line; it is empty if the lock could be had.
 
         Returns:
-            Who has to be answered, because everybody has waited too long.
+            Who has to be answered because everybody has waited too long, but not who asks for a turn: a turn has its
+            own deadline.
         """
         if not batch:
             self.since = None

@@ -82,12 +82,7 @@ class Transaction(Protocol[S_contra]):
         ...
 
     async def execute(self, statement: S_contra, parameters: list[Any], *, tell_change: bool = False) -> Result:
-        """Run a statement inside it.
-
-        Args:
-            statement: What to run.
-            parameters: Its values.
-            tell_change: The result's `change` is wanted.
+        """Run a statement inside it; the result has its `change` only if that is wanted.
 
         Raises:
             TransactionNotFound: It has ended, or ends now because the database rolled it back.
@@ -110,14 +105,16 @@ class Transaction(Protocol[S_contra]):
     async def roll_back(self, why: str) -> None:
         """Stop the statement that runs and end it without a trace; harmless when it has ended.
 
-        Args:
-            why: How the sentence "transaction `...` was rolled back ..." goes on for who still uses it.
+        `why` is how the sentence "transaction `...` was rolled back ..." goes on for who still uses it.
         """
         ...
 
 
 class Database(Protocol[S]):
     """One open database. Its methods are called on one event loop, by any number of callers at once.
+
+    `timeout_ms` is how long a call may wait and run, 0: no limit. `committed` is told what it changed; without it
+    nobody has to find out.
 
     Attributes:
         name: As the config calls it.
@@ -166,12 +163,6 @@ class Database(Protocol[S]):
     ) -> Result:
         """Run a statement for its rows, `types` of the columns included; one that writes is written as by `execute`.
 
-        Args:
-            statement: What to run.
-            parameters: Its values.
-            timeout_ms: How long it may wait and run; 0: no limit.
-            committed: Told what it changed.
-
         Raises:
             DriverError, ResultTooLarge, InvalidParam, QueryTimeout, PoolTimeout: See above.
         """
@@ -191,12 +182,6 @@ class Database(Protocol[S]):
     ) -> Result:
         """Run one statement that changes something; answered when it is on disk.
 
-        Args:
-            statement: What to run.
-            parameters: Its values.
-            timeout_ms: How long it may wait and run; 0: no limit.
-            committed: Told what it changed; without it nobody has to find out.
-
         Raises:
             DriverError, ResultTooLarge, InvalidParam, QueryTimeout, OutcomeUnknown, Overloaded: See above.
         """
@@ -205,12 +190,7 @@ class Database(Protocol[S]):
     async def transaction(
         self, statements: Sequence[tuple[S, list[Any]]], timeout_ms: int, committed: Committed | None = None
     ) -> Sequence[Result]:
-        """Run statements all or not at all; answered when they are on disk.
-
-        Args:
-            statements: Statements and their values, in order.
-            timeout_ms: How long they may wait and run together; 0: no limit.
-            committed: Told what they changed.
+        """Run statements with their values all or not at all; answered when they are on disk.
 
         Raises:
             DriverError: One failed, or the commit; `details.failed_index` says which statement, if it was one.
@@ -221,9 +201,7 @@ class Database(Protocol[S]):
     async def begin(self, transaction_id: str, isolation: str | None) -> Transaction[S]:
         """Open a transaction over several calls; it has to be ended.
 
-        Args:
-            transaction_id: Its name.
-            isolation: At least `read_committed`, `repeatable_read` or `serializable`; `None`: what the database does.
+        `isolation` is `read_committed`, `repeatable_read` or `serializable` at least; `None`: what the database does.
 
         Raises:
             PoolTimeout: No connection became free.
@@ -236,10 +214,9 @@ class Database(Protocol[S]):
         ...
 
     async def describe(self, table: str) -> dict[str, Any] | None:
-        """Describe a table: `name`, `type`, `columns`, `primary_key`, `indexes`, `foreign_keys`; `None`: there is none.
+        """Describe a table, whose name is compared as the database compares names; `None`: there is none.
 
-        Args:
-            table: Its name, compared as the database compares names.
+        The keys are `name`, `type`, `columns`, `primary_key`, `indexes` and `foreign_keys`.
         """
         ...
 

@@ -84,11 +84,7 @@ class RowChangedEvents:
     def may_match(self, db: str, texts: Sequence[str] = (), origin: str | None = None) -> bool:
         """Return whether a binding may match what statements change.
 
-        Args:
-            db: The database that they change.
-            texts: The statements: a binding of a table does not match a statement that does not name it. Without any,
-                only database and origin count.
-            origin: Who changes it, as the caller says.
+        A binding of a table does not match texts that do not name it; without texts only database and origin count.
 
         Raises:
             Overloaded: A binding may, and too many events wait.
