@@ -273,7 +273,7 @@ class Delivery(Generic[P]):
                 continue
             queue = recipient.queues[key] = _Queue(recipient, key, event)
             self._ready.append(queue)
-            if len(self._tasks) < self._limits.functions:
+            if not self._ordered or len(self._tasks) < self._limits.functions:
                 self._start()
 
     def offer(self, recipients: Iterable[Recipient], payload: P, *, cause: Invocation | None = None) -> int:

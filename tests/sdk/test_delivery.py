@@ -130,7 +130,7 @@ async def test_a_slow_function_does_not_delay_another_binding():
 
 
 async def test_events_without_order_start_in_order_and_run_side_by_side():
-    async with bell(ordered=False) as made:
+    async with bell(ordered=False, limits=Limits(functions=1)) as made:
         await made.bind()
         made.ring(1, 2, 3)
         await settle()
