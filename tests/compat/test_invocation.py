@@ -120,6 +120,15 @@ async def test_c24_null_and_no_result_are_the_same_to_the_caller(pair, answer):
     assert "error" not in result
 
 
+async def test_void_calls_that_another_worker_leaves_unanswered_keep_their_caller_from_no_other(pair, monkeypatch):
+    monkeypatch.setattr("linkly.wire.connection.CALLS_LIMIT", 2)
+    caller, worker = pair
+    for _ in range(3):
+        await caller.send(type="invokefunction", function_id="x::y", data={}, action={"type": "void"})
+    assert "result" in await caller.call("engine::workers::list")
+    assert [frame["type"] for frame in await worker.nothing_came()] == ["invokefunction"] * 2
+
+
 async def nothing() -> None:
     """Answer nothing."""
 
@@ -269,6 +278,13 @@ async def test_c34_an_unreadable_traceparent_is_dropped(pair):
     caller, worker = pair
     await caller.start_call("x::y", {}, traceparent="garbage")
     assert "traceparent" not in await worker.until("invokefunction")
+
+
+async def test_c34_what_the_engine_serves_itself_is_answered_with_the_trace_that_it_has_served(bus_engine):
+    caller = await bus_engine.connect()
+    answer = await caller.call("engine::workers::list", {}, traceparent="garbage", baggage="k=v")
+    assert "traceparent" not in answer
+    assert answer["baggage"] == "k=v,iii.function.id=engine::workers::list"
 
 
 async def test_c35_without_trace_fields_none_are_sent(pair):

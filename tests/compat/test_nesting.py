@@ -79,6 +79,23 @@ async def test_a_nested_call_that_its_caller_cannot_cancel_ends_with_the_time_of
     assert answer["error"]["code"] == CallTimeout.code
 
 
+async def test_a_nested_call_of_another_worker_is_answered_although_the_time_of_the_outer_one_is_over(
+    bus_engine, worker, clock
+):
+    await bus_engine.engine.start([Impatient()])
+    other = await bus_engine.connect()
+    await other.send(type="registerfunction", id="x::slow")
+    await other.nothing_came()
+    caller = await bus_engine.connect()
+    await caller.start_call("impatient::call", traceparent=TRACE)
+    call = await worker.until("invokefunction", function_id="x::y")
+    nested = await worker.start_call("x::slow", {}, traceparent=TRACE, baggage=call["baggage"])
+    slow = await other.until("invokefunction")
+    await clock.advance(6)
+    await answer(other, slow, "late")
+    assert (await worker.until("invocationresult", invocation_id=nested))["result"] == "late"
+
+
 async def test_what_a_handler_leaves_running_is_nested_in_nothing(bus_engine, worker, clock):
     await bus_engine.engine.start([Impatient()])
     caller = await bus_engine.connect()

@@ -25,6 +25,7 @@ from linkly_engine.core.exchange import Exchange
 from linkly_engine.core.records import WorkerRecord
 from linkly_engine.core.router import check_namespace, too_many_hops
 from linkly_engine.core.trace import valid_traceparent, with_function_id
+from linkly_engine.remote.function import RemoteFunction
 from linkly_engine.remote.nesting import Nesting
 
 PENDING_LIMIT = 1000
@@ -82,6 +83,9 @@ class Calls:
                     connection.refuse(message, error)
                 else:
                     connection.hold(message)
+                return
+            if isinstance(endpoint, RemoteFunction):
+                connection.serve(endpoint, invocation, message, forwarded=True)
                 return
             if self._nesting is not None and invocation.deadline is not None:
                 endpoint = _Bounded(endpoint, self._deadlines, self._clock)

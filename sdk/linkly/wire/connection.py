@@ -264,24 +264,31 @@ class Connection:
     ) -> Callable[[], object]:
         return partial(self.abandon_call, self.start_call(invocation, done, namespace=namespace, action=action))
 
-    def serve(self, endpoint: Endpoint, invocation: Invocation, call: InvokeFunction) -> None:
+    def serve(
+        self, endpoint: Endpoint, invocation: Invocation, call: InvokeFunction, *, forwarded: bool = False
+    ) -> None:
         """Have a call of the other side served, and answer it.
 
         Args:
             endpoint: Serves it.
             invocation: The call as the endpoint gets it.
             call: The call as it came.
+            forwarded: Another connection serves it: that one bounds how many it takes, and the answer has the trace
+                of the call as it came, not as the endpoint gets it.
         """
         call_id = call.awaited_id
+        if not forwarded:
+            call.traceparent, call.baggage = invocation.traceparent, invocation.baggage
         try:
-            if len(self._session.serving) + len(self._unattended) >= CALLS_LIMIT:
+            if not forwarded and len(self._session.serving) + len(self._unattended) >= CALLS_LIMIT:
                 raise Overloaded(
                     f"{CALLS_LIMIT} calls of this worker are being served; `{call.function_id}` was not called"
                 )
             if call_id is None:
                 number = self._unattended_began = self._unattended_began + 1
-                told = partial(self._unattended_ended, call.function_id, number)
-                self._unattended[number] = endpoint.start(invocation, told)
+                abandon = endpoint.start(invocation, partial(self._unattended_ended, call.function_id, number))
+                if not forwarded:
+                    self._unattended[number] = abandon
             else:
                 abandon = endpoint.start(invocation, partial(self._answer, call, call_id))
                 self._session.begin(call_id, call.function_id, abandon)
@@ -317,7 +324,7 @@ class Connection:
             self._write(self._session.answer(message))
 
     def _unattended_ended(self, function_id: str, number: int, result: Json, error: Json) -> None:
-        del self._unattended[number]
+        self._unattended.pop(number, None)
         if not is_absent(error):
             self._log_unattended(function_id, read_error(error))
 
