@@ -19,6 +19,7 @@ class Ear(Worker):
     def __init__(self):
         super().__init__()
         self.heard = []
+        self.changes = []
         self.may_go_on = asyncio.Event()
         self.may_go_on.set()
         self.failure = None
@@ -27,6 +28,7 @@ class Ear(Worker):
     async def hear(self, event: dict) -> None:
         """Note it."""
         self.heard.append(event["affected_rows"])
+        self.changes.append((event["op"], event["table"]))
         await self.may_go_on.wait()
         if self.failure is not None:
             raise self.failure
@@ -125,3 +127,13 @@ async def test_what_json_has_no_form_for_does_not_keep_an_event_from_its_functio
         async with asyncio.timeout(WAIT_S):
             event = await Told.events.get()
         assert event["returning"] == [{"a": None, "b": "a\ufffd"}]
+
+
+async def test_table_and_operation_are_told_also_after_a_change_of_tables(run, tmp_path):
+    # It makes everybody forget them, and the INSERT is compiled already; values are missing when it is asked about.
+    async with database_with_ear(run, tmp_path) as (bus, database, ear):
+        for _ in range(2):
+            await bus.trigger("database::execute", {"sql": "INSERT INTO t VALUES (?)", "params": [1]})
+            await bus.trigger("database::execute", {"sql": "CREATE TABLE IF NOT EXISTS t (a)"})
+        await database.drain()
+        assert ear.changes == [("insert", "t")] * 2

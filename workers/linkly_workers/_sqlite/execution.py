@@ -190,7 +190,7 @@ def _run_comparing(
         authorizer.inserted = None
         result = run_statement(connection, statement, parameters, ROWID, read_bytes)
         if kind == ROWID:
-            kind = _kind_by_table(connection, statement, parameters)
+            kind = _kind_by_table(connection, statement)
         if kind == NO_ROWID or (kind != ROWID and result.last_insert_id == previous):
             result.last_insert_id = None
     statement.kind = kind
@@ -204,13 +204,12 @@ def _kind_by_text(statement: Statement) -> int:
     return SOMETIMES_ROWID if len(upper) > TEXT_LIMIT or "CONFLICT" in upper else ROWID
 
 
-def _kind_by_table(connection: Connection, statement: Statement, parameters: Sequence[Any] | dict[str, Any]) -> int:
+def _kind_by_table(connection: Connection, statement: Statement) -> int:
     """Return what a statement does that has just run and is no upsert; 0 if that cannot be found out now."""
     authorizer = connection.authorizer
-    if authorizer.inserted is None:  # it was compiled before; it is once more, under a text that no cache has
-        text, values = statement.bound(parameters)
+    if authorizer.inserted is None:
         try:
-            connection.execute(f"EXPLAIN {text} /*{next(_COMPILED)}*/", values).close()
+            compile_only(connection, statement, anew=True)
         except sqlite3.Error:
             return 0  # an interrupt, for example; the statement has not failed
     table = authorizer.inserted  # none: WITH without INSERT
@@ -234,3 +233,30 @@ def note_long_text(connection: Connection, sql: str) -> None:
         connection.long_texts = len(sql)
         for number in range(CACHED_STATEMENTS):
             connection.execute(f"SELECT {number}").close()
+
+
+def compile_only(connection: Connection, statement: Statement, *, anew: bool = False) -> None:
+    """Compile a statement without running it.
+
+    Args:
+        connection: Where.
+        statement: What to compile.
+        anew: Its authorizer is told of it, also if the connection has compiled it before.
+
+    Raises:
+        sqlite3.Error: It cannot be compiled, or is more than one.
+    """
+    sql = statement.text
+    if len(sql) > TEXT_LIMIT:
+        note_long_text(connection, sql)
+    if statement.word != "EXPLAIN":
+        sql = "EXPLAIN " + sql
+    if anew:  # a text of its own, which no cache of compiled statements has
+        sql = f"{sql} /*{next(_COMPILED)}*/"
+    try:
+        connection.execute(sql).close()
+    except sqlite3.Error as error:
+        # Missing values are found out after it has been compiled.
+        if not isinstance(error, sqlite3.ProgrammingError) or "bindings" not in str(error):
+            connection.authorizer.explain(error)
+            raise

@@ -1,4 +1,4 @@
-"""What SQLite's own compiler says of a statement: that it is one, which table it changes, which types its columns have.
+"""What SQLite's own compiler says of a statement: which table it changes, and which types its columns have.
 
 The authorizer is told of every table a statement touches, what triggers do included. The statement's own target is the
 first change that is not made on behalf of a trigger; an upsert's update and foreign keys' cascades come after it.
@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 
 from linkly_workers._sqlite import Connection, Statement, Statements, connect
-from linkly_workers._sqlite.execution import note_long_text
+from linkly_workers._sqlite.execution import compile_only
 from linkly_workers._sqlite.placeholders import TOKENS
 from linkly_workers._sqlite.statement import Op, Target
 from linkly_workers._sqlite.text import TEXT_LIMIT
@@ -22,24 +22,6 @@ _OPS: dict[int, Op] = {
 }
 
 
-def compile_only(connection: Connection, statement: Statement) -> None:
-    """Compile a statement without running it.
-
-    Raises:
-        sqlite3.Error: It cannot be compiled, or is more than one.
-    """
-    sql = statement.text
-    if len(sql) > TEXT_LIMIT:
-        note_long_text(connection, sql)
-    try:
-        connection.execute(sql if statement.word == "EXPLAIN" else "EXPLAIN " + sql).close()
-    except sqlite3.Error as error:
-        # Missing values are found out after it has been compiled.
-        if not isinstance(error, sqlite3.ProgrammingError) or "bindings" not in str(error):
-            connection.authorizer.explain(error)
-            raise
-
-
 def target_of(connection: Connection, statement: Statement) -> Target:
     """Return operation and table of a statement; `other` without a table if it is none of the three."""
     if statement.target is None:
@@ -49,11 +31,10 @@ def target_of(connection: Connection, statement: Statement) -> Target:
 
 def _compiled(connection: Connection, statement: Statement) -> Target:
     authorizer = connection.authorizer
-    authorizer.attach(connection)  # what has been compiled before would not be told of again
     found: list[tuple[int, str]] = []
     authorizer.changes = found
     try:
-        compile_only(connection, statement)
+        compile_only(connection, statement, anew=True)
     except sqlite3.Error:
         pass  # what has just run but cannot be compiled again has no table any more
     finally:

@@ -19,10 +19,11 @@ from linkly_workers._sqlite import (
     execute,
 )
 from linkly_workers._sqlite.connection import LOOP_VALUE_BYTES
+from linkly_workers._sqlite.execution import compile_only
 from linkly_workers.database.backend import Committed
 from linkly_workers.database.errors import DriverError, QueryTimeout
 from linkly_workers.database.sqlite import schema
-from linkly_workers.database.sqlite.compiler import ColumnTypes, can_learn, compile_only, learn, target_of
+from linkly_workers.database.sqlite.compiler import ColumnTypes, can_learn, learn, target_of
 from linkly_workers.database.sqlite.errors import FAILURES, driver_error, is_write, refused
 from linkly_workers.database.sqlite.pool import ReaderPool
 from linkly_workers.database.sqlite.reader import LoopReader, Reader

@@ -19,12 +19,12 @@ from linkly_workers._sqlite.execution import (
     ROW_BYTES,
     VALUE_BYTES,
     ResultTooLarge,
+    compile_only,
     has_damaged,
     row_bytes,
 )
 from linkly_workers._sqlite.loop_time import QUICK_S, loop_time
 from linkly_workers._sqlite.statement import LENGTH_LIMIT
-from linkly_workers.database.sqlite.compiler import compile_only
 from linkly_workers.database.sqlite.errors import is_write
 
 LOOP_READ_S = 0.002
