@@ -4,7 +4,8 @@ uvicorn's protocol parses and writes; this adds limits, states (`states.py`) and
 looks after, because a timer for each request costs more than the request line. It also says when the client has gone,
 reads the body of a request whose Upgrade is ignored, and leaves a chunked body's trailers out: they are no headers.
 
-Names of uvicorn (0.54) that its documentation does not promise, all used here or in `connections.py` and `flow.py`:
+Names of uvicorn (0.45 to 0.54) that its documentation does not promise; they are used here, in `connections.py` and
+`flow.py`:
 
 * `HttpToolsProtocol`: the callbacks of parser and transport, `shutdown`, `_start_asgi_task`, and `client`, `cycle`,
   `expect_100_continue`, `flow`, `headers`, `parser`, `pipeline`, `scope`, `server_state`, `transport`, `url`
