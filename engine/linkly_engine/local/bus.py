@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from weakref import WeakSet
 
 import msgspec
 
@@ -54,6 +55,7 @@ class LocalBus:
         self.record = record
         self._caller = record.caller
         self.before_first_registration: Callable[[], None] | None = None
+        self._functions: WeakSet[Function] = WeakSet()
 
     @property
     def clock(self) -> Clock:  # noqa: D102
@@ -134,6 +136,7 @@ class LocalBus:
         )
         tables = self._exchange.tables
         tables.add_function(record)
+        self._functions.add(function)
         function.failed = partial(self._exchange.failed, self.record)
         return Registration(function.id, partial(tables.remove_function, record.namespace, record.id, self.record))
 
@@ -169,6 +172,11 @@ class LocalBus:
         tables = self._exchange.tables
         tables.bind(binding)
         return Registration(binding.id, partial(tables.unbind, binding.id, self.record))
+
+    @property
+    def in_flight(self) -> int:
+        """Count the calls that its functions serve."""
+        return sum(function.active for function in self._functions)
 
     def _begin(self) -> None:
         begin, self.before_first_registration = self.before_first_registration, None

@@ -14,7 +14,6 @@ from typing import Any
 
 from linkly.bus import Endpoint, Invocation
 from linkly.endpoint import AsyncEndpoint
-from linkly.function import Function
 from linkly.worker import Worker
 from linkly_engine.core.exchange import Exchange
 from linkly_engine.core.records import WorkerRecord
@@ -34,14 +33,7 @@ class Handover:
         self._waiting = waiting
         self._released = asyncio.Event()
         self._legacy: tuple[type[object], object] = (object, None)
-        endpoints = (function.endpoint for function in self._tables.functions.of(record))
-        self._functions = [endpoint for endpoint in endpoints if isinstance(endpoint, Function)]
         self._owner = self._tables.stand_in(record, self._standing_in_for, keeps_bindings=waiting)
-
-    @property
-    def in_flight(self) -> int:
-        """Count the calls that the ending worker has not answered."""
-        return sum(function.active for function in self._functions)
 
     def keep(self, worker: Worker) -> None:
         """Keep what the ending worker hands over (`Worker.hand_over`)."""

@@ -28,7 +28,7 @@ class _Hosted(msgspec.Struct, eq=False):
     """A worker that was started, and what ends it."""
 
     worker: Worker
-    record: WorkerRecord
+    bus: LocalBus
     stack: AsyncExitStack
     internal: bool
 
@@ -81,7 +81,7 @@ class Host:
                 raise
             except OSError as error:
                 raise ConfigError(f"worker `{worker.name}` could not start: {error}") from error
-            self._hosted.append(_Hosted(worker, bus.record, stack.pop_all(), internal))
+            self._hosted.append(_Hosted(worker, bus, stack.pop_all(), internal))
         return bus.record
 
     async def stop(self, worker: Worker, *, waiting: bool = False, drain_s: float = DRAIN_S) -> Handover:
@@ -96,16 +96,16 @@ class Host:
             What stands in for it, for `start(takes_over=...)`.
         """
         hosted = next(each for each in self._hosted if each.worker is worker)
-        handover = Handover(self._exchange, hosted.record, waiting=waiting)
+        handover = Handover(self._exchange, hosted.bus.record, waiting=waiting)
         with suppress(TimeoutError):
             async with asyncio.timeout(drain_s), asyncio.TaskGroup() as beside:
                 beside.create_task(_drain(worker))  # a call may wait for what only this ends, as in `drain`
                 # Asked now and then: an event would cost something on the way of every call.
-                while handover.in_flight:  # noqa: ASYNC110
+                while hosted.bus.in_flight:  # noqa: ASYNC110
                     await asyncio.sleep(STEP_S)
                 await _drain(worker)
-        if handover.in_flight:
-            log.warning("worker `%s` ends with %d calls unfinished", worker.name, handover.in_flight)
+        if hosted.bus.in_flight:
+            log.warning("worker `%s` ends with %d calls unfinished", worker.name, hosted.bus.in_flight)
         try:
             if waiting:
                 handover.keep(worker)
@@ -138,7 +138,7 @@ class Host:
 
     def record_of(self, worker: Worker) -> WorkerRecord | None:
         """Return the lifetime of a worker; `None` if it does not run."""
-        return next((hosted.record for hosted in self._hosted if hosted.worker is worker), None)
+        return next((hosted.bus.record for hosted in self._hosted if hosted.worker is worker), None)
 
     async def _end(self, hosted: _Hosted) -> None:
         self._hosted.remove(hosted)
