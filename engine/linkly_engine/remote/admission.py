@@ -7,10 +7,14 @@ from functools import partial
 from typing import Protocol
 
 from linkly.invocation import DEFAULT_NAMESPACE
+from linkly.wire.messages import MAX_MESSAGE_BYTES
 from linkly_engine.core.metadata import WorkerMetadata, clean
 from linkly_engine.core.records import WorkerRecord
 from linkly_engine.core.tables import Tables
 from linkly_engine.remote.peer import Peer
+
+OLD_PYTHON_LIMIT_BYTES = 1024 * 1024
+"""Python clients that do not declare `large-messages.v1` close with 1009 above this (docs/protocol.md 1.7)."""
 
 
 class Arrival(Protocol):
@@ -49,7 +53,9 @@ def apply_metadata(tables: Tables, arrivals: Iterable[Arrival], peer: Peer, meta
     if record.retiring:
         return
     if record.runtime == "python":
-        peer.limit_frames(large_messages="large-messages.v1" in record.features)
+        peer.connection.limit_frames(
+            MAX_MESSAGE_BYTES if "large-messages.v1" in record.features else OLD_PYTHON_LIMIT_BYTES
+        )
     arrival = next((arrival for arrival in arrivals if arrival.takes(peer, metadata)), None)
     if arrival is None or record.namespace is not None:
         _admit(tables, peer, metadata)

@@ -1,4 +1,4 @@
-"""The endpoint of a function that a remote worker serves, or has somebody else serve."""
+"""The endpoint of a function that a remote worker serves, or cannot serve."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from linkly.endpoint import ended
+from linkly.endpoint import AsyncEndpoint, ended
 from linkly.errors import FunctionNotInvokable, HandlerFailed, LinklyError
 from linkly.invocation import Done, Endpoint, Invocation, Json
 from linkly.outcome import ABSENT, is_absent, read_error
 from linkly.wire.connection import Connection
-from linkly.wire.messages import RegisterFunction
-from linkly_engine.core.records import WorkerRecord
 from linkly_engine.remote.nesting import Nesting
 
 
@@ -82,54 +80,21 @@ class RemoteFunction:
         return abandon
 
 
-class UrlFunction:
-    """Endpoint of a function that its worker wants called at a URL (docs/protocol.md 6), which linkly does not do yet.
+def refusing(reason: str) -> Endpoint:
+    """Return the endpoint of a function that cannot be called; `reason` is what callers are told."""
 
-    Passed on to the worker, a call of it would fail there without saying why.
-    """
+    async def refuse(invocation: Invocation) -> Any:
+        raise FunctionNotInvokable(reason)
 
-    __slots__ = ("function_id", "worker_name")
-
-    def __init__(self, function_id: str, worker_name: str) -> None:
-        self.function_id = function_id
-        self.worker_name = worker_name
-
-    async def __call__(self, invocation: Invocation) -> Any:
-        """Refuse the call.
-
-        Raises:
-            FunctionNotInvokable: Always.
-        """
-        raise FunctionNotInvokable(self.reason)
-
-    def start(self, invocation: Invocation, done: Done) -> Callable[[], object]:
-        """Refuse the call, likewise."""
-        raise FunctionNotInvokable(self.reason)
-
-    @property
-    def reason(self) -> str:
-        """Why it cannot be called, and the way out."""
-        return (
-            f"`{self.function_id}` of worker `{self.worker_name}` is to be called at a URL (its registration has "
-            "`invocation`), which linkly does not do yet; register a handler that calls the URL instead"
-        )
+    return AsyncEndpoint(refuse)
 
 
-def endpoint_of(
-    message: RegisterFunction,
-    connection: Connection,
-    worker: WorkerRecord,
-    nesting: Nesting | None,
-    failed: Callable[[Invocation, LinklyError], None],
-) -> Endpoint:
-    """Return the endpoint of a function that a worker registers.
-
-    One that is to be called at a URL gets an endpoint too: its worker is told by its log, and callers by the answer. A
-    rejection would end clients of 0.25.
-    """
-    if is_absent(message.invocation):
-        return RemoteFunction(connection, nesting, failed)
-    return UrlFunction(message.id, worker.name or worker.id)
+def why_not_callable(function_id: str, worker_name: str) -> str:
+    """Say why a function is refused that its worker wants called at a URL (docs/protocol.md 6), and the way out."""
+    return (
+        f"`{function_id}` of worker `{worker_name}` is to be called at a URL (its registration has `invocation`), "
+        "which linkly does not do yet; register a handler that calls the URL instead"
+    )
 
 
 def with_caller(payload: Json, worker_id: str) -> Json:

@@ -10,10 +10,9 @@ import secrets
 from collections.abc import Callable
 
 from linkly.errors import HandlerFailed, InvalidResult, LinklyError
-from linkly.invocation import DEFAULT_NAMESPACE, Json
+from linkly.invocation import DEFAULT_NAMESPACE
 from linkly.wire.connection import Connection, FrameStream
 from linkly.wire.messages import (
-    MAX_MESSAGE_BYTES,
     AnyMessage,
     InvokeFunction,
     Message,
@@ -25,15 +24,12 @@ from linkly.wire.messages import (
     WorkerRegistered,
 )
 from linkly_engine.core.exchange import Exchange
-from linkly_engine.core.records import BindingRecord, WorkerRecord
+from linkly_engine.core.records import WorkerRecord
 from linkly_engine.remote.calls import Calls
 from linkly_engine.remote.nesting import Nesting
-from linkly_engine.remote.registrations import Registrations
-from linkly_engine.remote.waiting import REGISTRATIONS, WAITING_LIMIT, Waiting
+from linkly_engine.remote.registrations import REGISTRATIONS, Registrations
+from linkly_engine.remote.waiting import WAITING_LIMIT, Waiting
 from linkly_engine.telemetry import events
-
-OLD_PYTHON_LIMIT_BYTES = 1024 * 1024
-"""Python clients that do not declare `large-messages.v1` close with 1009 above this (docs/protocol.md 1.7)."""
 
 SERVICE_RESTART = 1012
 """Close code; after 1000, 1001 or none old Python clients stay connected to nobody (docs/protocol.md 1.8)."""
@@ -76,8 +72,8 @@ class Peer:
         self._gone = gone
         nesting = None if native else Nesting()
         self._calls = Calls(self.connection, self.record, nesting, exchange, wait)
-        self._registrations = Registrations(self.connection, self.record, nesting, exchange)
-        self._waiting = Waiting(self._registrations.apply, self._let_in)
+        self.registrations = Registrations(self.connection, self.record, nesting, exchange)
+        self._waiting = Waiting(self.registrations.apply, self._let_in)
         self._waiting_calls: list[Callable[[], None]] = []
         self._grace = exchange.clock.call_later(namespace_grace_s, self._grace_over)
 
@@ -90,10 +86,6 @@ class Peer:
         """Return whether a message proves that its sender is this worker on a new connection."""
         token = message.reattach_token or ""
         return secrets.compare_digest(token.encode(), self._reattach_token.encode())
-
-    def tell_refusal(self, binding: BindingRecord, error: Json) -> None:
-        """Tell this worker that a trigger that it registered was refused."""
-        self._registrations.tell_refusal(binding, error)
 
     def dismiss(self) -> None:
         """Send what is queued and say goodbye with a code after which every published client comes back."""
@@ -140,11 +132,6 @@ class Peer:
         )
         self.connection.stream.close(1008, "worker name is taken")
 
-    def limit_frames(self, *, large_messages: bool) -> None:
-        """Set the largest frame this worker takes."""
-        limit = MAX_MESSAGE_BYTES if large_messages else OLD_PYTHON_LIMIT_BYTES
-        self.connection.limit_frames(limit)
-
     def let_wait(self, namespace: str, function_id: str, call: Callable[[], None]) -> bool:
         """Let a call wait for this connection's namespace, if a registration of its function does: clients send calls
         before their metadata; return whether it waits.
@@ -179,11 +166,11 @@ class Peer:
         elif isinstance(message, Reattach):
             self._reattached(self, message)
         elif isinstance(message, TriggerRegistrationResult):
-            self._registrations.provider_answered(message)
+            self.registrations.provider_answered(message)
         elif isinstance(message, REGISTRATIONS):
             self._tables.join(self.record)
             if self.record.namespace is not None and not self._waiting:
-                self._registrations.apply(message)
+                self.registrations.apply(message)
             elif len(self._waiting) < WAITING_LIMIT:
                 self._waiting.add(message)
             else:

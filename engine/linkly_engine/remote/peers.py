@@ -55,7 +55,7 @@ class Peers(dict[str, Peer]):
         binding = refused.binding
         peer = self.get(binding.owner.id) if binding.owner is not None else None
         if peer is not None:
-            peer.tell_refusal(binding, refused.error)
+            peer.registrations.tell_refusal(binding, refused.error)
 
     def admit(self, worker_id: str, metadata: WorkerMetadata) -> bool:
         """Take what a connection says about itself; return whether it may stay.

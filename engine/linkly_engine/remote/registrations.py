@@ -27,7 +27,7 @@ from linkly_engine.core.missing import why_it_waits
 from linkly_engine.core.provider import plain
 from linkly_engine.core.records import BindingRecord, FunctionRecord, TypeRecord, WorkerRecord
 from linkly_engine.core.router import check_namespace
-from linkly_engine.remote.function import UrlFunction, endpoint_of
+from linkly_engine.remote.function import RemoteFunction, refusing, why_not_callable
 from linkly_engine.remote.nesting import Nesting
 from linkly_engine.remote.provider import RemoteProvider
 from linkly_engine.telemetry import events
@@ -41,6 +41,7 @@ _TAKEN_BACK: dict[type[Message], type[Message]] = {
     UnregisterTriggerType: RegisterTriggerType,
     UnregisterTrigger: RegisterTrigger,
 }
+REGISTRATIONS: tuple[type[Message], ...] = (*_MADE, *_TAKEN_BACK)
 
 
 class Registrations:
@@ -92,10 +93,18 @@ class Registrations:
             self._unregister_trigger(message)
 
     def _register_function(self, message: RegisterFunction) -> None:
+        reason = (
+            None
+            if is_absent(message.invocation)
+            else why_not_callable(message.id, self._record.name or self._record.id)
+        )
         record = FunctionRecord(
             id=message.id,
             namespace=self._record.home,
-            endpoint=endpoint_of(message, self._connection, self._record, self._nesting, self._failed),
+            # One that is to be called at a URL is registered too: a rejection would end clients of 0.25.
+            endpoint=RemoteFunction(self._connection, self._nesting, self._failed)
+            if reason is None
+            else refusing(reason),
             owner=self._record,
             description=message.description,
             request_schema=plain(message.request_format),
@@ -109,10 +118,10 @@ class Registrations:
             self._tell_rejection(record.id, error, owner_id=str(error.details["owner_worker_id"]))
             self._tables.keep_waiting(record)
         else:
-            if isinstance(record.endpoint, UrlFunction):
-                events.function_not_callable(self._record, record.endpoint.reason)
-            else:
+            if reason is None:
                 events.function_registered(self._record, record.id)
+            else:
+                events.function_not_callable(self._record, reason)
 
     def _register_trigger(self, message: RegisterTrigger) -> None:
         binding = BindingRecord(

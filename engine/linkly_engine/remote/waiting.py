@@ -10,31 +10,13 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 
-from linkly.wire.messages import (
-    Message,
-    RegisterFunction,
-    RegisterTrigger,
-    RegisterTriggerType,
-    UnregisterFunction,
-    UnregisterTrigger,
-    UnregisterTriggerType,
-)
+from linkly.wire.messages import Message, RegisterFunction
 
 WAITING_LIMIT = 100_000
 """How many registrations, and calls of them, may wait for a namespace: one more ends the peer or fails the call."""
 
 LET_IN_AT_ONCE = 256
 """Registrations that are applied in one turn of the loop when the namespace is known."""
-
-REGISTRATIONS = (
-    RegisterFunction,
-    RegisterTriggerType,
-    RegisterTrigger,
-    UnregisterFunction,
-    UnregisterTriggerType,
-    UnregisterTrigger,
-)
-"""What waits for the namespace."""
 
 
 class Waiting:
