@@ -219,7 +219,7 @@ class Listings:
             NotFound: There is none, or several in different namespaces.
         """
         found = [each for each in self._tables.workers if each.name == name and namespace in (None, each.home)]
-        worker: WorkerRecord = rows.only_one(found, "worker", name)
+        worker = rows.only_one(found, "worker", name)
         return rows.worker_detail(self._tables, worker, self._worker_summary(worker), self._metrics_of(worker))
 
     def _worker_summary(self, worker: WorkerRecord) -> rows.Row:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from linkly.errors import NotFound
 from linkly_engine.core.missing import why_it_waits
@@ -13,6 +13,7 @@ from linkly_engine.core.records import BUILTIN_PREFIX, BindingRecord, FunctionRe
 from linkly_engine.core.tables import Tables
 
 Row = dict[str, Any]
+T = TypeVar("T", WorkerRecord, FunctionRecord)
 
 SUMMARY_CHARACTERS = 80
 
@@ -45,15 +46,8 @@ def function_detail(tables: Tables, record: FunctionRecord) -> Row:
         if binding.function_id == record.id and binding.namespace == record.namespace and binding.live_at
     ]
     return {
-        "function_id": record.id,
-        "namespace": record.namespace,
-        "worker_name": owner_name(record.owner, record.id),
-        **_present(
-            description=record.description,
-            request_schema=record.request_schema,
-            response_schema=record.response_schema,
-            metadata=record.metadata,
-        ),
+        **function_summary(record),
+        **_present(request_schema=record.request_schema, response_schema=record.response_schema),
         "registered_triggers": bound,
     }
 
@@ -98,12 +92,10 @@ def binding_summary(binding: BindingRecord, *, with_status: bool = False) -> Row
 def binding_detail(tables: Tables, binding: BindingRecord) -> Row:
     """Return a RegisteredTriggerDetail."""
     function = tables.functions.find(binding.namespace, binding.function_id)
+    summary = binding_summary(binding, with_status=True)
+    del summary["config_summary"]
     return {
-        **{
-            name: value
-            for name, value in binding_summary(binding, with_status=True).items()
-            if name != "config_summary"
-        },
+        **summary,
         **_present(metadata=plain(binding.metadata) if binding.metadata is not None else None),
         "trigger": type_detail(tables, binding.live_at) if binding.live_at is not None else None,
         "function": function_detail(tables, function) if function is not None else None,
@@ -139,9 +131,7 @@ def worker_detail(tables: Tables, worker: WorkerRecord, summary: Row, metrics: A
         },
         "functions": [function_summary(record) for record in tables.functions.of(worker)],
         "trigger_types": [type_summary(record) for record in tables.triggers.types_of(worker)],
-        "registered_triggers": [
-            binding_summary(binding) for binding in tables.triggers.bindings if binding.owner is worker
-        ],
+        "registered_triggers": [binding_summary(binding) for binding in tables.triggers.bindings_of(worker)],
     }
 
 
@@ -171,21 +161,22 @@ def ranked(rows: Iterable[Row], key: str, search: str | None) -> list[Row]:
     return sorted((row for row in ordered if rank(row) < 3), key=rank)
 
 
-def only_one(found: list[Any], kind: str, name: str) -> Any:
+def only_one(found: list[T], kind: str, name: str) -> T:
     """Return the single match of a bare id: the one in `default`, else the only one.
 
     Raises:
         NotFound: None, or several and none of them in `default`.
     """
-    for record in found:
-        if getattr(record, "namespace", None) == "default" or getattr(record, "home", None) == "default":
-            return record
-    if len(found) == 1:
-        return found[0]
     if not found:
         raise NotFound(f"there is no {kind} `{name}`")
-    spaces = ", ".join(sorted(getattr(record, "home", "") or record.namespace for record in found))
-    raise NotFound(f"{kind} `{name}` exists in several namespaces ({spaces}); say which with `namespace`")
+    spaces = [each.home if isinstance(each, WorkerRecord) else each.namespace for each in found]
+    if "default" in spaces:
+        return found[spaces.index("default")]
+    if len(found) == 1:
+        return found[0]
+    raise NotFound(
+        f"{kind} `{name}` exists in several namespaces ({', '.join(sorted(spaces))}); say which with `namespace`"
+    )
 
 
 def is_internal_type(type_id: str) -> bool:

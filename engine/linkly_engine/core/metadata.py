@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Any
 
 import msgspec
+
+from linkly_engine.text import stripped
 
 MAX_CHARACTERS = 280
 
@@ -40,6 +41,4 @@ class WorkerMetadata(msgspec.Struct, kw_only=True):
 
 def clean(text: str | None) -> str | None:
     """Strip control and bidirectional characters and cut to 280 characters: it ends up on terminals."""
-    if text is None:
-        return None
-    return "".join(c for c in text if unicodedata.category(c) not in ("Cc", "Cf", "Cs"))[:MAX_CHARACTERS]
+    return None if text is None else stripped(text)[:MAX_CHARACTERS]

@@ -17,7 +17,7 @@ import msgspec
 
 from linkly.context import current_invocation
 from linkly_engine.telemetry.logs import LogRecord
-from linkly_engine.telemetry.otlp import as_text
+from linkly_engine.telemetry.otlp import as_text, severity_of
 
 ENGINE = "engine"
 WORKERS = "linkly.worker"
@@ -30,8 +30,8 @@ PLAUSIBLE_S = 24 * 3600
 """A client's clock may be this far off before a line is shown with the time at which it came."""
 
 _ENGINE_PARTS = frozenset({"engine", "connection", "websocket", "client", "process", "project", "telemetry", "config"})
-_LEVELS = (("TRACE", 10, 1), ("DEBUG", 20, 5), ("INFO", 30, 9), ("WARN", 40, 13), ("ERROR", 50, 17))
-"""Name, the logging level it ends below, OTLP's number."""
+_LEVELS = (("TRACE", 10), ("DEBUG", 20), ("INFO", 30), ("WARN", 40), ("ERROR", 50))
+"""Name, and the logging level below which it ends."""
 
 _ADDED = frozenset({"trace_id", "span_id", "service.name", "log.data"})
 
@@ -69,7 +69,8 @@ def line_of(record: logging.LogRecord) -> Line:
     body = given.get("body")
     trace_id, span_id = given.get("trace_id"), given.get("span_id")
     if trace_id is None:
-        trace_id, span_id = current_trace()
+        invocation = current_invocation.get()
+        trace_id, span_id = trace_of(invocation.traceparent if invocation is not None else None)
     line = Line(
         time=record.created,
         level=_level_name(record.levelno),
@@ -98,7 +99,7 @@ def record_of(record: logging.LogRecord) -> LogRecord:
     return LogRecord(
         timestamp_unix_nano=at,
         observed_timestamp_unix_nano=at,
-        severity_number=_severity(record.levelno),
+        severity_number=severity_of(None, line.level)[0],
         severity_text=line.level,
         body=line.message,
         attributes=attributes,
@@ -144,12 +145,6 @@ def program(record: LogRecord) -> str:
     return name if isinstance(name, str) and name else record.service_name
 
 
-def current_trace() -> tuple[str | None, str | None]:
-    """Return trace and span id of the call that this task handles."""
-    invocation = current_invocation.get()
-    return trace_of(invocation.traceparent if invocation is not None else None)
-
-
 def trace_of(traceparent: str | None) -> tuple[str | None, str | None]:
     """Return trace and span id of a valid traceparent."""
     parts = (traceparent or "").split("-")
@@ -190,11 +185,7 @@ def as_dict(data: object) -> dict[str, Any]:
 
 
 def _level_name(levelno: int) -> str:
-    return next((name for name, below, _ in _LEVELS if levelno < below), "FATAL")
-
-
-def _severity(levelno: int) -> int:
-    return next((number for _, below, number in _LEVELS if levelno < below), 21)
+    return next((name for name, below in _LEVELS if levelno < below), "FATAL")
 
 
 def _logging_level(severity: int) -> int:
