@@ -60,7 +60,7 @@ def pages(live, tmp_path, reserve_port):
 async def served(project):
     async with asyncio.timeout(WAIT_S):
         child = project.project.members.find("pages").child
-        await child.outcome()
+        await child.status.outcome()
         while project.engine.tables.functions.find("default", "pages::page") is None:  # noqa: ASYNC110
             await asyncio.sleep(0)
 
@@ -107,7 +107,7 @@ async def test_a_route_whose_program_has_crashed_is_away_until_it_is_back(pages)
         (folder / "gate").unlink()
         os.kill(project.project.members.find("pages").child.status.pid, 9)
         async with asyncio.timeout(WAIT_S):
-            await project.project.members.find("pages").child.reaches("waiting", "starting")
+            await project.project.members.find("pages").child.status.reaches("waiting", "starting")
         assert away(await client.get("/p/x"), "`pages`", "is away now")
         assert (await client.get("/p")).status_code == 404
         assert (await client.get("/other")).status_code == 404
@@ -132,7 +132,7 @@ async def test_a_gateway_that_is_made_anew_knows_the_routes_that_are_away(pages)
         (folder / "gate").unlink()
         os.kill(project.project.members.find("pages").child.status.pid, 9)
         async with asyncio.timeout(WAIT_S):
-            await project.project.members.find("pages").child.reaches("waiting", "starting")
+            await project.project.members.find("pages").child.status.reaches("waiting", "starting")
         await project.bus.trigger("worker::restart", {"name": "http"})
         assert away(await client.get("/p/x"), "`pages`")
 
@@ -176,7 +176,7 @@ async def test_a_route_is_away_while_its_program_is_back_but_has_not_said_everyt
         (folder / "gate").unlink()
         os.kill(project.project.members.find("pages").child.status.pid, 9)
         async with asyncio.timeout(WAIT_S):
-            await project.project.members.find("pages").child.reaches("waiting", "starting")
+            await project.project.members.find("pages").child.status.reaches("waiting", "starting")
         await has(project, "pages::first")
         assert away(await client.get("/p/x"), "`pages`", "is back")
         (folder / "gate").touch()
@@ -191,7 +191,7 @@ async def test_a_route_that_its_program_never_says_again_is_unknown_after_a_whil
         (folder / "gate").unlink()
         os.kill(project.project.members.find("pages").child.status.pid, 9)
         async with asyncio.timeout(WAIT_S):
-            await project.project.members.find("pages").child.reaches("waiting", "starting")
+            await project.project.members.find("pages").child.status.reaches("waiting", "starting")
         await has(project, "pages::first")
         assert (await client.get("/p/x")).status_code == 404
 
@@ -212,6 +212,6 @@ async def test_a_gateway_that_is_made_anew_keeps_nothing_of_connections_that_are
         (folder / "gate").unlink()
         os.kill(project.project.members.find("pages").child.status.pid, 9)
         async with asyncio.timeout(WAIT_S):
-            await project.project.members.find("pages").child.reaches("waiting", "starting")
+            await project.project.members.find("pages").child.status.reaches("waiting", "starting")
         absent = project.project.members.find("http").worker._absent  # noqa: SLF001
         assert (absent._owned, absent._programs) == ({}, {})  # noqa: SLF001

@@ -55,7 +55,7 @@ def greeter(tmp_path):
 
 async def settled(run, name="greeter"):
     async with asyncio.timeout(WAIT_S):
-        await run.project.members.find(name).child.outcome()
+        await run.project.members.find(name).child.status.outcome()
     return (await run.rows())[name]
 
 

@@ -57,11 +57,12 @@ class EngineLink:
         """Call a function; return the members `result` and `error` of its answer, those that it has.
 
         Raises:
-            EngineUnreachable: The connection ended; `Late`: the time is up.
+            UsageError: The payload holds text that has no UTF-8.
+            EngineUnreachable: The connection ended, or what came is no JSON; `Late`: the time is up.
         """
-        call_id = self.send(function_id, payload, namespace)
+        call_id = self._send_call(function_id, payload, namespace)
         try:
-            return self.receive(call_id)
+            return self._answer(call_id)
         except Late:
             if not self._answers_a_ping():
                 raise
@@ -70,13 +71,7 @@ class EngineLink:
                 f"the engine at {self._where} runs"
             ) from None
 
-    def send(self, function_id: str, payload: Any, namespace: str | None = None) -> str:
-        """Send a call; return its id.
-
-        Raises:
-            UsageError: The payload holds text that has no UTF-8.
-            EngineUnreachable: The connection ended, or the time is up.
-        """
+    def _send_call(self, function_id: str, payload: Any, namespace: str | None) -> str:
         digits = urandom(16).hex()
         call_id = f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
         message: dict[str, Any] = {
@@ -98,12 +93,7 @@ class EngineLink:
         self._send_frame(0x81, data)
         return call_id
 
-    def receive(self, call_id: str) -> dict[str, Any]:
-        """Return the answer to a call.
-
-        Raises:
-            EngineUnreachable: The connection ended, the time is up, or what came is no JSON.
-        """
+    def _answer(self, call_id: str) -> dict[str, Any]:
         while True:
             try:
                 message = loads(self._receive_message().decode("utf-8", "replace"))

@@ -15,8 +15,6 @@ from linkly_engine.text import stripped
 
 COLOURS = {
     "running": "green",
-    "connected": "green",
-    "available": "green",
     "failed": "red",
     "waiting": "yellow",
     "installing": "yellow",

@@ -46,6 +46,9 @@ class Arrival:
         name: Of the worker. Its records are shown under it, and a program whose process is not visible (in a container)
             is recognized by it.
         session: Of the program's processes.
+
+    Attributes:
+        came: Set while there is a connection.
     """
 
     def __init__(self, exchange: Exchange, peers: Peers, *, name: str, session: int) -> None:
@@ -54,7 +57,7 @@ class Arrival:
         self.name = name
         self._session = session
         self._held: list[tuple[Peer, Callable[[], None]]] = []
-        self._came = asyncio.Event()
+        self.came = asyncio.Event()
         peers.arrivals.append(self)
 
     def takes(self, peer: Peer, metadata: WorkerMetadata) -> bool:
@@ -67,11 +70,7 @@ class Arrival:
         """Hold a connection."""
         self._exchange.tables.started_by(peer.record, self.name)
         self._held.append((peer, admit))
-        self._came.set()
-
-    async def came(self) -> None:
-        """Wait until there is a connection."""
-        await self._came.wait()
+        self.came.set()
 
     async def complete(self, needed: set[str]) -> None:
         """Wait until the program has registered everything.
@@ -81,7 +80,7 @@ class Arrival:
         """
         clock = self._exchange.clock
         while True:
-            await self._came.wait()
+            await self.came.wait()
             seen, quiet_since, came = -1, 0.0, clock.monotonic()
             while self.peers:
                 said = [message for peer in self.peers for message in peer.waiting_registrations]
@@ -94,7 +93,7 @@ class Arrival:
                     return
                 await clock.sleep(STEP_S)
             self._held.clear()  # all were closed: wait for the next connection
-            self._came.clear()
+            self.came.clear()
 
     @property
     def pids(self) -> list[int]:

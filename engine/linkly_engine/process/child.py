@@ -27,7 +27,7 @@ from linkly_engine.process.ending import explain
 from linkly_engine.process.generation import Generation
 from linkly_engine.process.program import KILL_AFTER_S
 from linkly_engine.process.starting import NotReady, Starter, Superseded, first_of
-from linkly_engine.process.status import ChildStatus, State, StatusKeeper
+from linkly_engine.process.status import ChildStatus, State
 from linkly_engine.process.watch import Changes, Watch
 
 log = logging.getLogger("linkly.process")
@@ -48,6 +48,7 @@ class ChildWorker:
         starter: As given.
         output: What its programs write, of all its generations.
         generation: What serves now.
+        status: How it is.
     """
 
     def __init__(self, clock: Clock, starter: Starter) -> None:
@@ -59,7 +60,7 @@ class ChildWorker:
         self._folder = starter.folder
         self._change = starter.change
         self._backoff = Backoff()
-        self._keeper = StatusKeeper()
+        self.status = ChildStatus()
         self._retiring: set[asyncio.Task[None]] = set()
         self._one_at_a_time = False
         self._watches_itself = False
@@ -68,16 +69,11 @@ class ChildWorker:
 
     # --- from outside --------------------------------------------------------------------------------------
 
-    @property
-    def status(self) -> ChildStatus:
-        """How it is now."""
-        return self._keeper.status
-
     async def start(self) -> None:
         """Begin to supervise it in the background; nothing happens if that is so already."""
         if self._task is None or self._task.done():
-            self._keeper.open = True
-            self._keeper.enter(State.STARTING)
+            self.status.open = True
+            self.status.enter(State.STARTING)
             self._task = asyncio.get_running_loop().create_task(self._supervise(), name=f"worker {self.name}")
 
     async def stop(self) -> None:
@@ -96,15 +92,7 @@ class ChildWorker:
             await self.start()
         else:
             self._request()
-        await self._keeper.tried()
-
-    async def outcome(self) -> None:
-        """Wait until it runs (connected and registered), has failed for good or is stopped."""
-        await self._keeper.outcome()
-
-    async def reaches(self, *states: State | str) -> ChildStatus:
-        """Wait until it is in one of these states; unlike `outcome`, also in one that does not last."""
-        return await self._keeper.reaches(*states)
+        await self.status.tried()
 
     async def watching(self) -> None:
         """Wait until changes of its files are noticed."""
@@ -156,7 +144,7 @@ class ChildWorker:
     async def _ended(self, generation: Generation) -> None:
         """A program has ended by itself: start it again, later."""
         self.generation = None
-        self._keeper.open = True
+        self.status.open = True
         uptime_s = generation.uptime_s
         await generation.end()
         await self._try_again(explain(generation.program), uptime_s)
@@ -197,7 +185,7 @@ class ChildWorker:
         self._change.clear()  # whatever has changed so far is in what is started now
         self._enter_unless_one_serves(State.STARTING)
         generation = self.starter.spawn(manifest, variables)
-        self._keeper.status.restarts = self.starter.started - 1
+        self.status.restarts = self.starter.started - 1
         self._enter_unless_one_serves(State.STARTING, pid=generation.program.pid)
         try:
             await self.starter.until_ready(generation, before)
@@ -253,7 +241,7 @@ class ChildWorker:
             log.debug("worker `%s`: nothing has changed since it ended", self.name)
             return
         # While it is installed or started, the change is often the lock file that its own installation wrote.
-        if idle or (changes.dependencies and self.starter.needs_installing()):
+        if idle or (changes.dependencies and self.starter.installer.needed()):
             pass
         elif not changes.sources:
             return
@@ -265,7 +253,7 @@ class ChildWorker:
 
     def _request(self) -> None:
         self._backoff.reset()
-        self._keeper.open = True
+        self.status.open = True
         self._change.set()
 
     def _serves(self, generation: Generation, *, reason: str | None) -> None:
@@ -273,11 +261,11 @@ class ChildWorker:
 
     def _end_in(self, state: State, **fields: Any) -> None:
         """Enter the state that an attempt ends in; who waits is told, unless another attempt is wanted by now."""
-        self._keeper.enter(state, **fields)
+        self.status.enter(state, **fields)
         if not self._change.is_set():
-            self._keeper.end()
+            self.status.end()
 
     def _enter_unless_one_serves(self, state: State, pid: int | None = None) -> None:
         """Enter a state on the way to a generation that serves, where the one before does not serve on."""
         if self.generation is None:
-            self._keeper.enter(state, pid=pid)
+            self.status.enter(state, pid=pid)

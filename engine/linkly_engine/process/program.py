@@ -80,7 +80,7 @@ class Program:
     @property
     def returncode(self) -> int | None:
         """Its exit code, negative for a signal; `None` while it runs."""
-        return self._process.returncode
+        return self._process.popen.returncode
 
     def recent(self) -> list[str]:
         """Return the last lines it wrote."""

@@ -18,7 +18,7 @@ class Process:
 
     Attributes:
         pid: Its number, also of its session and its process group.
-        popen: For its pipes.
+        popen: For its pipes and its exit code.
         exited: Set when it has ended and was reaped.
     """
 
@@ -55,11 +55,6 @@ class Process:
             threading.Thread(target=self._wait, name=f"wait for {self.pid}", daemon=True).start()
         else:
             self._loop.add_reader(descriptor, self._readable, descriptor)
-
-    @property
-    def returncode(self) -> int | None:
-        """Its exit code, negative for a signal; `None` while it runs."""
-        return self.popen.returncode
 
     def _readable(self, descriptor: int) -> None:
         if self.popen.poll() is not None:

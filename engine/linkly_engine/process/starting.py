@@ -66,6 +66,7 @@ class Starter:
 
     Attributes:
         config: May be set; the next generation sees it.
+        installer: Installs what the programs need.
         output: Takes everything that the programs and scripts write.
         change: Set when another generation is wanted than the one that is being started.
         started: How many programs were started.
@@ -96,11 +97,7 @@ class Starter:
         self._config_path = config_path
         self._guard = guard
         note = logs.parent.parent / "installed" / name
-        self._installer = Installer(name, folder, note=note, output=self.output, guard=guard)
-
-    def needs_installing(self) -> bool:
-        """Return whether something has changed since the last installation."""
-        return self._installer.needed()
+        self.installer = Installer(name, folder, note=note, output=self.output, guard=guard)
 
     async def prepare(self, enter: Callable[[State], None]) -> tuple[Manifest, dict[str, str]]:
         """Read the manifest, and install what it needs where that has changed.
@@ -121,10 +118,10 @@ class Starter:
         variables = environment(
             manifest, name=self.name, url=self._url(), config=self.config, config_path=self._config_path
         )
-        if self._installer.needed():
+        if self.installer.needed():
             enter(State.INSTALLING)
             try:
-                await self._installer.run(manifest, variables)
+                await self.installer.run(manifest, variables)
             except InstallFailed as error:
                 if not error.outdated:
                     self.change.clear()  # what was reported meanwhile is what the scripts wrote
@@ -165,7 +162,7 @@ class Starter:
         limit_s = PLAIN_S if before is None else CONNECT_S
         needed = before.functions if before is not None else set[str]()
         arrival = generation.arrival
-        if await self._happens(arrival.came(), generation, limit_s) and await self._happens(
+        if await self._happens(arrival.came.wait(), generation, limit_s) and await self._happens(
             arrival.complete(needed), generation, CONNECT_S
         ):
             return

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from enum import StrEnum
 
-import msgspec
-
 
 class State(StrEnum):
     """Where a child worker is in its life."""
@@ -41,8 +39,8 @@ LASTING = {State.RUNNING, State.FAILED, State.STOPPED}
 """What an attempt ends in; `WAITING` is followed by another attempt."""
 
 
-class ChildStatus(msgspec.Struct, kw_only=True):
-    """How a child worker is, for listings.
+class ChildStatus:
+    """How a child worker is; whoever waits for a state is woken when it is entered.
 
     Attributes:
         state: Where it is in its life.
@@ -51,46 +49,29 @@ class ChildStatus(msgspec.Struct, kw_only=True):
         started_at_ms: When the generation that serves was started, since the epoch.
         reason: What went wrong last, one sentence; `None` while all is well. A worker may be `running` and have one:
             its next generation could not start, so that the earlier one stays in service.
-    """
-
-    state: State = State.STOPPED
-    pid: int | None = None
-    restarts: int = 0
-    started_at_ms: int | None = None
-    reason: str | None = None
-
-
-class StatusKeeper:
-    """Moves a status from state to state and wakes those who wait for one.
-
-    Attributes:
-        status: How the worker is.
         open: An attempt was asked for and has not ended yet; may be set.
     """
 
     def __init__(self) -> None:
-        self.status = ChildStatus()
+        self.state = State.STOPPED
+        self.pid: int | None = None
+        self.restarts = 0
+        self.started_at_ms: int | None = None
+        self.reason: str | None = None
         self.open = False
         self._changed = asyncio.Event()
 
     def enter(
         self, state: State, *, reason: str | None = None, pid: int | None = None, started_at_ms: int | None = None
     ) -> None:
-        """Enter a state.
-
-        Args:
-            state: One that may follow the present one.
-            reason: What went wrong last.
-            pid: Of the program that serves, or is being started.
-            started_at_ms: When that one began to serve.
+        """Enter a state; what is not given is `None` in it.
 
         Raises:
             RuntimeError: The state may not follow the present one.
         """
-        status = self.status
-        if state not in FOLLOWS[status.state]:
-            raise RuntimeError(f"a child worker that is {status.state} does not become {state}")
-        status.state, status.reason, status.pid, status.started_at_ms = state, reason, pid, started_at_ms
+        if state not in FOLLOWS[self.state]:
+            raise RuntimeError(f"a child worker that is {self.state} does not become {state}")
+        self.state, self.reason, self.pid, self.started_at_ms = state, reason, pid, started_at_ms
         self._wake()
 
     def end(self) -> None:
@@ -99,10 +80,10 @@ class StatusKeeper:
         self._wake()
 
     async def reaches(self, *states: State | str) -> ChildStatus:
-        """Wait until the state is one of these."""
-        while self.status.state not in states:
+        """Wait until the state is one of these, of which some do not last."""
+        while self.state not in states:
             await self._changed.wait()
-        return self.status
+        return self
 
     async def tried(self) -> None:
         """Wait until the attempt that was asked for has ended, whatever came of it."""
@@ -110,8 +91,8 @@ class StatusKeeper:
             await self._changed.wait()
 
     async def outcome(self) -> None:
-        """Wait until an attempt has ended in a lasting state, and no other is asked for."""
-        while self.open or self.status.state not in LASTING:
+        """Wait until it runs (connected and registered), has failed for good or is stopped, and no attempt is open."""
+        while self.open or self.state not in LASTING:
             await self._changed.wait()
 
     def _wake(self) -> None:

@@ -127,7 +127,9 @@ async def _serve(
             for task in watching:
                 task.cancel()
             await project.close()
-            await _drain(engine)
+            draining = asyncio.ensure_future(engine.drain())
+            await asyncio.wait([draining], timeout=GRACE_S)
+            draining.cancel()
             await project.stop()
     return 0
 
@@ -140,9 +142,3 @@ def _terminal_is_gone() -> bool:
     except (OSError, termios.error):
         return True
     return False
-
-
-async def _drain(engine: Engine) -> None:
-    draining = asyncio.ensure_future(engine.drain())
-    await asyncio.wait([draining], timeout=GRACE_S)
-    draining.cancel()

@@ -165,7 +165,7 @@ class ProjectWorker(Worker):
         if member.child is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(OUTCOME_S):
-                    await member.child.outcome()
+                    await member.child.status.outcome()
         return self._row(WorkerRow, member)
 
     def _row(self, kind: type[Row], member: Member, **more: Any) -> Row:

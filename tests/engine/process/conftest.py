@@ -82,7 +82,7 @@ class Children:
         """Return a worker that runs, or has failed."""
         child = self.child(worker, **options)
         await child.start()
-        await child.outcome()
+        await child.status.outcome()
         await child.watching()
         return child
 

@@ -25,7 +25,7 @@ async def test_a_python_program_that_cannot_heal_is_given_up_at_once(children, s
         run.write("other.py", "x = = 1")
         child = run.child()
         await child.start()
-        await child.outcome()
+        await child.status.outcome()
         assert (child.status.state, child.status.restarts) == ("failed", 0)
         for part in (expected, "linkly worker restart w", "when a file in"):
             assert part in child.status.reason
@@ -37,7 +37,7 @@ async def test_a_program_that_is_not_there_is_given_up_at_once(children, start):
         run.manifest(f"exec {start}")
         child = run.child()
         await child.start()
-        await child.outcome()
+        await child.status.outcome()
         assert (child.status.state, child.status.restarts) == ("failed", 0)
 
 
@@ -47,7 +47,7 @@ async def test_a_script_that_may_not_be_run_is_given_up_at_once(children):
         run.write("main.sh", "#!/bin/sh\n")
         child = run.child()
         await child.start()
-        await child.outcome()
+        await child.status.outcome()
         assert child.status.state == "failed"
         assert "cannot be executed" in child.status.reason
 
@@ -64,7 +64,7 @@ async def test_a_node_program_that_cannot_heal_is_given_up_at_once(children, sou
         run.write(name, source)
         child = run.child()
         await child.start()
-        await child.outcome()
+        await child.status.outcome()
         assert (child.status.state, child.status.restarts) == ("failed", 0)
 
 
@@ -74,10 +74,10 @@ async def test_what_was_given_up_runs_when_what_it_lacked_is_there(children, pro
         run.write("main.py", "import missing_part\n" + program())
         child = run.child()
         await child.start()
-        await child.reaches("failed")
+        await child.status.reaches("failed")
         await child.watching()
         run.write("missing_part.py", "")
-        await child.reaches("running")
+        await child.status.reaches("running")
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ async def test_what_may_heal_is_tried_again(children, source):
         run.write("main.py", source)
         child = run.child()
         await child.start()
-        await child.reaches("waiting")
+        await child.status.reaches("waiting")
 
 
 async def test_a_node_program_that_could_not_read_what_it_was_sent_is_tried_again(children):
@@ -106,7 +106,7 @@ async def test_a_node_program_that_could_not_read_what_it_was_sent_is_tried_agai
         run.write("main.cjs", "JSON.parse('<html>')")
         child = run.child()
         await child.start()
-        await child.reaches("waiting")
+        await child.status.reaches("waiting")
 
 
 @pytest.mark.parametrize(

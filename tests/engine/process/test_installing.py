@@ -29,7 +29,7 @@ async def test_a_changed_dependency_file_installs_again_while_the_worker_serves(
         with said("linkly.process") as lines:
             run.write("requirements.txt", "six\n")
             await lines.line_with("has been replaced")
-        await child.outcome()
+        await child.status.outcome()
         assert (child.status.state, child.status.restarts) == ("running", 1)
         assert child.status.pid != first
         assert runs(run) == ["install", "install"]
@@ -43,7 +43,7 @@ async def test_a_lock_file_that_the_installer_rewrites_is_no_change(children, pr
         with said("linkly.process") as lines:
             run.write("main.py", program("two"))
             await lines.line_with("has been replaced")
-        await child.outcome()
+        await child.status.outcome()
         assert runs(run) == ["install"]
 
 
@@ -69,7 +69,7 @@ async def test_an_install_that_fails_says_why_and_is_tried_again_when_a_file_cha
         for part in ("`install`", "exit code 3", "no six", "linkly worker restart w"):
             assert part in child.status.reason
         run.write("requirements.txt", "six\n")
-        await child.reaches("running")
+        await child.status.reaches("running")
         assert child.status.reason is None
         assert await run.bus.trigger("w::version") == "one"
         assert runs(run) == ["install", "install"]
@@ -89,12 +89,12 @@ async def test_what_a_failing_install_leaves_behind_is_no_reason_to_try_again(ch
             await child.start()
             await lines.line_with("early changed")
             await asyncio.to_thread((run.folder / "gate").write_text, "go")
-            await child.reaches("failed")
+            await child.status.reaches("failed")
             await lines.line_with("nothing has changed since it ended")
         (run.folder / "gate").unlink()
         (run.folder / "gate").touch()
         run.write("requirements.txt", "six\n")
-        await child.reaches("running")
+        await child.status.reaches("running")
         assert runs(run) == ["install", "install"]
 
 
@@ -106,7 +106,7 @@ async def test_a_broken_manifest_fails_with_file_line_and_path_until_it_is_mende
         assert child.status.state == "failed"
         assert "iii.worker.yaml:3: $.scripts.begin" in child.status.reason
         run.manifest("exec python main.py")
-        await child.reaches("running")
+        await child.status.reaches("running")
 
 
 async def test_scripts_see_the_environment_of_a_worker(children):

@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 
-from linkly_engine.process.status import FOLLOWS, State, StatusKeeper
+from linkly_engine.process.status import FOLLOWS, ChildStatus, State
 
 
 def test_a_state_that_may_not_follow_is_refused():
-    keeper = StatusKeeper()
+    status = ChildStatus()
     with pytest.raises(RuntimeError, match="stopped does not become running"):
-        keeper.enter(State.RUNNING)
+        status.enter(State.RUNNING)
 
 
 def test_every_state_says_what_may_follow_it():
@@ -19,14 +19,14 @@ def test_every_state_says_what_may_follow_it():
 
 
 async def test_an_outcome_is_a_lasting_state_after_the_attempt_that_was_asked_for():
-    keeper = StatusKeeper()
-    keeper.open = True
-    keeper.enter(State.STARTING)
-    waiting = asyncio.ensure_future(keeper.outcome())
-    keeper.enter(State.WAITING)
-    keeper.end()
-    await keeper.tried()
+    status = ChildStatus()
+    status.open = True
+    status.enter(State.STARTING)
+    waiting = asyncio.ensure_future(status.outcome())
+    status.enter(State.WAITING)
+    status.end()
+    await status.tried()
     assert not waiting.done()
-    keeper.enter(State.STARTING)
-    keeper.enter(State.RUNNING)
+    status.enter(State.STARTING)
+    status.enter(State.RUNNING)
     await waiting

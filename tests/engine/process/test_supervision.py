@@ -36,7 +36,7 @@ async def test_a_crash_is_followed_by_a_restart_and_at_last_by_a_reason(children
         child = run.child()
         await child.start()
         for number, wait_s in enumerate(WAITS):
-            status = await child.reaches("waiting")
+            status = await child.status.reaches("waiting")
             assert "exit code 3" in status.reason
             assert "no database" in status.reason
             assert (status.pid, status.restarts) == (None, number)
@@ -46,7 +46,7 @@ async def test_a_crash_is_followed_by_a_restart_and_at_last_by_a_reason(children
             await clock.advance(0.51)
             # The next one runs, or has ended already and waits in its turn.
             assert child.status.state != "waiting" or child.status.restarts == number + 1
-        await child.outcome()
+        await child.status.outcome()
         assert child.status.state == "failed"
         for part in ("exit code 3", "8th time", "no database", "linkly worker restart w"):
             assert part in child.status.reason
@@ -65,17 +65,17 @@ async def test_a_program_that_was_given_up_is_tried_again_by_hand_and_by_a_chang
         child = await given_up(run, clock)
         await child.watching()
         run.write("src/data.txt", "anything")
-        await child.reaches("waiting")
+        await child.status.reaches("waiting")
 
 
 async def given_up(run, clock):
     child = run.child()
     await child.start()
     for wait_s in WAITS:
-        await child.reaches("waiting")
+        await child.status.reaches("waiting")
         await settle()
         await clock.advance(wait_s)
-    await child.reaches("failed")
+    await child.status.reaches("failed")
     return child
 
 
@@ -86,10 +86,10 @@ async def test_a_change_ends_the_wait(children, program):
         run.write("main.py", "raise SystemExit('not yet')")
         child = run.child()
         await child.start()
-        assert "not yet" in (await child.reaches("waiting")).reason
+        assert "not yet" in (await child.status.reaches("waiting")).reason
         await child.watching()
         run.write("main.py", program())
-        await child.reaches("starting")
+        await child.status.reaches("starting")
 
 
 async def test_a_program_that_never_connects_counts_as_running_after_ten_seconds(children):
@@ -118,7 +118,7 @@ async def test_the_reason_says_how_it_ended(children, start, expected):
         run.manifest(start)
         child = run.child()
         await child.start()
-        assert expected in (await child.reaches("waiting", "failed")).reason
+        assert expected in (await child.status.reaches("waiting", "failed")).reason
 
 
 async def test_what_a_crashed_program_leaves_behind_ends(children, ended):
@@ -126,7 +126,7 @@ async def test_what_a_crashed_program_leaves_behind_ends(children, ended):
         run.manifest("sleep 1000 & echo $! > ../left; exit 1")
         child = run.child()
         await child.start()
-        await child.reaches("waiting")
+        await child.status.reaches("waiting")
         assert ended(int((run.folder / "left").read_text()), 0)
 
 
@@ -169,5 +169,5 @@ async def test_a_program_inherits_no_file_of_the_engine(children):
         run.manifest('exec python -c \'import os; print("fds", *sorted(os.listdir("/proc/self/fd"), key=int))\'')
         child = run.child()
         await child.start()
-        await child.reaches("waiting")
+        await child.status.reaches("waiting")
         assert child.output.tail(1)[0] == ["fds 0 1 2 3"]  # the last is the listing's own

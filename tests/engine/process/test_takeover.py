@@ -92,7 +92,7 @@ async def test_calls_flow_while_sources_change_and_a_slow_one_finishes_on_the_ol
         gate.opened.set()
         assert await slow == "one"
         assert await run.bus.trigger("w::slow") == "two"
-        await child.outcome()
+        await child.status.outcome()
         assert (child.status.state, child.status.restarts, child.status.reason) == ("running", 1, None)
         assert child.status.pid != first
         await old_has_ended
@@ -142,7 +142,7 @@ async def test_a_generation_that_cannot_start_leaves_the_old_one_in_service(chil
         assert await run.bus.trigger("w::version") == "one"
         run.write("main.py", program("two"))
         await seen(lambda: run.bus.trigger("w::version"), "two")
-        await child.outcome()
+        await child.status.outcome()
         assert child.status.reason is None
 
 
@@ -167,7 +167,7 @@ async def test_a_crash_of_the_old_generation_while_the_new_one_fails_is_noticed(
         await child.restart()
         (peer,) = [peer for peer in run.engine.peers.values() if peer.record.name == "w"]
         os.kill(peer.record.pid, 9)
-        assert "SIGKILL" in (await child.reaches("waiting")).reason
+        assert "SIGKILL" in (await child.status.reaches("waiting")).reason
 
 
 async def test_a_program_that_needs_an_address_for_itself_ends_before_its_successor_starts(children, program):
