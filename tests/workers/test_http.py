@@ -10,6 +10,7 @@ from linkly import Function, HttpRequest, HttpResponse, LinklyError, Worker, fun
 from linkly.schema import read_settings
 from linkly.testing import settle
 from linkly_workers.http import HttpSettings, HttpWorker
+from support.raw_http import raw_http
 
 pytestmark = pytest.mark.transports("in process", "native wire", "json wire")
 
@@ -150,12 +151,11 @@ async def test_a_client_that_hangs_up_cancels_its_call(gateway):
         return  # iii's protocol has no message for it: the call ends at its time-out
     for method in ("GET", "POST"):
         async with gateway() as (client, pages, _):
-            reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
-            writer.write(f"{method} /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
-            await asyncio.wait_for(pages.started.wait(), 10)
-            writer.close()
+            async with raw_http(client.base_url) as connection:
+                connection.send(f"{method} /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
+                await asyncio.wait_for(pages.started.wait(), 10)
             await asyncio.wait_for(pages.cancelled.wait(), 10)
-            assert await reader.read() == b""
+            assert await connection.rest() == b""
 
 
 async def test_the_root_says_what_it_is_until_a_function_has_it(gateway):
@@ -295,10 +295,9 @@ async def test_an_unbound_route_is_gone(gateway):
 )
 async def test_what_is_no_http_gets_400_and_the_gateway_goes_on(gateway, raw, caplog):
     async with gateway() as (client, _, _):
-        reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
-        writer.write(raw)
-        assert b" 400 " in await asyncio.wait_for(reader.readline(), 10)
-        writer.close()
+        async with raw_http(client.base_url) as connection:
+            connection.send(raw)
+            assert b" 400 " in await connection.line()
         assert (await client.get("/healthz")).status_code == 200
 
 

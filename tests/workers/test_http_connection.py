@@ -10,6 +10,7 @@ from linkly.http import StreamedResponse
 from linkly.schema import read_settings
 from linkly.testing import ManualClock, running_engine, settle
 from linkly_workers.http import HttpSettings, HttpWorker
+from support.raw_http import raw_http
 
 
 class Pages(Worker):
@@ -52,26 +53,17 @@ def gateway():
     @contextlib.asynccontextmanager
     async def start(clock=None, **settings):
         worker, pages = HttpWorker(read_settings(HttpSettings, {"port": 0, **settings}, "$")), Pages()
-        async with running_engine(worker, pages, clock=clock):
-            port = int(worker.url.rpartition(":")[2])
+        async with running_engine(worker, pages, clock=clock), contextlib.AsyncExitStack() as connections:
 
             async def connect(data):
-                reader, writer = await asyncio.open_connection("127.0.0.1", port)
-                writers.append(writer)
-                writer.write(data)
-                return reader, writer
+                connection = await connections.enter_async_context(raw_http(worker.url))
+                connection.send(data)
+                return connection
 
-            writers = []
             yield connect, pages
             pages.may_end.set()
-            for writer in writers:
-                writer.close()
 
     return start
-
-
-async def everything(reader):
-    return await asyncio.wait_for(reader.read(), 10)
 
 
 GET = b"GET /echo HTTP/1.1\r\nHost: x\r\n"
@@ -89,8 +81,8 @@ GET = b"GET /echo HTTP/1.1\r\nHost: x\r\n"
 )
 async def test_heads_and_targets_over_their_limit_are_refused(gateway, head, status):
     async with gateway(header_limit_bytes=2000, target_limit_bytes=500) as (connect, _):
-        reader, _ = await connect(head)
-        answer = await everything(reader)
+        connection = await connect(head)
+        answer = await connection.rest()
         assert answer.startswith(b"HTTP/1.1 %d " % status)
         assert b"connection: close" in answer
 
@@ -99,8 +91,8 @@ async def test_a_large_body_is_no_large_head(gateway):
     async with gateway(header_limit_bytes=2000) as (connect, _):
         body = b'"' + b"x" * 5000 + b'"'
         head = b"POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
-        reader, _ = await connect(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
-        assert (await everything(reader)).endswith(body)
+        connection = await connect(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        assert (await connection.rest()).endswith(body)
 
 
 @pytest.mark.parametrize(
@@ -118,10 +110,10 @@ async def test_a_large_body_is_no_large_head(gateway):
 async def test_who_does_not_finish_is_not_waited_for(gateway, sent, answer):
     clock = ManualClock()
     async with gateway(clock=clock, body_timeout_ms=10_000, keep_alive_timeout_ms=10_000) as (connect, _):
-        reader, _ = await connect(sent)
+        connection = await connect(sent)
         for _ in range(20):
             await settle()
-        reading = asyncio.create_task(everything(reader))
+        reading = asyncio.create_task(connection.rest())
         await clock.advance(9)
         assert not reading.done()
         await clock.advance(3)
@@ -131,23 +123,23 @@ async def test_who_does_not_finish_is_not_waited_for(gateway, sent, answer):
 async def test_a_head_that_trickles_gets_no_more_time(gateway):
     clock = ManualClock()
     async with gateway(clock=clock) as (connect, _):
-        reader, writer = await connect(b"GET /echo HTTP/1.1\r\n")
+        connection = await connect(b"GET /echo HTTP/1.1\r\n")
         for number in range(6):
-            writer.write(b"X-%d: 1\r\n" % number)
+            connection.send(b"X-%d: 1\r\n" % number)
             for _ in range(5):
                 await settle()
             await clock.advance(2)
-        assert (await everything(reader)).startswith(b"HTTP/1.1 408 ")
+        assert (await connection.rest()).startswith(b"HTTP/1.1 408 ")
 
 
 async def test_the_time_of_the_function_is_not_the_clients(gateway):
     clock = ManualClock()
     async with gateway(clock=clock, default_timeout=600_000) as (connect, pages):
-        reader, _ = await connect(b"GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        connection = await connect(b"GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         await asyncio.wait_for(pages.started.wait(), 10)
         await clock.advance(300)
         pages.may_end.set()
-        assert (await everything(reader)).endswith(b'"slow"')
+        assert (await connection.rest()).endswith(b'"slow"')
 
 
 @pytest.mark.parametrize(
@@ -164,8 +156,8 @@ async def test_the_time_of_the_function_is_not_the_clients(gateway):
 )
 async def test_what_could_be_read_in_two_ways_is_refused(gateway, headers):
     async with gateway() as (connect, _):
-        reader, _ = await connect(b"POST /echo HTTP/1.1\r\n" + headers + b"\r\n0\r\n\r\n")
-        answer = await everything(reader)
+        connection = await connect(b"POST /echo HTTP/1.1\r\n" + headers + b"\r\n0\r\n\r\n")
+        answer = await connection.rest()
         assert answer.startswith(b"HTTP/1.1 400 ")
         assert answer.count(b"HTTP/1.1") == 1
 
@@ -173,10 +165,10 @@ async def test_what_could_be_read_in_two_ways_is_refused(gateway, headers):
 async def test_pipelined_requests_are_answered_in_order(gateway):
     async with gateway() as (connect, pages):
         second = GET + b"Connection: close\r\n\r\n"
-        reader, _ = await connect(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n" + second)
+        connection = await connect(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n" + second)
         await asyncio.wait_for(pages.started.wait(), 10)
         pages.may_end.set()
-        answer = await everything(reader)
+        answer = await connection.rest()
         assert answer.index(b'"slow"') < answer.index(b"null")
 
 
@@ -186,10 +178,10 @@ async def test_pipelined_requests_are_answered_in_order(gateway):
 )
 async def test_nonsense_after_a_request_does_not_disturb_its_answer(gateway, nonsense):
     async with gateway() as (connect, pages):
-        reader, _ = await connect(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n" + nonsense)
+        connection = await connect(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n" + nonsense)
         await asyncio.wait_for(pages.started.wait(), 10)
         pages.may_end.set()
-        answer = await everything(reader)
+        answer = await connection.rest()
         assert answer.startswith(b"HTTP/1.1 200 ")
         assert answer.endswith(b'"slow"')
 
@@ -197,25 +189,25 @@ async def test_nonsense_after_a_request_does_not_disturb_its_answer(gateway, non
 async def test_expect_continue_and_chunks(gateway):
     async with gateway() as (connect, _):
         head = b"POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
-        reader, writer = await connect(head + b"Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n")
-        assert b" 100 " in await asyncio.wait_for(reader.readline(), 10)
-        writer.write(b'2\r\n"a\r\n2\r\nb"\r\n0\r\n\r\n')
-        assert (await everything(reader)).endswith(b'"ab"')
+        connection = await connect(head + b"Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n")
+        assert b" 100 " in await connection.line()
+        connection.send(b'2\r\n"a\r\n2\r\nb"\r\n0\r\n\r\n')
+        assert (await connection.rest()).endswith(b'"ab"')
 
 
 async def test_a_body_that_is_too_large_is_refused_before_it_is_sent(gateway):
     async with gateway(body_limit_bytes=10) as (connect, _):
         head = b"POST /echo HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 11\r\n\r\n"
-        reader, _ = await connect(head)
-        answer = await everything(reader)
+        connection = await connect(head)
+        answer = await connection.rest()
         assert answer.startswith(b"HTTP/1.1 413 ")
         assert b" 100 " not in answer
 
 
 async def test_http_1_0_closes_after_its_answer(gateway):
     async with gateway() as (connect, _):
-        reader, _ = await connect(b"GET /echo HTTP/1.0\r\n\r\n")
-        answer = await everything(reader)
+        connection = await connect(b"GET /echo HTTP/1.0\r\n\r\n")
+        answer = await connection.rest()
         assert answer.startswith(b"HTTP/1.1 200 ")
         assert answer.endswith(b"null")
 
@@ -230,9 +222,9 @@ async def test_http_1_0_closes_after_its_answer(gateway):
 )
 async def test_a_client_that_hangs_up_is_noticed_whatever_else_it_has_sent(gateway, sent, caplog):
     async with gateway() as (connect, pages):
-        _, writer = await connect(sent)
+        connection = await connect(sent)
         await asyncio.wait_for(pages.started.wait(), 10)
-        writer.close()
+        connection.transport.close()
         await asyncio.wait_for(pages.cancelled.wait(), 10)
         await settle()
         assert "ASGI" not in caplog.text
@@ -240,15 +232,15 @@ async def test_a_client_that_hangs_up_is_noticed_whatever_else_it_has_sent(gatew
 
 async def test_requests_that_arrive_while_others_wait_are_answered_in_order(gateway):
     async with gateway() as (connect, pages):
-        reader, writer = await connect(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n" + GET + b"\r\n")
+        connection = await connect(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n" + GET + b"\r\n")
         await asyncio.wait_for(pages.started.wait(), 10)
         last = b"POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
-        writer.write((GET + b"\r\n") * 3000 + last + b"Content-Length: 6\r\n\r\n")
+        connection.send((GET + b"\r\n") * 3000 + last + b"Content-Length: 6\r\n\r\n")
         for _ in range(20):
             await settle()
-        writer.write(b'"last"')
+        connection.send(b'"last"')
         pages.may_end.set()
-        answer = await everything(reader)
+        answer = await connection.rest()
         assert answer.count(b"HTTP/1.1 200 OK") == 3003
         assert answer.index(b'"slow"') < answer.index(b"null")
         assert answer.endswith(b'"last"')
@@ -257,10 +249,10 @@ async def test_requests_that_arrive_while_others_wait_are_answered_in_order(gate
 async def test_requests_that_wait_for_a_streamed_response_are_answered_after_it(gateway):
     async with gateway() as (connect, pages):
         parts = b"GET /parts HTTP/1.1\r\nHost: x\r\n\r\n"
-        reader, writer = await connect(parts + parts)
+        connection = await connect(parts + parts)
         await asyncio.wait_for(pages.started.wait(), 10)
-        writer.write(GET + b"Connection: close\r\n\r\n")
+        connection.send(GET + b"Connection: close\r\n\r\n")
         pages.may_end.set()
-        answer = await everything(reader)
+        answer = await connection.rest()
         assert answer.count(b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n") == 2
         assert answer.endswith(b"null")

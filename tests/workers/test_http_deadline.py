@@ -11,6 +11,7 @@ from linkly import Function, HttpRequest, HttpResponse, Worker, function, http
 from linkly.schema import read_settings
 from linkly.testing import ManualClock, running_engine, settle
 from linkly_workers.http import HttpSettings, HttpWorker
+from support.raw_http import raw_http
 
 
 class Pages(Worker):
@@ -56,21 +57,18 @@ def gateway():
 
 async def dripping(client, clock, seconds):
     """Send one byte of a JSON body a second; return what is answered in that time."""
-    reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
     head = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nExpect: 100-continue\r\n"
-    writer.write(head + b"Content-Length: 100\r\n\r\n")
-    assert b" 100 " in await asyncio.wait_for(reader.readline(), 10)
-    answering = asyncio.create_task(reader.read())
-    for _ in range(seconds):
-        if not writer.transport.is_closing():
-            writer.write(b" ")
-        for _ in range(10):
-            await settle()
-        await clock.advance(1)
-    try:
-        return await asyncio.wait_for(answering, 10)
-    finally:
-        writer.close()
+    async with raw_http(client.base_url) as connection:
+        connection.send(head + b"Content-Length: 100\r\n\r\n")
+        assert b" 100 " in await connection.line()
+        answering = asyncio.create_task(connection.rest())
+        for _ in range(seconds):
+            if not connection.transport.is_closing():
+                connection.send(b" ")
+            for _ in range(10):
+                await settle()
+            await clock.advance(1)
+        return await answering
 
 
 async def test_a_body_that_drips_is_not_waited_for_longer_than_the_request_may_take(gateway):
@@ -80,17 +78,15 @@ async def test_a_body_that_drips_is_not_waited_for_longer_than_the_request_may_t
 
 
 async def test_the_time_for_the_body_is_the_functions_no_more(gateway):
-    async with gateway(default_timeout=3000) as (client, pages, _, clock):
-        reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
+    async with gateway(default_timeout=3000) as (client, pages, _, clock), raw_http(client.base_url) as connection:
         head = b"POST /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
-        writer.write(head + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n")
-        await asyncio.wait_for(reader.readline(), 10)
+        connection.send(head + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+        await connection.line()
         await clock.advance(2)
-        writer.write(b"{}")
+        connection.send(b"{}")
         await asyncio.wait_for(pages.started.get(), 10)
         await clock.advance(1.1)
-        assert b"HTTP/1.1 504 " in await asyncio.wait_for(reader.read(), 10)
-        writer.close()
+        assert b"HTTP/1.1 504 " in await connection.rest()
 
 
 async def test_a_condition_has_the_time_of_the_request(gateway):

@@ -9,6 +9,7 @@ from linkly import HttpRequest, HttpResponse, Worker, function, http
 from linkly.schema import read_settings
 from linkly.testing import running_engine
 from linkly_workers.http import HttpSettings, HttpWorker
+from support.raw_http import raw_http
 
 
 class Pages(Worker):
@@ -42,20 +43,17 @@ def gateway():
 
                 `endless` is sent again and again until the connection ends, which may cost the answer.
                 """
-                reader, writer = await asyncio.open_connection("127.0.0.1", int(worker.url.rpartition(":")[2]))
-                try:
+                async with raw_http(worker.url) as connection:
                     answer = b""
                     for part in parts:
-                        writer.write(part)
+                        connection.send(part)
                         if part is not parts[-1]:
-                            answer += await asyncio.wait_for(reader.readline(), 10)
+                            answer += await connection.line()
                     async with asyncio.timeout(10):
-                        while endless and not writer.transport.is_closing():
-                            writer.write(endless)
+                        while endless and not connection.transport.is_closing():
+                            connection.send(endless)
                             await asyncio.sleep(0)
-                        return answer if endless else answer + await reader.read()
-                finally:
-                    writer.close()
+                    return answer if endless else answer + await connection.rest()
 
             yield talk, pages
 

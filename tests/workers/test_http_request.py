@@ -1,6 +1,5 @@
 """What a function is told of a request, and what the gateway answers without asking one."""
 
-import asyncio
 import contextlib
 import gzip
 
@@ -11,6 +10,7 @@ from linkly import HttpRequest, HttpResponse, Worker, function, http
 from linkly.schema import read_settings
 from linkly.testing import settle
 from linkly_workers.http import HttpSettings, HttpWorker
+from support.raw_http import raw_http
 
 
 class Pages(Worker):
@@ -98,25 +98,22 @@ async def test_options_of_the_server_and_of_its_own_pages_say_what_is_allowed(ga
         own = await client.options("/healthz")
         assert (own.status_code, own.content) == (204, b"")
         assert set(own.headers["allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
-        reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
-        writer.write(b"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        answer = await asyncio.wait_for(reader.read(), 10)
+        async with raw_http(client.base_url) as connection:
+            connection.send(b"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            answer = await connection.rest()
         assert answer.startswith(b"HTTP/1.1 204 ")
         assert b"allow: GET, POST, " in answer
-        writer.close()
 
 
 async def test_a_request_that_is_refused_in_its_body_leaves_no_traceback(gateway, caplog):
-    async with gateway() as client:
-        reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
+    async with gateway() as client, raw_http(client.base_url) as connection:
         head = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nExpect: 100-continue\r\n"
-        writer.write(head + b"Transfer-Encoding: chunked\r\n\r\n")
-        assert b" 100 " in await asyncio.wait_for(reader.readline(), 10)
-        writer.write(b"2\r\n{}\r\nzz\r\n")
-        assert b"HTTP/1.1 400 " in await asyncio.wait_for(reader.read(), 10)
+        connection.send(head + b"Transfer-Encoding: chunked\r\n\r\n")
+        assert b" 100 " in await connection.line()
+        connection.send(b"2\r\n{}\r\nzz\r\n")
+        assert b"HTTP/1.1 400 " in await connection.rest()
         await settle()
         assert "Exception in ASGI" not in caplog.text
-        writer.close()
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from linkly.http import StreamedResponse
 from linkly.schema import read_settings
 from linkly.testing import ManualClock, settle
 from linkly_workers.http import HttpSettings, HttpWorker
+from support.raw_http import raw_http
 
 pytestmark = pytest.mark.transports("in process", "native wire", "json wire")
 
@@ -255,10 +256,9 @@ async def test_null_from_a_function_that_opened_its_response_waits_until_the_tim
 
 
 async def test_a_client_that_reads_slowly_slows_the_writer_and_one_that_leaves_ends_it(gateway):
-    async with gateway() as (client, streams, bus):
-        reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port, limit=1024)
-        writer.write(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert b" 200 " in await reader.readline()
+    async with gateway() as (client, streams, bus), raw_http(client.base_url, limit=1024) as connection:
+        connection.send(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b" 200 " in await connection.line()
         written = -1
         while written != streams.written:  # until sockets and channel are full
             written = streams.written
@@ -266,7 +266,7 @@ async def test_a_client_that_reads_slowly_slows_the_writer_and_one_that_leaves_e
                 await settle()
         assert written < 500
         assert not streams.ended.is_set()
-        writer.transport.abort()
+        connection.transport.abort()
         await asyncio.wait_for(streams.ended.wait(), 10)
         await settle()
         assert (await bus.trigger("engine::statistics"))["channels"] == []
@@ -280,14 +280,12 @@ async def test_streaming_has_to_be_declared(gateway, caplog):
 
 
 async def test_http_1_0_gets_no_chunks(gateway):
-    async with gateway() as (client, streams, _):
+    async with gateway() as (client, streams, _), raw_http(client.base_url) as connection:
         streams.may_go_on.set()
-        reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
-        writer.write(b"GET /events HTTP/1.0\r\n\r\n")
-        head, _, body = (await asyncio.wait_for(reader.read(), 10)).partition(b"\r\n\r\n")
+        connection.send(b"GET /events HTTP/1.0\r\n\r\n")
+        head, _, body = (await connection.rest()).partition(b"\r\n\r\n")
         assert b"transfer-encoding" not in head
         assert body.endswith(b'data: two\n\ndata: {"a":1}\n\n')
-        writer.close()
 
 
 async def test_an_event_type_of_two_lines_is_refused():
