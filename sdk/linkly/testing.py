@@ -161,9 +161,11 @@ class _MemoryDialer:
         peer.start()
 
     async def open_reader(self, reference: ChannelRef) -> ChannelReader:
-        reader: ChannelReader = self._engine.channels.open_reader(reference)
+        ends: Any = importlib.import_module("linkly_engine.local.channels")
+        reader: ChannelReader = ends.LocalReader(self._engine.channels, reference)
         return reader
 
     async def open_writer(self, reference: ChannelRef) -> ChannelWriter:
-        writer: ChannelWriter = self._engine.channels.open_writer(reference)
+        ends: Any = importlib.import_module("linkly_engine.local.channels")
+        writer: ChannelWriter = ends.LocalWriter(self._engine.channels, reference)
         return writer
