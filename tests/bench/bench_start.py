@@ -45,10 +45,10 @@ def timed(command: list[str], checkout: Path) -> float:
 
 def show(name: str, seconds: list[float], end: str = "") -> None:
     """Print median and spread in milliseconds."""
-    low, high = statistics.quantiles(seconds, n=10)[0], statistics.quantiles(seconds, n=10)[-1]
+    tenths = statistics.quantiles(seconds, n=10) if len(seconds) > 1 else seconds  # one figure has no spread
     print(
         f"{name:32} median {statistics.median(seconds) * 1e3:7.1f} ms   "
-        f"p10-p90 {low * 1e3:.1f}-{high * 1e3:.1f} ms{end}"
+        f"p10-p90 {tenths[0] * 1e3:.1f}-{tenths[-1] * 1e3:.1f} ms{end}"
     )
 
 

@@ -118,5 +118,6 @@ class ProjectWithClients:
                     await changed.wait()
                     changed.clear()
         except TimeoutError:
-            said = "\n".join(line for program in self.programs for line in program.lines)
-            pytest.fail(f"never came: {what}; the programs said:\n{said}")
+            engine = [] if self.engine is None else [self.engine]
+            said = "\n".join(line for program in (*engine, *self.programs) for line in program.lines)
+            pytest.fail(f"never came: {what}; the engine and the programs said:\n{said}")
