@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from linkly import Function, Worker, function, trigger
-from linkly.testing import settle, wired
+from linkly.testing import ManualClock, settle, wired
 from linkly.trigger import TriggerType
 from linkly_engine.engine import Engine
 from linkly_workers.http import HttpSettings, HttpWorker
@@ -49,7 +49,7 @@ async def replica(stack, engine, answer, *, native=True):
 @pytest.mark.parametrize("native", [True, False], ids=["native", "json"])
 async def test_a_route_goes_on_with_the_next_replica_when_one_of_them(ending, native):
     http = HttpWorker(HttpSettings(port=0))
-    async with engine_and_bus(http) as (engine, _), AsyncExitStack() as stack:
+    async with engine_and_bus(http, clock=ManualClock()) as (engine, _), AsyncExitStack() as stack:
         page = await stack.enter_async_context(httpx.AsyncClient(base_url=http.addresses()["http"]))
         first, end_first = await replica(stack, engine, "first", native=native)
         await replica(stack, engine, "second", native=native)
@@ -57,8 +57,7 @@ async def test_a_route_goes_on_with_the_next_replica_when_one_of_them(ending, na
         if ending == "leaves":
             await end_first()
         else:
-            first._dialer = None  # it does not come back  # noqa: SLF001
-            engine.peers[first.worker_id].cut("on purpose")
+            engine.peers[first.worker_id].cut("on purpose")  # it comes back when the clock moves
         await settle()
         await engine.acknowledged()
         answer = await page.get("/h")

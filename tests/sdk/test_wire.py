@@ -271,4 +271,6 @@ def test_cancellations_ahead_of_calls_that_never_come_are_forgotten():
     session = Session(native=True)
     for number in range(2 * CANCEL_LIMIT):
         assert session.cancel_ahead(write_native(CancelInvocation(invocation_id=str(number))))
-    assert len(session._cancelled_ahead) == CANCEL_LIMIT  # noqa: SLF001
+    calls = [InvokeFunction(invocation_id=str(number), function_id="a::b") for number in range(2 * CANCEL_LIMIT)]
+    dropped = [session.receive(write_native(call), text=False) is None for call in calls]
+    assert dropped == [False] * CANCEL_LIMIT + [True] * CANCEL_LIMIT
