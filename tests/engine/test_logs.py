@@ -11,7 +11,8 @@ from linkly.context import current_invocation
 from linkly.testing import ManualClock, running_engine, settle, wired
 from linkly_engine.engine import Engine
 from linkly_engine.telemetry.capture import Capture
-from linkly_engine.telemetry.logs import BODY_CHARACTERS, ENTRY_BYTES, LogQuery, LogRecord, LogStore
+from linkly_engine.telemetry.logs import BODY_CHARACTERS, ENTRY_BYTES, LogQuery, LogStore
+from linkly_engine.telemetry.record import LogRecord
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 START_MS = 1_700_000_000_000

@@ -13,7 +13,7 @@ from collections import deque
 
 from linkly_engine.telemetry.hub import Telemetry
 from linkly_engine.telemetry.lines import is_kept, line_of, record_of
-from linkly_engine.telemetry.logs import LogRecord
+from linkly_engine.telemetry.record import LogRecord
 
 WAITING_LIMIT = 1000
 

@@ -14,9 +14,10 @@ import msgspec
 from linkly.clock import Clock
 from linkly_engine.telemetry import lines
 from linkly_engine.telemetry.limits import LineLimits
-from linkly_engine.telemetry.logs import Entry, LogRecord, LogStore
+from linkly_engine.telemetry.logs import Entry, LogStore
 from linkly_engine.telemetry.metrics import WorkerGauges
-from linkly_engine.telemetry.otlp import LOGS, METRICS, SPANS, Log, OtlpError, kind_of, read
+from linkly_engine.telemetry.otlp import LOGS, METRICS, SPANS, OtlpError, kind_of, read
+from linkly_engine.telemetry.record import LogRecord
 
 log = logging.getLogger("linkly.telemetry")
 
@@ -60,7 +61,7 @@ class Telemetry:
         counts = self.counts[kind_of(frame)]
         counts.frames += 1
         try:
-            export = read(frame, lambda count: self.limits.admit(source, count, name=name))
+            export = read(frame, lambda count: self.limits.admit(source, count, name=name), now_ns=self.now_ns())
         except OtlpError as error:
             counts.dropped += 1
             log.debug("dropped a telemetry frame of %d bytes: %s", len(frame), error)
@@ -68,8 +69,16 @@ class Telemetry:
         counts.records += export.count
         if export.points:
             self.gauges.add(export.points, self.now_ns() // 1_000_000)
-        for each in export.logs:
-            record = self._from_client(each)
+        for record in export.logs:
+            attributes = record.attributes
+            # Every client leaves one or another of these out, and readers look for all of them.
+            for key, value in (
+                ("trace_id", record.trace_id),
+                ("span_id", record.span_id),
+                ("service.name", record.service_name),
+            ):
+                if value is not None and not attributes.get(key):
+                    attributes[key] = value
             self.add(record)
             lines.show(record, worker=name or lines.program(record), now=self._clock.time())
 
@@ -94,31 +103,3 @@ class Telemetry:
             "log_firings_dropped": self.firings_dropped,
             "workers_with_gauges": len(self.gauges),
         }
-
-    def _from_client(self, sent: Log) -> LogRecord:
-        now = self.now_ns()
-        resource_name = sent.resource.get("service.name")
-        service = resource_name if isinstance(resource_name, str) and resource_name else None
-        attributes = sent.attributes
-        service = service or _text(attributes.get("service.name")) or "unknown"
-        # Every client leaves one or another of these out, and readers look for all of them.
-        for key, value in (("trace_id", sent.trace_id), ("span_id", sent.span_id), ("service.name", service)):
-            if value is not None and not attributes.get(key):
-                attributes[key] = value
-        return LogRecord(
-            timestamp_unix_nano=sent.time_ns or sent.observed_ns or now,
-            observed_timestamp_unix_nano=sent.observed_ns or now,
-            severity_number=sent.severity,
-            severity_text=sent.level,
-            body=sent.body,
-            attributes=attributes,
-            trace_id=sent.trace_id,
-            span_id=sent.span_id,
-            resource=sent.resource,
-            service_name=service,
-            instrumentation_scope_name=sent.scope,
-        )
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""

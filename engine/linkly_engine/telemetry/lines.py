@@ -16,8 +16,8 @@ from typing import Any, cast
 import msgspec
 
 from linkly.context import current_invocation
-from linkly_engine.telemetry.logs import LogRecord
 from linkly_engine.telemetry.otlp import as_text, severity_of
+from linkly_engine.telemetry.record import LogRecord
 
 ENGINE = "engine"
 WORKERS = "linkly.worker"

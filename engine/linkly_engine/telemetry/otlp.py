@@ -15,6 +15,8 @@ from typing import Any, cast
 
 import msgspec
 
+from linkly_engine.telemetry.record import LogRecord
+
 LOGS, METRICS, SPANS = "logs", "metrics", "spans"
 
 KINDS = {b"LOGS": LOGS, b"MTRC": METRICS, b"OTLP": SPANS}
@@ -32,29 +34,6 @@ _decode_any = msgspec.json.Decoder().decode
 
 class OtlpError(ValueError):
     """A frame that is dropped; the message says why."""
-
-
-class Log(msgspec.Struct, kw_only=True):
-    """One log record as a client sent it.
-
-    Attributes:
-        time_ns: When it happened, since the epoch; `None` if the client did not say.
-        observed_ns: When its SDK took it.
-        severity: OTLP's number, 1 (TRACE) to 24 (FATAL); 0: not said.
-        level: Its text, derived from the number where the client sent none.
-        resource: Attributes of the program.
-    """
-
-    time_ns: int | None
-    observed_ns: int | None
-    severity: int
-    level: str
-    body: str
-    attributes: dict[str, Any]
-    trace_id: str | None
-    span_id: str | None
-    resource: dict[str, Any]
-    scope: str | None
 
 
 class Point(msgspec.Struct, kw_only=True):
@@ -75,7 +54,7 @@ class Export(msgspec.Struct, kw_only=True):
 
     kind: str
     count: int = 0
-    logs: list[Log] = []
+    logs: list[LogRecord] = []
     points: list[Point] = []
 
 
@@ -94,11 +73,12 @@ class _TracesExport(msgspec.Struct, rename="camel"):
 _traces = msgspec.json.Decoder(_TracesExport)
 
 
-def read(frame: bytes, room: Callable[[int], int] | None = None) -> Export:
+def read(frame: bytes, room: Callable[[int], int] | None = None, *, now_ns: int = 0) -> Export:
     """Read one frame.
 
     Args:
         room: Told how many log records there are, says how many are wanted; the first ones are read.
+        now_ns: The time of records that bring none along.
 
     Raises:
         OtlpError: Unknown first bytes, no UTF-8, no JSON, or another outline than an OTLP export has.
@@ -112,7 +92,7 @@ def read(frame: bytes, room: Callable[[int], int] | None = None) -> Export:
         export = _object(_decode(frame[4:]))
         if export is None:
             raise OtlpError(f"a frame of {kind} holds a JSON object")
-        return _read_logs(export, room) if kind == LOGS else _read_metrics(export)
+        return _read_logs(export, room, now_ns) if kind == LOGS else _read_metrics(export)
     except (ValueError, RecursionError) as error:
         raise OtlpError(f"not OTLP as JSON: {error}") from error
 
@@ -143,13 +123,13 @@ def _read_spans(data: memoryview) -> Export:
     return Export(kind=SPANS, count=count)
 
 
-def _read_logs(export: dict[str, Any], room: Callable[[int], int] | None) -> Export:
+def _read_logs(export: dict[str, Any], room: Callable[[int], int] | None, now_ns: int) -> Export:
     groups = list(_records(export, "resourceLogs", "scopeLogs", "logRecords"))
     count = sum(len(records) for _, _, records in groups)
     left = count if room is None or count == 0 else room(count)
-    logs: list[Log] = []
+    logs: list[LogRecord] = []
     for resource, scope, records in groups:
-        logs += [_log(record, resource, scope) for record in records[: left - len(logs)]]
+        logs += [_log(record, resource, scope, now_ns) for record in records[: left - len(logs)]]
     return Export(kind=LOGS, count=count, logs=logs)
 
 
@@ -176,20 +156,23 @@ def _records(
             yield attributes, name if isinstance(name, str) and name else None, _objects(scope.get(leaves))
 
 
-def _log(record: dict[str, Any], resource: dict[str, Any], scope: str | None) -> Log:
+def _log(record: dict[str, Any], resource: dict[str, Any], scope: str | None, now_ns: int) -> LogRecord:
     attributes = attributes_of(record.get("attributes"))
     severity, level = severity_of(record.get("severityNumber"), record.get("severityText"))
-    return Log(
-        time_ns=time_ns(record.get("timeUnixNano")),
-        observed_ns=time_ns(record.get("observedTimeUnixNano")),
-        severity=severity,
-        level=level,
+    observed = time_ns(record.get("observedTimeUnixNano"))
+    names = (resource.get("service.name"), attributes.get("service.name"))
+    return LogRecord(
+        timestamp_unix_nano=time_ns(record.get("timeUnixNano")) or observed or now_ns,
+        observed_timestamp_unix_nano=observed or now_ns,
+        severity_number=severity,
+        severity_text=level,
         body=as_text(value_of(record.get("body"))),
         attributes=attributes,
         trace_id=hex_id(record.get("traceId"), 32) or hex_id(attributes.get("trace_id"), 32),
         span_id=hex_id(record.get("spanId"), 16) or hex_id(attributes.get("span_id"), 16),
         resource=resource,
-        scope=scope,
+        service_name=next((name for name in names if isinstance(name, str) and name), "unknown"),
+        instrumentation_scope_name=scope,
     )
 
 

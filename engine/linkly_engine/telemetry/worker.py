@@ -19,8 +19,9 @@ from linkly.trigger import TriggerType
 from linkly.worker import Worker
 from linkly_engine.telemetry import lines
 from linkly_engine.telemetry.hub import Telemetry
-from linkly_engine.telemetry.logs import Entry, LogQuery, LogRecord
+from linkly_engine.telemetry.logs import Entry, LogQuery
 from linkly_engine.telemetry.otlp import severity_of
+from linkly_engine.telemetry.record import LogRecord
 
 log = logging.getLogger("linkly.telemetry")
 
