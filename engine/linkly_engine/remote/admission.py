@@ -41,9 +41,9 @@ class Arrival(Protocol):
 
 
 def apply_metadata(tables: Tables, arrivals: Iterable[Arrival], peer: Peer, metadata: WorkerMetadata) -> None:
-    """Note what a client said, give it its name and let its registrations in.
+    """Describe a worker by what its client said, claim its name and let its registrations in.
 
-    A program that the engine is starting has its connections held until it has said all it serves.
+    The connections of a program that the engine is starting are held until it has registered all that it serves.
 
     Raises:
         WorkerConflict: Its name is taken by another program; nothing was changed but the description.

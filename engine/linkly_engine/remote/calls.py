@@ -67,7 +67,7 @@ class Calls:
         if call_id is not None and connection.serves(call_id) and not again:
             return  # the same frame twice: its call is answered once
         invocation = self._invocation(message)
-        pending = connection.calls_of(message.function_id) - again  # not itself
+        pending = connection.calls_of(message.function_id) - again  # it is counted already
         refusal = self._refusal(invocation, pending)
         if refusal is not None:
             connection.refuse(message, refusal)
@@ -97,7 +97,7 @@ class Calls:
             self.made(message, again=True)
 
     def _refusal(self, invocation: Invocation, pending: int) -> LinklyError | None:
-        """Return why a call that came in is not made: nobody waits for it, or it would go on without end."""
+        """Return the error of a call that must not be made: nobody waits for it, or it would go on without end."""
         if invocation.hops > HOP_LIMIT:
             return too_many_hops(invocation.function_id)
         if invocation.deadline is not None and invocation.deadline <= self._clock.monotonic():
@@ -141,7 +141,7 @@ class Calls:
 
 
 class _Bounded:
-    """Serves a call no longer than the one it is nested in may take: its caller's wire has no word to cancel it."""
+    """Serves a call no longer than the one it is nested in may take: its caller's wire has no message to cancel it."""
 
     __slots__ = ("_clock", "_deadlines", "_endpoint")
 

@@ -43,7 +43,7 @@ class RemoteFunction:
             raise
 
     def start(self, invocation: Invocation, done: Done) -> Callable[[], object]:
-        """Forward the call of a remote worker, at no cost in tasks and futures (`Endpoint.start`).
+        """Forward the call of a remote worker, without a task or a future (`Endpoint.start`).
 
         Raises:
             LinklyError: It was not called (`Connection.start_call`).

@@ -2,8 +2,8 @@
 
 iii's JSON wire carries neither deadline nor hops. SDKs that hand baggage on with nested calls (Node's) bring back a
 member of ours, and with it we find the call in whose handler they were made: a circle of calls is cut, and a handler
-whose caller has given up calls nobody any more. What a handler leaves running when it has answered is nested in
-nothing: its calls stand for themselves.
+whose caller has given up calls nobody any more. Calls that a handler leaves behind
+when it has answered are nested in nothing.
 
 This module must never know sockets, sessions or tasks.
 """

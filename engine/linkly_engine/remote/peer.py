@@ -1,7 +1,7 @@
 """A remote worker as the engine sees it: its frames become changes of the tables, its functions endpoints.
 
 Registrations wait until the connection's namespace is known (docs/protocol.md 1.4): its metadata call says so, or the
-grace passes. Everything else is dealt with at once.
+grace passes. Everything else is handled at once.
 """
 
 from __future__ import annotations
@@ -133,8 +133,9 @@ class Peer:
         self.connection.stream.close(1008, "worker name is taken")
 
     def let_wait(self, namespace: str, function_id: str, call: Callable[[], None]) -> bool:
-        """Let a call wait for this connection's namespace, if a registration of its function does: clients send calls
-        before their metadata; return whether it waits.
+        """Keep a call until the namespace is known if a registration of its function waits for that; return whether.
+
+        Clients send calls before their metadata.
         """
         if namespace != DEFAULT_NAMESPACE or not self._waiting.offers(function_id):
             return False
@@ -145,7 +146,7 @@ class Peer:
 
     @property
     def waiting_registrations(self) -> list[Message]:
-        """What it has registered and what waits for its namespace."""
+        """The registrations that wait for its namespace, in order."""
         return list(self._waiting)
 
     @property

@@ -36,7 +36,7 @@ class Peers(dict[str, Peer]):
         self._tables = exchange.tables
 
     def connected(self, stream: FrameStream, *, native: bool, ip_address: str | None = None) -> Peer:
-        """Take a new connection; its `start` is the caller's, who has to tell the stream first who takes its frames."""
+        """Return the peer of a new connection; the caller gives the stream its receiver, then calls `start`."""
         peer = Peer(
             stream,
             native=native,

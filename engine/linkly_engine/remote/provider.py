@@ -46,7 +46,7 @@ class RemoteProvider:
         try:
             self._send(message)
         except PayloadTooLarge as error:
-            # As if the provider had refused it: a frame of somebody else may have set this off, who cannot help it.
+            # Treated as a refusal by the provider: the message that led to it may be another worker's.
             asyncio.get_running_loop().call_soon(self._refuse, binding, TriggerRegistrationFailed(error.message))
 
     def _refuse(self, binding: BindingRecord, error: LinklyError) -> None:
@@ -63,7 +63,7 @@ class RemoteProvider:
         )
         try:
             self._send(message)
-        except PayloadTooLarge:  # it was about to be refused for that, or just fitted: the id says enough
+        except PayloadTooLarge:  # the binding was refused for its size, or just fitted: its id is enough
             message.config = message.metadata = ABSENT
             self._send(message)
 

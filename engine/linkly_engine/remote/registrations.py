@@ -1,6 +1,6 @@
 """What one remote worker registers: its messages become changes of the tables, and it is told what is refused.
 
-A connection owns a bounded number of things, because they go in one turn of the loop when it ends.
+A connection owns a bounded number of things: all are removed in one turn of the loop when it ends.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class Registrations:
         events.trigger_registered(self._record, binding, why_it_waits(binding))
 
     def _unregister_trigger(self, message: UnregisterTrigger) -> None:
-        # One that retires takes back by id what its next generation has registered under the same id: no news.
+        # A worker that retires takes back ids that its next generation has registered anew: not worth a line.
         if not self._tables.unbind(message.id, self._record) and not self._record.retiring:
             events.trigger_not_theirs(self._record, self._tables.triggers.find_binding(message.id))
 
@@ -190,7 +190,7 @@ class Registrations:
 
 
 class Owned:
-    """What one connection has registered, by kind and id: how much, not what."""
+    """Counts what one connection has registered, each kind and id once."""
 
     def __init__(self) -> None:
         self._all: set[tuple[type[Message], str]] = set()

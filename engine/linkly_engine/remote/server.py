@@ -2,8 +2,8 @@
 
 The upgrade of a worker is always answered with 101: clients up to 0.19 never try again after anything else. The
 exception are web pages: browsers let any page open a WebSocket to any address, so a page needs to be listed. They
-always send an `Origin` (WHATWG Fetch 3.2, RFC 6455 4.1), programs send none; the Host is not judged, remote workers and
-containers use many names.
+always send an `Origin` (WHATWG Fetch 3.2, RFC 6455 4.1), programs send none. The `Host` is not checked:
+remote workers and containers use many names.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ log = logging.getLogger("linkly.engine")
 
 HANDSHAKE_TIMEOUT_S = 10.0
 LOOKS = 10
-"""How many frames of a telemetry socket are looked at for whose it is."""
+"""With how many frames of a telemetry socket its worker is looked for."""
 
 READER_LIMIT_BYTES = 1024 * 1024
 """Readers of every Python client close with 1009 above this; binary data has no message bounds to keep."""
@@ -57,7 +57,7 @@ _ORIGINS_TOLD = 100
 
 
 class Remote(Protocol):
-    """What connections come to: an engine."""
+    """The engine, as its connections need it."""
 
     peers: Peers
     channels: ChannelStore
@@ -159,7 +159,7 @@ class WorkerServer:
         return WSUpgradeResponseWithListener(response, _WorkerSocket(self._engine, native=native))
 
     def _refuse_page(self, given: str) -> WSUpgradeResponseWithListener:
-        origin = given.encode("utf-8", "replace").decode()  # bytes that are no text would spoil the answer
+        origin = given.encode("utf-8", "replace").decode()  # undecodable bytes cannot go into the answer
         text = f"web pages of origin `{origin[:255]}` may not connect to this worker port"
         if origin not in self._refused_origins and len(self._refused_origins) < _ORIGINS_TOLD:
             self._refused_origins.add(origin)
@@ -174,10 +174,9 @@ class WorkerServer:
         if path.startswith(_CHANNEL_PATH):
             return path[len(_CHANNEL_PATH) :], query
         # Clients whose base URL has a query append the channel's path behind it (docs/protocol.md 1.1).
-        before, found, rest = query.partition(_CHANNEL_PATH)
+        _, found, rest = query.partition(_CHANNEL_PATH)
         if not found or path not in ("", "/"):
             return None
-        del before
         channel_id, _, channel_query = rest.partition("?")
         return channel_id, channel_query
 

@@ -1,8 +1,8 @@
 """Reads of bounded size from a WebSocket's socket.
 
 picows doubles its buffer whenever a read fills it and never reads less again: a client that floods soon has megabytes
-taken at a time, tens of thousands of frames (80 ms) before anybody can say that it is enough. Not SO_RCVBUF: a small
-window would slow down large messages on a long way.
+read at a time, tens of thousands of frames (80 ms) in one turn of the loop. SO_RCVBUF does not help: a small window
+slows down large messages where the round trip is long.
 """
 
 from __future__ import annotations

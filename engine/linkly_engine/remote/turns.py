@@ -1,11 +1,11 @@
 """Shares the turns of the event loop among connections: what a flooding one sends is handled in slices, one a turn.
 
-`Inbox` stands between a stream and who takes its frames. A turn hands over at most a slice of what has come; the rest
-waits in order, and when much waits the socket is left unread, so that it is the flooder who waits, not memory. Nothing
-is lost: the end of a stream stands in line behind its frames.
+`Inbox` stands between a stream and the receiver of its frames. A turn hands over at most a slice of what has come; the
+rest waits in order, and when much waits the socket is left unread, so that the flooder waits and memory is bounded.
+Nothing is lost: the end of a stream stands in line behind its frames.
 
-How large a slice is follows from what it leads to, which nobody knows beforehand: when a turn of the loop takes long,
-connections with more frames than their slice get half of it next time, and twice as much when it does not.
+Slices adapt to what their frames cost: after a turn of the loop that took long, a connection with more frames than its
+slice gets half of it next time, else twice as much.
 
 A connection that waits for very many answers gets one frame a millisecond beside as many as have been answered: calls
 in flight take memory, and the garbage collector looks at all of it (20,000 inserts: 280 ms at a time). Never none: an
@@ -68,7 +68,7 @@ class Turns:
     """The turns of one loop, counted while anybody has frames.
 
     Attributes:
-        number: Another one in every turn.
+        number: Changes with every turn.
         frames_waiting: Of all connections together.
     """
 
@@ -92,14 +92,14 @@ class Turns:
         return sum(len(inbox) for inbox in self._waiting)
 
     def begin(self) -> None:
-        """Somebody has a frame: a turn has begun, unless it had before."""
+        """Note that a turn has begun in which a connection has frames."""
         if not self._asked:
             self._asked = True
             self._began = self._clock()
             self._call_soon(self._next)
 
     def wait(self, inbox: Inbox) -> None:
-        """Hand over a slice in the next turn; once for each time that an inbox begins to fill."""
+        """Let an inbox hand over a slice in the next turn; called once each time that it begins to fill."""
         self._waiting.append(inbox)
         self.begin()
 

@@ -1,7 +1,7 @@
 """What one connection asks to register, until its namespace is known; then it is applied in slices.
 
-Clients send all their registrations before anything else. Applied in one turn of the loop, 100,000 of them would stop
-everybody for seconds.
+Clients send all their registrations before anything else. Applied in one turn, 100,000 of them would block the
+loop for seconds.
 """
 
 from __future__ import annotations

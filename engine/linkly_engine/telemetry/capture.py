@@ -1,4 +1,4 @@
-"""What this process logs through stdlib logging -> the store, so that `engine::logs::list` answers it too.
+"""Keeps what this process logs through stdlib logging, so that `engine::logs::list` answers it too.
 
 Installed by whoever owns the process (`linkly_engine.cli.serve`), not by the engine: an engine inside somebody else's
 program or test leaves that program's logging alone. Lines logged before there is an engine wait for it.
@@ -19,7 +19,7 @@ WAITING_LIMIT = 1000
 
 
 class Capture(logging.Handler):
-    """A handler that keeps every record but those that came from the store's own side."""
+    """A handler that keeps every record but those that the store has already."""
 
     def __init__(self) -> None:
         super().__init__()

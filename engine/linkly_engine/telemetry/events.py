@@ -26,7 +26,7 @@ def function_handed_on(change: FunctionHandedOn) -> None:
 
 def type_provided(change: TypeProvided) -> None:
     """Log that waits for a trigger type have ended: an observer of the tables."""
-    # In-process workers start one after another and say so themselves; remote ones were told that theirs wait.
+    # Counted for remote workers only: of in-process ones, which start one after another, no wait was logged.
     if change.ended_waits:
         text = "[REGISTERED] Trigger type %s: %d waiting trigger(s) fire from now on"
         _say(change.type.owner, text, change.type.id, change.ended_waits)
@@ -97,7 +97,7 @@ def trigger_registered(worker: WorkerRecord, binding: BindingRecord, waits: str 
     if waits is not None:
         _say(worker, "[WAITING] Trigger %s of %s: %s", words, binding.function_id, waits, level=logging.WARNING)
         return
-    # That somebody watches a caller while it keeps something for it is no news.
+    # Workers watch their callers as a matter of course.
     level = logging.DEBUG if binding.trigger_type == "engine::worker-gone" else logging.INFO
     _say(worker, "[REGISTERED] Trigger %s runs %s", words, binding.function_id, level=level)
 

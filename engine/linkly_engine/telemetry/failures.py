@@ -20,14 +20,14 @@ from linkly_engine.telemetry.lines import trace_of
 log = logging.getLogger("linkly.worker")
 
 RECENT = 64
-"""How many failures are remembered, to know one that comes by again."""
+"""How many failures are remembered, to recognise one that a caller's handler passes on."""
 
 
 class Failures:
     """Logs failures of handlers, each once."""
 
     def __init__(self) -> None:
-        self._recent: deque[_Said] = deque(maxlen=RECENT)
+        self._recent: deque[_Logged] = deque(maxlen=RECENT)
 
     def failed(self, worker: WorkerRecord, invocation: Invocation, error: LinklyError) -> None:
         """Log an error of a handler, unless the error is an answer or was logged before.
@@ -36,13 +36,13 @@ class Failures:
         """
         if not isinstance(error, (HandlerFailed, InvalidResult)) or error.error_id is not None:
             return
-        said = self._said_before(worker, invocation.function_id, error)
-        if said is not None:
-            error.error_id, error.failed_function_id = said.error_id, said.function_id
+        logged = self._logged_before(worker, invocation.function_id, error)
+        if logged is not None:
+            error.error_id, error.failed_function_id = logged.error_id, logged.function_id
             return
         error.error_id, error.failed_function_id = secrets.token_hex(6), invocation.function_id
         caller = invocation.caller.worker_id if invocation.caller is not None else None
-        self._recent.append(_Said(error.error_id, invocation.function_id, caller, error.message, error.stacktrace))
+        self._recent.append(_Logged(error.error_id, invocation.function_id, caller, error.message, error.stacktrace))
         trace_id, span_id = trace_of(invocation.traceparent)
         data = {"function": invocation.function_id, "error_id": error.error_id}
         if isinstance(invocation.payload, HttpRequest):
@@ -64,23 +64,26 @@ class Failures:
             },
         )
 
-    def _said_before(self, worker: WorkerRecord, function_id: str, error: LinklyError) -> _Said | None:
-        """Return what was said of a function that this worker has called, and whose failure its handler lets pass.
+    def _logged_before(self, worker: WorkerRecord, function_id: str, error: LinklyError) -> _Logged | None:
+        """Return the logged failure of a function that this worker called and whose error its handler passes on.
 
         linkly's clients raise the error that they got; iii's raise one of their own, whose text is `code: message`.
         """
-        for said in reversed(self._recent):
-            if said.caller != worker.id or said.function_id == function_id:
+        for logged in reversed(self._recent):
+            if logged.caller != worker.id or logged.function_id == function_id:
                 continue
-            if error.message == f"{error.code}: {said.message}":
-                return said
-            if error.stacktrace is not None and (error.message, error.stacktrace) == (said.message, said.stacktrace):
-                return said
+            if error.message == f"{error.code}: {logged.message}":
+                return logged
+            if error.stacktrace is not None and (error.message, error.stacktrace) == (
+                logged.message,
+                logged.stacktrace,
+            ):
+                return logged
         return None
 
 
-class _Said(NamedTuple):
-    """A failure that was said.
+class _Logged(NamedTuple):
+    """A failure that was logged.
 
     Attributes:
         function_id: Whose handler failed.

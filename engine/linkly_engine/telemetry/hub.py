@@ -1,7 +1,7 @@
-"""Where telemetry comes in: frames of workers and records of the engine go to the store, to the output, to triggers.
+"""Takes telemetry in: frames of workers and records of the engine go to the store, to the output and to triggers.
 
-Log records are kept (`logs`) and shown; of metrics the newest gauges of each worker are kept; spans are counted and
-not kept: traces are a later matter. A bad frame is counted and dropped; a connection never gets an error.
+Log records are kept (`logs`) and shown; of metrics the newest gauges of each worker are kept; spans are only
+counted. A bad frame is counted and dropped; a connection never gets an error.
 """
 
 from __future__ import annotations

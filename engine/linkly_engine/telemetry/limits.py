@@ -1,4 +1,5 @@
-"""How many log lines one source may have: a flood of lines must neither take the loop nor bury what others say.
+"""How many log lines one source may have: a flood of lines must neither block the loop nor displace the
+lines of others.
 
 A source is a worker's connection, a telemetry socket, a caller of `engine::log::*`, or, for lines that come through
 stdlib logging, the worker that the line names. Each has a bucket of `BURST` lines that fills at `LINES_PER_S`. What
@@ -45,10 +46,10 @@ class LineLimits:
         return len(self._buckets)
 
     def admit(self, source: str, count: int = 1, *, name: str = "") -> int:
-        """Tell how many of a source's lines may be kept and shown; the others are counted. On the loop's thread.
+        """Return how many of a source's lines may be kept and shown; the others are counted. For the loop's thread.
 
         Args:
-            name: Who is said to have written too many; default: `source`.
+            name: Of the source in the report; default: `source`.
         """
         now = self._clock.monotonic()
         bucket = self._buckets.get(source)
@@ -82,7 +83,7 @@ class LineLimits:
                     extra={"worker": bucket.name, "data": {"lines": left_out}, "admitted": True},
                 )
             elif bucket.filled_at <= full_since:
-                del self._buckets[source]  # as good as a new one
+                del self._buckets[source]  # full again, as a new one
         if self._buckets:
             self._reporting = True
             self._clock.call_later(REPORT_S, self._report)

@@ -27,7 +27,7 @@ TRACE_LEVEL = 5
 """Below logging.DEBUG."""
 
 PLAUSIBLE_S = 24 * 3600
-"""A client's clock may be this far off before a line is shown with the time at which it came."""
+"""A record whose time is further off than this is shown with the time at which it was received."""
 
 _ENGINE_PARTS = frozenset({"engine", "connection", "websocket", "client", "process", "project", "telemetry", "config"})
 _LEVELS = (("TRACE", 10), ("DEBUG", 20), ("INFO", 30), ("WARN", 40), ("ERROR", 50))
@@ -39,7 +39,7 @@ _shown = logging.getLogger(WORKERS)
 
 
 class Line(msgspec.Struct, kw_only=True):
-    """What a person or a program is told.
+    """One line of the output.
 
     Attributes:
         time: Seconds since the epoch.
@@ -61,7 +61,7 @@ class Line(msgspec.Struct, kw_only=True):
 
 
 def line_of(record: logging.LogRecord) -> Line:
-    """Return what a logging record says; worked out once for all handlers."""
+    """Return the line of a logging record; it is made once for all handlers."""
     known = getattr(record, "linkly_line", None)
     if isinstance(known, Line):
         return known
@@ -152,7 +152,7 @@ def trace_of(traceparent: str | None) -> tuple[str | None, str | None]:
 
 
 def worker_of(logger: str) -> str:
-    """Name who logs under a logger: `linkly.worker.x` is worker x, `linkly.state` is state, `linkly.engine` engine."""
+    """Return the worker that a logger belongs to: x of `linkly.worker.x`, state of `linkly.state`."""
     if logger.startswith(f"{WORKERS}."):
         return logger[len(WORKERS) + 1 :]
     first, _, rest = logger.partition(".")
@@ -165,7 +165,7 @@ def worker_of(logger: str) -> str:
 def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
-    except Exception as error:  # arguments that do not fit the text: the line is worth more than the reason
+    except Exception as error:  # arguments that do not fit the text: keep the line all the same
         return f"{record.msg} {record.args} ({error})"
 
 

@@ -21,10 +21,10 @@ BODY_CHARACTERS = 64 * 1024
 """A longer body is cut."""
 
 ATTRIBUTES_BYTES = 256 * 1024
-"""More than this beside one body is left out, with a note in its place."""
+"""A record that is larger than this keeps its body only; a note takes the place of its attributes."""
 
 TRACE_BEGINNING = 8
-"""As much of a trace id is enough to ask for it."""
+"""A query needs to give only so many characters of a trace id."""
 
 ENTRY_BYTES = 300
 """What an entry takes beside its text (measured)."""
@@ -73,7 +73,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     text: bytes
 
     def fits(self, query: LogQuery, lowest: float, level: str | None) -> bool:
-        """Return whether a query asks for this record."""
+        """Return whether a query matches this record."""
         return (
             self.severity >= lowest
             and (level is None or self.level == level)
@@ -89,7 +89,7 @@ class LogStore:
     """A bounded list of records.
 
     Attributes:
-        dropped: How many had to go to make room.
+        dropped: Records that were removed to make room.
     """
 
     def __init__(self, *, max_records: int = MAX_RECORDS, max_bytes: int = MAX_BYTES) -> None:

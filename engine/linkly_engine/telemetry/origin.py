@@ -1,7 +1,7 @@
-"""Finds the worker of a telemetry socket: SDKs open one beside their worker's and name their SDK on it, not the worker.
+"""Finds the worker of a telemetry socket, which an SDK opens beside the worker's own and on which it names only itself.
 
-A client on this machine is known by the process that holds the other end, which the kernel tells on Linux. Elsewhere,
-and for clients of other machines, nobody knows; a record is shown under its service's name then.
+A client on this machine is known by the process that holds the other end, which the kernel tells on Linux. On other
+systems, and for clients on other machines, the worker stays unknown, and records are shown under their service's name.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ LOCAL, REMOTE, INODE = 1, 2, 9
 
 
 def holder(client_port: int, server_port: int, pids: Iterable[int]) -> int | None:
-    """Return which of these processes has a TCP connection between two ports of this machine."""
+    """Return which of these processes has the client's end of a TCP connection between two ports of this machine."""
     inode = _inode(f":{client_port:04X}", f":{server_port:04X}")
     if inode is None:
         return None

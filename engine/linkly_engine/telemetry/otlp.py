@@ -1,4 +1,4 @@
-"""One telemetry frame -> what is in it, without I/O and without a clock (docs/protocol.md 10).
+"""Reads telemetry frames, without I/O and without a clock (docs/protocol.md 10).
 
 A frame is four ASCII bytes and OTLP as JSON. Published clients deviate from OTLP in many small ways (10.2): values of
 the wrong kind become `None`, keys nobody knows are ignored, and only a frame that is no JSON object of the
@@ -115,7 +115,7 @@ def kind_of(frame: bytes) -> str:
 
 
 def _read_spans(data: memoryview) -> Export:
-    # Counted without a look inside: they carry whole payloads, and nothing keeps them yet.
+    # Only counted: they carry whole payloads, and nothing keeps them.
     export = _traces.decode(data)
     count = sum(
         len(scope.spans or ()) for resource in export.resource_spans or () for scope in resource.scope_spans or ()

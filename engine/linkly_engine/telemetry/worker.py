@@ -26,7 +26,7 @@ from linkly_engine.telemetry.record import LogRecord
 log = logging.getLogger("linkly.telemetry")
 
 LIMITS = Limits(events=256, functions=256)
-"""Firings of `log` triggers that may be on their way; more are dropped and counted: a log must not bury its bus."""
+"""Firings of `log` triggers that may be on their way; more are dropped and counted: a log must not flood its bus."""
 
 
 class LogLine(msgspec.Struct, kw_only=True):
