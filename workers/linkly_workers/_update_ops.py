@@ -164,14 +164,6 @@ def _remove(root: Any, operation: Remove) -> Any:
     return fields
 
 
-def _increment(root: Any, operation: Increment) -> Any:
-    return _add(root, operation.path, operation.by, "increment")
-
-
-def _decrement(root: Any, operation: Decrement) -> Any:
-    return _add(root, operation.path, -operation.by, "decrement")
-
-
 def _add(root: Any, path: str, by: int, name: str) -> Any:
     if not path:
         return _sum(root, by, name, "root")
@@ -280,8 +272,8 @@ def _kind(value: Any) -> Literal["null", "boolean", "number", "string", "array",
 _HANDLERS: dict[type[Any], Callable[[Any, Any], Any]] = {
     Set: _set,
     Merge: _merge,
-    Increment: _increment,
-    Decrement: _decrement,
+    Increment: lambda root, operation: _add(root, operation.path, operation.by, "increment"),
+    Decrement: lambda root, operation: _add(root, operation.path, -operation.by, "decrement"),
     Append: _append,
     Remove: _remove,
 }
