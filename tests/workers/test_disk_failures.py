@@ -310,7 +310,7 @@ class Mixture:
         return values, await outcome(self.writer.run(write))
 
     async def interactive(self, number):
-        transaction = InteractiveTransaction(str(number), self.writer, "power", types=lambda *_: (), ended=lambda: None)
+        transaction = InteractiveTransaction(str(number), self.writer, types=lambda *_: (), ended=lambda: None)
         try:
             await transaction.begin(serializable=self.dice.random() < 0.5)
             await transaction.execute(self.writer.statements.of(INSERT), [number])

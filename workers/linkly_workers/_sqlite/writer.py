@@ -95,7 +95,7 @@ class GroupCommitWriter:
         self.monotonic = monotonic
         self._moved = 0.0
         self._lock = Lock(path, lock_patience_s)
-        self._durability: Durability = durability
+        self.durability: Durability = durability
         self._waits_for_disk = path != ":memory:" and durability == "power"
         self._disk = Disk() if disk is None else disk
         self._queue: FairLine[Operation[Any]] = FairLine()
@@ -117,7 +117,7 @@ class GroupCommitWriter:
         # On the loop's thread nobody waits for another process's lock; the writing thread does.
         self._connection = connect(
             self.path,
-            durability=self._durability,
+            durability=self.durability,
             busy_timeout_ms=0,
             max_result_bytes=self.max_result_bytes,
             statements=self.statements,
@@ -129,7 +129,7 @@ class GroupCommitWriter:
             self._connection.own("PRAGMA wal_autocheckpoint = 0")
             try:
                 self.file.opened(self._connection)
-                self._checkpointer = Checkpointer(self.path, self._durability, self._finish_checkpoint)
+                self._checkpointer = Checkpointer(self.path, self.durability, self._finish_checkpoint)
             except BaseException:
                 self._connection.close()
                 raise

@@ -237,16 +237,11 @@ class Sessions:
 
     def _end(self, opened: _Open, how: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         opened.ending = True
-        task = asyncio.get_running_loop().create_task(self._ended(opened, how), name="end of a transaction")
+        task = asyncio.get_running_loop().create_task(how, name="end of a transaction")
         self._endings.add(task)
         task.add_done_callback(self._endings.discard)
+        task.add_done_callback(lambda _: self._forget(opened))
         return task
-
-    async def _ended(self, opened: _Open, how: Coroutine[Any, Any, None]) -> None:
-        try:
-            await how
-        finally:
-            self._forget(opened)
 
     def _forget(self, opened: _Open) -> None:
         """It has ended; several may say so."""

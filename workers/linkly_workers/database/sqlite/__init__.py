@@ -34,18 +34,8 @@ async def open(opening: Opening) -> AsyncIterator[SqliteDatabase]:
     Raises:
         ConfigError: It cannot be opened, or another engine has it.
     """
-    settings, pool = opening.settings, opening.settings.pool
-    written = _path(settings)
-    database = SqliteDatabase(
-        opening.name,
-        IN_MEMORY if written == IN_MEMORY else str(opening.located(written)),
-        durability=settings.durability,
-        connections=pool.max,
-        idle_timeout_ms=pool.idle_timeout_ms,
-        acquire_timeout_ms=pool.acquire_timeout_ms,
-        max_result_bytes=opening.max_result_bytes,
-        clock=opening.clock,
-    )
+    written = _path(opening.settings)
+    database = SqliteDatabase(opening, IN_MEMORY if written == IN_MEMORY else str(opening.located(written)))
     async with AsyncExitStack() as stack:
         try:
             if database.path != IN_MEMORY:

@@ -45,20 +45,9 @@ def _compiled(connection: Connection, statement: Statement) -> Target:
     return "other", None
 
 
-class ColumnTypes:
-    """Asks on a connection of its own, because a new view makes a connection compile everything again."""
-
-    def __init__(self, path: str, statements: Statements) -> None:
-        self._connection = connect(path, read_only=True, busy_timeout_ms=0, cached_statements=0, statements=statements)
-
-    def of(self, statement: Statement, count: int) -> list[str]:
-        """Return the types, `""` where SQLite does not say (and for everything but SELECT)."""
-        known = statement.types
-        return learn(self._connection, statement, count) if known is None or len(known) != count else known
-
-    def close(self) -> None:
-        """Disconnect."""
-        self._connection.close()
+def describing(path: str, statements: Statements) -> Connection:
+    """Open a connection that is asked for types alone."""
+    return connect(path, read_only=True, busy_timeout_ms=0, cached_statements=0, statements=statements)
 
 
 def can_learn(statement: Statement) -> bool:

@@ -8,11 +8,9 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from linkly.clock import Clock
 from linkly.errors import Overloaded
 from linkly_workers._sqlite import (
     Connection,
-    Durability,
     GroupCommitWriter,
     Statement,
     StatementResult,
@@ -21,9 +19,10 @@ from linkly_workers._sqlite import (
 from linkly_workers._sqlite.connection import LOOP_VALUE_BYTES
 from linkly_workers._sqlite.execution import compile_only
 from linkly_workers.database.backend import Committed
+from linkly_workers.database.backends import Opening
 from linkly_workers.database.errors import DriverError, QueryTimeout
 from linkly_workers.database.sqlite import schema
-from linkly_workers.database.sqlite.compiler import ColumnTypes, can_learn, learn, target_of
+from linkly_workers.database.sqlite.compiler import can_learn, describing, learn, target_of
 from linkly_workers.database.sqlite.errors import FAILURES, driver_error, is_write, refused
 from linkly_workers.database.sqlite.pool import ReaderPool
 from linkly_workers.database.sqlite.reader import LoopReader, Reader
@@ -39,47 +38,31 @@ class SqliteDatabase:
 
     driver = "sqlite"
 
-    def __init__(
-        self,
-        name: str,
-        path: str,
-        *,
-        durability: Durability,
-        connections: int,
-        idle_timeout_ms: int,
-        acquire_timeout_ms: int,
-        max_result_bytes: int,
-        clock: Clock,
-    ) -> None:
-        self.name = name
+    def __init__(self, opening: Opening, path: str) -> None:
+        settings = opening.settings
+        self.name = opening.name
         self.path = path
         self.url = f"sqlite:{path}"
-        self._durability: Durability = durability
-        self._max_result_bytes = max_result_bytes
         self._writer = GroupCommitWriter(
-            path, durability=durability, value_bytes=LOOP_VALUE_BYTES, max_result_bytes=max_result_bytes
+            path,
+            durability=settings.durability,
+            value_bytes=LOOP_VALUE_BYTES,
+            max_result_bytes=opening.max_result_bytes,
         )
-        self._writer.count_by(clock)
+        self._writer.count_by(opening.clock)
         self._statements = self._writer.statements
         # A database in memory has one connection only, the writer's.
         self._on_loop: LoopReader | None = None
-        self._types: ColumnTypes | None = None
-        self._pool = ReaderPool(
-            name,
-            self._reader,
-            limit=connections,
-            idle_timeout_ms=idle_timeout_ms,
-            acquire_timeout_ms=acquire_timeout_ms,
-            clock=clock,
-        )
+        self._describing: Connection | None = None  # its own, because a new view makes it compile everything again
+        self._pool = ReaderPool(opening.name, self._reader, settings.pool, opening.clock)
 
     async def __aenter__(self) -> SqliteDatabase:
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(self._writer)
             stack.push_async_callback(self._close_readers)
             if self.path != IN_MEMORY:
-                self._on_loop = LoopReader(self.path, self._statements, self._max_result_bytes)
-                self._types = ColumnTypes(self.path, self._statements)
+                self._on_loop = LoopReader(self.path, self._statements, self._writer.max_result_bytes)
+                self._describing = describing(self.path, self._statements)
             self._open = stack.pop_all()
         return self
 
@@ -90,8 +73,8 @@ class SqliteDatabase:
         await self._pool.close()
         if self._on_loop is not None:
             self._on_loop.close()
-        if self._types is not None:
-            self._types.close()
+        if self._describing is not None:
+            self._describing.close()
 
     @property
     def waiting_writes(self) -> int:
@@ -134,7 +117,7 @@ class SqliteDatabase:
         """Run a statement for its rows; one that writes is sent to the writer: see `Database.query`."""
         result = await self._query(statement, parameters, timeout_ms, committed)
         count = len(result.columns)
-        if self._types is None and count and can_learn(statement):
+        if self._describing is None and count and can_learn(statement):
             with contextlib.suppress(TimeoutError, Overloaded, sqlite3.Error):  # then they are not told
                 await self._writer.run(lambda connection: learn(connection, statement, count), timeout_s=1)
         result.types = self._known_types(statement, count)
@@ -191,14 +174,14 @@ class SqliteDatabase:
 
     def _reader(self) -> Reader:
         self._writer.file.check()
-        return Reader(self.path, self._statements, self._max_result_bytes)
+        return Reader(self.path, self._statements, self._writer.max_result_bytes)
 
     def _known_types(self, statement: Statement, count: int) -> list[str]:
         """Return the types of columns; in memory they are known once the statement was queried by itself."""
-        if self._types is not None:
-            return self._types.of(statement, count)
         known = statement.types
-        return [""] * count if known is None or len(known) != count else known
+        if known is not None and len(known) == count:
+            return known
+        return [""] * count if self._describing is None else learn(self._describing, statement, count)
 
     # --- writing -------------------------------------------------------------------------------------------
 
@@ -246,7 +229,6 @@ class SqliteDatabase:
         transaction = InteractiveTransaction(
             transaction_id,
             self._writer,
-            self._durability,
             types=self._known_types,
             ended=lambda: self._pool.release(place),
         )

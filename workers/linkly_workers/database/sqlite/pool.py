@@ -10,6 +10,7 @@ from typing import Any
 from linkly.clock import Clock, TimerHandle
 from linkly_workers._sqlite import Statement, StatementResult
 from linkly_workers._sqlite.line import Places
+from linkly_workers.database.backends import PoolSettings
 from linkly_workers.database.errors import DriverError, PoolTimeout
 from linkly_workers.database.sqlite.reader import Reader
 
@@ -17,23 +18,14 @@ from linkly_workers.database.sqlite.reader import Reader
 class ReaderPool:
     """Readers of one file, and places for whatever else holds a connection."""
 
-    def __init__(
-        self,
-        name: str,
-        make: Callable[[], Reader],
-        *,
-        limit: int,
-        idle_timeout_ms: int,
-        acquire_timeout_ms: int,
-        clock: Clock,
-    ) -> None:
+    def __init__(self, name: str, make: Callable[[], Reader], settings: PoolSettings, clock: Clock) -> None:
         self._name = name
         self._make = make
-        self._limit = limit
-        self._idle_timeout_s = idle_timeout_ms / 1000
-        self._acquire_timeout_ms = acquire_timeout_ms
+        self._limit = settings.max
+        self._idle_timeout_s = settings.idle_timeout_ms / 1000
+        self._acquire_timeout_ms = settings.acquire_timeout_ms
         self._clock = clock
-        self._places = Places(limit)
+        self._places = Places(settings.max)
         self._idle: list[Reader] = []
         self._sweeping: TimerHandle | None = None
         self._retiring: set[asyncio.Task[None]] = set()

@@ -21,7 +21,6 @@ from typing import Any, TypeVar
 
 from linkly_workers._sqlite import (
     Connection,
-    Durability,
     GroupCommitWriter,
     Statement,
     StatementResult,
@@ -44,7 +43,6 @@ class InteractiveTransaction:
         self,
         transaction_id: str,
         writer: GroupCommitWriter,
-        durability: Durability,
         *,
         types: Callable[[Statement, int], Sequence[str]],
         ended: Callable[[], None],
@@ -55,7 +53,6 @@ class InteractiveTransaction:
         self._tell_ended = ended
         self._changed_schema = False
         self._writer = writer
-        self._durability: Durability = durability
         self._thread: ThreadPoolExecutor | None = None
         self._connection: Connection | None = None
         self._turn: Turn | None = None
@@ -227,7 +224,7 @@ class InteractiveTransaction:
         self._writer.file.check()
         connection = connect(
             self._writer.path,
-            durability=self._durability,
+            durability=self._writer.durability,
             max_result_bytes=self._writer.max_result_bytes,
             statements=self._writer.statements,
         )
