@@ -119,7 +119,7 @@ async def test_a_change_to_a_busy_port_refuses_no_connection(gateway):
 
 
 async def test_a_request_that_does_not_end_is_told_so(gateway, monkeypatch, caplog):
-    monkeypatch.setattr("linkly_workers.http.worker.CLOSE_S", 0.05)
+    monkeypatch.setattr("linkly_workers.http.connections.CLOSE_S", 0.05)
     async with gateway() as (project, gates, client, text), asyncio.timeout(4):
         waiting = asyncio.create_task(client.get("/wait"))
         await gates.started.wait()

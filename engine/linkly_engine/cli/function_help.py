@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
 from typing import Any
 
 from linkly_engine import CONFIG_FILE, PORT
 from linkly_engine.cli.arguments import Arguments, allowed_kinds
 from linkly_engine.cli.engine_link import EngineLink, EngineUnreachable
+from linkly_engine.cli.show import aligned
 from linkly_engine.cli.streams import say, tell
 from linkly_engine.cli.tinyjson import dumps
 from linkly_engine.text import stripped
@@ -90,19 +90,12 @@ def describe(function_id: str, detail: dict[str, Any]) -> str:
     elif not properties:
         lines.append("  (none)")
     else:
-        lines += _table(
-            [("name", "type", "required", "default", "description")]
-            + [
-                (
-                    stripped(name),
-                    _kind(part, schema),
-                    "yes" if name in required else "no",
-                    dumps(part["default"]) if isinstance(part, dict) and "default" in part else "",
-                    stripped(str(part.get("description", ""))) if isinstance(part, dict) else "",
-                )
-                for name, part in sorted(properties.items())
-            ]
-        )
+        rows = [("name", "type", "required", "default", "description")]
+        for name, part in sorted(properties.items()):
+            default = dumps(part["default"]) if isinstance(part, dict) and "default" in part else ""
+            needed = "yes" if name in required else "no"
+            rows.append((stripped(name), _kind(part, schema), needed, default, _description(part)))
+        lines += [f"  {line}" for line in aligned(rows)]
     lines += ["", "Example:", "  " + _example(function_id, properties, required, schema)]
     lines += ["", "Result:", *(f"  {line}" for line in _result(detail.get("response_schema")))]
     triggers = detail.get("registered_triggers") or []
@@ -112,11 +105,8 @@ def describe(function_id: str, detail: dict[str, Any]) -> str:
     return "\n".join([*lines, "", OPTIONS])
 
 
-def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+def _description(schema: Any) -> str:
+    return stripped(str(schema.get("description", ""))) if isinstance(schema, dict) else ""
 
 
 def _kind(schema: Any, root: Any) -> str:
@@ -159,12 +149,6 @@ def _result(schema: Any) -> list[str]:
     properties = schema.get("properties")
     if not isinstance(properties, dict) or not properties:
         return [_kind(schema, schema)]
-    rows = [
-        (
-            stripped(str(name)),
-            _kind(part, schema),
-            stripped(str(part.get("description", ""))) if isinstance(part, dict) else "",
-        )
-        for name, part in properties.items()
-    ]
-    return [line[2:] for line in _table(rows)]
+    return aligned(
+        [(stripped(str(name)), _kind(part, schema), _description(part)) for name, part in properties.items()]
+    )

@@ -50,14 +50,7 @@ Example:
 
 
 class Options(msgspec.Struct):
-    """A parsed command line.
-
-    Attributes:
-        config: The file; `None`: config.yaml here, else the embedded defaults.
-        log_format: How the engine writes to stderr.
-        verbose: Also DEBUG.
-        answer: Print this and do nothing else.
-    """
+    """A parsed command line; where there is an `answer`, it is printed and nothing else is done."""
 
     config: Path | None = None
     log_format: LogFormat = "text"

@@ -45,17 +45,20 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     if sys.stdout is not None and sys.stdout.isatty():
         _rich_table(columns, shown)
         return
-    lines = [[column.upper() for column in columns], *shown]
-    widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
-    for line in lines:
-        say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    for line in aligned([[column.upper() for column in columns], *shown]):
+        say(line)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a line of text for each row, their cells in columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def pairs(rows: Sequence[tuple[str, Any]]) -> None:
     """Print labels and what they say, one a line."""
-    width = max(len(label) for label, _ in rows)
-    for label, value in rows:
-        say(f"{label.ljust(width)}  {stripped(str(value))}")
+    for line in aligned([(label, stripped(str(value))) for label, value in rows]):
+        say(line)
 
 
 def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -34,16 +34,7 @@ SUGGESTIONS = (
 
 
 class WorkerShown(msgspec.Struct, kw_only=True):
-    """One worker of the project.
-
-    Attributes:
-        name: Its name in config.yaml.
-        status: running, starting, installing, failed, ...
-        functions: Ids, sorted.
-        trigger_types: Ids, sorted.
-        path: Folder of a program in a process of its own.
-        reason: Why it does not run.
-    """
+    """One worker of config.yaml: its ids are sorted, `path` is the folder of a program in a process of its own."""
 
     name: str
     status: str

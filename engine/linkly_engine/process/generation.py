@@ -23,7 +23,6 @@ class Generation:
     Attributes:
         program: The process.
         arrival: Its connections, until they are admitted.
-        started_s: On the engine's monotonic clock.
         started_at_ms: Since the epoch.
     """
 
@@ -33,14 +32,14 @@ class Generation:
         self._name = name
         self.program = program
         self.arrival = Arrival(exchange, peers, name=name, session=program.pid)
-        self.started_s = exchange.clock.monotonic()
+        self._started_s = exchange.clock.monotonic()
         self.started_at_ms = int(exchange.clock.time() * 1000)
         self._let_in: list[Peer] = []
 
     @property
     def uptime_s(self) -> float:
         """How long ago it was started."""
-        return self._exchange.clock.monotonic() - self.started_s
+        return self._exchange.clock.monotonic() - self._started_s
 
     @property
     def peers(self) -> list[Peer]:
@@ -69,12 +68,6 @@ class Generation:
         for peer in self.peers:
             self._exchange.tables.retire(peer.record)
 
-    def withdraw(self) -> None:
-        """Serve no new calls: take its names, functions and triggers back."""
-        self.arrival.close()
-        for peer in self.peers:
-            self._exchange.tables.withdraw(peer.record)
-
     async def drain(self, within_s: float = DRAIN_S) -> None:
         """Wait until the calls that it serves are answered."""
         peers = self.peers
@@ -90,7 +83,9 @@ class Generation:
     async def leave(self, within_s: float) -> None:
         """Serve no new calls, let the others finish, and end; no generation takes over."""
         try:
-            self.withdraw()
+            self.arrival.close()
+            for peer in self.peers:
+                self._exchange.tables.withdraw(peer.record)
             await self.drain(within_s)
         finally:
             await self.end()

@@ -58,10 +58,7 @@ class Installed:
         return found
 
     def remember(self, before: dict[str, str]) -> None:
-        """Note an installation that succeeded.
-
-        Args:
-            before: `digests()` from before it began.
+        """Note an installation that succeeded; `before` are the `digests()` from before it began.
 
         Raises:
             OSError: The note cannot be written; the next start installs again.

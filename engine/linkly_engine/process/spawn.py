@@ -25,14 +25,7 @@ class Process:
     def __init__(
         self, arguments: list[str], *, stdin: int, output: int, folder: Path, environment: dict[str, str] | None = None
     ) -> None:
-        """Start it.
-
-        Args:
-            arguments: Program and arguments.
-            stdin: Descriptor, or a constant of `subprocess`.
-            output: `subprocess.PIPE` or `subprocess.DEVNULL`, for stdout and stderr.
-            folder: Where it runs.
-            environment: Default: this process's.
+        """Start it in `folder`; `output` is for stdout and stderr.
 
         Raises:
             OSError: It cannot be started.

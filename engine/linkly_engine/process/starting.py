@@ -54,7 +54,7 @@ class Starter:
 
     Args:
         exchange: Where they register.
-        peers: Remote workers, among them the programs'.
+        peers: Where they connect.
         name: In config.yaml.
         folder: Where the manifest and the sources are.
         url: Of the worker port, asked at each start.
@@ -150,10 +150,6 @@ class Starter:
 
     async def until_ready(self, generation: Generation, before: Generation | None) -> None:
         """Wait until a generation has connected and said all it serves, or counts as one that never connects.
-
-        Args:
-            generation: The one that was started.
-            before: The one that serves.
 
         Raises:
             NotReady: It has ended, or does not connect although the one before it did.

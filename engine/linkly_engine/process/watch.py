@@ -56,13 +56,7 @@ class Changes(msgspec.Struct):
 
 
 class Watch:
-    """Reports changes in a folder until it is stopped.
-
-    Args:
-        folder: Of the worker.
-        report: Called on the loop once nothing has changed for `QUIET_S`.
-        ignore: A folder of our own inside it.
-    """
+    """Reports changes in a folder, but for those in `ignore`, on the loop once nothing has changed for `QUIET_S`."""
 
     def __init__(self, folder: Path, report: Callable[[Changes], None], *, ignore: Path | None = None) -> None:
         self._folder = os.path.realpath(folder)

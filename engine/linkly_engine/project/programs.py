@@ -22,13 +22,7 @@ if TYPE_CHECKING:
 
 
 class Programs:
-    """Starts and ends the programs.
-
-    Args:
-        exchange: Where they register.
-        peers: Remote workers, among them the programs'.
-        url: Where they connect, asked at each start.
-    """
+    """Starts and ends the programs; `url` says at each start where they connect."""
 
     def __init__(self, exchange: Exchange, peers: Peers, url: Callable[[], str]) -> None:
         self._exchange = exchange

@@ -20,9 +20,6 @@ class Problems:
         self._found: list[ConfigError] = []
         self._unset: list[ConfigError] = []
 
-    def __bool__(self) -> bool:
-        return bool(self._found or self._unset)
-
     def add(self, error: ConfigError) -> None:
         """Add an error, or each of those that one error reports together."""
         self._found.append(error)
@@ -37,7 +34,7 @@ class Problems:
         Raises:
             ConfigError: There are errors: one line of the message, and one row of `details["problems"]`, for each.
         """
-        if not self:
+        if not (self._found or self._unset):
             return
         unset = [row for error in self._unset for row in problems_of(error)]
         places = [row.get("path") for row in unset]
