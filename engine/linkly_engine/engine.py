@@ -11,7 +11,6 @@ client reconnects; in-process workers end in reverse order, and their `lifespan`
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
@@ -36,14 +35,12 @@ from linkly_engine.telemetry import Telemetry, events
 from linkly_engine.telemetry.failures import Failures
 from linkly_engine.telemetry.worker import TelemetryWorker
 
-log = logging.getLogger("linkly.engine")
-
 NAMESPACE_GRACE_S = 5.0
 FLUSH_S, FLUSH_STEP_S = 1.0, 0.005
 
 
 class Engine:
-    """Routes calls between workers.
+    """One engine: all that routes calls between workers, and every lifetime in it.
 
     Args:
         namespace_grace_s: How long a connection may stay silent about its namespace before its registrations
@@ -54,13 +51,17 @@ class Engine:
         self.clock: Clock = clock or SystemClock()
         self.deadlines = Deadlines(self.clock)
         self.tables = Tables()
-        self.router = Router(self.tables.functions)
         self.channels = ChannelStore(self.clock)
         self._tasks: set[asyncio.Task[Any]] = set()
-        self.failures = Failures()
         self.turns = Turns()
         self.exchange = Exchange(
-            self.tables, self.router, self.channels, self.clock, self.deadlines, self.spawn, self.failures.failed
+            self.tables,
+            Router(self.tables.functions),
+            self.channels,
+            self.clock,
+            self.deadlines,
+            self.spawn,
+            Failures().failed,
         )
         self.peers = Peers(self.exchange, namespace_grace_s)
         self.telemetry = Telemetry(self.clock, self.peers.__contains__)

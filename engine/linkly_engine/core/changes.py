@@ -17,7 +17,7 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class FunctionServed(Change, frozen=True):
-    """A worker serves a function from now on (`new`: nobody did until now), or says it again in other words."""
+    """A worker serves a function from now on (`new`: nobody did until now), or registers it again."""
 
     function: FunctionRecord
     new: bool

@@ -44,7 +44,7 @@ class ChannelStore:
         return len(self._pipes)
 
     def start(self) -> None:
-        """Sweep channels nobody opened from now on."""
+        """From now on, remove channels that nobody opens in time."""
         self._timer = self._clock.call_later(SWEEP_S, self._sweep)
 
     def stop(self) -> None:

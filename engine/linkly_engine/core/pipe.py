@@ -62,7 +62,7 @@ class Pipe:
         return self._reader_full or (self.at_limit and self.buffered_bytes >= PAUSE_BYTES)
 
     def reader_is_full(self, full: bool) -> None:
-        """A reader that is pushed to says that its own buffer is full, or no longer."""
+        """Note whether the buffer of a reader that is pushed to is full."""
         self._reader_full = full
         if not full:
             _call(self.on_writable)
@@ -103,13 +103,13 @@ class Pipe:
             on_writer_closed()
 
     def close_writer(self) -> None:
-        """The writer has ended, orderly or not: the reader gets what is left, then its end."""
+        """Note that the writer has ended, orderly or not: the reader gets what is left, then its end."""
         if not self.writer_closed:
             self.writer_closed = True
             _call(self.on_readable)
 
     def close_reader(self) -> None:
-        """The reader is gone: the channel is over."""
+        """Note that the reader is gone: the channel is over."""
         self._reader_gone = True
         self._reader_full = False
         self._messages.clear()

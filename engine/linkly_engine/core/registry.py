@@ -64,7 +64,7 @@ class Registry:
         return difflib.get_close_matches(function_id, known, n=limit, cutoff=0.6)
 
     def add(self, record: FunctionRecord) -> FunctionServed:
-        """Serve a function from now on; its owner may say it again with other words.
+        """Serve a function from now on; its owner may register it again.
 
         Raises:
             FunctionConflict: Another live worker owns the id, or the id is `engine::...` outside `default`;
@@ -98,7 +98,7 @@ class Registry:
     def wait(self, record: FunctionRecord) -> bool:
         """Let a function that `add` has refused stand in line for its id; return whether it does.
 
-        Its owner may say it again with other words, without losing its place. One that retires gets no place, and
+        Its owner may register it again without losing its place. One that retires gets no place, and
         nothing waits for an id that nobody owns.
         """
         key = _key(record)

@@ -6,8 +6,6 @@ import re
 
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
-FUNCTION_ID_MEMBER = "iii.function.id"
-
 
 def valid_traceparent(value: str | None) -> str | None:
     """Return a traceparent that other tools can read, `None` for anything else (W3C Trace Context 3.2)."""
@@ -16,7 +14,7 @@ def valid_traceparent(value: str | None) -> str | None:
 
 def with_function_id(baggage: str | None, function_id: str) -> str:
     """Return the baggage with the member that names the called function; other members are kept."""
-    return with_member(baggage, FUNCTION_ID_MEMBER, function_id)
+    return with_member(baggage, "iii.function.id", function_id)
 
 
 def with_member(baggage: str | None, name: str, value: str | None) -> str:

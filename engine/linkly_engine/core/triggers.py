@@ -75,7 +75,7 @@ class TriggerTable:
         return self._owned.of(owner)
 
     def add_type(self, record: TypeRecord) -> list[Moved | TypeProvided]:
-        """A type is provided from now on, in place of an earlier provider: it gets every binding that wants it."""
+        """Provide a type from now on, in place of an earlier provider: it gets every binding that wants it."""
         key = (record.namespace, record.id)
         self._types.take(key, record.owner)
         self._types.put(key, record.owner, record)
@@ -96,7 +96,7 @@ class TriggerTable:
         return changes
 
     def remove_type(self, namespace: str, type_id: str, owner: WorkerRecord) -> list[Moved | TypeGone]:
-        """A worker no longer provides a type; its bindings fall back to another provider or are parked."""
+        """Stop providing a type; its bindings fall back to another provider or are parked."""
         key = (namespace, type_id)
         record = self._types.take(key, owner)
         if record is None:
@@ -141,7 +141,7 @@ class TriggerTable:
         return [] if by is not None and self._leave_line(binding_id, by) is not None else None
 
     def refuse(self, binding_id: str, owner: WorkerRecord, error: Json) -> list[BindingRefused]:
-        """Park a binding that its provider's worker `owner` has refused; that of another is no concern of its own."""
+        """Park a binding that its provider, worker `owner`, has refused; that of another provider stays."""
         binding = self._bindings.get(binding_id)
         if binding is None or binding.live_at is None or binding.live_at.owner is not owner:
             return []
@@ -169,7 +169,7 @@ class TriggerTable:
         return changes
 
     def drop_owner(self, owner: WorkerRecord) -> list[Moved | TypeGone]:
-        """A worker is gone: its bindings are unbound, its types removed, other workers' bindings fall back."""
+        """Drop a worker's bindings and types; bindings of others fall back to another provider or are parked."""
         changes: list[Moved | TypeGone] = [*self.drop_bindings(owner)]
         for record in self._provided.of(owner):
             changes += self.remove_type(record.namespace, record.id, owner)

@@ -27,7 +27,7 @@ class WorkerTable:
         return self._by_id.get(worker_id)
 
     def add(self, worker: WorkerRecord) -> None:
-        """A lifetime begins."""
+        """Enter a worker."""
         self._by_id[worker.id] = worker
 
     def holder(self, namespace: str, name: str) -> WorkerRecord | None:
@@ -69,6 +69,6 @@ class WorkerTable:
                 del self._by_name[key]
 
     def remove(self, worker: WorkerRecord) -> None:
-        """A lifetime is over."""
+        """Remove a worker and free its name."""
         self._release_name(worker)
         self._by_id.pop(worker.id, None)

@@ -20,7 +20,7 @@ from linkly_engine.core.records import WorkerRecord
 
 
 class Handover:
-    """Has the functions and triggers of one worker that ends.
+    """Owns the functions and triggers of a worker that ends.
 
     Args:
         waiting: Whether a next generation is about to start.
@@ -40,7 +40,7 @@ class Handover:
         self._legacy = type(worker), worker.hand_over()
 
     def bequeath(self, worker: Worker) -> None:
-        """Let a new worker inherit it, if it is of the same class; another one may, should that not come up."""
+        """Let a new worker of the same class inherit what was kept; if it does not come up, another may."""
         kind, legacy = self._legacy
         if legacy is not None and type(worker) is kind:
             worker.inherit(legacy)

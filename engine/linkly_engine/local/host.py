@@ -100,7 +100,7 @@ class Host:
         with suppress(TimeoutError):
             async with asyncio.timeout(drain_s), asyncio.TaskGroup() as beside:
                 beside.create_task(_drain(worker))  # a call may wait for what only this ends, as in `drain`
-                # Asked now and then: an event would cost something on the way of every call.
+                # Polled: an event would cost time in every call.
                 while hosted.bus.in_flight:  # noqa: ASYNC110
                     await asyncio.sleep(STEP_S)
                 await _drain(worker)

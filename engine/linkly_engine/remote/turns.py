@@ -21,9 +21,9 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from time import perf_counter
-from typing import Protocol
 
 from linkly.wire.connection import FrameReceiver
+from linkly.wire.websocket import WebSocketStream
 
 log = logging.getLogger("linkly.engine")
 
@@ -46,22 +46,6 @@ FRAME_BYTES = 64
 
 FULL_BYTES = 128 * 1024
 """When more waits than this the socket is left unread, until half of it has been handled."""
-
-
-class Pausing(Protocol):
-    """The stream whose frames wait."""
-
-    def pause_reading(self) -> None:
-        """Take no more from the socket."""
-        ...
-
-    def resume_reading(self) -> None:
-        """Go on."""
-        ...
-
-    def abort(self) -> None:
-        """End it now."""
-        ...
 
 
 class Turns:
@@ -128,7 +112,7 @@ class Inbox:
     def __init__(
         self,
         receiver: FrameReceiver,
-        stream: Pausing,
+        stream: WebSocketStream,
         turns: Turns,
         owed: Callable[[], int] = int,
         overtake: Callable[..., bool] | None = None,
