@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -43,7 +44,7 @@ def logs(worker: str, follow: bool, lines: int, config: Path | None) -> int:
     if row["kind"] != "path":
         note(f"`{name}` runs in the engine's process: its lines are in the engine's own output")
         return 0
-    tails = [Tail(folder / "stderr.log", tell), Tail(folder / "stdout.log", _say_now)]
+    tails = [Tail(folder / "stderr.log", tell), Tail(folder / "stdout.log", partial(say, flush=True))]
     if not folder.is_dir():
         note(f"No logs available for {name} yet")
         if not follow:
@@ -112,7 +113,3 @@ class Tail:
     def _print(self, lines: list[str]) -> None:
         for line in lines:
             self._show("\t".join(stripped(part) for part in without_ansi(line).split("\t")))
-
-
-def _say_now(line: str) -> None:
-    say(line, flush=True)

@@ -57,7 +57,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     if not folder.is_dir():
         raise ConfigError(f"{folder}: there is no such folder; make a worker with `linkly worker init NAME`")
-    path = manifest_path(folder)
+    path = next((folder / name for name in FILES if (folder / name).is_file()), None)
     if path is None:
         raise ConfigError(
             f"{folder}: no manifest here ({' or '.join(FILES)}); `linkly worker init NAME` makes a worker with one"
@@ -69,11 +69,6 @@ def read_manifest(folder: Path) -> Manifest:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8 text: {error}") from error
     return parse_manifest(text, path)
-
-
-def manifest_path(folder: Path) -> Path | None:
-    """Return the manifest in a folder, `None` if there is none."""
-    return next((folder / name for name in FILES if (folder / name).is_file()), None)
 
 
 def parse_manifest(text: str, path: Path) -> Manifest:

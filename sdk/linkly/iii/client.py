@@ -8,7 +8,6 @@ import inspect
 import logging
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import msgspec
@@ -246,16 +245,11 @@ class IIIClient:
             raise Shutdown("this worker has shut down")
         if threading.current_thread() is self._thread:
             return action()
-        done: Future[T] = Future()
 
-        def run() -> None:
-            try:
-                done.set_result(action())
-            except BaseException as error:
-                done.set_exception(error)
+        async def run() -> T:
+            return action()
 
-        self._loop.call_soon_threadsafe(run)
-        return done.result()
+        return asyncio.run_coroutine_threadsafe(run(), self._loop).result()
 
     def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         if threading.current_thread() is self._thread:

@@ -298,7 +298,7 @@ class Connection:
     def hold(self, call: InvokeFunction) -> None:
         """Count a call among those that wait for an answer before an endpoint serves it."""
         if call.awaited_id is not None:
-            self._session.begin(call.awaited_id, call.function_id, _nothing)
+            self._session.begin(call.awaited_id, call.function_id, lambda: None)
 
     def refuse(self, call: InvokeFunction, error: LinklyError) -> None:
         """End a call of the other side with an error, without an endpoint."""
@@ -344,7 +344,3 @@ class Connection:
         while self._session.serving and not self.closed:
             self._draining.clear()
             await self._draining.wait()
-
-
-def _nothing() -> None:
-    pass

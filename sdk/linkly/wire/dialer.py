@@ -143,10 +143,7 @@ class _ChannelReader(WebSocketStream):
         self._ended = True
         self._arrived.set()
 
-    def __aiter__(self) -> AsyncIterator[bytes | str]:
-        return self._iterate()
-
-    async def _iterate(self) -> AsyncIterator[bytes | str]:
+    async def __aiter__(self) -> AsyncIterator[bytes | str]:
         while (message := await self.receive()) is not None:
             yield message
 

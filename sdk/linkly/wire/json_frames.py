@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any, cast
 
 import msgspec
@@ -11,7 +12,9 @@ import msgspec
 from linkly.wire.messages import AnyMessage, FrameError, InvokeFunction, Message
 
 _decoder = msgspec.json.Decoder(cast("type[AnyMessage]", AnyMessage))
-_encoder = msgspec.json.Encoder()
+
+write_json: Callable[[Message], bytes] = msgspec.json.Encoder().encode
+"""Encodes one message as a JSON frame."""
 
 
 def read_json(data: bytes) -> AnyMessage | None:
@@ -44,11 +47,6 @@ def read_json(data: bytes) -> AnyMessage | None:
         raise FrameError(f"not UTF-8: {error}") from error
     except RecursionError as error:
         raise FrameError("nested too deeply") from error
-
-
-def write_json(message: Message) -> bytes:
-    """Encode one message as a JSON frame."""
-    return _encoder.encode(message)
 
 
 def _repair(data: bytes, not_finite: list[str]) -> bytes | None:
