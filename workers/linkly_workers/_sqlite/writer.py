@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -65,7 +64,7 @@ class GroupCommitWriter:
         lock_patience_s: How long writes wait for another program that has locked the file.
         value_bytes: Larger values are written on the writing thread.
         max_result_bytes: A statement whose result is larger fails; `None`: no limit.
-        monotonic: The clock of `standing_still_s`.
+        clock: For time-outs and `standing_still_s`; by default the system's.
         disk: What is known of the disk; by default nothing.
 
     Attributes:
@@ -73,7 +72,6 @@ class GroupCommitWriter:
         operations: Operations so far; divided by `batches`, how much is shared.
         file: What is known of the file.
         statements: What is known of the statements that run on it.
-        monotonic: As given.
     """
 
     def __init__(
@@ -84,7 +82,7 @@ class GroupCommitWriter:
         lock_patience_s: float = 5,
         value_bytes: int = OWN_BYTES,
         max_result_bytes: int | None = None,
-        monotonic: Callable[[], float] = time.monotonic,
+        clock: Clock | None = None,
         disk: Disk | None = None,
     ) -> None:
         self.path = path
@@ -92,7 +90,8 @@ class GroupCommitWriter:
         self._value_bytes = value_bytes
         self.file = DataFile(path)
         self.statements = Statements()
-        self.monotonic = monotonic
+        clock = clock or SystemClock()
+        self._monotonic = clock.monotonic
         self._moved = 0.0
         self._lock = Lock(path, lock_patience_s)
         self.durability: Durability = durability
@@ -106,7 +105,7 @@ class GroupCommitWriter:
         self._slow = SlowOperations(LOOP_STATEMENT_S)
         self._saving = 0
         self._checkpointer: Checkpointer | None = None
-        self._waits = Waits(SystemClock())
+        self._waits = Waits(clock)
         self.batches = 0
         self.operations = 0
 
@@ -137,11 +136,6 @@ class GroupCommitWriter:
         self._enter(State.IDLE)
         return self
 
-    def count_by(self, clock: Clock) -> None:
-        """Go by a clock other than the system's, for time-outs and standing still; before anybody writes."""
-        self._waits = Waits(clock)
-        self.monotonic = clock.monotonic
-
     async def __aexit__(self, *exc_info: object) -> None:
         self._closing = True
         if self._turn is not None:
@@ -165,7 +159,7 @@ class GroupCommitWriter:
     @property
     def standing_still_s(self) -> float:
         """Return for how long no operation has ended although some wait: for a turn's holder, a lock or the disk."""
-        return self.monotonic() - self._moved if self._queue or self._state is State.ON_THREAD else 0.0
+        return self._monotonic() - self._moved if self._queue or self._state is State.ON_THREAD else 0.0
 
     def trouble(self) -> str | None:
         """Return in one clause why writes do not go through now; `None` if nothing is known against it."""
@@ -253,7 +247,7 @@ class GroupCommitWriter:
         if queue.size >= SHARED_FROM:
             queue.check(caller, self.path)
         if not (queue.size or self._state is State.ON_THREAD):
-            self._moved = self.monotonic()
+            self._moved = self._monotonic()
         queue.append(caller, operation)
         if timeout_s is not None:
             self._waits.add(operation, timeout_s)
@@ -352,7 +346,7 @@ class GroupCommitWriter:
     def _done(self, batch: list[Operation[Any]]) -> None:
         self._enter(State.IDLE)
         if batch:
-            self._moved = self.monotonic()
+            self._moved = self._monotonic()
             self.batches += 1
         self.operations += len(batch)
         for operation in batch:
@@ -393,7 +387,7 @@ class GroupCommitWriter:
 
     def _end_turn(self, turn: Turn) -> None:
         if self._turn is turn:
-            self._turn, self._moved = None, self.monotonic()
+            self._turn, self._moved = None, self._monotonic()
             self._enter(State.IDLE)
             self._go_on()
 

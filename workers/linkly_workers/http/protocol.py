@@ -335,7 +335,7 @@ class GatewayProtocol(HttpToolsProtocol):
             self._active.chunked_encoding = False
 
     def cut_off(self) -> None:
-        """Close in the middle of a response."""
+        """Close in the middle of a response, so that the client does not take a part for the whole."""
         if self._active is not None:
             self._active.disconnected = True  # uvicorn need not report it: it is meant
         self.transport.close()

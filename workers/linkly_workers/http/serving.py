@@ -102,10 +102,6 @@ class Exchange:
         """End a streamed response."""
         await self.send({"type": "http.response.body", "body": b""})
 
-    def cut_off(self) -> None:
-        """Close the connection without an end, so that the client does not take a part for the whole."""
-        self.connection.cut_off()
-
 
 class Serving:
     """Serves requests by calling functions.
@@ -156,7 +152,7 @@ class Serving:
             if connection.state is LOST:
                 return
             if connection.streaming:
-                exchange.cut_off()
+                connection.cut_off()
                 return
             answer = _stopped()
         finally:
@@ -235,7 +231,7 @@ class Serving:
                 request, body if data is None else data, lambda: call(None), streams=config.stream
             )
         except CutOff:
-            exchange.cut_off()
+            exchange.connection.cut_off()
             return None
         if answer is None:
             await exchange.end()

@@ -92,7 +92,7 @@ class StateWorker(Worker):
             await stack.enter_async_context(self._events.delivery.running(self.bus))
             if self._given is None and kv.store_method == "file_based":
                 folder = str(self.located(kv.file_path))
-                store = SqliteStore(folder, monotonic=self.bus.clock.monotonic)
+                store = SqliteStore(folder, clock=self.bus.clock)
                 try:
                     await stack.enter_async_context(store.opened())
                 except StoreError as error:

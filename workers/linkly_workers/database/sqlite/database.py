@@ -48,8 +48,8 @@ class SqliteDatabase:
             durability=settings.durability,
             value_bytes=LOOP_VALUE_BYTES,
             max_result_bytes=opening.max_result_bytes,
+            clock=opening.clock,
         )
-        self._writer.count_by(opening.clock)
         self._statements = self._writer.statements
         # A database in memory has one connection only, the writer's.
         self._on_loop: LoopReader | None = None

@@ -18,13 +18,13 @@ import contextvars
 import logging
 import os
 import secrets
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import msgspec
 
+from linkly.clock import Clock
 from linkly.context import current_origin
 from linkly.errors import OutcomeUnknown
 from linkly_workers._sqlite import Connection, Error, GroupCommitWriter
@@ -132,17 +132,13 @@ class SqliteStore:
 
     Args:
         folder: Made on first use.
-        monotonic: The clock by which the writer notices that a write does not end.
+        clock: By which the writer notices that a write does not end.
         lock_patience_s: How long writes wait for another program that has locked the file.
     """
 
-    def __init__(
-        self, folder: str, lock_patience_s: float = 5, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, folder: str, lock_patience_s: float = 5, clock: Clock | None = None) -> None:
         self._folder = folder
-        self._writer = GroupCommitWriter(
-            os.path.join(folder, "state.db"), lock_patience_s=lock_patience_s, monotonic=monotonic
-        )
+        self._writer = GroupCommitWriter(os.path.join(folder, "state.db"), lock_patience_s=lock_patience_s, clock=clock)
         self._memory = memory = MemoryStore()
         self.get, self.values, self.keys = memory.get, memory.values, memory.keys
         self.count, self.after, self.scopes = memory.count, memory.after, memory.scopes
