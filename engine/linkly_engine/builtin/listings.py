@@ -9,7 +9,7 @@ from linkly.bus import DEFAULT_NAMESPACE
 from linkly.errors import InvalidArguments, NotFound
 from linkly.function import function
 from linkly_engine.builtin import rows
-from linkly_engine.core.records import FunctionRecord, WorkerRecord
+from linkly_engine.core.records import WorkerRecord
 from linkly_engine.core.tables import Tables
 
 MAX_IDS = 32
@@ -79,27 +79,22 @@ class Listings:
         if (function_id is None) == (function_ids is None):
             raise InvalidArguments("give either `function_id` or `function_ids`")
         if function_id is not None:
-            found = self._find(function_id, namespace)
-            return rows.function_detail(self._tables, rows.only_one(found, "function", function_id))
+            return self._describe(function_id, namespace)
         ids = list(dict.fromkeys(function_ids or []))
         if len(ids) > MAX_IDS:
             raise InvalidArguments(f"`function_ids` has {len(ids)} ids; at most {MAX_IDS} at a time")
         answers: list[dict[str, Any]] = []
         for each in ids:
             try:
-                record = rows.only_one(self._find(each, namespace), "function", each)
+                answers.append(self._describe(each, namespace))
             except NotFound:
                 answers.append({"function_id": each, "error": "not_found"})
-            else:
-                answers.append(rows.function_detail(self._tables, record))
         return {"functions": answers}
 
-    def _find(self, function_id: str, namespace: str | None) -> list[FunctionRecord]:
-        return [
-            record
-            for record in self._tables.functions
-            if record.id == function_id and namespace in (None, record.namespace)
-        ]
+    def _describe(self, function_id: str, namespace: str | None) -> rows.Row:
+        spaces = [namespace] if namespace is not None else self._tables.functions.namespaces_with(function_id)
+        found = [record for each in spaces if (record := self._tables.functions.find(each, function_id)) is not None]
+        return rows.function_detail(self._tables, rows.only_one(found, "function", function_id))
 
     @function("engine::triggers::list")
     async def list_trigger_types(
