@@ -72,7 +72,7 @@ async def test_what_is_called_inside_a_call_has_the_origin_of_that_call(bus_engi
     assert origins == [client.worker_id] * 2 + [bus.record.id] * 2
 
 
-async def test_registrations_that_waited_are_let_in_by_slices_and_calls_of_them_wait(bus_engine):
+async def test_registrations_that_waited_are_let_in_by_slices(bus_engine):
     worker, caller = await bus_engine.connect(metadata=False), await bus_engine.connect()
     count = 3 * LET_IN_AT_ONCE
     for number in range(count):

@@ -37,7 +37,7 @@ async def test_c82_internal_functions_are_hidden_by_default(bus_engine):
     assert {"x::hidden", "engine::functions::list"} <= {row["function_id"] for row in everything}
 
 
-async def test_c83_info_of_several_keeps_order_drops_doubles_and_marks_unknown_ones(bus_engine):
+async def test_c83_info_of_several_keeps_the_order_in_which_they_were_asked(bus_engine):
     worker = await bus_engine.connect()
     for name in ("a::1", "a::2"):
         await worker.send(type="registerfunction", id=name)

@@ -64,9 +64,7 @@ async def test_a_handler_whose_caller_has_given_up_calls_nobody(bus_engine, work
     assert "was not called" in nested["error"]["message"]
 
 
-async def test_a_nested_call_that_its_caller_cannot_cancel_ends_with_the_time_of_the_outer_one(
-    bus_engine, worker, clock
-):
+async def test_an_uncancellable_nested_call_ends_with_the_time_of_the_outer_one(bus_engine, worker, clock):
     await bus_engine.engine.start([Impatient()])
     await worker.send(type="registerfunction", id="x::silent")
     caller = await bus_engine.connect()
@@ -108,7 +106,7 @@ async def test_what_a_handler_leaves_running_is_nested_in_nothing(bus_engine, wo
     assert "error" not in later
 
 
-def test_calls_are_remembered_until_they_are_answered_and_a_bounded_number_of_abandoned_ones():
+def test_a_bounded_number_of_abandoned_calls_is_remembered():
     nesting = Nesting()
     for _ in range(2 * GIVEN_UP_LIMIT):
         answered, abandoned = (nesting.begin(Invocation(function_id="x::y", baggage="k=v")) or "" for _ in range(2))

@@ -187,7 +187,7 @@ async def test_c58_a_provider_that_does_not_answer_is_taken_to_agree(bus_engine,
     assert "id" in (await caller.until("invocationresult", invocation_id=invocation_id))["result"]
 
 
-async def test_c59_the_own_namespace_is_preferred_and_an_explicit_one_has_no_fallback(bus_engine):
+async def test_c59_only_an_implied_namespace_has_a_fallback(bus_engine):
     default = await provider_of(bus_engine)
     own = await provider_of(bus_engine, namespace="orders")
     binder = await bus_engine.connect(namespace="orders")
@@ -339,7 +339,7 @@ async def test_triggers_that_wait_are_listed_with_their_status_when_that_is_aske
     assert not {"status", "reason"} & set(only_live["live"])
 
 
-async def test_the_log_says_that_a_trigger_waits_for_its_type_and_when_it_no_longer_does(bus_engine, caplog):
+async def test_the_log_says_how_long_a_trigger_waits_for_its_type(bus_engine, caplog):
     caplog.set_level("INFO", logger="linkly.engine")
     binder = await bus_engine.connect(name="binder")
     await bind(binder, config={})
@@ -356,9 +356,7 @@ async def test_the_log_says_that_a_trigger_waits_for_its_type_and_when_it_no_lon
 
 
 @pytest.mark.parametrize("kind, worker", [("http", "http"), ("cron", "cron"), ("subscribe", "pubsub")])
-async def test_the_line_of_a_trigger_that_waits_names_a_worker_that_can_be_had_or_says_that_there_is_none(
-    bus_engine, caplog, kind, worker
-):
+async def test_the_line_of_a_waiting_trigger_names_the_worker_to_add(bus_engine, caplog, kind, worker):
     binder = await bus_engine.connect()
     await bind(binder, kind=kind, config={})
     await binder.nothing_came()

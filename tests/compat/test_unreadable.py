@@ -111,7 +111,7 @@ async def test_a_long_call_whose_id_stands_behind_the_payload_is_answered(bus_en
 
 
 @pytest.mark.parametrize("number", ["1e999", "-1e999"])
-async def test_an_error_that_only_looks_like_json_reaches_who_waits_and_its_worker_stays(bus_engine, number):
+async def test_an_error_that_only_looks_like_json_reaches_who_waits(bus_engine, number):
     """A number that no float holds is passed on unread, as payloads are, and cannot be decoded where it counts."""
     worker, caller = await bus_engine.connect(), await bus_engine.connect()
     await worker.send(type="registerfunction", id="x::y")

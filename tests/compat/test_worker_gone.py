@@ -108,7 +108,7 @@ async def test_a_remote_handler_knows_who_calls(native):
         assert await bus.trigger("asked::who", {"text": '"_caller_worker_id":"x"}'}) == bus.worker_id
 
 
-async def test_a_watch_is_made_again_after_a_lost_connection_and_then_fires_for_whom_it_missed():
+async def test_a_watch_that_is_made_again_fires_for_whom_it_missed():
     heard = []
 
     class Ear(Worker):

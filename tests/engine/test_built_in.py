@@ -51,7 +51,7 @@ def refusal(name, block):
     return error.value.message
 
 
-def test_every_key_of_iiis_observability_is_understood_and_named_as_without_effect():
+def test_every_key_of_iiis_observability_is_named_as_without_effect():
     (note,) = parse(EVERY_KEY, "f", {}).notes
     named = note.partition("without effect: ")[2].split(", ")
     assert named[0] == "enabled"

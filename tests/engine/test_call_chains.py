@@ -96,7 +96,7 @@ async def test_a_nested_call_knows_how_long_the_first_caller_waits(wire, remaini
         assert worker.remaining == [remaining if remaining is not None else None]
 
 
-async def test_the_thousand_and_first_pending_call_of_one_caller_to_one_function_is_overloaded():
+async def test_the_thousand_and_first_pending_call_is_overloaded():
     async with Engine() as engine, wired(engine, name="worker") as bus, AsyncExitStack() as stack:
         worker = Circle()
         await stack.enter_async_context(running(worker, bus))

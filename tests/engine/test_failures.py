@@ -83,7 +83,7 @@ async def test_it_is_logged_once_with_function_worker_trace_and_stack(lines):
     assert "KeyError: 'deeper'" in line.trouble
 
 
-async def test_an_error_that_a_handler_raises_with_a_code_of_its_own_is_an_answer_and_no_failure(lines):
+async def test_an_error_with_a_code_of_its_own_is_no_failure(lines):
     async with running_engine(ShopWorker()) as bus:
         with pytest.raises(Refused):
             await bus.trigger("shop::boom", {"path_params": {"way": "refused"}})
@@ -154,7 +154,7 @@ async def test_the_line_names_the_route_and_the_response_its_error_id(lines):
     assert (line.data["error_id"], answer["code"]) == (answer["error_id"], "invocation_failed")
 
 
-async def test_a_failure_further_down_is_logged_whole_and_its_route_under_the_same_id(lines):
+async def test_a_failure_is_logged_under_the_error_id_of_its_route(lines):
     gateway = HttpWorker.from_config({"port": 0}, "test")
     async with running_engine(gateway, ShopWorker()), httpx.AsyncClient(base_url=gateway.addresses()["http"]) as client:
         answer = (await client.get("/boom/deep")).json()["error"]
@@ -239,7 +239,7 @@ asyncio.run(main(int(sys.argv[1])))
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/net/tcp"), reason="only Linux tells whose a socket is")
-async def test_a_record_of_an_sdk_is_shown_under_the_name_of_the_worker_whose_program_sent_it(lines):
+async def test_a_record_of_an_sdk_is_shown_under_the_name_of_its_worker(lines):
     async with serving() as (_, server):
         port = str(server.port)
         program = await asyncio.create_subprocess_exec(

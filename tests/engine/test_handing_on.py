@@ -64,7 +64,7 @@ async def test_a_route_goes_on_with_the_next_replica_when_one_of_them(ending, na
         assert (answer.status_code, answer.json()) == (200, "second")
 
 
-async def test_a_remote_worker_serves_what_an_in_process_worker_of_the_same_functions_leaves():
+async def test_a_remote_worker_serves_the_functions_that_an_in_process_one_leaves():
     async with Engine() as engine, AsyncExitStack() as stack:
         shop = Shop()
         await engine.start([shop])

@@ -202,7 +202,7 @@ class Reader(Worker):
 
 
 @pytest.mark.parametrize("wire", [False, True])
-async def test_a_function_runs_for_every_record_of_its_level_and_never_for_what_it_logs_itself(wire):
+async def test_a_function_runs_for_every_record_of_its_level_but_its_own(wire):
     reader = Reader()
     async with running_engine(reader, wire=wire) as bus:
         for level in ("info", "warn"):
@@ -240,7 +240,7 @@ async def test_a_reader_that_hangs_gets_no_more_than_a_bounded_number_of_lines()
 # --- what this process logs itself -------------------------------------------------------------------------
 
 
-async def test_lines_of_the_engine_are_kept_too_from_any_thread_and_from_before_it_was_there():
+async def test_lines_of_any_thread_are_kept_from_before_the_engine_was_there():
     capture = Capture()
     log = logging.getLogger("linkly.engine")
     log.addHandler(capture)

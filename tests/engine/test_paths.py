@@ -63,7 +63,7 @@ async def test_a_tilde_is_the_home_folder(places, text, call):
     assert (places / "home" / "data" / "a").exists()
 
 
-async def test_a_database_that_is_only_where_it_was_looked_for_before_is_used_with_a_warning(places, caplog):
+async def test_a_database_at_its_earlier_place_is_used_with_a_warning(places, caplog):
     database_with(places / "elsewhere" / "data" / "a.db", "mine")
     (answer,) = await started(places, DATABASE.format("sqlite:./data/a.db"), SELECT)
     assert answer["rows"] == [{"a": "mine"}]
@@ -73,7 +73,7 @@ async def test_a_database_that_is_only_where_it_was_looked_for_before_is_used_wi
     assert not (places / "project" / "data").exists()
 
 
-async def test_state_that_is_only_where_it_was_looked_for_before_is_used_with_a_warning(places, caplog):
+async def test_state_at_its_earlier_place_is_used_with_a_warning(places, caplog):
     await started(places, STATE.format(places / "elsewhere" / "kv"), SET)
     caplog.clear()
     (answer,) = await started(places, STATE.format("kv"), GET)

@@ -128,7 +128,7 @@ async def test_a_file_that_cannot_be_used_changes_nothing_and_says_where_and_why
 @pytest.mark.parametrize(
     "broken, reason", [({"fail_start": "true"}, "no disk"), ({"fail_ready": "true"}, "RuntimeError: no table")]
 )
-async def test_a_worker_that_cannot_start_runs_by_its_earlier_settings_and_the_others_are_applied(live, broken, reason):
+async def test_a_worker_that_cannot_start_runs_by_its_earlier_settings(live, broken, reason):
     async with live(STATE + probe(greeting="old")) as run:
         applied = await run.change(STATE + HTTP + probe(greeting="new", **broken))
         assert applied.started == ["http"]

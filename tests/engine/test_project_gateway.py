@@ -77,7 +77,7 @@ async def test_a_function_that_makes_its_own_gateway_anew_is_answered_at_once(ga
         assert (await client.get("/hello")).json() == "hello"
 
 
-async def test_an_endless_stream_keeps_no_change_waiting_and_does_not_look_complete(gateway):
+async def test_an_endless_stream_is_broken_off_by_a_change(gateway):
     async with gateway() as (project, _, client, text), asyncio.timeout(4):
         async with client.stream("GET", "/stream") as answer:
             parts = answer.aiter_text()

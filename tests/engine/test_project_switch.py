@@ -82,9 +82,7 @@ async def test_a_start_that_fails_says_why_and_nothing_is_left(live):
         assert run.engine.tables.functions.find("default", "probe::hello") is None
 
 
-async def test_a_worker_that_keeps_running_makes_its_tables_in_a_database_that_is_another_one_now(
-    live, tmp_path, monkeypatch
-):
+async def test_a_running_worker_makes_its_tables_in_a_database_that_was_replaced(live, tmp_path, monkeypatch):
     def database(name):
         return f"  - name: database\n    config: {{databases: {{primary: {{url: 'sqlite:./{name}.db'}}}}}}\n"
 

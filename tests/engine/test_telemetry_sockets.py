@@ -140,7 +140,7 @@ async def test_a_worker_s_gauges_are_its_latest_metrics_until_they_are_old():
     assert "latest_metrics" not in later
 
 
-async def test_a_line_is_shown_under_the_name_of_its_worker_else_of_its_logger_else_of_its_service(caplog):
+async def test_a_line_is_shown_under_the_most_exact_name_that_is_known(caplog):
     caplog.set_level(logging.INFO, "linkly.worker")
     async with running() as (_, _, connect):
         worker, telemetry = await connect("/"), await connect("/otel")

@@ -90,7 +90,7 @@ def test_a_frame_of_a_calm_connection_is_handed_over_at_once(loop):
     assert side.taken == [b"1", b"2"]
 
 
-def test_a_flooding_connection_gets_a_slice_of_a_turn_and_another_is_not_kept_waiting(loop):
+def test_a_flooding_connection_keeps_no_other_waiting(loop):
     flooder, calm = Side(loop), Side(loop)
     flooder.come(*FRAMES)
     calm.come(b"mine")
@@ -117,7 +117,7 @@ def test_a_frame_that_comes_while_others_wait_does_not_overtake_them(loop):
     assert side.taken == [*FRAMES[:FIRST_SLICE], b"waits", b"later"]
 
 
-def test_slices_shrink_while_turns_are_long_down_to_one_frame_and_grow_again(loop):
+def test_slices_shrink_while_turns_are_long(loop):
     side = Side(loop)
     side.come(*FRAMES)
     sizes = []
@@ -169,7 +169,7 @@ def test_the_end_of_a_stream_is_told_after_its_frames(loop):
     assert side.taken == [*FRAMES, "gone"]
 
 
-def test_a_frame_that_cannot_be_handled_ends_its_connection_and_not_the_turn_of_the_others(loop, caplog):
+def test_a_frame_that_cannot_be_handled_ends_only_its_connection(loop, caplog):
     def handle(data):
         if data == b"bad":
             raise RuntimeError("a fault")
@@ -183,7 +183,7 @@ def test_a_frame_that_cannot_be_handled_ends_its_connection_and_not_the_turn_of_
     assert "a fault" in caplog.text
 
 
-def test_a_connection_that_waits_for_very_many_answers_gets_one_frame_at_a_time_and_never_none(loop):
+def test_a_connection_with_very_many_answers_gets_one_frame_at_a_time(loop):
     calls = dict.fromkeys(range(MANY_CALLS + 1))
     side = Side(loop, calls)
     side.come(*FRAMES)

@@ -62,7 +62,7 @@ async def test_a_listed_page_may_use_every_socket_of_the_port():
                 pass
 
 
-async def test_a_program_sends_no_origin_and_may_use_every_socket_by_any_name_of_the_host():
+async def test_a_program_without_an_origin_may_use_every_socket():
     async with port() as (engine, url):
         for path in await paths_of(engine):
             async with websockets.connect(f"ws://engine.internal{path}", host="127.0.0.1", port=int(url.split(":")[2])):

@@ -67,7 +67,7 @@ async def insert_pair(bus, ledger, number):
     ledger.answered(ledger.pairs, number)
 
 
-async def test_every_answered_insert_is_there_once_and_transactions_are_whole_over_three_kills(linkly):
+async def test_three_kills_lose_and_double_no_answered_insert(linkly):
     linkly.start()
     ledger = Ledger()
     async with contextlib.AsyncExitStack() as stack:

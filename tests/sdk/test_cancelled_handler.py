@@ -92,7 +92,7 @@ async def test_a_cancelled_caller_is_cancelled(options):
         quitter.end.set()
 
 
-async def test_a_call_that_takes_too_long_is_a_time_out_and_no_failure_of_its_handler(options):
+async def test_a_call_that_takes_too_long_is_no_failure_of_its_handler(options):
     clock = ManualClock()
     quitter = Quitter()
     async with running_engine(quitter, clock=clock, **options) as bus:

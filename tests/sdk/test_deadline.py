@@ -116,7 +116,7 @@ async def test_a_handler_that_makes_its_cancellation_an_error_leaves_the_task_un
     assert len(deadlines) == 0
 
 
-async def test_a_handler_may_wait_again_after_its_cancellation_and_hears_of_the_next(clock, deadlines):
+async def test_a_handler_that_waits_after_its_cancellation_hears_of_the_next(clock, deadlines):
     heard = []
 
     async def stubborn():

@@ -198,7 +198,7 @@ async def test_a_binding_registered_again_takes_over_what_waits_if_it_wants_it()
         assert made.delivery.waiting == 0
 
 
-async def test_a_binding_taken_back_and_made_anew_gets_nothing_of_what_waited_for_the_old_one():
+async def test_a_binding_made_anew_gets_nothing_that_waited_for_the_old_one():
     async with bell() as made:
         await made.bind()
         made.ring(1, 2, 3)
@@ -278,7 +278,7 @@ async def test_a_function_that_ends_the_task_it_runs_in_loses_no_event_behind_it
         assert await made.drained() == [0, 1, 2, 3]
 
 
-async def test_a_function_belongs_to_the_trace_of_what_caused_its_event_and_has_time_of_its_own():
+async def test_a_function_belongs_to_the_trace_of_what_caused_its_event():
     cause = Invocation(function_id="x::y", traceparent=f"00-{'a' * 32}-{'b' * 16}-01", baggage="a=1", deadline=1.0)
     async with bell() as made:
         await made.bind()

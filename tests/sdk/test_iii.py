@@ -175,7 +175,7 @@ def test_log_lines_carry_their_data(caplog):
     assert [record.message for record in caplog.records] == ['order {"id":1}', "w", "e", "d"]
 
 
-async def test_log_lines_of_a_handler_reach_the_engine_with_data_service_and_the_trace_of_the_call(url):
+async def test_log_lines_of_a_handler_reach_the_engine_with_their_context(url):
     trace, span = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
     logged = asyncio.Event()
 

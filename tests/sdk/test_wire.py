@@ -126,7 +126,7 @@ def test_blank_frames_are_ignored(blank):
     operations=st.lists(st.sampled_from(["call", "answer", "fail", "abandon", "serve", "cancel", "late"]), max_size=40)
 )
 @pytest.mark.parametrize("native", [False, True])
-def test_whatever_happens_each_call_is_told_at_most_once_and_at_the_end_exactly_once(native, operations):
+def test_each_call_is_told_exactly_once_whatever_happens(native, operations):
     session = Session(native=native)
     told: dict[str, int] = {}
     abandoned: set[str] = set()

@@ -71,7 +71,7 @@ async def test_both_sides_say_it_in_one_line(caplog):
         assert not [line for line in caplog.records if "lost the connection" in line.getMessage()]
 
 
-async def test_the_newcomer_gets_in_when_the_name_is_free_with_all_that_it_has_registered():
+async def test_the_newcomer_brings_its_registrations_when_the_name_is_free():
     async with taken() as (clock, engine, _, end), wired(engine, name="shop") as newcomer:
         await settle()
         newcomer.register_function(Function("shop::open", lambda payload: "open"))

@@ -173,7 +173,7 @@ async def test_idle_connections_are_closed_by_the_clock(run, tmp_path):
 # --- abandoned transactions ---------------------------------------------------------------------------------
 
 
-async def test_an_abandoned_transaction_is_swept_by_the_clock_and_its_connection_is_free(run, url):
+async def test_the_connection_of_an_abandoned_transaction_is_freed_by_the_clock(run, url):
     clock = ManualClock()
     async with run(worker(url, max=1), clock=clock) as bus:
         await call(bus, "execute", sql="CREATE TABLE t (a)")
@@ -196,7 +196,7 @@ async def test_an_abandoned_transaction_is_swept_by_the_clock_and_its_connection
         assert await values(bus) == [4]
 
 
-async def test_a_statement_that_runs_at_the_deadline_is_stopped_and_the_others_go_on(run, url):
+async def test_a_statement_that_runs_at_the_deadline_is_stopped_alone(run, url):
     clock = ManualClock()
     async with run(worker(url, max=1), clock=clock) as bus:
         await call(bus, "execute", sql="CREATE TABLE t (a)")

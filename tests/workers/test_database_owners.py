@@ -134,7 +134,7 @@ async def test_a_caller_that_never_named_itself_keeps_its_transaction_to_the_dea
         assert [table["name"] for table in tables["tables"]] == ["other"]
 
 
-async def test_a_transaction_that_nobody_waits_for_is_not_kept_when_its_worker_has_gone_already(serving):
+async def test_a_transaction_of_a_worker_that_has_gone_is_not_kept(serving):
     async with serving() as serve:
         await serve.execute("CREATE TABLE t (a)")
         holder = (await serve.bus.trigger("database::beginTransaction", {"isolation": "serializable"}))["transaction"]
@@ -188,7 +188,7 @@ async def test_nobody_else_can_say_that_a_worker_is_gone(serving):
         assert await caller.call("database::rollbackTransaction", {"transaction_id": name}) == {"rolled_back": True}
 
 
-async def test_a_worker_in_the_engines_process_takes_its_transactions_along_when_it_is_stopped(serving):
+async def test_a_stopped_in_process_worker_takes_its_transactions_along(serving):
     class Holder(Worker):
         name = "holder"
 

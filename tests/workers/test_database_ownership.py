@@ -45,7 +45,7 @@ async def refusal_of(worker):
     return refused.value.message
 
 
-async def test_a_second_engine_on_the_same_file_is_refused_and_the_first_one_goes_on(run, worker):
+async def test_a_second_engine_on_the_same_file_disturbs_no_first_one(run, worker):
     async with run(worker()) as bus:
         assert re.search(r"database `primary`: another engine uses .*a\.db; stop it", await refusal_of(worker()))
         await insert(bus)
@@ -105,7 +105,7 @@ async def test_two_databases_of_one_config_may_be_one_file(tmp_path):
         await insert(bus)
 
 
-async def test_the_next_generation_of_a_database_program_is_let_in_and_then_keeps_others_out(worker):
+async def test_the_next_generation_of_a_database_program_keeps_others_out(worker):
     clock = ManualClock()
     async with Engine(clock=clock) as engine, wired(engine, name="next") as following:
         async with wired(engine, name="last") as bus, running(worker(), bus):

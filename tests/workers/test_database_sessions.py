@@ -64,7 +64,7 @@ async def test_an_abandoned_transaction_is_rolled_back_at_its_deadline(run, data
         assert await count(bus) == 1
 
 
-async def test_a_handle_runs_until_it_expires_and_its_statement_is_checked_at_once(run, database):
+async def test_a_handle_runs_until_it_expires(run, database):
     clock = ManualClock()
     async with run(database, clock=clock) as bus:
         handle = (await call(bus, "prepareStatement", sql="SELECT ? AS a", ttl_seconds=1))["handle"]["id"]

@@ -48,7 +48,7 @@ async def cancel_a_running_write(bus, transaction_id):
 
 @pytest.mark.parametrize("database", ["file"], indirect=True)  # the next test cancels one in memory as well
 @pytest.mark.parametrize("name", ["transactionExecute", "transactionQuery", "commitTransaction"])
-async def test_a_cancelled_write_takes_its_transaction_along_and_nothing_after_it_is_written(run, database, name):
+async def test_a_cancelled_write_takes_its_transaction_along(run, database, name):
     async with run(database) as bus:
         await call(bus, "execute", sql="CREATE TABLE t (a)")
         opened = await begin(bus)
@@ -74,7 +74,7 @@ async def test_a_transaction_rolled_back_after_a_cancelled_write_leaves_nothing(
         assert await values(bus) == []
 
 
-async def test_a_failing_statement_fails_alone_and_the_rest_of_its_transaction_is_committed(run, database):
+async def test_a_failing_statement_leaves_the_rest_of_its_transaction_to_be_committed(run, database):
     async with run(database) as bus:
         await call(bus, "execute", sql="CREATE TABLE t (a UNIQUE)")
         opened = await begin(bus)
@@ -187,7 +187,7 @@ async def test_what_runs_at_the_deadline_is_told_that_this_was_its_deadline(run,
         assert await values(bus) == []
 
 
-async def test_draining_gives_an_open_transaction_a_second_and_lets_the_writes_behind_it_finish(run, database):
+async def test_writes_behind_an_open_transaction_finish_while_the_worker_drains(run, database):
     clock = ManualClock()
     async with run(database, clock=clock) as bus:
         await call(bus, "execute", sql="CREATE TABLE t (a)")

@@ -260,7 +260,7 @@ async def test_column_types_follow_a_changed_schema(run, database, way):
             assert (await query(bus, "SELECT a FROM t"))["columns"] == [{"name": "a", "type": kind}]
 
 
-async def test_of_columns_with_equal_names_the_last_one_wins_in_rows_and_all_are_in_columns(run, database):
+async def test_of_columns_with_equal_names_rows_have_the_last(run, database):
     async with run(database) as bus:
         answer = await query(bus, "SELECT 1 AS a, 2 AS b, 3 AS a")
         assert answer["rows"] == [{"a": 3, "b": 2}]

@@ -260,7 +260,7 @@ async def test_the_database_is_not_ready_while_the_disk_refuses_to_write(disk, f
 
 
 @pytest.mark.parametrize("writes", [1, 30])
-async def test_the_durable_state_says_outcome_unknown_and_goes_on_from_what_is_true(disk, tmp_path, writes):
+async def test_after_an_unknown_outcome_the_durable_state_goes_on_from_what_is_true(disk, tmp_path, writes):
     store = SqliteStore(str(tmp_path))
     async with store.opened():
         await store.write("s", "0", lambda _: b"0", lambda old, new: None)

@@ -260,7 +260,7 @@ async def test_middlewares_of_a_route_run_in_their_order_after_the_gateways_own(
         assert seen == ["own1", "own2", "first", "second"]
 
 
-async def test_a_route_for_options_is_asked_and_a_browsers_question_is_still_answered(gateway):
+async def test_a_browsers_question_is_answered_beside_a_route_for_options(gateway):
     async with gateway() as (client, _, bus):
         bus.register_trigger("pages::fixed", http("OPTIONS", "/options"))
         await settle()
@@ -270,7 +270,7 @@ async def test_a_route_for_options_is_asked_and_a_browsers_question_is_still_ans
         assert (preflight.status_code, preflight.content) == (200, b"")
 
 
-async def test_a_route_whose_parameters_have_other_names_is_refused_and_the_first_goes_on(gateway, caplog):
+async def test_a_route_whose_parameters_have_other_names_is_refused(gateway, caplog):
     async with gateway() as (client, _, bus):
         bus.register_trigger("pages::fixed", http("GET", "/a/:x/:y"))
         await settle()

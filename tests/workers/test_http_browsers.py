@@ -198,7 +198,7 @@ async def test_what_a_trusted_proxy_passes_on_may_have_any_name(gateway):
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="IPv4 clients do not reach `::` here")
-async def test_a_trusted_proxy_that_comes_over_ipv4_is_known_where_the_gateway_listens_on_both(gateway):
+async def test_a_trusted_proxy_over_ipv4_is_known_on_a_socket_for_both_families(gateway):
     async with gateway(host="::", trusted_proxies=["127.0.0.1"]) as (client, _):
         url = f"http://127.0.0.1:{client.base_url.port}/notes"
         headers = {"sec-fetch-site": "none", "host": "s.example"}
@@ -218,7 +218,7 @@ async def test_a_trusted_proxy_that_comes_over_ipv4_is_known_where_the_gateway_l
         ("::ffff:192.168.1.7", False),
     ],
 )
-def test_only_who_comes_over_loopback_and_is_no_trusted_proxy_is_judged_by_its_host(address, here):
+def test_only_direct_requests_over_loopback_are_judged_by_their_host(address, here):
     assert Proxies(["127.0.0.9", "10.0.0.0/8"]).is_local_client(address) is here
 
 

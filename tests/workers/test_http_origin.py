@@ -24,7 +24,7 @@ class Origins(Worker):
         return current().origin
 
 
-async def test_the_calls_of_one_socket_have_one_origin_and_those_of_another_have_another():
+async def test_every_socket_is_one_origin_of_calls():
     gateway = HttpWorker(read_settings(HttpSettings, {"port": 0}, "$"))
     async with running_engine(gateway, Origins()):
         await settle()

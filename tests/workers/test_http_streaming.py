@@ -216,7 +216,7 @@ async def test_a_function_that_may_stream_can_answer_as_any_other(gateway):
         assert (await bus.trigger("engine::statistics"))["channels"] == []
 
 
-async def test_a_failure_before_the_first_data_is_a_500_and_after_it_a_broken_connection(gateway, caplog):
+async def test_only_a_failure_before_the_first_data_is_a_500(gateway, caplog):
     async with gateway() as (client, streams, _):
         early = await client.get("/fails/early")
         assert (early.status_code, early.json()["error"]["code"]) == (500, "invocation_failed")
@@ -255,7 +255,7 @@ async def test_null_from_a_function_that_opened_its_response_waits_until_the_tim
         assert (answer.status_code, answer.json()["error"]["code"]) == (504, "TIMEOUT")
 
 
-async def test_a_client_that_reads_slowly_slows_the_writer_and_one_that_leaves_ends_it(gateway):
+async def test_a_client_slows_and_ends_the_writer_of_its_stream(gateway):
     async with gateway() as (client, streams, bus), raw_http(client.base_url, limit=1024) as connection:
         connection.send(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
         assert b" 200 " in await connection.line()
@@ -293,7 +293,7 @@ async def test_an_event_type_of_two_lines_is_refused():
         await StreamedResponse(None, HttpRequest()).event("x", event="a\nb")
 
 
-async def test_status_and_headers_of_a_stream_are_read_as_those_of_a_return_value_are(gateway):
+async def test_status_and_headers_of_a_stream_are_read_as_those_of_a_return_value(gateway):
     async with gateway() as (client, streams, _):
         streams.messages = [
             {"type": "set_status", "status_code": "404"},

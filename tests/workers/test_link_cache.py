@@ -141,9 +141,7 @@ async def test_a_change_goes_on_to_its_end_when_its_caller_gives_up(run):
         assert await cached(bus, "a") == {"url": "https://new.example"}
 
 
-async def test_without_a_state_worker_links_resolve_but_a_change_that_could_leave_a_stale_entry_is_refused(
-    run, tmp_path, caplog
-):
+async def test_without_a_state_worker_only_changes_that_could_leave_a_stale_entry_are_refused(run, tmp_path, caplog):
     database = SlowDatabase()
     async with run(database, LinkWorker()) as bus:
         assert await bus.trigger("link::resolve", {"code": "a"}) == {"url": "https://old.example"}

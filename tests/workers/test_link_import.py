@@ -53,7 +53,7 @@ async def test_a_line_that_cannot_be_imported_is_named_and_the_others_are_import
         assert {link["code"] for link in listed} == {"before", "after"}
 
 
-async def test_a_quoted_cell_may_have_commas_and_quotes_and_trailing_commas_do_no_harm(shortener):
+async def test_a_quoted_cell_may_have_commas_and_quotes(shortener):
     async with shortener() as (_, bus):
         answer = await imported(bus, b'\xef\xbb\xbfurl,code\r\n"https://a.example/1,2?q=""x""",a,,\r\n')
         assert answer == {"imported": 1, "skipped": 0, "problems": []}

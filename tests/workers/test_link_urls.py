@@ -47,7 +47,7 @@ def test_what_unicode_has_named_is_kept_whatever_version_this_python_knows():
         assert check_url(f"https://example.com/{part}") == f"https://example.com/{quote(part)}"
 
 
-def test_what_is_no_character_and_what_has_no_width_is_refused_whatever_version_this_python_knows():
+def test_unprintable_characters_are_refused_with_every_version_of_unicode():
     for point in range(0x110000):
         unseen = unicodedata.category(chr(point)) in ("Cc", "Cs", "Zs", "Zl", "Zp")
         if unseen or point & 0xFFFE == 0xFFFE or 0xFDD0 <= point <= 0xFDEF or 0x202A <= point <= 0x202E:

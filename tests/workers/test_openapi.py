@@ -251,7 +251,7 @@ def test_operation_ids_are_unique():
     assert {each["operationId"] for each in found.values()} == {"a_b", "a_b_2", "a_b_3"}
 
 
-def test_definitions_of_one_name_are_shared_within_a_worker_and_numbered_where_they_differ():
+def test_different_definitions_of_one_name_are_numbered_within_a_worker():
     schemas = Schemas()
 
     def schema(kind):

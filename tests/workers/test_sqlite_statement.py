@@ -45,7 +45,7 @@ async def on_the_writing_thread(writer):
 
 @pytest.mark.parametrize("thread", [False, True], ids=["on the loop", "on the writing thread"])
 @pytest.mark.parametrize("sql", HALF_DONE)
-async def test_what_fails_after_it_has_changed_rows_leaves_none_and_harms_no_neighbour(writer, sql, thread):
+async def test_what_fails_after_it_has_changed_rows_leaves_none(writer, sql, thread):
     if thread:
         await on_the_writing_thread(writer)
     several = writer.run(lambda connection: execute(connection, "INSERT INTO t VALUES (0)").affected_rows)
@@ -179,9 +179,7 @@ async def test_long_statements_are_not_all_kept(tmp_path):
 @pytest.mark.parametrize(
     "insert", ["REPLACE INTO u VALUES (?)", "WITH a(x) AS (VALUES (?)) REPLACE INTO u SELECT x FROM a"]
 )
-async def test_the_rowid_of_an_insert_is_told_also_after_a_change_of_tables_that_changes_nothing(
-    writer, columns, told, insert
-):
+async def test_the_rowid_of_an_insert_is_told_after_an_empty_change_of_tables(writer, columns, told, insert):
     await writer.execute(f"CREATE TABLE u {columns}")
     found = []
     for _ in range(2):

@@ -106,7 +106,7 @@ async def test_a_cursor_works_more_than_once_and_after_its_key_is_gone(run, stat
             assert (answer["offset"], answer["total"]) == (5, 9)
 
 
-async def test_a_cursor_of_the_durable_store_survives_a_restart_and_one_of_memory_is_refused(run, state):
+async def test_only_a_cursor_of_the_durable_store_survives_a_restart(run, state):
     async with run(state()) as bus:
         await fill(bus, 10)
         cursor = (await bus.trigger("state::list_entries", {"scope": "s", "limit": 7}))["next_cursor"]

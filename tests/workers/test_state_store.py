@@ -298,7 +298,7 @@ async def test_a_write_whose_caller_left_before_its_turn_does_not_happen(tmp_pat
         assert notes == [(None, b"1"), (None, b"3")]
 
 
-async def test_a_write_whose_caller_left_while_it_was_on_its_way_counts_and_is_told(tmp_path):
+async def test_a_write_whose_caller_left_on_its_way_counts(tmp_path):
     store = SqliteStore(str(tmp_path))
     async with store.opened():
         notes = []

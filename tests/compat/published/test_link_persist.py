@@ -87,7 +87,7 @@ async def test_a_click_can_be_recorded_by_hand(engines, version):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_a_code_that_is_taken_is_refused_and_a_caller_not_a_client_is_told_the_databases_reason(engines, version):
+async def test_only_a_caller_is_told_the_databases_reason_for_a_taken_code(engines, version):
     linkly = engines[version]
     link = {"url": "https://first.example", "code": "taken"}
     assert (await linkly.http.post("/links", json=link)).status_code == 201

@@ -174,7 +174,7 @@ def test_observers_are_told_in_order_what_one_of_them_changes(tables, worker):
     assert first == second == [WorkerHere, FunctionServed]
 
 
-def test_an_observer_is_told_the_kinds_that_it_asks_for_whether_or_not_another_raises(tables, worker, caplog):
+def test_an_observer_that_raises_keeps_no_other_from_a_change(tables, worker, caplog):
     gone = []
 
     def failing(change):

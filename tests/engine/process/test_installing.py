@@ -56,7 +56,7 @@ async def test_a_folder_of_dependencies_that_has_gone_is_made_again(children):
         assert runs(run) == ["install", "install"]
 
 
-async def test_an_install_that_fails_says_why_and_is_tried_again_when_a_file_changes(children, program):
+async def test_an_install_that_fails_is_tried_again_when_a_file_changes(children, program):
     async with children() as run:
         run.manifest(
             "exec python main.py",

@@ -74,7 +74,7 @@ async def seen(call, wanted):
     return others
 
 
-async def test_calls_flow_while_sources_change_and_a_slow_one_finishes_on_the_old_generation(children, program, said):
+async def test_a_slow_call_finishes_on_the_old_generation_while_others_flow(children, program, said):
     gate = Gate()
     async with children(gate) as run:
         run.manifest("exec python main.py")
@@ -101,7 +101,7 @@ async def test_calls_flow_while_sources_change_and_a_slow_one_finishes_on_the_ol
 
 
 @pytest.mark.parametrize("text", ["sdk", "raw"])
-async def test_http_routes_move_to_the_new_generation_also_when_their_parameters_are_renamed(children, program, text):
+async def test_http_routes_with_renamed_parameters_move_to_the_new_generation(children, program, text):
     http = gateway()
 
     def source(version, parameter):
