@@ -70,6 +70,7 @@ class Engine:
         self.tables.observe(self.peers.tell_refusal, BindingRefused)
         listings = Listings(self.tables, self.peers.calls_in_flight, self._metrics_of)
         self._builtins = EngineWorker(self.exchange, self.peers.admit, listings, self.statistics)
+        self._log_functions = TelemetryWorker(self.telemetry)
         self.tables.observe(events.function_handed_on, FunctionHandedOn)
         self.tables.observe(events.type_provided, TypeProvided)
         self.tables.observe(events.binding_refused, BindingRefused)
@@ -78,7 +79,7 @@ class Engine:
 
     async def __aenter__(self) -> Engine:
         await self.host.start(self._builtins, internal=True)
-        await self.host.start(TelemetryWorker(self.telemetry), internal=True)
+        await self.host.start(self._log_functions, internal=True)
         self.channels.start()
         return self
 
@@ -159,8 +160,8 @@ class Engine:
 
     @property
     def background_calls(self) -> int:
-        """Count the calls nobody waits for that are still running."""
-        return len(self._tasks)
+        """Count the calls nobody waits for that are still running, those of the engine's own events included."""
+        return len(self._tasks) + self._builtins.events_waiting + self._log_functions.firings_waiting
 
 
 async def _flushed(streams: list[FrameStream]) -> None:

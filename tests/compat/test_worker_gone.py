@@ -34,6 +34,12 @@ async def test_it_fires_once_when_the_watched_worker_leaves_and_not_for_others(b
     assert await watcher.nothing_came() == []
 
 
+async def test_a_function_that_has_not_returned_is_counted_among_the_calls_that_nobody_waits_for(bus_engine):
+    watcher = await watch(bus_engine, "somebody who is gone")
+    await watcher.until("invokefunction")
+    assert (await watcher.call("engine::statistics"))["result"]["background_calls"] == 1
+
+
 async def test_it_fires_at_once_for_a_worker_that_has_left_before(bus_engine):
     watched = await bus_engine.connect()
     await bus_engine.gone(watched)

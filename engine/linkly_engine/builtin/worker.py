@@ -79,6 +79,11 @@ class EngineWorker(Worker):
         ):
             yield
 
+    @property
+    def events_waiting(self) -> int:
+        """Count the events whose functions have not returned."""
+        return self._events.workers.waiting + self._events.functions.waiting + self._watches.delivery.waiting
+
     def composed_of(self) -> Iterable[object]:
         """Serve the listings too."""
         return (self._listings,)

@@ -96,6 +96,11 @@ class TelemetryWorker(Worker):
         async with self._delivery.running(self.bus, grace_s=0):
             yield
 
+    @property
+    def firings_waiting(self) -> int:
+        """Count the firings whose functions have not returned."""
+        return self._delivery.waiting
+
     # --- the trigger type `log` ----------------------------------------------------------------------------
 
     def trigger_types(self) -> list[TriggerType]:
