@@ -7,7 +7,8 @@ import pytest
 from linkly import Worker, function
 from linkly.firing import condition_met, fire
 from linkly.testing import running_engine, settle
-from linkly.trigger import Binding, TriggerType
+from linkly.trigger import Binding, TriggerDeclaration, TriggerType
+from linkly_engine.core.records import BindingState
 from linkly_engine.shipped import shipped_names
 
 
@@ -209,6 +210,16 @@ async def test_a_provider_nearer_home_takes_over_from_the_default_one(bus_engine
     await own.send(type="registertriggertype", id="my-type")
     assert (await own.until("registertrigger"))["id"] == "t1"
     assert (await default.until("unregistertrigger"))["id"] == "t1"
+
+
+async def test_a_binding_without_a_json_form_is_refused_and_its_provider_stays(bus_engine):
+    bus = bus_engine.engine.bus("binder")
+    bus.register_trigger("x::y", TriggerDeclaration(type="my-type", config=object()))
+    provider = await provider_of(bus_engine)
+    (waiting,) = [each for each in bus_engine.engine.tables.triggers.bindings if each.trigger_type == "my-type"]
+    assert waiting.state is BindingState.REFUSED
+    await bind(provider)
+    assert (await provider.receive())["type"] == "registertrigger"
 
 
 @pytest.mark.parametrize("field", ["namespace", "trigger_namespace"])

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 
 from linkly.clock import Clock
-from linkly.errors import LinklyError, PayloadTooLarge, TriggerRegistrationFailed
+from linkly.errors import InvalidResult, LinklyError, PayloadTooLarge, TriggerRegistrationFailed
 from linkly.invocation import Json
 from linkly.outcome import ABSENT, error_body
 from linkly.schema import as_json
@@ -34,18 +34,19 @@ class RemoteProvider:
         self._answers: dict[str, asyncio.Future[LinklyError | None]] = {}
 
     def bind(self, binding: BindingRecord) -> None:  # noqa: D102
-        message = RegisterTrigger(
-            id=binding.id,
-            trigger_type=binding.trigger_type,
-            function_id=binding.function_id,
-            config=as_json(binding.config),
-            metadata=ABSENT if binding.metadata is None else as_json(binding.metadata),
-            namespace=_unless_default(binding.namespace),
-            trigger_namespace=_unless_default(binding.trigger_namespace),
-        )
         try:
-            self._send(message)
-        except PayloadTooLarge as error:
+            self._send(
+                RegisterTrigger(
+                    id=binding.id,
+                    trigger_type=binding.trigger_type,
+                    function_id=binding.function_id,
+                    config=as_json(binding.config),
+                    metadata=ABSENT if binding.metadata is None else as_json(binding.metadata),
+                    namespace=_unless_default(binding.namespace),
+                    trigger_namespace=_unless_default(binding.trigger_namespace),
+                )
+            )
+        except (InvalidResult, PayloadTooLarge) as error:
             # Treated as a refusal by the provider: the message that led to it may be another worker's.
             asyncio.get_running_loop().call_soon(self._refuse, binding, TriggerRegistrationFailed(error.message))
 
