@@ -58,23 +58,18 @@ def _call(arguments: Arguments, function_id: str) -> int:
         link.close()
     error = answer.get("error")
     if error is not None:
-        tell(_error_text(_error_body(error), arguments.output))
+        tell(_error_text(error, arguments.output))
         return 1
     say(dumps(answer.get("result"), indent=2))  # `null` also where the answer has none: C24
     return 0
 
 
-def _error_text(body: dict[str, Any], output: str | None) -> str:
+def _error_text(error: Any, output: str | None) -> str:
     """Return an error for a person in one line, for programs as JSON, else like iii (docs/workers.md#command-line)."""
+    body = {"stacktrace": None, **(error if isinstance(error, dict) else {"code": "UNKNOWN", "message": str(error)})}
     if output == "json":
         return dumps(body, indent=2)
     if output is None and not sys.stderr.isatty():
         return "Error: " + dumps(body, indent=2)
     line = " ".join(f"{body.get('code')}: {body.get('message')}".split())
     return "Error: " + "".join(letter for letter in line if letter.isprintable())
-
-
-def _error_body(error: Any) -> dict[str, Any]:
-    if not isinstance(error, dict):
-        return {"code": "UNKNOWN", "message": str(error), "stacktrace": None}
-    return {"stacktrace": None, **error}

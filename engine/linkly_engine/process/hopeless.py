@@ -11,8 +11,10 @@ import re
 COMMAND_CODES = (126, 127)
 """Exit codes of a shell: the command cannot be executed, or does not exist."""
 
-_PYTHON = re.compile(r"(?:ModuleNotFoundError|SyntaxError|IndentationError|TabError)(?:: |\Z)")
-_PYTHON_FILE = re.compile(r"\S*python\S*: can't open file .*\[Errno 2\]|\S*python\S*: No module named ")
+_PYTHON_MODULE = re.compile(
+    r"ModuleNotFoundError(?:: |\Z)|\S*python\S*: (?:can't open file .*\[Errno 2\]|No module named )"
+)
+_PYTHON_SYNTAX = re.compile(r"(?:Syntax|Indentation|Tab)Error(?:: |\Z)")
 _PYTHON_SOURCE = re.compile(r'File "([^"]*)"')
 _NODE = re.compile(
     r"(?:Uncaught )?(?:Error: Cannot find (?:module|package) |Error \[ERR_MODULE_NOT_FOUND\]|Error \[TransformError\])"
@@ -32,13 +34,11 @@ def is_hopeless(returncode: int | None, lines: list[str]) -> bool:
     if returncode is None or returncode <= 0 or not lines:
         return False
     last = lines[-1]
-    if _PYTHON_FILE.match(last):
+    if _PYTHON_MODULE.match(last):
         return True
-    if _PYTHON.match(last) and not last.startswith("ModuleNotFoundError"):
+    if _PYTHON_SYNTAX.match(last):
         # In a text that was compiled while it ran (`<string>`), the next one may be correct.
         sources = [found[1] for line in lines for found in _PYTHON_SOURCE.finditer(line)]
         return bool(sources) and not sources[-1].startswith("<")
-    if _PYTHON.match(last):
-        return True
     # Node writes its version last, behind the error and its stack.
     return last.startswith("Node.js v") and any(_NODE.match(line) or _NODE_SYNTAX.match(line) for line in lines)

@@ -47,11 +47,8 @@ def exhausted() -> str | None:
         os.close(os.open(os.devnull, os.O_RDONLY))
     except OSError as error:
         if error.errno == errno.EMFILE:
-            return f"this process has all {_limit()} open that it may have"
+            limit = "files" if resource is None else resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            return f"this process has all {limit} open that it may have"
         if error.errno == errno.ENFILE:
             return "this machine has all open that it may have"
     return None
-
-
-def _limit() -> str:
-    return "files" if resource is None else str(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
