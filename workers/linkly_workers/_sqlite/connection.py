@@ -95,11 +95,9 @@ class Connection(sqlite3.Connection):
     result_bytes: int
 
     def own(self, sql: LiteralString, number: int | None = None) -> sqlite3.Cursor:
-        """Run a statement of ours, which the authorizer does not see.
+        """Run a statement of ours, which the authorizer does not see; `number` stands at its end.
 
-        Args:
-            sql: A literal of the source code, so that no caller can have written it; pyright checks that.
-            number: Stands at its end.
+        `sql` is a literal of the source code, so that no caller can have written it; pyright checks that.
 
         Raises:
             sqlite3.Error: It failed.

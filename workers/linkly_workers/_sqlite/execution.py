@@ -69,13 +69,7 @@ class StatementResult(msgspec.Struct):
 def execute(
     connection: Connection, sql: str | Statement, parameters: Sequence[Any] | dict[str, Any] = (), read_bytes: int = 0
 ) -> StatementResult:
-    """Run one statement of a caller on a connection and read all of its result.
-
-    Args:
-        connection: Where.
-        sql: The statement, or its text.
-        parameters: Its values.
-        read_bytes: How large the results are that belong to the same answer.
+    """Run one statement of a caller and read all of its result; `read_bytes` of the same answer have been read before.
 
     Raises:
         ResultTooLarge: The result, with what has been read before, is larger than the connection allows.

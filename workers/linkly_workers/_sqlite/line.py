@@ -159,9 +159,6 @@ class Places:
 
     The last one of several is never for a caller who has all the others: ten statements without an end must not keep
     everybody else from reading.
-
-    Args:
-        count: How many there are.
     """
 
     def __init__(self, count: int) -> None:

@@ -51,13 +51,7 @@ def locked(path: str) -> Iterator[None]:
 
 
 class Ownership:
-    """The lock of one file; `take` it and `release` it.
-
-    Args:
-        path: The database.
-        engine_id: Names the engine; the same for all its generations of one worker.
-        clock: For waiting.
-    """
+    """The lock of one file; `take` it and `release` it. All generations of one worker have the same `engine_id`."""
 
     def __init__(self, path: str, engine_id: str, clock: Clock) -> None:
         resolved = Path(path).resolve()

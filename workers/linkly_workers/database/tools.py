@@ -20,11 +20,7 @@ TOOL_TIMEOUT_MS = 30_000
 
 
 class Tools:
-    """Functions for people and their tools.
-
-    Attributes:
-        clock: Measures how long a statement takes; set when the worker is opened.
-    """
+    """Functions for people and their tools."""
 
     clock: Clock
 

@@ -56,10 +56,6 @@ def check_parameters(given: Parameters) -> list[Any]:
 def check_statements(given: list[Statement | str] | str, statement: Callable[[str], T]) -> list[tuple[T, list[Any]]]:
     """Return the statements of a transaction, and the values of each.
 
-    Args:
-        given: As a caller has sent them.
-        statement: As `Database.statement`.
-
     Raises:
         InvalidParam: They are JSON text of something else, or one cannot be used; `details.failed_index` says which.
         DriverError: One is empty.
@@ -128,13 +124,7 @@ def as_payload(result: Result) -> list[dict[str, Any]]:
 
 
 def as_values(result: Result, blobs: Blobs, invalid_text: InvalidText = "replace") -> Iterable[tuple[Any, ...]]:
-    """Return the rows of a result in the form that the caller has asked for.
-
-    Args:
-        result: What a statement has answered.
-        blobs: `object`: bytes become the form that a parameter takes.
-        invalid_text: What is no UTF-8 gets U+FFFD where it is not, or stays the bytes that it is.
-    """
+    """Return the rows of a result in the form that the caller has asked for: see `Query`."""
     rows = result.readable(as_bytes=invalid_text == "blob")
     if blobs == "object":
         rows = [tuple({"$blob": value} if isinstance(value, bytes) else value for value in row) for row in rows]

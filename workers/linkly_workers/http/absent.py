@@ -105,12 +105,7 @@ class Absent:
             self._routes.add(route.method, route.pattern, msgspec.structs.replace(binding, config=left))
 
     async def expected(self, method: str, path: str) -> str | None:
-        """Return why a request that no route takes may be served in a moment; `None` if it will not be.
-
-        Args:
-            method: Upper case.
-            path: Not yet percent-decoded.
-        """
+        """Return why a request that no route takes may be served in a moment; `None` if it will not be."""
         found = self._routes.find(method, path)
         left: _Left | None = found.route.binding.config if isinstance(found, Match) else None
         now = self._bus.clock.monotonic()

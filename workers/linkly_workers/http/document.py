@@ -117,10 +117,6 @@ class _Operation:
     def describe(self, names: list[str], told: RouteDocumentation) -> dict[str, Any]:
         """Return the operation object, without its id.
 
-        Args:
-            names: Of the path's parameters.
-            told: What the route says of itself.
-
         Raises:
             AttributeError, LookupError, TypeError, ValueError, RecursionError: A schema that it was given is none.
         """

@@ -35,12 +35,7 @@ _STEPS = 100
 
 
 class Exchange:
-    """One request and its response.
-
-    Attributes:
-        connection: The connection on which the request came.
-        ends_at: The clock's time at which its time is over.
-    """
+    """One request and its response."""
 
     def __init__(
         self,
@@ -104,11 +99,7 @@ class Exchange:
 
 
 class Serving:
-    """Serves requests by calling functions.
-
-    Attributes:
-        active: How many requests are being served.
-    """
+    """Serves requests by calling functions."""
 
     def __init__(self, bus: Bus, settings: HttpSettings) -> None:
         self._bus = bus

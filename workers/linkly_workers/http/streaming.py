@@ -41,9 +41,7 @@ class _HeadMessage(msgspec.Struct):
 class Head:
     """Status and headers of a streamed response, which the function sends as text messages before the first data.
 
-    Attributes:
-        status: The status so far.
-        headers: The headers so far; a later message replaces those of the same name.
+    Headers of a later message replace those of the same name.
     """
 
     def __init__(self, function_id: str) -> None:

@@ -41,11 +41,7 @@ class Legacy(msgspec.Struct):
 
 
 class HttpWorker(Worker):
-    """Turns HTTP requests into calls.
-
-    Attributes:
-        listener: What it listens on; from the start of `lifespan` on.
-    """
+    """Turns HTTP requests into calls."""
 
     name = "http"
     settings_type: ClassVar[type[Settings]] = HttpSettings

@@ -23,11 +23,7 @@ async def csv_rows(
 ) -> AsyncIterator[dict[str, Any] | InvalidArguments]:
     """Read a CSV file whose first line names its columns; an empty cell counts as left out.
 
-    A record is one line: no URL has a line break in it.
-
-    Args:
-        reader: Where the file comes from.
-        ignore: Is told every column that is none of a link's, as the first line spells it.
+    A record is one line: no URL has a line break in it. `ignore` is told every column that is none of a link's.
 
     Yields:
         A row, or what is wrong with a line that is none.

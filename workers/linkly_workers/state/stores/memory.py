@@ -106,14 +106,7 @@ class MemoryStore:
         return old, new
 
     def put(self, scope: str, key: str, value: bytes | None, position: int) -> None:
-        """Keep a value, or forget it.
-
-        Args:
-            scope: Group of keys.
-            key: Name inside the scope.
-            value: `None` to forget it.
-            position: Where a new key stands; larger than any before. A key that is there keeps its own.
-        """
+        """Keep a value, `None` to forget it; a new key stands at `position`, one that is there keeps its own."""
         found = self._scopes.get(scope)
         if value is None:
             if found is not None:

@@ -22,12 +22,7 @@ _PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
 
 
 class Statement(msgspec.Struct, frozen=True):
-    """One SQL statement.
-
-    Attributes:
-        sql: Its text, with `?` for parameters.
-        names: Which parameter each `?` is.
-    """
+    """One SQL statement, with `?` for the parameters of these names."""
 
     sql: str
     names: tuple[str, ...]
@@ -44,9 +39,6 @@ Dialect = dict[str, tuple[Statement, ...]]
 @cache
 def dialect(driver: str) -> Dialect:
     """Return the scripts for a kind of database.
-
-    Args:
-        driver: As `database::listDatabases` calls it.
 
     Raises:
         ConfigError: There are none.
