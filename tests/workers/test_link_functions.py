@@ -125,3 +125,12 @@ async def test_a_file_that_is_no_csv_of_links_is_refused(shortener, data, part):
 def test_a_base_url_that_is_none_is_a_config_error(base_url):
     with pytest.raises(ConfigError, match="base_url"):
         LinkWorker(read_settings(LinkSettings, {"base_url": base_url}, "$"))
+
+
+async def test_of_two_faults_of_an_update_the_address_is_told(shortener):
+    async with shortener() as (_, bus):
+        await bus.trigger("link::create", {"url": "https://a.example", "code": "a"})
+        with pytest.raises(LinklyError, match="user name"):
+            await bus.trigger(
+                "link::update", {"code": "a", "url": "https://u@b.example", "expires_at": "0001-01-01T00:00:00+05:00"}
+            )

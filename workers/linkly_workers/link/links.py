@@ -77,16 +77,13 @@ class Links:
     async def update(self, request: Update, own_host: str | None = None) -> Link:
         """Change a link; the next look-up sees it."""
         code = self._spellings.of(request.code)
+        url = request.url if request.url is msgspec.UNSET else self._new_links.check_url(request.url, own_host)
         expires_at = (
             given_time(request.expires_at, "expires_at")
             if isinstance(request.expires_at, datetime)
             else request.expires_at
         )
-        changes = Changes(
-            url=request.url if request.url is msgspec.UNSET else self._new_links.check_url(request.url, own_host),
-            expires_at=expires_at,
-            max_clicks=request.max_clicks,
-        )
+        changes = Changes(url=url, expires_at=expires_at, max_clicks=request.max_clicks)
         if isinstance(expires_at, str):
             check_future(expires_at, self._now())
         link = await self._cache.change(code, lambda: self._store.update(code, changes))
