@@ -17,34 +17,15 @@ import msgspec
 from linkly.channel import Channel, ChannelReader, ChannelRef, ChannelWriter
 from linkly.clock import Clock
 from linkly.function import Function
-from linkly.invocation import (
-    DEFAULT_NAMESPACE,
-    DEFAULT_TIMEOUT_S,
-    HOP_LIMIT,
-    Caller,
-    Done,
-    Endpoint,
-    Invocation,
-    Json,
-)
+from linkly.invocation import DEFAULT_NAMESPACE as DEFAULT_NAMESPACE
+from linkly.invocation import DEFAULT_TIMEOUT_S as DEFAULT_TIMEOUT_S
+from linkly.invocation import HOP_LIMIT as HOP_LIMIT
+from linkly.invocation import Caller as Caller
+from linkly.invocation import Done as Done
+from linkly.invocation import Endpoint as Endpoint
+from linkly.invocation import Invocation as Invocation
+from linkly.invocation import Json as Json
 from linkly.trigger import TriggerDeclaration, TriggerType
-
-__all__ = [
-    "DEFAULT_NAMESPACE",
-    "DEFAULT_TIMEOUT_S",
-    "HOP_LIMIT",
-    "Action",
-    "Bus",
-    "Caller",
-    "Done",
-    "Endpoint",
-    "Enqueue",
-    "Invocation",
-    "Json",
-    "Receipt",
-    "Registration",
-    "Void",
-]
 
 T = TypeVar("T")
 

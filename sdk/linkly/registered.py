@@ -17,10 +17,7 @@ from linkly.wire.messages import Message, RegisterTrigger, UnregisterFunction, U
 
 
 class Registered:
-    """The registrations of one client.
-
-    Args:
-        send: Sends a message if there is a connection.
+    """The registrations of one client; `send` sends a message if there is a connection.
 
     Attributes:
         functions: By id.

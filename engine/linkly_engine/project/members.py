@@ -28,8 +28,8 @@ class Members:
     """The workers that run by a config, or may run by it.
 
     Args:
-        engine: Where they run.
-        config: By what they start.
+        engine: Where those in this process run.
+        config: What they start by.
         programs: Starts and ends those in processes of their own.
         drain_s: How long calls in flight have when their worker stops or is made anew.
 

@@ -80,10 +80,7 @@ class Connection:
         logged_elsewhere: Errors of calls nobody waits for that are not logged here, because their raiser logs them.
 
     Attributes:
-        stream: Where its frames go.
-        name: Of the other side.
-        native: Whether native frames are spoken.
-        closed: Whether the conversation is over.
+        closed: Whether the conversation is over. `stream`, `name` and `native` are as given.
     """
 
     def __init__(
