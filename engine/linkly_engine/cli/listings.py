@@ -41,7 +41,10 @@ def functions(search: str, everything: bool, as_json: bool, target: Target) -> i
     else:
         table(
             ("function", "worker", "description"),
-            [[_id(row), row.get("worker_name"), _first_line(row.get("description"))] for row in rows],
+            [
+                [_id(row), row.get("worker_name"), str(row.get("description") or "").strip().split("\n", 1)[0]]
+                for row in rows
+            ],
         )
         note("`linkly trigger FUNCTION --help` explains one.")
     return 0
@@ -122,7 +125,3 @@ def _as_worker_list(engine: RunningEngine, rows: list[dict[str, Any]]) -> None:
 def _id(row: dict[str, Any]) -> str:
     space = row.get("namespace")
     return str(row.get("function_id")) + (f" (in {space})" if space not in (None, "", "default") else "")
-
-
-def _first_line(text: Any) -> str:
-    return str(text or "").strip().split("\n", 1)[0]

@@ -92,7 +92,7 @@ class Program:
         A script that has ended by itself may have left processes behind: they end too, and the rest of its output is
         read.
         """
-        if not self._left():
+        if self.exited.is_set() and not sessions.members(self.pid):
             await self._finish()
             return
         sessions.send(self.pid, signal.SIGTERM)
@@ -105,9 +105,6 @@ class Program:
             raise
         finally:
             await self._finish()
-
-    def _left(self) -> bool:
-        return not self.exited.is_set() or bool(sessions.members(self.pid))
 
     async def _gone(self, within_s: float) -> bool:
         try:

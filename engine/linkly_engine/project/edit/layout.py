@@ -109,7 +109,7 @@ def read(text: str, file: str) -> Layout:
     if value is not None and not isinstance(value, dict):
         raise tree.error("$", f"expected a mapping with `workers:`, got {kind(value)}")
     document = cast("dict[str, Any] | None", value)
-    masked = PATTERN.sub(_mask, text)
+    masked = PATTERN.sub(lambda found: re.sub(r"[^\r\n]", "x", found[0]), text)
     try:
         top = _compose(masked)
     except yaml.YAMLError as error:
@@ -136,10 +136,6 @@ def missing_variables(text: str, variables: Mapping[str, str]) -> set[str]:
     """Return the variables that have no default and are not set."""
     found: list[tuple[str, str | None]] = [(match[1], match[2]) for match in PATTERN.finditer(text)]
     return {name for name, default in found if default is None and name not in variables}
-
-
-def _mask(match: re.Match[str]) -> str:
-    return re.sub(r"[^\r\n]", "x", match[0])
 
 
 class _Composer(yaml.SafeLoader):
@@ -181,7 +177,7 @@ def _listing(
             after = entries[-1].end if entries else key_end
             entries.append(_entry(text, part, cast("dict[str, Any]", value), flow, [d for d in dashes if d >= after]))
         if entries and not flow:
-            column = _column(text, entries[0].start)
+            column = entries[0].start - (text.rfind("\n", 0, entries[0].start) + 1)
     return Listing(
         key=key.value,
         key_end=key_end,
@@ -221,7 +217,3 @@ def _end(text: str, node: yaml.Node) -> int:
             end = node.start_mark.index + len(written.rstrip(" "))
             end -= 1 if text[:end].endswith("\n") else 0
     return end
-
-
-def _column(text: str, position: int) -> int:
-    return position - (text.rfind("\n", 0, position) + 1)
