@@ -266,6 +266,20 @@ def test_different_definitions_of_one_name_are_numbered_within_a_worker():
     assert schemas.components["a.Kind_2"] == {"type": "integer"}
 
 
+def test_definitions_that_differ_in_what_they_refer_to_are_numbered_too():
+    def box(item):
+        return {
+            "$ref": "#/$defs/Box",
+            "$defs": {"Box": {"properties": {"item": {"$ref": "#/$defs/Item"}}}, "Item": item},
+        }
+
+    schemas = Schemas()
+    assert schemas.add(box({"type": "string"}), "a") == {"$ref": COMPONENTS + "a.Box"}
+    assert schemas.add(box({"type": "integer"}), "a") == {"$ref": COMPONENTS + "a.Box_2"}
+    assert schemas.components["a.Box_2"] == {"properties": {"item": {"$ref": COMPONENTS + "a.Item_2"}}}
+    assert schemas.components["a.Item_2"] == {"type": "integer"}
+
+
 def test_a_type_is_one_component_whether_it_stands_alone_or_inside_another():
     schemas = Schemas()
     schemas.add(json_schema(Tree), "a")

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any, cast
 
+import msgspec
+
 from linkly_workers.http.trigger import Schema
 
 COMPONENTS = "#/components/schemas/"
@@ -38,7 +40,7 @@ class Schemas:
 
     def __init__(self) -> None:
         self.components: dict[str, Schema] = {}
-        self._definitions: dict[str, Any] = {}
+        self._names: dict[bytes, str] = {}
 
     def add(self, schema: Schema, worker: str) -> Schema:
         """Return what stands in the document in the place of a schema that stands alone.
@@ -87,13 +89,14 @@ class Schemas:
 
     def _component(self, name: str, scope: Scope, worker: str) -> str:
         """Return the name of the component that `name` means in this scope; makes it if there is none yet."""
-        definition = scope[name]
+        meaning = msgspec.json.encode([worker, name, _reached(name, scope)], order="deterministic")
+        if meaning in self._names:
+            return self._names[meaning]
         prefixed = re.sub(r"[^A-Za-z0-9._-]+", "_", f"{worker}.{name}")
-        unique = next(each for each in numbered(prefixed) if self._definitions.get(each, definition) == definition)
-        if unique in self._definitions:
-            return unique
-        self._definitions[unique] = definition  # before its parts: it may refer to itself
-        self.components[unique] = {}
+        unique = next(each for each in numbered(prefixed) if each not in self.components)
+        self._names[meaning] = unique
+        self.components[unique] = {}  # before its parts: it may refer to itself
+        definition = scope[name]
         if isinstance(definition, dict):
             self.components[unique] = self._rewritten(definition, _scope(definition, scope), worker)
         return unique
@@ -128,6 +131,26 @@ def _target(reference: Any, scope: Scope) -> str | None:
         return None
     name = found[1].replace("~1", "/").replace("~0", "~")
     return name if name in scope else None
+
+
+def _reached(name: str, scope: Scope) -> Scope:
+    """Return a definition and all that it refers to; a text in it that only looks like a reference counts as one."""
+    reached: Scope = {}
+    waiting = [name]
+    while waiting:
+        each = waiting.pop()
+        if each not in reached:
+            reached[each] = scope[each]
+            waiting += (target for text in _texts(scope[each]) if (target := _target(text, scope)) is not None)
+    return reached
+
+
+def _texts(part: Any) -> Iterator[str]:
+    if isinstance(part, str):
+        yield part
+    elif isinstance(part, dict | list):
+        for child in part.values() if isinstance(part, dict) else part:
+            yield from _texts(child)
 
 
 def _map_children(schema: Schema, change: Callable[[Any], Any]) -> Schema:
