@@ -1,7 +1,7 @@
 -- name: count
 -- The row and the counter, together or neither. `outcome.py` has this rule for everybody else; the INSERT states it once
 -- more, so that it holds for exactly the rows that are written, whatever happens at the same time. Neither statement
--- answers a row: RETURNING the link, or a SELECT behind it, makes a redirect 30 us slower (118 us without).
+-- answers a row: with RETURNING the link, bench_redirect answers 7 % less (0.930 [0.917..0.960], six rounds by turns).
 INSERT INTO clicks (code, clicked_at, click_id, visitor, referrer, bot)
 SELECT code, :clicked_at, :click_id, :visitor, :referrer, :bot FROM links
 WHERE code = :code AND (expires_at IS NULL OR expires_at > :now) AND (max_clicks IS NULL OR clicks < max_clicks)
