@@ -14,12 +14,11 @@ from linkly.invocation import Caller, Invocation, Json
 from linkly.schema import Doc, Settings
 from linkly.state import state
 from linkly.trigger import Binding, TriggerDeclaration, TriggerType, trigger
+from linkly.version import __version__ as __version__
 from linkly.worker import Worker
 
 if TYPE_CHECKING:
     from linkly.client import Client
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Binding",

@@ -10,6 +10,7 @@ from linkly.invocation import Json
 from linkly.outcome import ABSENT
 from linkly.schema import as_json
 from linkly.trigger import TriggerType
+from linkly.version import __version__
 from linkly.wire.messages import RegisterFunction, RegisterTriggerType
 
 FEATURES = ["large-messages.v1"]
@@ -17,8 +18,6 @@ FEATURES = ["large-messages.v1"]
 
 def metadata(name: str, namespace: str | None, description: str | None) -> Json:
     """Return the payload of `engine::workers::register`."""
-    from linkly import __version__  # late: the package is imported before this module is complete
-
     return as_json(
         {
             "runtime": "python",
