@@ -100,7 +100,8 @@ def test_the_files_of_a_new_worker(folder, linkly, language):
     assert written == {".gitignore", "iii.worker.yaml", *FILES[language]}
     manifest = read_manifest(folder / "made")
     assert manifest.name == "Link_2"
-    assert manifest.base_image == f"docker.io/iiidev/{'python' if language == 'python' else 'node'}:latest"
+    image = f"docker.io/iiidev/{'python' if language == 'python' else 'node'}:latest"
+    assert f"base_image: {image} " in (folder / "made" / "iii.worker.yaml").read_text()  # read by iii only
     assert not any("@NAME@" in (folder / "made" / name).read_text() for name in written)
     if language != "python":
         assert (manifest.install, manifest.start) == ("npm install", "npm run start")
