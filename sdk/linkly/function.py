@@ -100,10 +100,12 @@ class Function:
         metadata: Free for tools.
         triggers: Declared triggers, bound when the function is registered by its worker.
         active: How many calls are being served.
+        idle: Told whenever the last of them has ended.
         failed: Told of each call that failed by a fault of the handler; what its caller gets is raised afterwards.
     """
 
     failed: Callable[[Invocation, LinklyError], None] | None = None
+    idle: Callable[[], None] | None = None
 
     def __init__(
         self,
@@ -170,6 +172,8 @@ class Function:
         finally:
             self.active -= 1
             current_invocation.reset(token)
+            if self.idle is not None and not self.active:
+                self.idle()
         if result is None or result is True or result is False or type(result) in _PLAIN_RESULTS:
             return result
         try:

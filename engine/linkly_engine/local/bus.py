@@ -6,6 +6,7 @@ time-out is armed only for the outermost call and only if it suspends.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import uuid
 from collections.abc import Callable
@@ -177,6 +178,15 @@ class LocalBus:
     def in_flight(self) -> int:
         """Count the calls that its functions serve."""
         return sum(function.active for function in self._functions)
+
+    async def idle(self) -> None:
+        """Wait until its functions serve no call."""
+        ended = asyncio.Event()
+        for function in self._functions:
+            function.idle = ended.set
+        while self.in_flight:
+            ended.clear()
+            await ended.wait()
 
     def _begin(self) -> None:
         begin, self.before_first_registration = self.before_first_registration, None

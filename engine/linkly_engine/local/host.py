@@ -21,8 +21,6 @@ log = logging.getLogger("linkly.engine")
 DRAIN_S = 10.0
 """How long calls in flight have when their worker is stopped."""
 
-STEP_S = 0.005
-
 
 class _Hosted(msgspec.Struct, eq=False):
     """A worker that was started, and what ends it."""
@@ -100,9 +98,7 @@ class Host:
         with suppress(TimeoutError):
             async with asyncio.timeout(drain_s), asyncio.TaskGroup() as beside:
                 beside.create_task(_drain(worker))  # a call may wait for what only this ends, as in `drain`
-                # Polled: an event would cost time in every call.
-                while hosted.bus.in_flight:  # noqa: ASYNC110
-                    await asyncio.sleep(STEP_S)
+                await hosted.bus.idle()
                 await _drain(worker)
         if hosted.bus.in_flight:
             log.warning("worker `%s` ends with %d calls unfinished", worker.name, hosted.bus.in_flight)
