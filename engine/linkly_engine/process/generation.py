@@ -73,7 +73,7 @@ class Generation:
         peers = self.peers
         try:
             async with asyncio.timeout(within_s):
-                # Polled: an event would cost time in every call.
+                # Polled: once a generation, for calls that end in another process; every answer would pay for an event.
                 while any(peer.connection.calls_made for peer in peers if not peer.connection.closed):  # noqa: ASYNC110
                     await asyncio.sleep(STEP_S)
         except TimeoutError:
