@@ -247,7 +247,7 @@ def measure(kind: str, seconds: float, checkout: Path = comparison.THIS) -> tupl
             flooder = subprocess.Popen(
                 [*me[:-1], str(seconds + BEYOND_S), "--flood", kind, *ports], stdout=subprocess.PIPE, text=True
             )
-            time.sleep(0.5)
+            time.sleep(0.5)  # the flood is under way when the first click is measured
         asked = [*me[:-1], str(seconds - 0.5), "--others", "--ports", str(worker_port), str(http_port)]
         figures = json.loads(subprocess.run(asked, check=True, capture_output=True, text=True, timeout=120).stdout)
         done = 0
