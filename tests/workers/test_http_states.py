@@ -10,6 +10,7 @@ from uvicorn.server import ServerState
 from linkly_workers.http.protocol import GatewayProtocol
 from linkly_workers.http.proxies import Proxies
 from linkly_workers.http.states import FOLLOWS, ConnectionLimits, ImpossibleTransition, State
+from linkly_workers.http.writes import Writes
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
@@ -34,6 +35,7 @@ async def connection():
         Proxies([]),
         loop.time,
         set(),
+        Writes(),
         changed.set,
         config=config,
         server_state=ServerState(),

@@ -23,6 +23,7 @@ from linkly.clock import Clock, TimerHandle
 from linkly_workers.http.protocol import GatewayProtocol
 from linkly_workers.http.proxies import Proxies
 from linkly_workers.http.states import ConnectionLimits
+from linkly_workers.http.writes import Writes
 
 SWEEP_S = 1.0
 CLOSE_S = 5.0
@@ -61,6 +62,7 @@ class Connections:
         self._limits = limits
         self._proxies = Proxies(proxies)
         self._server_state = ServerState()
+        self._writes = Writes()
         self._server: asyncio.Server | None = None
         self._timer: TimerHandle | None = None
         self._until: float | None = None
@@ -79,6 +81,7 @@ class Connections:
                 self._proxies,
                 self._clock.monotonic,
                 self.open,
+                self._writes,
                 self.changed.set,
                 config=self._config,
                 server_state=self._server_state,

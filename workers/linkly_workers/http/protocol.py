@@ -42,6 +42,7 @@ from linkly_workers.http.states import (
     ImpossibleTransition,
     State,
 )
+from linkly_workers.http.writes import GatheringTransport, Writes
 
 _SEPARATORS = 4  # `: ` and the line's end
 _FRAMING = (b"content-length", b"transfer-encoding")
@@ -67,6 +68,7 @@ class GatewayProtocol(HttpToolsProtocol):
         proxies: Proxies,
         monotonic: Callable[[], float],
         connections: set[GatewayProtocol],
+        writes: Writes,
         changed: Callable[[], None],
         **uvicorn: Any,
     ) -> None:
@@ -77,6 +79,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._proxies = proxies
         self._monotonic = monotonic
         self._connections = connections
+        self._writes = writes
         self.changed = changed
         self.state = OPENED
         self._since = monotonic()
@@ -120,6 +123,7 @@ class GatewayProtocol(HttpToolsProtocol):
             self.client = host, port = plain_address(self.client[0]), self.client[1]
             self.origin = f"http {host}:{port}"
             self.from_this_machine = self._proxies.is_local_client(host)
+        self.transport = GatheringTransport(transport, self._writes)  # type: ignore[assignment]
         self.flow = self._ahead = ReadAhead(transport, self.data_received)
         self._connections.add(self)
 
