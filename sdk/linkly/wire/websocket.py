@@ -1,7 +1,7 @@
 """WebSocket frames <-> whole messages: what picows leaves to its user.
 
 picows parses and masks; this module assembles fragments, keeps the size limit, sends close codes and joins
-one turn's frames into one write (measured: 7.3 -> 1.5 us a message). permessage-deflate is never
+frames into one write (measured: 7.3 -> 1.5 us a message). permessage-deflate is never
 negotiated. Rules: RFC 6455 5.4 (fragments), 5.5 (control frames), 7.4.1 (close codes), 8.1 (UTF-8).
 """
 
@@ -22,8 +22,15 @@ log = logging.getLogger("linkly.websocket")
 PING_IDLE_S = 20.0
 """A silent peer is pinged after this time, and cut when it does not answer within the same time again."""
 
+FLUSH_FRAMES = 16
+"""So many frames leave together, the last of a turn with the turn's end. If all of a turn left together, caller, engine
+and callee would work one after the other instead of side by side: 19.0k calls/s against 30.0k."""
+
 _MASK_LIMIT = 4096
 """Above this picows' vectorised masking beats one big integer."""
+
+_MASKS_BYTES = 4096
+"""Random bytes for masks are asked for in such portions: one `os.urandom` a frame is a fifth of a caller's time."""
 
 
 class WebSocketStream(WSListener):
@@ -42,6 +49,9 @@ class WebSocketStream(WSListener):
         self._outgoing: list[bytes] = []
         self._outgoing_bytes = 0
         self._flush_scheduled = False
+        self._loop = asyncio.get_running_loop()
+        self._masks = b""
+        self._masks_used = 0
         self._fragments: list[bytes] = []
         self._fragments_bytes = 0
         self._fragments_text = False
@@ -61,15 +71,23 @@ class WebSocketStream(WSListener):
             return
         header = _header(len(data), 0x81 if text else 0x82, masked=self._client)
         if self._client:
-            key = os.urandom(4)
+            key = self._next_mask()
             self._outgoing.append(header + key + _mask(data, key))
         else:
-            self._outgoing.append(header)
-            self._outgoing.append(data)
+            self._outgoing.append(header + data)
         self._outgoing_bytes += len(data) + len(header)
-        if not self._flush_scheduled:
+        if len(self._outgoing) >= FLUSH_FRAMES:
+            self._flush()
+        elif not self._flush_scheduled:
             self._flush_scheduled = True
-            asyncio.get_running_loop().call_soon(self._flush)
+            self._loop.call_soon(self._end_turn)
+
+    def _next_mask(self) -> bytes:
+        used = self._masks_used
+        if used >= len(self._masks):
+            self._masks, used = os.urandom(_MASKS_BYTES), 0
+        self._masks_used = used + 4
+        return self._masks[used : used + 4]
 
     def buffered_bytes(self) -> int:
         """Count what the socket has not taken yet."""
@@ -105,8 +123,11 @@ class WebSocketStream(WSListener):
             self._reading_paused = False
             self.transport.underlying_transport.resume_reading()
 
-    def _flush(self) -> None:
+    def _end_turn(self) -> None:
         self._flush_scheduled = False
+        self._flush()
+
+    def _flush(self) -> None:
         if self._outgoing and self.transport is not None and not self.transport.is_disconnected:
             data = b"".join(self._outgoing)
             self._outgoing.clear()
