@@ -38,7 +38,7 @@ def test_a_value_is_json_if_it_is_json_else_text(word, expected):
     assert payload(word) == expected
 
 
-def test_the_last_of_equal_keys_wins_and_nothing_is_an_empty_object():
+def test_the_last_of_equal_keys_wins():
     assert payload("a=1", "a=2") == {"a": 2}
     assert payload() == {}
 

@@ -160,6 +160,6 @@ def test_replacing_an_entry_changes_its_own_text_only(text, data):
     assert after.text.endswith(text[chosen.end :])
 
 
-def test_a_text_that_keeps_its_blank_lines_gets_none_of_the_entry_removed_below_it():
+def test_a_block_text_gets_no_blank_line_of_an_entry_removed_below_it():
     before = read("workers:\n  - name: w0\n    config:\n      k0: |+\n        keep\n\n  - name: w1\n\n\n", "c")
     assert remove_entry(before, before.entries[1]).text == before.text[: before.text.index("  - name: w1")]

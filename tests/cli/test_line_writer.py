@@ -35,7 +35,7 @@ def test_lines_arrive_in_order_and_whole():
     assert writer.dropped == 0
 
 
-def test_a_reader_that_stalls_stalls_nobody_and_is_told_what_it_missed():
+def test_a_reader_that_stalls_is_told_what_it_missed():
     reader, writer_end = os.pipe()
     writer = LineWriter(writer_end, max_lines=100)
     for number in range(5000):  # far more than a pipe and the queue hold: `put` must come back

@@ -187,7 +187,7 @@ SHOWN = Shown(
 )
 
 
-def test_the_welcome_names_workers_with_their_state_functions_and_addresses():
+def test_the_welcome_describes_every_worker():
     assert as_text(SHOWN, width=100, colour=False).splitlines() == [
         "",
         f"linkly {__version__} is up",
@@ -205,7 +205,7 @@ def test_the_welcome_names_workers_with_their_state_functions_and_addresses():
     ]
 
 
-def test_the_welcome_wraps_between_ids_and_its_colours_change_no_column():
+def test_the_welcome_wraps_between_ids():
     plain = as_text(SHOWN, width=40, colour=False)
     assert "  state        state::get, state::set,\n               trigger type state\n" in plain
     assert re.sub(r"\x1b\[[0-9;]*m", "", as_text(SHOWN, width=40, colour=True)) == plain

@@ -16,7 +16,7 @@ def program(folder, name="greeter"):
 
 
 @pytest.mark.parametrize("line", ["name = 'mine'", "name: str = 'mine'"])
-def test_a_class_is_listed_and_removed_by_the_name_that_it_has_in_the_engine(folder, linkly, line):
+def test_a_class_has_its_engine_name_on_the_command_line(folder, linkly, line):
     (folder / "config.yaml").write_text("workers:\n  - module: inner.mine:Mine\n")
     (folder / "inner").mkdir()
     (folder / "inner/mine.py").write_text(f"raise SystemExit('imported')\n\n\nclass Mine(Worker):\n    {line}\n")
@@ -71,7 +71,7 @@ def test_workers_are_added_with_the_settings_of_the_tutorial(folder, linkly):
     assert linkly("check")[0] == 0
 
 
-def test_what_is_there_already_is_an_error_and_nothing_is_written(folder, linkly):
+def test_what_is_there_already_is_an_error(folder, linkly):
     (folder / "config.yaml").write_text("workers: [{name: iii-state}]\n")
     code, _, err = linkly("worker", "add", "http", "state")
     assert code == 1
@@ -176,7 +176,7 @@ def test_of_two_with_one_name_the_number_says_which(folder, linkly):
     assert (folder / "config.yaml").read_text() == "workers:\n  - name: state # 2\n"
 
 
-def test_the_list_comes_from_the_file_and_says_that_no_engine_runs(folder, linkly):
+def test_the_list_comes_from_the_file_without_an_engine(folder, linkly):
     (folder / "config.yaml").write_text("workers: [{name: iii-worker-manager}, {name: state}, {path: ./gone}]\n")
     code, out, err = linkly("worker", "list")
     assert code == 0

@@ -67,7 +67,7 @@ def test_another_file_may_be_named(project):
     assert where("other.yaml") == ("localhost", 5001)
 
 
-def test_the_command_line_comes_before_the_environment_and_the_file(project, monkeypatch):
+def test_the_command_line_has_the_first_word(project, monkeypatch):
     (project / "config.yaml").write_text(f"workers:\n  {USUAL}\n    config:\n      port: 5001\n")
     monkeypatch.setenv("LINKLY_PORT", "5002")
     assert where() == ("localhost", 5002)

@@ -58,7 +58,7 @@ async def test_c62_a_wrong_reference_is_refused_before_the_upgrade(bus_engine, c
     assert refusal.value.response.status_code == status
 
 
-async def test_c63_text_and_binary_arrive_in_order_and_unmodified_then_the_end(bus_engine):
+async def test_c63_text_and_binary_arrive_unmodified_in_order(bus_engine):
     channel = await create(await bus_engine.connect())
     reader = await open_end(bus_engine, channel["reader"])
     writer = await open_end(bus_engine, channel["writer"])

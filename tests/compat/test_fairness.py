@@ -89,7 +89,7 @@ async def test_registrations_that_waited_are_let_in_by_slices(bus_engine):
 
 
 @pytest.mark.parametrize("kind", ["functions", "triggers"])
-async def test_a_connection_owns_a_bounded_number_of_things_and_is_told(bus_engine, kind):
+async def test_a_connection_owns_a_bounded_number_of_things(bus_engine, kind):
     worker, other = await bus_engine.connect(), await bus_engine.connect()
 
     def registration(number):
@@ -123,7 +123,7 @@ async def test_what_is_taken_back_makes_room_again(bus_engine):
     assert bus_engine.engine.tables.functions.find("default", "many::new") is not None
 
 
-async def test_a_flood_of_registrations_is_told_with_pauses_and_once_at_its_end(bus_engine, clock):
+async def test_a_flood_of_registrations_is_told_with_pauses(bus_engine, clock):
     watcher, worker = await bus_engine.connect(), await bus_engine.connect()
     await watcher.send(type="registerfunction", id="watch::on")
     await watcher.send(

@@ -23,7 +23,7 @@ async def pair(bus_engine):
     return await bus_engine.connect(), worker
 
 
-async def test_c13_a_call_without_data_is_answered_and_its_payload_is_null(pair):
+async def test_c13_the_payload_of_a_call_without_data_is_null(pair):
     caller, worker = pair
     invocation_id = str(uuid.uuid4())
     await caller.send(type="invokefunction", invocation_id=invocation_id, function_id="x::y")
@@ -75,7 +75,7 @@ async def test_c17_the_executor_always_gets_an_invocation_id(pair, action):
     assert uuid.UUID((await worker.until("invokefunction"))["invocation_id"])
 
 
-async def test_c18_object_payloads_carry_the_callers_id_and_others_are_untouched(pair):
+async def test_c18_only_object_payloads_carry_the_callers_id(pair):
     caller, worker = pair
     await caller.start_call("x::y", {"a": 1})
     assert (await worker.until("invokefunction"))["data"] == {"a": 1, "_caller_worker_id": caller.worker_id}
@@ -120,7 +120,7 @@ async def test_c24_null_and_no_result_are_the_same_to_the_caller(pair, answer):
     assert "error" not in result
 
 
-async def test_void_calls_that_another_worker_leaves_unanswered_keep_their_caller_from_no_other(pair, monkeypatch):
+async def test_unanswered_void_calls_keep_their_caller_from_no_other_call(pair, monkeypatch):
     monkeypatch.setattr("linkly.wire.connection.CALLS_LIMIT", 2)
     caller, worker = pair
     for _ in range(3):
@@ -162,7 +162,7 @@ async def test_c25_an_error_body_reaches_the_caller_verbatim(pair):
     assert (await caller.until("invocationresult", invocation_id=invocation_id))["error"] == body
 
 
-async def test_c26_metadata_reaches_the_executor_and_absent_stays_absent(pair):
+async def test_c26_metadata_reaches_the_executor_as_it_was_sent(pair):
     caller, worker = pair
     await caller.start_call("x::y", {}, metadata={"t": 1})
     assert (await worker.until("invokefunction"))["metadata"] == {"t": 1}
@@ -263,7 +263,7 @@ async def test_c33_a_provider_that_fails_is_an_enqueue_error(bus_engine, queue):
     assert "the queue is full" in answer["error"]["message"]
 
 
-async def test_c34_the_trace_goes_along_and_the_baggage_names_the_target(pair):
+async def test_c34_trace_and_baggage_go_along(pair):
     caller, worker = pair
     invocation_id = await caller.start_call("x::y", {}, traceparent=TRACE, baggage="k=v,iii.function.id=old::one")
     call = await worker.serve_one(lambda message: {"result": 1, "traceparent": TRACE.replace("b7", "aa")})
@@ -280,7 +280,7 @@ async def test_c34_an_unreadable_traceparent_is_dropped(pair):
     assert "traceparent" not in await worker.until("invokefunction")
 
 
-async def test_c34_what_the_engine_serves_itself_is_answered_with_the_trace_that_it_has_served(bus_engine):
+async def test_c34_an_answer_of_the_engine_itself_carries_the_trace_of_the_call(bus_engine):
     caller = await bus_engine.connect()
     answer = await caller.call("engine::workers::list", {}, traceparent="garbage", baggage="k=v")
     assert "traceparent" not in answer

@@ -3,7 +3,7 @@
 import pytest
 
 
-async def test_c09_a_function_registered_before_the_metadata_lands_in_the_declared_namespace(bus_engine):
+async def test_c09_a_function_registered_before_the_metadata_is_in_their_namespace(bus_engine):
     worker = await bus_engine.connect(metadata=False)
     await worker.send(type="registerfunction", id="math::add")
     await worker.register_metadata(namespace="orders")
@@ -50,7 +50,7 @@ async def test_c21_a_missing_function_names_the_namespaces_that_have_it(bus_engi
     assert "orders" in answer["error"]["message"]
 
 
-async def test_c22_a_call_without_namespace_is_looked_up_in_default_wherever_the_caller_lives(bus_engine):
+async def test_c22_a_call_without_namespace_is_looked_up_in_default(bus_engine):
     caller = await bus_engine.connect(namespace="orders")
     await caller.send(type="registerfunction", id="math::add")
     worker = await bus_engine.connect()

@@ -77,9 +77,7 @@ async def test_an_uncancellable_nested_call_ends_with_the_time_of_the_outer_one(
     assert answer["error"]["code"] == CallTimeout.code
 
 
-async def test_a_nested_call_of_another_worker_is_answered_although_the_time_of_the_outer_one_is_over(
-    bus_engine, worker, clock
-):
+async def test_a_nested_call_of_another_worker_outlives_the_time_of_the_outer_one(bus_engine, worker, clock):
     await bus_engine.engine.start([Impatient()])
     other = await bus_engine.connect()
     await other.send(type="registerfunction", id="x::slow")

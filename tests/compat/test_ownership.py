@@ -192,7 +192,7 @@ async def test_those_who_offer_a_function_serve_it_in_the_order_in_which_they_ca
     assert server_of(bus_engine) == third.worker_id
 
 
-async def test_a_refused_worker_is_told_once_and_nothing_when_its_turn_comes(bus_engine):
+async def test_a_refused_worker_is_told_once(bus_engine):
     first = await offering(bus_engine)
     second = await bus_engine.connect()
     await second.send(type="registerfunction", id="x::y")
@@ -282,7 +282,7 @@ async def test_a_trigger_on_a_function_of_somebody_else_is_bound_at_once(bus_eng
     assert await told(provider) == [("bound", first.worker_id), ("bound", "t2")]
 
 
-async def test_a_trigger_type_goes_back_to_the_provider_before_when_the_last_one_is_gone(bus_engine):
+async def test_a_trigger_type_goes_back_to_its_earlier_provider(bus_engine):
     first = await providing(bus_engine)
     binder = await offering(bus_engine)
     assert await told(first) == [("bound", binder.worker_id)]
@@ -326,7 +326,7 @@ async def test_a_worker_takes_its_own_trigger_back_by_frame_or_by_call(bus_engin
     assert (await told(provider))[2:] == [("unbound", by_frame.worker_id), ("unbound", by_call.worker_id)]
 
 
-async def test_the_id_of_a_live_trigger_of_another_worker_waits_until_that_one_is_gone(bus_engine):
+async def test_a_trigger_waits_for_an_id_that_another_workers_trigger_has(bus_engine):
     provider = await providing(bus_engine)
     owner, second = await offering(bus_engine), await bus_engine.connect()
     await second.send(

@@ -126,7 +126,7 @@ async def test_invalid_utf8_never_reaches_another_worker(bus_engine):
     assert await worker.nothing_came() == []
 
 
-async def test_a_trigger_that_its_provider_could_not_take_is_refused_to_its_binder(bus_engine):
+async def test_a_trigger_too_large_for_its_provider_is_refused_to_its_binder(bus_engine):
     provider, binder = await bus_engine.connect(runtime="python"), await bus_engine.connect()
     await provider.send(type="registertriggertype", id="t", description="")
     await provider.nothing_came()
@@ -138,7 +138,7 @@ async def test_a_trigger_that_its_provider_could_not_take_is_refused_to_its_bind
     assert await provider.nothing_came() == []
 
 
-async def test_a_durable_trigger_that_its_provider_could_not_take_is_refused_to_who_asked(bus_engine):
+async def test_a_durable_trigger_too_large_for_its_provider_is_refused_to_who_asked(bus_engine):
     provider, binder = await bus_engine.connect(runtime="python"), await bus_engine.connect()
     await provider.send(type="registertriggertype", id="t", description="")
     await provider.nothing_came()
@@ -149,7 +149,7 @@ async def test_a_durable_trigger_that_its_provider_could_not_take_is_refused_to_
     assert bus_engine.engine.tables.triggers.find_binding("b") is None
 
 
-async def test_a_provider_that_comes_later_is_not_cut_for_a_trigger_that_it_cannot_take(bus_engine):
+async def test_a_trigger_too_large_for_a_later_provider_does_not_cut_it(bus_engine):
     provider, binder = await bus_engine.connect(runtime="python"), await bus_engine.connect()
     for binding_id, size in (("large", 1_500_000), ("small", 1)):
         await binder.send(

@@ -125,7 +125,7 @@ async def test_an_error_that_only_looks_like_json_reaches_who_waits(bus_engine, 
     assert await worker.nothing_came() == []
 
 
-async def test_a_registration_that_cannot_be_read_is_left_out_and_its_worker_stays(bus_engine):
+async def test_a_worker_survives_a_registration_that_cannot_be_read(bus_engine):
     worker = await bus_engine.connect()
     await worker.send_text('{"type":"registerfunction","id":"x::y","request_format":{"maximum":1e999}}')
     await worker.send(type="registerfunction", id="x::z")

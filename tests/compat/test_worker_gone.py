@@ -22,7 +22,7 @@ async def watch(bus_engine, watched, trigger_id="w"):
     return client
 
 
-async def test_it_fires_once_when_the_watched_worker_leaves_and_not_for_others(bus_engine):
+async def test_it_fires_once_for_the_watched_worker(bus_engine):
     watched, other = await bus_engine.connect(), await bus_engine.connect()
     watcher = await watch(bus_engine, watched.worker_id)
     await watcher.nothing_came()
@@ -34,7 +34,7 @@ async def test_it_fires_once_when_the_watched_worker_leaves_and_not_for_others(b
     assert await watcher.nothing_came() == []
 
 
-async def test_a_function_that_has_not_returned_is_counted_among_the_calls_that_nobody_waits_for(bus_engine):
+async def test_a_function_that_goes_on_is_counted_as_a_call_nobody_waits_for(bus_engine):
     watcher = await watch(bus_engine, "somebody who is gone")
     await watcher.until("invokefunction")
     assert (await watcher.call("engine::statistics"))["result"]["background_calls"] == 1

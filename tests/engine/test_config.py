@@ -55,13 +55,13 @@ def test_one_name_twice_is_two_workers():
     assert [worker.name for worker in config.workers] == ["state#1", "state#2"]
 
 
-def test_workers_that_are_part_of_the_engine_are_noted_and_not_started():
+def test_workers_that_are_part_of_the_engine_are_not_started():
     config = parse("workers:\n  - name: iii-observability\n    config: {enabled: true}\n", "f", {})
     assert config.workers == []
     assert "iii-observability" in config.notes[0]
 
 
-def test_a_folder_is_relative_to_the_file_and_both_spellings_mean_it(tmp_path, monkeypatch):
+def test_a_folder_is_relative_to_the_file(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "project").mkdir()
     file = tmp_path / "project" / "config.yaml"

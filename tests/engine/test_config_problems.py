@@ -131,7 +131,7 @@ def test_what_cannot_be_read_is_said_in_one_line(text, said):
     assert "\n" not in caught.value.message
 
 
-def test_two_workers_that_serve_the_same_functions_are_refused_before_anything_starts(tmp_path):
+def test_two_workers_with_the_same_functions_are_refused_before_a_start(tmp_path):
     assert problems(tmp_path, "workers:\n  - name: state\n  - name: http\n  - name: state\n") == [(4, "$.workers[2]")]
 
 

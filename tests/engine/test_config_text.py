@@ -174,7 +174,7 @@ def test_a_command_that_edits_the_file_reads_it_as_the_engine_does(monkeypatch):
     assert layout.entries[0].value == {"name": "state", "config": {"a": "}]: {", "b": "${UNSET}"}}
 
 
-def test_what_is_written_anew_is_a_change_though_yaml_has_the_same_number_for_it(tmp_path):
+def test_another_spelling_of_the_same_number_is_a_change(tmp_path):
     found = []
     for written in ("1.1", "1.10"):
         config = parse(f"workers:\n  - name: http\n    config: {{host: {written}}}\n", "f", {})

@@ -165,7 +165,7 @@ async def test_workers_start_in_order_and_end_in_reverse():
     assert notes[2:] == ["b ends", "a ends"]
 
 
-async def test_a_worker_that_cannot_start_ends_the_others_and_is_named():
+async def test_a_worker_that_cannot_start_ends_the_others():
     notes: list[str] = []
     with pytest.raises(ConfigError, match=r"`b`.*no disk"):
         async with running_engine(Recorder("a", notes), Recorder("b", notes, OSError("no disk"))):

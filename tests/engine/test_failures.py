@@ -104,7 +104,7 @@ async def test_a_call_without_waiting_is_logged_as_any_other(lines):
     assert [line.message for line in lines] == ["`shop::deep` failed: 'deeper'"]
 
 
-async def test_the_handler_of_a_remote_worker_is_logged_under_its_name_whoever_calls(lines):
+async def test_the_handler_of_a_remote_worker_is_logged_under_its_name(lines):
     async def boom() -> None:
         raise ValueError("remote")
 

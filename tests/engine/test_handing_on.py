@@ -75,7 +75,7 @@ async def test_a_remote_worker_serves_the_functions_that_an_in_process_one_leave
         assert await bus.trigger("shop::who") == {"body": "remote"}
 
 
-async def test_a_remote_worker_serves_at_once_while_the_in_process_one_finishes_its_calls():
+async def test_a_remote_worker_serves_before_the_in_process_one_has_finished():
     started, gate = asyncio.Event(), asyncio.Event()
 
     class Slow(Shop):
@@ -139,7 +139,7 @@ async def test_a_program_that_is_being_replaced_inherits_nothing():
         assert await bus.trigger("shop::who") == {"body": "foreign"}
 
 
-async def test_a_trigger_type_of_the_engine_goes_on_when_a_worker_that_provided_it_leaves():
+async def test_a_trigger_type_of_the_engine_survives_the_end_of_another_provider():
     http = HttpWorker(HttpSettings(port=0))
     async with engine_and_bus(http) as (engine, _), AsyncExitStack() as stack:
         page = await stack.enter_async_context(httpx.AsyncClient(base_url=http.addresses()["http"]))

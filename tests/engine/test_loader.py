@@ -57,7 +57,7 @@ def test_a_worker_of_ones_own_lies_beside_the_config(tmp_path):
         ),
     ],
 )
-def test_an_entry_that_cannot_be_used_says_why_and_what_is_allowed(tmp_path, text, expected):
+def test_an_entry_that_cannot_be_used_says_what_is_allowed(tmp_path, text, expected):
     with pytest.raises(ConfigError) as caught:
         workers(text, tmp_path)
     for part in expected:

@@ -166,7 +166,7 @@ async def test_a_line_is_logged_by_function_with_level_data_and_service(level, n
     assert (row["trace_id"], row["span_id"]) == ("t", "s")
 
 
-async def test_a_line_without_a_trace_has_that_of_the_call_and_the_caller_s_name():
+async def test_a_line_without_a_trace_has_that_of_the_call():
     async with running_engine() as bus:
         token = current_invocation.set(Invocation(function_id="x", traceparent=f"00-{TRACE}-{SPAN}-01"))
         await bus.trigger("engine::log::warn", {"message": "hi", "data": [1, 2]})
@@ -267,7 +267,7 @@ async def test_lines_of_any_thread_are_kept_from_before_the_engine_was_there():
     assert "ValueError: a reason" in rows[0]["attributes"]["exception.stacktrace"]
 
 
-async def test_a_line_of_a_worker_is_kept_once_although_it_is_shown_through_logging():
+async def test_a_line_of_a_worker_is_kept_once():
     capture = Capture()
     shown = logging.getLogger("linkly.worker")
     shown.addHandler(capture)

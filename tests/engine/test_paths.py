@@ -51,7 +51,7 @@ SET = ("state::set", {"scope": "s", "key": "k", "value": 1})
 
 
 @pytest.mark.parametrize("text, call", [(DATABASE.format("sqlite:./data/a"), CREATE), (STATE.format("data/a"), SET)])
-async def test_data_lies_beside_the_config_and_not_where_the_engine_was_started(places, text, call):
+async def test_data_lies_beside_the_config(places, text, call):
     await started(places, text, call)
     assert (places / "project" / "data" / "a").exists()
     assert list((places / "elsewhere").iterdir()) == []

@@ -44,7 +44,7 @@ async def test_a_changed_port_moves_the_gateway_and_nothing_else(live, reserve_p
         assert await call == "hello"
 
 
-async def test_calls_in_flight_finish_and_new_ones_wait_for_the_next_generation(live):
+async def test_new_calls_wait_for_the_next_generation(live):
     async with live(HTTP + probe(greeting="old")) as run, httpx.AsyncClient() as client:
         first = await in_flight(run)
         change = asyncio.create_task(run.change(HTTP + probe(greeting="new")))
@@ -84,7 +84,7 @@ async def test_a_worker_is_added_and_removed(live):
         assert list(await run.rows()) == ["state"]
 
 
-async def test_a_removed_worker_finishes_its_calls_and_takes_no_new_ones(live):
+async def test_a_removed_worker_only_finishes_its_calls(live):
     async with live(HTTP + probe()) as run, httpx.AsyncClient() as client:
         call = await in_flight(run)
         change = asyncio.create_task(run.change(HTTP))
@@ -108,7 +108,7 @@ async def test_a_removed_worker_finishes_its_calls_and_takes_no_new_ones(live):
         (STATE + "  - path: ./nowhere\n", [":5: $.workers[2].path", "nowhere", "linkly worker init"]),
     ],
 )
-async def test_a_file_that_cannot_be_used_changes_nothing_and_says_where_and_why(live, caplog, text, expected):
+async def test_a_file_that_cannot_be_used_changes_nothing(live, caplog, text, expected):
     async with live(probe()) as run:
         before = run.worker("probe")
         assert await run.change(text) is None
@@ -154,7 +154,7 @@ async def test_a_busy_port_leaves_the_gateway_where_it_was(live, reserve_port):
         assert (await client.get(f"{run.worker('http').url}/hello")).status_code == 200
 
 
-async def test_a_new_worker_that_cannot_start_is_named_and_tried_again(live):
+async def test_a_new_worker_that_cannot_start_is_tried_again(live):
     async with live(STATE) as run:
         applied = await run.change(STATE + probe(fail_start="true"))
         assert applied.started == []
@@ -176,7 +176,7 @@ async def test_workers_that_are_made_anew_keep_their_place_in_the_order_of_the_e
         assert run.probe.notes == ["old ends", "new starts"]
 
 
-async def test_a_change_comes_to_its_end_although_its_caller_goes_away(live):
+async def test_a_change_comes_to_its_end_without_its_caller(live):
     async with live(probe(greeting="old")) as run:
         call = await in_flight(run)
         change = asyncio.create_task(run.change(probe(greeting="new")))

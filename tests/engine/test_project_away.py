@@ -170,7 +170,7 @@ async def has(project, function_id):
             await asyncio.sleep(0)
 
 
-async def test_a_route_is_away_while_its_program_is_back_but_has_not_said_everything_yet(pages):
+async def test_a_route_is_away_until_its_program_has_said_everything(pages):
     async with pages(program=IN_STEPS) as (project, client, folder):
         await served(project)
         (folder / "gate").unlink()

@@ -113,7 +113,7 @@ async def test_no_call_fails_while_a_program_takes_another_config(live, greeter)
         assert answers[0] == "hello"
 
 
-async def test_a_config_a_program_cannot_run_by_leaves_its_earlier_generation_in_service(live, greeter):
+async def test_a_config_that_a_program_cannot_run_by_keeps_its_earlier_generation(live, greeter):
     async with live(ENTRY) as run:
         await settled(run)
         await run.change(ENTRY + "    config: {greeting: hi, fail: true}\n")

@@ -50,7 +50,7 @@ async def test_a_stopped_worker_stays_stopped_until_its_own_entry_changes(live):
         assert (await run.bus.trigger("probe::hello"))["body"] == "new"
 
 
-async def test_a_restart_waits_for_calls_in_flight_and_keeps_later_ones_waiting(live):
+async def test_a_restart_waits_for_calls_in_flight(live):
     async with live(PROBE) as run:
         call = asyncio.create_task(run.bus.trigger("probe::wait"))
         await run.probe.entered.wait()
@@ -197,7 +197,7 @@ def entries(text):
     return parse("workers:\n" + text, "f", {}).workers
 
 
-def test_an_entry_continues_the_equal_one_then_the_one_of_its_name():
+def test_an_entry_continues_the_equal_one_before_its_namesake():
     old = entries("  - name: state\n  - name: http\n    config: {port: 1}\n  - path: ./a\n    name: a\n")
     assert continues(old, old) == [0, 1, 2]
     assert continues(old, list(reversed(old))) == [2, 1, 0]

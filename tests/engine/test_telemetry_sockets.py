@@ -86,7 +86,7 @@ async def test_log_lines_are_kept_and_listed(path):
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_a_bad_frame_is_counted_and_dropped_and_the_socket_stays(path):
+async def test_a_telemetry_socket_survives_a_bad_frame(path):
     async with running() as (_, bus, connect):
         socket = await connect(path)
         await socket.send(b"LOGS{", b"MTRC\xff", b'OTLP{"resourceSpans":1}', log_frame("still here"))
@@ -97,7 +97,7 @@ async def test_a_bad_frame_is_counted_and_dropped_and_the_socket_stays(path):
     assert counts["metrics"] == counts["spans"] == {"frames": 1, "records": 0, "dropped": 1}
 
 
-async def test_a_telemetry_socket_is_no_worker_and_ignores_text_and_unknown_frames():
+async def test_a_telemetry_socket_ignores_text_and_unknown_frames():
     async with running() as (engine, bus, connect):
         socket = await connect("/otel")
         await socket.send('{"type":"registerfunction","id":"a::b"}', b"what", b"", log_frame("still here"))

@@ -77,7 +77,7 @@ async def test_a_second_origin_line_does_not_hide_the_first():
                 await websockets.connect(url, additional_headers=headers)
 
 
-async def test_the_log_says_once_which_page_was_refused_and_by_which_setting(caplog):
+async def test_the_log_says_once_why_a_page_was_refused(caplog):
     async with port() as (_, url):
         for _ in range(3):
             with pytest.raises(websockets.InvalidStatus):

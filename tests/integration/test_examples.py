@@ -25,7 +25,7 @@ async def test_the_config_with_a_worker_of_ones_own_answers_over_http(monkeypatc
         assert await bus.trigger("state::get", {"scope": "greeted", "key": "Ann"}) == {"times": 1}
 
 
-def test_the_worker_of_the_readme_runs_in_a_real_engine_after_one_file_and_one_line(linkly):
+def test_the_worker_of_the_readme_runs_in_a_real_engine(linkly):
     (linkly.folder / "hello.py").write_text((EXAMPLES / "hello.py").read_text("utf-8"))
     with (linkly.folder / "config.yaml").open("a") as config:
         config.write("  - module: hello:HelloWorker\n")

@@ -11,7 +11,7 @@ from support.engine_process import EngineProcess
 COUNT = "sql=SELECT COUNT(*) AS clicks FROM clicks WHERE code = 'iii'"
 
 
-def test_a_link_is_shortened_followed_counted_and_survives_kill_9(linkly):
+def test_a_link_and_its_clicks_survive_kill_9(linkly):
     linkly.start()
     created = httpx.post(f"{linkly.http}/links", json={"url": "https://iii.dev", "code": "iii"})
     assert (created.status_code, created.json()) == (201, {"code": "iii", "url": "https://iii.dev"})

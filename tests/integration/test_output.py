@@ -53,7 +53,7 @@ async def serve_and_log(url):
         )
 
 
-async def test_people_get_a_welcome_then_a_line_for_everything_that_happens(tmp_path):
+async def test_people_get_a_line_for_everything_that_happens(tmp_path):
     async with linkly(tmp_path) as engine:
         await engine.line("state::set")
         url = (await engine.line("workers connect to")).split()[-1]
@@ -104,7 +104,7 @@ async def test_programs_get_one_json_object_a_line_the_welcome_included(tmp_path
     assert len([body for _, body in bodies if body == line["message"]]) == 1
 
 
-async def test_colours_are_there_when_they_are_forced_and_wrap_nothing_else(tmp_path):
+async def test_colours_that_are_forced_wrap_their_own_words(tmp_path):
     async with linkly(tmp_path, FORCE_COLOR="1") as engine:
         await engine.line(UP)
         await engine.ended()

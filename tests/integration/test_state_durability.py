@@ -73,7 +73,7 @@ async def test_an_orderly_stop_loses_nothing_either(durable):
         assert await bus.trigger("state::list", {"scope": "s"}) == list(range(10))
 
 
-async def test_a_full_disk_is_a_set_error_and_over_when_there_is_room_again(durable):
+async def test_a_full_disk_is_an_error_until_there_is_room_again(durable):
     durable.start()
     pid = durable.pid
     no_limit = resource.prlimit(pid, resource.RLIMIT_FSIZE)

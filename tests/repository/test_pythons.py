@@ -46,7 +46,7 @@ def test_a_python_is_found_where_pyenv_puts_it(tmp_path, found):
     assert found(PYENV_ROOT=str(tmp_path / "elsewhere"))["3.98"] == "elsewhere"
 
 
-def test_of_two_the_first_in_the_path_is_taken_and_the_newest_stands_last(tmp_path, found):
+def test_of_two_pythons_the_first_in_the_path_is_taken(tmp_path, found):
     for folder, name, version in [("a", "python3.97", "3.97"), ("b", "python3.97", "3.97"), ("b", "python3", "3.100")]:
         program(tmp_path / folder / name, f"echo {version} {folder}")
     pythons = found(tmp_path / "a", tmp_path / "b")

@@ -115,7 +115,7 @@ async def test_after_every_cut_calls_reach_the_connection_that_lives(native):
 
 
 @pytest.mark.parametrize("native", [True, False], ids=["native", "json"])
-async def test_a_cut_during_the_return_does_not_make_the_engine_keep_the_connection_before(native):
+async def test_a_cut_during_the_return_leaves_no_earlier_connection_behind(native):
     async with behind_a_proxy(native=native) as (engine, proxy, client, dialer):
         bus = engine.bus("test")
         assert await client.trigger("w::who") == client.worker_id

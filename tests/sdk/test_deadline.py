@@ -97,7 +97,7 @@ async def test_a_handler_that_answers_although_it_was_cancelled_is_believed(cloc
     assert await task == "anyway"
 
 
-async def test_a_handler_that_makes_its_cancellation_an_error_leaves_the_task_uncancelled(clock, deadlines):
+async def test_a_cancellation_made_an_error_leaves_the_task_uncancelled(clock, deadlines):
     async def stubborn():
         try:
             await asyncio.Event().wait()

@@ -110,7 +110,7 @@ async def test_an_event_put_in_outside_of_the_run_is_not_kept():
 # --- order ---------------------------------------------------------------------------------------------------
 
 
-async def test_events_of_one_key_come_one_after_another_and_keys_side_by_side():
+async def test_only_events_of_one_key_come_one_after_another():
     async with bell() as made:
         await made.bind()
         made.ring(1, 2, key="a")
@@ -240,7 +240,7 @@ async def test_a_binding_taken_back_while_its_condition_is_asked_is_not_run():
         assert await made.drained() == []
 
 
-async def test_a_failing_function_is_logged_once_and_gets_the_next_event(caplog):
+async def test_a_failing_function_is_logged_once(caplog):
     async with bell() as made:
         await made.bind("missing")
         await made.bind("old", "2", condition_function_id="test::unknown")
@@ -252,7 +252,7 @@ async def test_a_failing_function_is_logged_once_and_gets_the_next_event(caplog)
     ]
 
 
-async def test_a_payload_without_a_json_form_is_logged_and_the_next_event_comes(caplog):
+async def test_a_payload_without_a_json_form_costs_no_other_event(caplog):
     async with bell() as made:
         await made.bind()
         made.delivery.put(made.delivery.matching("news"), ("news", 1, object()))
@@ -317,7 +317,7 @@ async def test_at_the_end_what_waits_is_delivered_in_order():
         assert [[each for each in numbers if each % 2 == key] for key in (0, 1)] == [[0, 2, 4], [1, 3, 5]]
 
 
-async def test_at_the_end_functions_have_five_seconds_and_the_log_says_how_much_was_dropped(caplog):
+async def test_the_log_says_how_much_was_dropped_after_the_grace_of_the_end(caplog):
     async with running_engine(clock=ManualClock()) as bus:
         made = Bell(bus)
         task = await ending(made)

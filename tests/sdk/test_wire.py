@@ -175,7 +175,7 @@ def test_a_session_that_ends_tells_its_calls_why():
     assert told == [{"code": InvocationStopped.code, "message": "Invocation stopped: the peer closed with 1006"}]
 
 
-def test_a_call_that_is_too_large_is_refused_and_leaves_nothing_behind():
+def test_a_call_that_is_too_large_leaves_nothing_behind():
     session = Session()
     session.peer_limit_bytes = 100
     with pytest.raises(PayloadTooLarge, match="100"):

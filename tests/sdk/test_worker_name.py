@@ -84,7 +84,7 @@ async def test_the_newcomer_brings_its_registrations_when_the_name_is_free():
         assert engine.tables.workers.holder("default", "shop").id == newcomer.worker_id
 
 
-async def test_what_is_registered_between_the_attempt_and_its_answer_is_served():
+async def test_what_is_registered_during_an_attempt_is_served():
     async with taken() as (clock, engine, _, end), wired(engine, name="shop") as newcomer:
         await settle()
         greet = newcomer._greet  # noqa: SLF001

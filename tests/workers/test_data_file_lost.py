@@ -170,7 +170,7 @@ async def test_a_worker_that_is_made_anew_uses_what_is_there_then(path):
             leftover.unlink()
 
 
-async def test_writes_of_other_programs_and_checkpoints_do_not_look_like_a_loss(path):
+async def test_what_others_do_to_the_file_does_not_look_like_a_loss(path):
     async with GroupCommitWriter(str(path)) as writer:
         await writer.execute("CREATE TABLE t (a)")
         for number in range(50):
@@ -253,7 +253,7 @@ async def test_readiness_notices_a_lost_file_before_anybody_writes(run, file_dat
         assert await code_of(call(bus, "execute", sql="INSERT INTO t VALUES (1)")) == "DATA_FILE_LOST"
 
 
-async def test_readiness_notices_a_writer_that_stands_still_and_that_it_goes_on(run, file_database, gateway):
+async def test_readiness_follows_a_writer_that_stands_still_for_a_while(run, file_database, gateway):
     clock = ManualClock()
     async with run(file_database, gateway, clock=clock) as bus:
         await call(bus, "execute", sql="CREATE TABLE t (a)")

@@ -176,7 +176,7 @@ async def test_a_query_waits_for_a_connection_only_so_long(run, database):
 
 
 @pytest.mark.parametrize("function_id", ["database::query", "database::execute"])
-async def test_a_cancelled_caller_stops_its_statement_at_whatever_moment(run, database, function_id):
+async def test_a_cancelled_caller_stops_its_statement(run, database, function_id):
     if run.framing == "json":
         return  # iii's protocol has no message for it: the statement ends at its time-out
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT COUNT(*) FROM n"
@@ -211,7 +211,7 @@ def open_files():
 
 
 @pytest.mark.parametrize("function_id", ["database::query", "database::beginTransaction"])
-async def test_a_cancelled_caller_leaves_no_connection_open_at_whatever_moment(run, database, open_files, function_id):
+async def test_a_cancelled_caller_leaves_no_connection_open(run, database, open_files, function_id):
     if run.framing == "json":
         return  # iii's protocol has no message for it
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT COUNT(*) FROM n"

@@ -100,7 +100,7 @@ async def test_what_begins_with_explain_can_be_prepared(database):
 @pytest.mark.parametrize(
     "sql", ["/*c*/ VACUUM", "-- c\n VACUUM", "/*c*/PRAGMA wal_checkpoint", "\ufeffPRAGMA wal_checkpoint"]
 )
-async def test_what_cannot_run_in_a_transaction_runs_alone_whatever_stands_before_it(database, sql):
+async def test_what_cannot_run_in_a_transaction_runs_alone(database, sql):
     async with running_engine(database) as bus:
         await call(bus, "execute", sql="CREATE TABLE t (a)")
         inserts = [call(bus, "execute", sql="INSERT INTO t VALUES (1)") for _ in range(10)]

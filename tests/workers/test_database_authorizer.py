@@ -75,7 +75,7 @@ async def refuse_everywhere(bus, sql, reason):
 
 @pytest.mark.parametrize("before", BEFORE, ids=["plain", "bom", "bom and comment"])
 @pytest.mark.parametrize("sql", CONTROL)
-async def test_transaction_control_is_refused_and_takes_no_neighbour_with_it(database, sql, before):
+async def test_transaction_control_takes_no_neighbour_with_it(database, sql, before):
     async with running_engine(database) as bus:
         await refuse_everywhere(bus, before + sql, "transaction control")
 

@@ -86,7 +86,7 @@ async def test_a_function_that_raises_cancelled_error_hears_of_the_next_change(r
         assert len(ear.heard) == 3
 
 
-async def test_a_function_has_its_own_time_and_not_what_is_left_of_the_writers(run, tmp_path):
+async def test_a_function_has_its_own_time_instead_of_the_writers(run, tmp_path):
     clock = ManualClock()
     async with database_with_ear(lambda *workers: run(*workers, clock=clock), tmp_path) as (bus, database, ear):
         ear.may_go_on.clear()
@@ -129,7 +129,7 @@ async def test_what_json_has_no_form_for_does_not_keep_an_event_from_its_functio
         assert event["returning"] == [{"a": None, "b": "a\ufffd"}]
 
 
-async def test_table_and_operation_are_told_also_after_a_change_of_tables(run, tmp_path):
+async def test_an_event_describes_its_write_after_a_change_of_tables(run, tmp_path):
     # It makes everybody forget them, and the INSERT is compiled already; values are missing when it is asked about.
     async with database_with_ear(run, tmp_path) as (bus, database, ear):
         for _ in range(2):

@@ -69,7 +69,7 @@ async def idle_connections(bus):
     ],
     ids=["query", "query that writes", "execute", "transaction", "executeBatch"],
 )
-async def test_what_takes_too_long_is_stopped_and_nothing_of_it_is_written(run, url, name, payload):
+async def test_nothing_is_written_of_what_takes_too_long(run, url, name, payload):
     async with run(worker(url)) as bus:
         await call(bus, "execute", sql="CREATE TABLE t (a)")
         for _ in range(2):  # the second time it is known to be slow
@@ -91,7 +91,7 @@ async def test_neighbours_of_what_takes_too_long_are_written(run, url):
 
 
 @pytest.mark.parametrize("name", ["execute", "transaction"])
-async def test_a_write_that_waits_too_long_for_somebodys_transaction_is_not_written_later(run, url, name):
+async def test_a_write_that_waited_too_long_for_a_transaction_is_not_written_later(run, url, name):
     async with run(worker(url)) as bus:
         await call(bus, "execute", sql="CREATE TABLE t (a)")
         held = await begin(bus, isolation="serializable")
@@ -121,7 +121,7 @@ async def test_a_timeout_that_is_none_is_refused(run, url, name, timeout_ms):
 # --- the pool -----------------------------------------------------------------------------------------------
 
 
-async def test_a_long_query_waits_only_so_long_for_a_connection_that_a_transaction_holds(run, tmp_path):
+async def test_a_long_query_has_a_limit_to_its_wait_for_a_transaction(run, tmp_path):
     async with run(worker(f"sqlite:{tmp_path}/a.db", max=1, acquire_timeout_ms=30)) as bus:
         held = await begin(bus)
         for name, payload in (("query", {"sql": SLOW}), ("beginTransaction", {})):
@@ -239,7 +239,7 @@ async def test_transactions_that_are_open_at_the_end_are_rolled_back(run, tmp_pa
 
 
 @pytest.mark.parametrize("sql", ["INSERT INTO t VALUES (1); INSERT INTO t VALUES (2)", "SELECT 1; DROP TABLE t"])
-async def test_several_statements_in_one_text_are_refused_and_none_of_them_runs(run, url, sql):
+async def test_of_several_statements_in_one_text_none_runs(run, url, sql):
     async with run(worker(url)) as bus:
         await call(bus, "execute", sql="CREATE TABLE t (a)")
         for name in ("query", "execute", "prepareStatement"):
@@ -270,7 +270,7 @@ async def test_several_statements_in_one_text_are_refused_and_none_of_them_runs(
         "COMMIT/**/",
     ],
 )
-async def test_transaction_control_is_refused_whatever_stands_before_it(tmp_path, sql):
+async def test_transaction_control_is_refused_behind_anything(tmp_path, sql):
     async with running_engine(worker(f"sqlite:{tmp_path}/a.db")) as bus:
         await call(bus, "execute", sql="CREATE TABLE t (a)")
         held = await begin(bus)
@@ -322,7 +322,7 @@ async def test_what_would_change_the_connection_of_all_callers_is_refused(run, u
         ("explain", {"sql": "SELECT 1"}),
     ],
 )
-async def test_an_unknown_database_is_refused_and_the_known_ones_are_named(run, url, name, payload):
+async def test_the_error_of_an_unknown_database_names_those_there_are(run, url, name, payload):
     async with run(worker(url, "sqlite::memory:")) as bus:
         error = await refused(bus, name, **payload, db="Primary")
         assert (error.code, error.details) == ("UNKNOWN_DB", {"db": "Primary", "available": ["primary", "second"]})

@@ -233,7 +233,7 @@ async def test_a_killed_program_holds_up_nobody(serving):
         await waiting
 
 
-def test_an_owner_of_too_many_statements_is_refused_and_others_are_not():
+def test_only_an_owner_of_too_many_statements_is_refused():
     statements = PreparedStatements()
     for _ in range(OWNERS_LIMIT):
         statements.add("greedy", None, "SELECT 1", 86_400, now=0)
@@ -250,7 +250,7 @@ def test_expired_statements_make_room_for_their_owner():
     assert statements.add("greedy", None, "SELECT 2", 10, now=10).sql == "SELECT 2"
 
 
-def test_when_there_are_too_many_statements_whoever_has_the_most_loses_his_oldest():
+def test_whoever_has_the_most_statements_loses_his_oldest():
     statements = PreparedStatements()
     handles = [statements.add(f"many {n % 10}", None, "SELECT 1", 86_400, now=0) for n in range(STATEMENTS_LIMIT)]
     handle = statements.add("modest", None, "SELECT 2", 10, now=0)

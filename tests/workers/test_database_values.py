@@ -111,7 +111,7 @@ async def test_parameters_may_be_numbered_and_come_as_json_text(run, database):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, [1, math.nan], {"a": math.inf}])
 @pytest.mark.parametrize("function_id", ["database::query", "database::execute", "database::transaction"])
-async def test_not_a_number_and_infinity_are_refused_and_do_not_become_null(run, database, function_id, value):
+async def test_numbers_that_json_does_not_have_do_not_become_null(run, database, function_id, value):
     async with run(database) as bus:
         await execute(bus, "CREATE TABLE t (a)")
         statement = {"sql": "INSERT INTO t VALUES (?)", "params": [value]}
@@ -304,7 +304,7 @@ async def test_returned_rows_come_only_when_they_are_asked_for(run, database):
         ("SELECT * FROM t", 0, None),
     ],
 )
-async def test_the_last_insert_id_is_text_and_only_of_an_insert_that_inserted(run, database, sql, affected, last):
+async def test_the_last_insert_id_is_that_of_an_insert_that_inserted(run, database, sql, affected, last):
     async with run(database) as bus:
         await execute(bus, "CREATE TABLE t (id INTEGER PRIMARY KEY, name)")
         await execute(bus, "INSERT INTO t VALUES (1, 'first')")

@@ -332,7 +332,7 @@ INSERT = "INSERT INTO t VALUES (?)"
 
 
 @pytest.mark.parametrize("seed", range(10))
-async def test_whatever_is_mixed_on_a_failing_disk_every_answer_is_what_a_restart_would_find(disk, tmp_path, seed):
+async def test_every_answer_of_a_failing_disk_is_what_a_restart_would_find(disk, tmp_path, seed):
     path, dice = str(tmp_path / "a.db"), random.Random(seed)
     told = {}
     async with GroupCommitWriter(path) as writer:

@@ -220,7 +220,7 @@ async def test_http_1_0_closes_after_its_answer(gateway):
         b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n",
     ],
 )
-async def test_a_client_that_hangs_up_is_noticed_whatever_else_it_has_sent(gateway, sent, caplog):
+async def test_a_client_that_hangs_up_is_noticed(gateway, sent, caplog):
     async with gateway() as (connect, pages):
         connection = await connect(sent)
         await asyncio.wait_for(pages.started.wait(), 10)

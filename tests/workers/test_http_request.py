@@ -93,7 +93,7 @@ async def test_the_scheme_is_what_a_trusted_proxy_says_it_is(gateway, trusted, s
         assert answer.json()["scheme"] == scheme
 
 
-async def test_options_of_the_server_and_of_its_own_pages_say_what_is_allowed(gateway):
+async def test_options_of_the_servers_own_pages_say_what_is_allowed(gateway):
     async with gateway() as client:
         own = await client.options("/healthz")
         assert (own.status_code, own.content) == (204, b"")

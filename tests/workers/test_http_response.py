@@ -28,6 +28,6 @@ def test_json_written_with_spaces_keeps_its_numbers_as_written(answered, body):
         b'{"headers": {"a": ' + b"[" * 100_000,
     ],
 )
-def test_what_a_worker_of_another_language_wrongly_calls_json_is_said_to_be_none(answered):
+def test_a_body_wrongly_called_json_is_said_to_be_none(answered):
     with pytest.raises(UnsendableResponse, match="what `a::b` answered cannot be sent: it is no JSON"):
         reply(Json(answered), "a::b")

@@ -293,7 +293,7 @@ async def test_an_event_type_of_two_lines_is_refused():
         await StreamedResponse(None, HttpRequest()).event("x", event="a\nb")
 
 
-async def test_status_and_headers_of_a_stream_are_read_as_those_of_a_return_value(gateway):
+async def test_the_head_of_a_stream_is_read_as_that_of_a_return_value(gateway):
     async with gateway() as (client, streams, _):
         streams.messages = [
             {"type": "set_status", "status_code": "404"},

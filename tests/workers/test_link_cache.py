@@ -15,7 +15,7 @@ async def cached(bus, code):
     return await bus.trigger("state::get", {"scope": "links", "key": code})
 
 
-async def test_a_look_up_fills_the_cache_and_the_next_one_asks_nobody_else(shortener):
+async def test_a_second_look_up_asks_nobody_but_the_cache(shortener):
     async with shortener() as (_, bus):
         await bus.trigger("link::create", {"url": "https://a.example", "code": "a"})
         assert await cached(bus, "a") == {"url": "https://a.example"}
@@ -55,7 +55,7 @@ async def test_an_update_and_a_delete_are_seen_by_the_next_look_up(shortener):
         assert await bus.trigger("link::delete", {"code": "a"}) == {"deleted": False}
 
 
-async def test_changes_and_look_ups_that_run_at_once_never_leave_a_stale_entry(shortener):
+async def test_look_ups_beside_changes_leave_no_stale_entry(shortener):
     chance = random.Random(7)
     async with shortener() as (_, bus):
         await bus.trigger("link::create", {"url": "https://a.example/0", "code": "a"})
@@ -141,7 +141,7 @@ async def test_a_change_goes_on_to_its_end_when_its_caller_gives_up(run):
         assert await cached(bus, "a") == {"url": "https://new.example"}
 
 
-async def test_without_a_state_worker_only_changes_that_could_leave_a_stale_entry_are_refused(run, tmp_path, caplog):
+async def test_without_a_state_worker_changes_that_could_leave_a_stale_entry_are_refused(run, tmp_path, caplog):
     database = SlowDatabase()
     async with run(database, LinkWorker()) as bus:
         assert await bus.trigger("link::resolve", {"code": "a"}) == {"url": "https://old.example"}

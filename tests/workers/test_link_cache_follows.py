@@ -122,7 +122,7 @@ async def test_changes_of_other_tables_leave_the_cache_alone(shortener):
         assert await cached(bus, "a") == {"url": "https://a.example"}
 
 
-async def test_look_ups_that_run_while_others_change_the_links_leave_no_stale_entry(shortener):
+async def test_look_ups_beside_changes_of_others_leave_no_stale_entry(shortener):
     async with shortener() as (_, bus):
         await bus.trigger("link::create", {"url": "https://a.example/0", "code": "a"})
         for number in range(10):

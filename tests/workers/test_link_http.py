@@ -250,7 +250,7 @@ async def test_a_limit_or_a_cursor_that_cannot_be_is_a_400(shortener, query, par
         assert part in refused.json()["error"]
 
 
-async def test_statistics_count_people_visitors_days_and_referrers_and_bots_apart(shortener):
+async def test_statistics_count_bots_apart_from_people(shortener):
     clock = ManualClock(1_700_006_390)  # ten seconds before midnight
     async with shortener(clock=clock) as (client, bus):
         await make(client)
@@ -332,7 +332,7 @@ async def test_a_click_in_the_background_is_counted_too(shortener):
         assert (await bus.trigger("link::verify"))["ok"] is True
 
 
-async def test_in_the_background_a_limit_is_kept_too_under_racing_clients(shortener):
+async def test_a_limit_is_kept_in_the_background_too(shortener):
     async with shortener({"count": "in_background"}) as (client, bus):
         await make(client, max_clicks=10)
         assert await bus.trigger("link::resolve", {"code": "a"}) == {"url": "https://a.example", "max_clicks": 10}

@@ -43,7 +43,7 @@ async def imported(bus, data):
     ],
     ids=lambda value: repr(value)[:50],
 )
-async def test_a_line_that_cannot_be_imported_is_named_and_the_others_are_imported(shortener, line, reason):
+async def test_a_line_that_cannot_be_imported_keeps_no_other_out(shortener, line, reason):
     async with shortener() as (_, bus):
         answer = await imported(bus, b"url,code,expires_at,max_clicks\n" + BEFORE + line + b"\n" + AFTER)
         assert (answer["imported"], answer["skipped"]) == (2, 1)
@@ -90,7 +90,7 @@ async def test_a_time_that_does_not_exist_in_utc_is_refused_by_its_name(shortene
             assert refusal.value.code == "INVALID_ARGUMENTS"
 
 
-async def test_a_table_of_another_shortener_is_imported_without_what_is_none_of_a_links(shortener):
+async def test_columns_that_no_link_has_are_left_out_of_an_import(shortener):
     table = b'keyword,url,Title,timestamp,ip,clicks\nPy,https://a.example,"A, b",2020-01-01 00:00:00,10.0.0.1,7\n'
     async with shortener() as (_, bus):
         answer = await imported(bus, table)

@@ -88,7 +88,7 @@ async def test_a_query_is_handed_on_if_the_settings_say_so(shortener, settings):
         ("https://a.example/", "\u4f60", "https://a.example/??"),
     ],
 )
-def test_a_query_stands_behind_the_targets_own_and_before_its_fragment(url, query, whole):
+def test_a_query_stands_between_the_targets_own_and_its_fragment(url, query, whole):
     assert with_query(url, query) == whole
 
 
@@ -152,7 +152,7 @@ async def test_case_counts_by_default(shortener):
         assert (await client.get("/s/Ab")).headers["location"] == "https://a.example"
 
 
-async def test_a_link_of_a_time_when_case_counted_keeps_its_code_and_its_clicks(shortener):
+async def test_a_link_of_a_time_when_case_counted_stays_itself(shortener):
     async with shortener() as (client, _):
         await make(client, "Ab")
         await client.get("/s/Ab")

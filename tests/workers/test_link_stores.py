@@ -78,7 +78,7 @@ async def test_the_race_for_one_code_has_one_winner(store):
     assert (await store.find("a")).url == won[0].link.url
 
 
-async def test_a_repeated_key_answers_the_first_link_and_makes_no_second(store):
+async def test_a_repeated_key_answers_the_first_link(store):
     key = Idempotency("k", "digest", EARLIER)
     assert await store.insert(link("a"), key) == Made(link("a"), repeated=False)
     assert await store.insert(link("b"), key) == Made(link("a"), repeated=True)

@@ -39,7 +39,7 @@ def test_a_good_address_is_kept(url):
     assert check_url(kept) == kept
 
 
-def test_what_unicode_has_named_is_kept_whatever_version_this_python_knows():
+def test_a_character_newer_than_this_python_is_kept():
     # Letters, marks, numbers, punctuation and symbols: what is one of them stays one of them.
     named = [chr(point) for point in range(0x80, 0x110000) if unicodedata.category(chr(point))[0] in "LMNPS"]
     for start in range(0, len(named), 600):

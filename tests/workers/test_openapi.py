@@ -223,7 +223,7 @@ def test_a_success_that_is_not_documented_may_be_anything():
     assert "*/*" in responses["2XX"]["content"]
 
 
-def test_the_request_schema_of_a_function_tells_the_body_that_the_route_does_not():
+def test_the_request_schema_of_a_function_describes_a_body_without_one():
     request = {
         "type": "object",
         "properties": {"body": {"$ref": "#/definitions/Leaf"}},
@@ -308,7 +308,7 @@ def test_a_reference_that_leads_nowhere_means_anything():
     assert schemas.components == {}
 
 
-def test_a_route_whose_answers_are_no_statuses_is_refused_and_says_why():
+def test_a_route_whose_answers_are_no_statuses_is_refused():
     config = {"api_path": "/", "openapi": {"answers": {"fine": {}}}}
     with pytest.raises(msgspec.ValidationError, match=r"regex .* `\$\.openapi\.answers`"):
         msgspec.convert(config, HttpTrigger)

@@ -33,7 +33,7 @@ def emptied(line):
 # --- the line -----------------------------------------------------------------------------------------------------
 
 
-def test_one_of_each_caller_is_served_in_turn_and_each_callers_own_in_order():
+def test_one_of_each_caller_is_served_in_turn():
     line = FairLine()
     for number in range(3):
         line.append("flooder", f"f{number}")
@@ -166,7 +166,7 @@ async def test_who_waits_for_his_own_places_is_passed_over():
 INSERT = "INSERT INTO t (who) VALUES (?)"
 
 
-async def test_a_write_does_not_wait_behind_everything_that_another_caller_has_queued(tmp_path):
+async def test_a_write_does_not_wait_behind_all_of_another_caller(tmp_path):
     async with GroupCommitWriter(str(tmp_path / "a.db")) as writer:
         await writer.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, who TEXT)")
         flood = [calling("flooder", writer.execute, INSERT, ["flooder"]) for _ in range(3000)]
@@ -196,7 +196,7 @@ async def test_a_turn_is_given_before_a_flood_of_writes_is_through(tmp_path):
         await asyncio.gather(*flood)
 
 
-async def test_a_write_of_state_does_not_wait_behind_everything_that_another_caller_has_set(tmp_path):
+async def test_a_write_of_state_does_not_wait_behind_all_of_another_caller(tmp_path):
     store, order = SqliteStore(str(tmp_path)), []
 
     def write(who, key):

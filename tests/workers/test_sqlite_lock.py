@@ -64,7 +64,7 @@ async def test_whose_time_is_over_is_told_so_while_the_others_wait_on(path):
         assert await values(writer) == [0, 1, 2]
 
 
-async def test_after_a_while_all_who_wait_fail_together_and_can_try_again(path):
+async def test_all_who_wait_too_long_fail_together(path):
     async with asyncio.timeout(WAIT_S), GroupCommitWriter(path, lock_patience_s=PATIENCE_S) as writer:
         loop = asyncio.get_running_loop()
         for _ in range(2):

@@ -86,7 +86,7 @@ async def test_a_reader_lets_go_of_the_snapshot_of_a_result_that_it_cannot_read(
 # --- the last rowid -----------------------------------------------------------------------------------------
 
 
-async def test_the_rowid_of_an_insert_is_its_own_and_never_a_neighbours(writer):
+async def test_the_rowid_of_an_insert_is_never_a_neighbours(writer):
     for sql in (
         "CREATE TABLE other (id INTEGER PRIMARY KEY)",
         "CREATE TABLE upserted (k PRIMARY KEY, v)",
@@ -139,7 +139,7 @@ async def test_what_sqlite_says_about_changes_survives_the_first_look_at_a_state
 
 
 @pytest.mark.parametrize("path", [":memory:", "file"])
-async def test_a_statement_that_fails_inside_a_turn_leaves_its_holders_transaction_open(tmp_path, path):
+async def test_a_statement_that_fails_in_a_turn_keeps_the_transaction_open(tmp_path, path):
     async with GroupCommitWriter(path if path == ":memory:" else str(tmp_path / "a.db")) as writer:
         await writer.execute("CREATE TABLE t (a UNIQUE)")
         turn = await writer.turn()

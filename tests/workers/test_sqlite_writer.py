@@ -89,7 +89,7 @@ async def test_changes_means_the_statement_before_it_in_a_batch_with_neighbours(
         assert [result[1] for result in results] == [[(limit, limit)] for limit in range(1, 21)]
 
 
-async def test_changes_means_the_statement_before_it_after_a_neighbour_has_failed_half_way(path):
+async def test_changes_means_the_statement_before_it_behind_a_failed_neighbour(path):
     async with path.written("CREATE TABLE t (a UNIQUE, b)") as writer:
         await filled(writer)
         failing = statements("UPDATE t SET b = b + 1000", "INSERT INTO t VALUES (0, 0)")
@@ -125,7 +125,7 @@ async def failing_among_neighbours(writer, failing):
 
 @pytest.mark.parametrize("verb", ["INSERT", "INSERT OR ABORT", "INSERT OR FAIL", "INSERT OR ROLLBACK"])
 @pytest.mark.parametrize("kind", ["one statement", "in the middle", "at the end"])
-async def test_a_failing_operation_fails_its_caller_alone_and_leaves_nothing(path, verb, kind):
+async def test_a_failing_operation_fails_its_caller_alone(path, verb, kind):
     twice = f"{verb} INTO t VALUES ('taken')"
     async with path.written() as writer:
         await writer.execute(twice)
@@ -186,7 +186,7 @@ def traced(*sqls):
     return operation
 
 
-async def test_a_slow_statement_is_finished_on_the_writing_thread_and_remembered(path):
+async def test_a_slow_statement_is_finished_on_the_writing_thread(path):
     async with path.written() as writer:
         operation = traced("INSERT INTO t VALUES (NULL)", SLOW)
         here = threading.current_thread()
@@ -243,7 +243,7 @@ async def test_a_value_too_large_for_the_loops_thread_is_written_all_the_same(pa
     assert sorted(path.values("SELECT length(a) FROM t")) == [2_000_000, 3_000_000]
 
 
-async def test_a_cancelled_callers_statement_is_stopped_and_nothing_of_it_stays(path):
+async def test_nothing_stays_of_a_cancelled_callers_statement(path):
     async with path.written() as writer:
         loop, started = asyncio.get_running_loop(), asyncio.Event()
 
@@ -326,7 +326,7 @@ async def test_what_follows_a_commit_is_told_in_the_order_of_the_commits(path):
     assert path.values("SELECT a FROM t WHERE b <> 'taken' ORDER BY a") == told
 
 
-async def test_what_follows_a_commit_is_told_although_the_caller_has_gone(path):
+async def test_what_follows_a_commit_is_told_without_its_caller(path):
     async with path.written() as writer:
         told = []
 
@@ -343,7 +343,7 @@ async def test_what_follows_a_commit_is_told_although_the_caller_has_gone(path):
     assert path.values() == [1]
 
 
-async def test_what_is_waiting_at_the_end_is_written_and_later_writes_are_refused(path):
+async def test_what_waits_at_the_end_is_written(path):
     async with path.written() as writer:
         calls = [asyncio.ensure_future(writer.execute("INSERT INTO t VALUES (?)", [number])) for number in range(2000)]
         await settle(1)
@@ -383,7 +383,7 @@ async def test_writers_wait_for_a_lock_that_another_process_holds_for_a_moment(p
     assert path.values() == [*range(20), "theirs"]
 
 
-async def test_a_reader_beside_the_writer_keeps_its_snapshot_and_hinders_nobody(path):
+async def test_a_reader_beside_the_writer_keeps_its_snapshot(path):
     async with path.written() as writer:
         with path.beside() as beside:
             await writer.execute("INSERT INTO t VALUES (1)")

@@ -75,7 +75,7 @@ async def test_a_page_has_a_hundred_entries_and_at_most_max_bytes(run, state):
         assert len(found) < 25, "pages are filled"
 
 
-async def test_a_key_that_is_there_throughout_is_seen_once_whatever_others_write(run, state):
+async def test_a_key_that_is_there_throughout_is_seen_once(run, state):
     async with run(state()) as bus:
         await fill(bus, 60)
 
@@ -95,7 +95,7 @@ async def test_a_key_that_is_there_throughout_is_seen_once_whatever_others_write
         assert [key for key in seen if key in throughout] == throughout
 
 
-async def test_a_cursor_works_more_than_once_and_after_its_key_is_gone(run, state):
+async def test_a_cursor_outlives_its_key(run, state):
     async with run(state()) as bus:
         await fill(bus, 10)
         cursor = (await bus.trigger("state::list_entries", {"scope": "s", "limit": 5}))["next_cursor"]
@@ -142,7 +142,7 @@ async def test_a_cursor_of_another_scope_is_refused(run, state):
         assert failure.value.code == "INVALID_CURSOR"
 
 
-async def test_an_entry_larger_than_a_page_is_named_and_can_be_skipped(run, state):
+async def test_an_entry_larger_than_a_page_can_be_skipped(run, state):
     async with run(state()) as bus:
         for key, value in (("a", 1), ("big", "x" * 300), ("z", 2)):
             await bus.trigger("state::set", {"scope": "s", "key": key, "value": value})

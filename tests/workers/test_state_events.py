@@ -94,7 +94,7 @@ async def test_the_event_has_the_documented_shape(run, state):
         ]
 
 
-async def test_a_delete_of_a_missing_key_and_an_update_that_changes_nothing_are_told(run, state):
+async def test_changes_of_nothing_are_told(run, state):
     async with with_ear(run, state()) as (bus, ear):
         address = {"scope": "s", "key": "k"}
         await bus.trigger("state::delete", address)
@@ -185,7 +185,7 @@ async def test_a_condition_that_fails_keeps_the_function_from_running(run, regis
     assert "`test::note` was not run" in caplog.text
 
 
-async def test_the_triggers_metadata_goes_to_the_function_and_not_to_the_condition(run, state):
+async def test_only_the_function_gets_the_metadata_of_the_trigger(run, state):
     given = []
 
     async def condition(event, metadata=None):
@@ -217,7 +217,7 @@ async def test_a_slow_function_of_one_key_delays_nothing_else(run, state):
         assert [each[3] for each in await ear.until(4) if each[1] == "slow"] == [0, 1, 2]
 
 
-async def test_a_failing_function_hurts_nobody_and_gets_the_next_event(run, state, caplog):
+async def test_a_failing_function_gets_the_next_event(run, state, caplog):
     calls, twice = [], asyncio.Event()
 
     async def fail(event):

@@ -106,7 +106,7 @@ async def test_the_document_s_curl_command_prints_the_document_s_answer(engines,
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_what_the_logger_says_is_listed_with_its_data_its_trace_and_its_service(engines, version):
+async def test_what_the_logger_says_is_listed_with_all_that_belongs_to_it(engines, version):
     linkly = engines[version]
     await linkly.until_logged("link worker ready")
     await linkly.trigger("link::create", "url=https://iii.dev", "code=logged")
@@ -138,7 +138,7 @@ async def test_what_the_logger_says_shows_in_the_engine_s_output(engines, versio
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_after_a_kill_the_worker_is_back_and_links_in_memory_are_gone(restarted, version):
+async def test_links_in_memory_are_gone_after_a_kill(restarted, version):
     linkly = restarted[version]
     assert (await linkly.http.get("/s/before")).status_code == 404
     assert json.loads(await linkly.trigger("link::resolve", "code=before")) == {"url": None}

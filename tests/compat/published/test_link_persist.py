@@ -52,7 +52,7 @@ async def cached(linkly, code):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_three_redirects_are_three_clicks_and_the_command_line_counts_them(engines, version):
+async def test_the_command_line_counts_the_clicks_of_redirects(engines, version):
     linkly = engines[version]
     await linkly.http.post("/links", json={"url": "https://iii.dev", "code": "iii"})
     for _ in range(3):
@@ -68,7 +68,7 @@ async def test_three_redirects_are_three_clicks_and_the_command_line_counts_them
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_the_database_holds_what_was_created_and_nothing_of_what_was_not(engines, version):
+async def test_the_database_holds_only_what_was_created(engines, version):
     linkly = engines[version]
     await linkly.trigger("link::create", "url=https://iii.dev/docs", "code=stored")
     stored = await query(linkly, "SELECT url FROM links WHERE code = 'stored'")

@@ -98,7 +98,7 @@ async def test_what_a_failing_install_leaves_behind_is_no_reason_to_try_again(ch
         assert runs(run) == ["install", "install"]
 
 
-async def test_a_broken_manifest_fails_with_file_line_and_path_until_it_is_mended(children, program):
+async def test_a_broken_manifest_fails_with_its_place_until_it_is_mended(children, program):
     async with children() as run:
         run.write("main.py", program())
         run.write("iii.worker.yaml", "name: w\nscripts:\n  begin: x\n")

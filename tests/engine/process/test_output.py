@@ -22,7 +22,7 @@ def test_a_line_without_end_is_cut():
     assert lines.feed(b"kl\nmnopqr\n") == ["ijkl", "mnop", "qr"]
 
 
-def test_control_characters_are_taken_out_and_colours_stay_in_the_file(tmp_path, caplog):
+def test_control_characters_are_taken_out_of_the_screen_only(tmp_path, caplog):
     output = Output("painter", tmp_path)
     feed = Feed(output)
     with caplog.at_level(logging.INFO, logger="linkly.worker.painter"):
@@ -66,7 +66,7 @@ def test_a_log_file_goes_on_where_an_earlier_engine_stopped(tmp_path):
     assert tail(tmp_path / "a.log", 2) == ["abcdefghij", "ABCDEFGHIJ"]
 
 
-def test_a_file_that_cannot_be_written_costs_lines_and_one_warning(tmp_path, caplog):
+def test_a_file_that_cannot_be_written_is_one_warning(tmp_path, caplog):
     (tmp_path / "logs").write_text("in the way")
     log = LogFile(tmp_path / "logs" / "stdout.log")
     log.write(["one"])

@@ -29,7 +29,7 @@ def test_a_long_run_begins_the_count_anew():
     assert backoff.ended(3) == 2
 
 
-async def test_a_crash_is_followed_by_a_restart_and_at_last_by_a_reason(children):
+async def test_a_program_that_goes_on_crashing_is_given_up_with_a_reason(children):
     clock = ManualClock()
     async with children(clock=clock) as run:
         run.manifest("echo run >> ../runs; echo no database >&2; exit 3")
@@ -53,7 +53,7 @@ async def test_a_crash_is_followed_by_a_restart_and_at_last_by_a_reason(children
         assert (run.folder / "runs").read_text().count("run") == 8
 
 
-async def test_a_program_that_was_given_up_is_tried_again_by_hand_and_by_a_change(children):
+async def test_a_program_that_was_given_up_is_tried_again(children):
     clock = ManualClock()
     async with children(clock=clock) as run:
         run.manifest("exit 1")

@@ -170,7 +170,7 @@ async def test_a_crash_of_the_old_generation_while_the_new_one_fails_is_noticed(
         assert "SIGKILL" in (await child.status.reaches("waiting")).reason
 
 
-async def test_a_program_that_needs_an_address_for_itself_ends_before_its_successor_starts(children, program):
+async def test_a_program_with_an_address_of_its_own_ends_before_its_successor_starts(children, program):
     async with children() as run:
         run.manifest("exec python main.py")
         server = (
@@ -212,7 +212,7 @@ async def test_a_name_that_another_program_has_is_said(children, program):
         assert "`w` is taken" in child.status.reason
 
 
-async def test_a_worker_that_stops_finishes_its_calls_and_takes_no_new_ones(children, program):
+async def test_a_worker_that_stops_only_finishes_its_calls(children, program):
     gate = Gate()
     async with children(gate) as run:
         run.manifest("exec python main.py")

@@ -24,7 +24,7 @@ def write(path, text="x"):
     path.write_text(text)
 
 
-async def test_sources_and_dependencies_are_told_apart_and_reported_together(tmp_path):
+async def test_sources_and_dependencies_are_told_apart(tmp_path):
     write(tmp_path / "src/main.py")
     async with watching(tmp_path) as reports:
         write(tmp_path / "src/main.py", "y")
