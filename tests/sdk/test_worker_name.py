@@ -87,17 +87,16 @@ async def test_the_newcomer_brings_its_registrations_when_the_name_is_free():
 async def test_what_is_registered_during_an_attempt_is_served():
     async with taken() as (clock, engine, _, end), wired(engine, name="shop") as newcomer:
         await settle()
-        greet = newcomer._greet  # noqa: SLF001
         late = []
 
-        def greet_and_register():
-            greet()
-            if not late:
+        def register_late(change):
+            if isinstance(change, WorkerHere) and not late:
                 late.append(newcomer.register_function(Function("shop::late", lambda payload: "late")))
 
-        newcomer._greet = greet_and_register  # noqa: SLF001
         await end()
+        engine.tables.observe(register_late)
         await clock.advance(15)
+        assert late
         assert await newcomer.trigger("shop::late") == "late"
 
 
