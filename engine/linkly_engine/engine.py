@@ -124,8 +124,7 @@ class Engine:
 
     async def acknowledged(self) -> None:
         """Wait until every in-process provider has dealt with every binding it was told of."""
-        for each in self.tables.triggers.providers:
-            await each.provider.acknowledged()
+        await self.host.acknowledged()
 
     def bus(self, name: str, *, internal: bool = True) -> LocalBus:
         """Return a bus for code that lives beside the engine, registered as worker `name`."""

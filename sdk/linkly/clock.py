@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 
@@ -51,3 +52,19 @@ class SystemClock:
 
     async def sleep(self, delay_s: float) -> None:  # noqa: D102
         await asyncio.sleep(delay_s)
+
+
+@asynccontextmanager
+async def time_limit(clock: Clock, seconds: float | None) -> AsyncIterator[None]:
+    """End what `async with` runs when `clock` has moved on by `seconds` (`None`: never): `asyncio.timeout` by a clock.
+
+    Raises:
+        TimeoutError: The time is over.
+    """
+    async with asyncio.timeout(None) as limit:
+        timer = None if seconds is None else clock.call_later(seconds, lambda: limit.reschedule(0))
+        try:
+            yield
+        finally:
+            if timer is not None:
+                timer.cancel()

@@ -122,11 +122,17 @@ async def test_a_timeout_that_is_none_is_refused(run, url, name, timeout_ms):
 
 
 async def test_a_long_query_has_a_limit_to_its_wait_for_a_transaction(run, tmp_path):
-    async with run(worker(f"sqlite:{tmp_path}/a.db", max=1, acquire_timeout_ms=30)) as bus:
+    clock = ManualClock()
+    async with run(worker(f"sqlite:{tmp_path}/a.db", max=1, acquire_timeout_ms=5000), clock=clock) as bus:
         held = await begin(bus)
         for name, payload in (("query", {"sql": SLOW}), ("beginTransaction", {})):
-            error = await refused(bus, name, **payload)
-            assert (error.code, error.details) == ("POOL_TIMEOUT", {"db": "primary", "waited_ms": 30})
+            waiting = asyncio.create_task(refused(bus, name, **payload))
+            await settle()
+            await clock.advance(4.9)
+            assert not waiting.done()
+            await clock.advance(0.1)
+            error = await waiting
+            assert (error.code, error.details) == ("POOL_TIMEOUT", {"db": "primary", "waited_ms": 5000})
         # What is quick needs no connection of its own, and a write is the writer's.
         assert (await call(bus, "query", sql="SELECT 1 AS a"))["rows"] == [{"a": 1}]
         await call(bus, "execute", sql="CREATE TABLE t (a)")

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, suppress
 
 import msgspec
 
+from linkly.clock import time_limit
 from linkly.errors import ConfigError, LinklyError
 from linkly.worker import Worker, running
 from linkly_engine.core.exchange import Exchange
@@ -82,13 +83,12 @@ class Host:
             self._hosted.append(_Hosted(worker, bus, stack.pop_all(), internal))
         return bus.record
 
-    async def stop(self, worker: Worker, *, waiting: bool = False, drain_s: float = DRAIN_S) -> Handover:
-        """Stop a worker: calls in flight finish, new ones are kept from it, then it ends.
+    async def stop(self, worker: Worker, *, waiting: bool = False) -> Handover:
+        """Stop a worker: calls in flight finish (for at most `DRAIN_S`), new ones are kept from it, then it ends.
 
         Args:
             waiting: A next generation comes at once: new calls wait for it. The caller has to `release` what is
                 returned when it is up, or when it will not come.
-            drain_s: How long calls in flight have.
 
         Returns:
             What stands in for it, for `start(takes_over=...)`.
@@ -96,7 +96,7 @@ class Host:
         hosted = next(each for each in self._hosted if each.worker is worker)
         handover = Handover(self._exchange, hosted.bus.record, waiting=waiting)
         with suppress(TimeoutError):
-            async with asyncio.timeout(drain_s), asyncio.TaskGroup() as beside:
+            async with time_limit(self._exchange.clock, DRAIN_S), asyncio.TaskGroup() as beside:
                 beside.create_task(_drain(worker))  # a call may wait for what only this ends, as in `drain`
                 await hosted.bus.idle()
                 await _drain(worker)
@@ -122,6 +122,11 @@ class Host:
             for hosted in self._hosted:
                 ends.push_async_callback(self._end, hosted)
 
+    async def acknowledged(self) -> None:
+        """Wait until every provider in this process has dealt with every binding it was told of."""
+        for each in self._exchange.tables.triggers.providers:
+            await each.provider.acknowledged()
+
     @property
     def running(self) -> list[Worker]:
         """The workers, the engine's own left out, in the order in which they start; they end in reverse."""
@@ -135,6 +140,15 @@ class Host:
     def record_of(self, worker: Worker) -> WorkerRecord | None:
         """Return the lifetime of a worker; `None` if it does not run."""
         return next((hosted.bus.record for hosted in self._hosted if hosted.worker is worker), None)
+
+    def turn_to_end(self, worker: Worker) -> tuple[bool, int]:
+        """Return by what running workers are sorted that end together, last started first.
+
+        Those that serve no function come before the others: they only call, as a gateway does, and can finish while
+        everything that they call still runs.
+        """
+        place, hosted = next((place, each) for place, each in enumerate(self._hosted) if each.worker is worker)
+        return self._exchange.tables.functions.count(hosted.bus.record) > 0, -place
 
     async def _end(self, hosted: _Hosted) -> None:
         self._hosted.remove(hosted)

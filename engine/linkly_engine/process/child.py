@@ -19,9 +19,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import Any
 
-from linkly.clock import Clock
+from linkly.clock import Clock, time_limit
 from linkly_engine.process.backoff import GIVE_UP_AFTER, Backoff
 from linkly_engine.process.ending import explain
 from linkly_engine.process.generation import Generation
@@ -221,7 +222,9 @@ class ChildWorker:
             ending.add(asyncio.get_running_loop().create_task(current.leave(STOP_DRAIN_S)))
         if ending:
             try:
-                await asyncio.wait(ending, timeout=STOP_DRAIN_S + KILL_AFTER_S)
+                with suppress(TimeoutError):
+                    async with time_limit(self._clock, STOP_DRAIN_S + KILL_AFTER_S):
+                        await asyncio.wait(ending)
             finally:
                 for task in ending:
                     task.cancel()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from pathlib import Path
 
+from linkly.clock import Clock, time_limit
 from linkly.errors import LinklyError
 from linkly_engine.process.ending import explain
 from linkly_engine.process.guard import Guard
@@ -33,12 +33,13 @@ class InstallFailed(LinklyError):
 class Installer:
     """Installs what one worker needs, and notes it in the file `note`."""
 
-    def __init__(self, name: str, folder: Path, *, note: Path, output: Output, guard: Guard) -> None:
+    def __init__(self, name: str, folder: Path, *, note: Path, output: Output, guard: Guard, clock: Clock) -> None:
         self._name = name
         self._folder = folder
         self._installed = Installed(folder, note)
         self._output = output
         self._guard = guard
+        self._clock = clock
 
     def needed(self) -> bool:
         """Return whether something has changed since the last installation."""
@@ -78,7 +79,7 @@ class Installer:
         except OSError as error:
             raise InstallFailed(f"`{step}` (`{command}`) cannot be run: {error}") from error
         try:
-            async with asyncio.timeout(LIMIT_S):
+            async with time_limit(self._clock, LIMIT_S):
                 await program.exited.wait()
         except TimeoutError as error:
             raise InstallFailed(f"`{step}` (`{command}`) has not ended in {LIMIT_S:g} s") from error

@@ -97,7 +97,7 @@ class Starter:
         self._config_path = config_path
         self._guard = guard
         note = logs.parent.parent / "installed" / name
-        self.installer = Installer(name, folder, note=note, output=self.output, guard=guard)
+        self.installer = Installer(name, folder, note=note, output=self.output, guard=guard, clock=exchange.clock)
 
     async def prepare(self, enter: Callable[[State], None]) -> tuple[Manifest, dict[str, str]]:
         """Read the manifest, and install what it needs where that has changed.

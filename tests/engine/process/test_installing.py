@@ -4,6 +4,8 @@ import asyncio
 import json
 import os
 
+from linkly.testing import ManualClock
+
 
 def runs(children, name="installs"):
     path = children.folder / name
@@ -126,3 +128,17 @@ async def test_scripts_see_the_environment_of_a_worker(children):
             assert json.loads(seen["LINKLY_WORKER_CONFIG"]) == {"greeting": "hi"}
             assert int(seen["III_ENGINE_PID"]) > 1
             assert (seen["OWN"], seen["PYTHONUNBUFFERED"]) == ("1", "1")
+
+
+async def test_an_install_that_does_not_end_is_given_up_after_half_an_hour(children, ended):
+    clock = ManualClock()
+    async with children(clock=clock) as run:
+        run.manifest("exec sleep 1000", install="echo $$; exec sleep 1000")
+        child = await run.after_its_word("")
+        script = int(child.output.tail(1)[0][0])
+        await clock.advance(1799)
+        assert child.status.state == "installing"
+        await clock.advance(1)
+        await child.status.outcome()
+        assert "has not ended in 1800 s" in child.status.reason
+        assert ended(script)

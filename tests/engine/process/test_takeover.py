@@ -7,6 +7,8 @@ import httpx
 import pytest
 
 from linkly import Client, Function, Worker, function
+from linkly.errors import InvocationStopped
+from linkly.testing import ManualClock, settle
 from linkly_workers.http import HttpSettings, HttpWorker
 
 RAW = """\
@@ -227,3 +229,27 @@ async def test_a_worker_that_stops_only_finishes_its_calls(children, program):
         assert await slow == "one"
         await stopping
         assert child.status.state == "stopped"
+
+
+async def test_a_worker_that_stops_is_not_kept_by_a_call_that_does_not_end(children, program):
+    gate, clock = Gate(), ManualClock()
+    async with children(gate, clock=clock) as run:
+        run.manifest("exec python main.py")
+        run.write("main.py", program())
+        child = await run.spawned()
+        arrival = run.engine.peers.arrivals[0]
+        await arrival.came.wait()
+        while sum(len(peer.waiting_registrations) for peer in arrival.peers) < 4:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        while child.status.state != "running":
+            await clock.advance(0.05)  # it counts as complete when it has said nothing for a moment
+        slow = asyncio.create_task(run.bus.trigger("w::slow"))
+        await gate.waiting.wait()
+        stopping = asyncio.create_task(child.stop())
+        await settle()
+        await clock.advance(4.9)
+        assert not slow.done()
+        await clock.advance(0.1)
+        await stopping
+        with pytest.raises(InvocationStopped):
+            await slow

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
+from linkly.clock import time_limit
 from linkly.errors import Overloaded
 from linkly_workers._sqlite import (
     Connection,
@@ -54,6 +54,7 @@ class SqliteDatabase:
         # A database in memory has one connection only, the writer's.
         self._on_loop: LoopReader | None = None
         self._describing: Connection | None = None  # its own, because a new view makes it compile everything again
+        self._clock = opening.clock
         self._pool = ReaderPool(opening.name, self._reader, settings.pool, opening.clock)
 
     async def __aenter__(self) -> SqliteDatabase:
@@ -131,7 +132,7 @@ class SqliteDatabase:
                 found = self._on_loop.read(statement, parameters)
                 if found is not None:
                     return found
-                async with asyncio.timeout(_seconds(timeout_ms)):
+                async with time_limit(self._clock, _seconds(timeout_ms)):
                     return await self._pool.read(statement, parameters)
             except TimeoutError as error:
                 raise self._timeout(timeout_ms) from error
@@ -148,7 +149,7 @@ class SqliteDatabase:
                     lambda connection: _without_writing(connection, statement, parameters),
                     timeout_s=_seconds(timeout_ms),
                 )
-            async with asyncio.timeout(_seconds(timeout_ms)):
+            async with time_limit(self._clock, _seconds(timeout_ms)):
                 return await self._pool.read(statement, parameters)
         except TimeoutError as error:
             raise self._timeout(timeout_ms) from error

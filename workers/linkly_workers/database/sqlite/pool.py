@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from linkly.clock import Clock, TimerHandle
+from linkly.clock import Clock, TimerHandle, time_limit
 from linkly_workers._sqlite import Statement, StatementResult
 from linkly_workers._sqlite.line import Places
 from linkly_workers.database.backends import PoolSettings
@@ -69,7 +69,7 @@ class ReaderPool:
         """
         try:
             # Not `wait_for`: Python 3.11's loses a cancellation that comes when the place has just been taken.
-            async with asyncio.timeout(self._acquire_timeout_ms / 1000):
+            async with time_limit(self._clock, self._acquire_timeout_ms / 1000):
                 return await self._places.acquire()
         except TimeoutError as error:
             raise PoolTimeout(
