@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from linkly.clock import Clock
 from linkly_engine.engine import Engine
 from linkly_engine.project.config import load
+from linkly_engine.project.differences import Applied
 from linkly_engine.project.loader import load_workers
-from linkly_engine.project.project import Applied, Project
+from linkly_engine.project.project import Project
 
 PORTS = "workers:\n  - name: iii-worker-manager\n    config: {port: 0}\n"
 
@@ -102,11 +104,11 @@ def live(tmp_path: Path) -> Run:
     (tmp_path / "live_probe.py").write_text(PROBE)
 
     @asynccontextmanager
-    async def run(text: str, *, drain_s: float = 10.0) -> AsyncIterator[Live]:
+    async def run(text: str, *, clock: Clock | None = None) -> AsyncIterator[Live]:
         (tmp_path / "config.yaml").write_text(PORTS + text)
         config = load(tmp_path / "config.yaml")
-        async with Engine() as engine:
-            project = Project(engine, config, load_workers(config), drain_s=drain_s)
+        async with Engine(clock=clock) as engine:
+            project = Project(engine, config, load_workers(config))
             try:
                 await project.start()
                 yield Live(engine, project, tmp_path)

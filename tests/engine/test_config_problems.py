@@ -5,7 +5,7 @@ import pytest
 from linkly.errors import ConfigError
 from linkly_engine.process.manifest import parse_manifest
 from linkly_engine.project.config import parse
-from linkly_engine.project.project import read
+from linkly_engine.project.loader import read
 from linkly_engine.yaml.tree import CHARACTERS_LIMIT, VALUES_LIMIT
 
 

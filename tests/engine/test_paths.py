@@ -7,7 +7,7 @@ import pytest
 
 from linkly.errors import ConfigError
 from linkly.testing import running_engine
-from linkly_engine.project.project import read
+from linkly_engine.project.loader import read
 
 DATABASE = "workers:\n  - name: database\n    config: {{databases: {{primary: {{url: '{}'}}}}}}\n"
 STATE = (

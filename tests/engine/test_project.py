@@ -6,8 +6,8 @@ import httpx
 import pytest
 
 from linkly.errors import ConfigError, FunctionNotFound, NotFound
-from linkly.testing import settle
-from linkly_engine.project.project import read
+from linkly.testing import ManualClock, settle
+from linkly_engine.project.loader import read
 
 STATE = "  - name: state\n"
 HTTP = "  - name: http\n    config: {port: 0}\n"
@@ -64,10 +64,15 @@ async def test_new_calls_wait_for_the_next_generation(live):
 
 
 async def test_a_call_that_does_not_end_is_not_waited_for_for_ever(live):
-    async with live(probe(greeting="old"), drain_s=0.05) as run:
+    clock = ManualClock()
+    async with live(probe(greeting="old"), clock=clock) as run:
         call = await in_flight(run)
-        applied = await run.change(probe(greeting="new"))
-        assert applied.changed == ["probe"]
+        change = asyncio.create_task(run.change(probe(greeting="new")))
+        await run.until_it_ends("probe::hello")
+        await clock.advance(9.9)
+        assert not change.done()
+        await clock.advance(0.1)
+        assert (await change).changed == ["probe"]
         assert (await run.bus.trigger("probe::hello"))["body"] == "new"
         call.cancel()
 

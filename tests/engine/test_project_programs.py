@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from linkly.errors import ConfigError
-from linkly_engine.project.project import read
+from linkly_engine.project.loader import read
 
 WAIT_S = 30
 
@@ -183,6 +183,6 @@ async def test_a_folder_that_cannot_be_used_is_refused_before_anything_changes(l
     async with live(STATE) as run:
         assert await run.change(ENTRY + STATE) is None
         for part in expected:
-            assert part in run.project.refusal
+            assert part in run.project.file.refusal
         with pytest.raises(ConfigError):
             read(run.folder / "config.yaml")

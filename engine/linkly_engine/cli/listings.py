@@ -87,7 +87,7 @@ def workers(as_json: bool, target: Target) -> int:
 @command.config_option
 def check(as_json: bool, config: Path | None) -> int:
     """Tell whether config.yaml can be used, as a running engine would; nothing is started."""
-    from linkly_engine.project.project import read
+    from linkly_engine.project.loader import read
     from linkly_engine.yaml.problems import problems_of
 
     path = command.project_file(config)

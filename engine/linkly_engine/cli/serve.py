@@ -13,7 +13,8 @@ from linkly_engine.cli.output import LogFormat, Output, log_to
 from linkly_engine.cli.streams import say, tell
 from linkly_engine.cli.usage import COMMANDS, UsageError
 from linkly_engine.cli.welcome import welcome
-from linkly_engine.project.project import Project, read
+from linkly_engine.project.loader import read
+from linkly_engine.project.project import Project
 from linkly_engine.project.serve import run
 from linkly_engine.telemetry.capture import Capture
 from linkly_engine.telemetry.limits import LineFilter

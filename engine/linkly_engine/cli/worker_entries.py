@@ -182,7 +182,7 @@ def _names_in_engine(path: Path, wanted: list[Source]) -> list[str]:
     modules = [source.value["module"] for source in wanted if "module" in source.value]
     names = [source.name for source in wanted if source.name != LISTENER and "module" not in source.value]
     if modules:
-        from linkly_engine.project.project import read
+        from linkly_engine.project.loader import read
 
         names += [entry.name for entry in read(path)[0].workers if entry.module in modules]
     return names
@@ -200,7 +200,7 @@ def _follow(engine: RunningEngine, names: list[str], again: list[str]) -> int:
 def _warn(path: Path) -> None:
     """Note what would keep an engine from starting with the file."""
     from linkly.errors import ConfigError
-    from linkly_engine.project.project import read
+    from linkly_engine.project.loader import read
 
     try:
         read(path)

@@ -58,6 +58,11 @@ class Config(msgspec.Struct, kw_only=True):
     read: bytes | None = None
     notes: list[str] = []
 
+    @property
+    def path(self) -> Path:
+        """The file that is followed; it need not exist."""
+        return self.file or self.folder.absolute() / CONFIG_FILE
+
 
 def load(path: Path | None, environment: Mapping[str, str] | None = None, problems: Problems | None = None) -> Config:
     """Read a config file; `None`: `config.yaml` here if there is one, else the embedded defaults.

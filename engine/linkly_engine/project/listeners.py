@@ -10,9 +10,8 @@ import asyncio
 import msgspec
 
 from linkly.errors import ConfigError
-from linkly_engine.engine import Engine
 from linkly_engine.project.listener import Listener
-from linkly_engine.remote.server import WorkerServer
+from linkly_engine.remote.server import Remote, WorkerServer
 
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}
 FREE_TURNS = 20
@@ -39,10 +38,10 @@ class ListenerChanges(msgspec.Struct):
 
 
 class Listeners:
-    """Opens and closes worker ports."""
+    """Opens and closes worker ports; `remote` is what their connections need."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, remote: Remote) -> None:
+        self._remote = remote
         self._open: list[_Open] = []
 
     @property
@@ -119,7 +118,7 @@ class Listeners:
 
     async def _start(self, listener: Listener, *, again: bool = False) -> _Open:
         server = WorkerServer(
-            self._engine,
+            self._remote,
             host=listener.host,
             port=listener.port,
             handshake_timeout_s=listener.handshake_timeout_s,

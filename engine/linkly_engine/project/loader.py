@@ -16,11 +16,30 @@ from pathlib import Path
 from linkly.errors import ConfigError, LinklyError
 from linkly.function import function_ids_of
 from linkly.worker import Worker
-from linkly_engine.project.config import FOLDER_KEYS, Config
+from linkly_engine.project.config import FOLDER_KEYS, Config, load
 from linkly_engine.project.entry import WorkerEntry, check_names, unnumbered
 from linkly_engine.shipped import not_there_yet, package_of, shipped_names
 from linkly_engine.yaml.problems import Problems, problems_of
 from linkly_engine.yaml.typed_block import typed_block
+
+
+def read(path: Path | None) -> tuple[Config, list[Worker]]:
+    """Read and check a config file; the same for `linkly check`, the start and every change.
+
+    Args:
+        path: The file; default: `config.yaml` in the working directory, else the embedded defaults.
+
+    Returns:
+        The config, and its in-process workers; nothing is started, no port is opened.
+
+    Raises:
+        ConfigError: It cannot be used; a line of the message for each error, with file, line, path and reason.
+    """
+    problems = Problems()
+    config = load(path, problems=problems)
+    workers = load_workers(config, problems)
+    problems.check()
+    return config, workers
 
 
 def load_workers(config: Config, problems: Problems | None = None) -> list[Worker]:

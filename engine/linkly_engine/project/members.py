@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
+from linkly.clock import time_limit
 from linkly.context import current_invocation
 from linkly.errors import ConfigError, NotFound, Shutdown
-from linkly_engine import CONFIG_FILE
-from linkly_engine.engine import Engine
+from linkly_engine.core.exchange import Exchange
+from linkly_engine.local.host import DRAIN_S, Host
 from linkly_engine.project.config import Config
 from linkly_engine.project.entry import WorkerEntry
 from linkly_engine.project.loader import load_worker
@@ -28,25 +30,23 @@ class Members:
     """The workers that run by a config, or may run by it.
 
     Args:
-        engine: Where those in this process run.
-        config: What they start by.
+        exchange: What their changes are spawned in.
+        host: Starts and ends those in this process.
         programs: Starts and ends those in processes of their own.
-        drain_s: How long calls in flight have when their worker stops or is made anew.
+        config: What they start by.
 
     Attributes:
         config: What was applied last.
-        path: The file that is followed; it need not exist.
         all: One for each entry, in the order of the file.
         closing: `close` was called.
     """
 
-    def __init__(self, engine: Engine, config: Config, programs: Programs, drain_s: float) -> None:
+    def __init__(self, exchange: Exchange, host: Host, programs: Programs, config: Config) -> None:
         self.config = config
-        self.path = config.file or config.folder.absolute() / CONFIG_FILE
         self.all = [Member(entry) for entry in config.workers]
-        self._engine = engine
+        self._exchange = exchange
+        self._host = host
         self._programs = programs
-        self._drain_s = drain_s
         self._lock = asyncio.Lock()
         self._changes: set[asyncio.Task[Any]] = set()
         self.closing = False
@@ -61,7 +61,7 @@ class Members:
         found = next((each for each in self.all if each.name in (name, wanted)), None)
         if found is None:
             known = ", ".join(f"`{each.name}`" for each in self.all) or "none"
-            raise NotFound(f"there is no worker `{name}` in {self.path.name}; there: {known}")
+            raise NotFound(f"there is no worker `{name}` in {self.config.path.name}; there: {known}")
         return found
 
     async def start(self, name: str) -> Member:
@@ -95,31 +95,33 @@ class Members:
             async with self._lock:
                 return await change()
 
-        task = self._engine.spawn(run(), name="a change of the project")
+        task = self._exchange.spawn(run(), name="a change of the project")
         self._changes.add(task)
         task.add_done_callback(self._changes.discard)
         return await asyncio.shield(task)
 
     async def switch(self, leaving: list[Member], entering: list[Entering]) -> list[str]:
         """Stop and start in-process workers in one go; return sentences about what could not be done."""
-        return await Switch(self._engine, drain_s=self._drain_s).run(leaving, entering)
+        return await Switch(self._host).run(leaving, entering)
 
     def arrange(self) -> None:
         """Let in-process workers end in the reverse order of the file."""
-        self._engine.host.arrange(member.worker for member in self.all if member.worker is not None)
+        self._host.arrange(member.worker for member in self.all if member.worker is not None)
 
     def close(self) -> None:
         """Begin no change any more."""
         self.closing = True
 
     async def closed(self) -> None:
-        """Wait until the changes that have begun are made; those that take longer than `drain_s` are cancelled."""
+        """Wait until the changes that have begun are made; those that take longer than `DRAIN_S` are cancelled."""
         if self._changes:
-            _, unfinished = await asyncio.wait(self._changes, timeout=self._drain_s)
-            for change in unfinished:
+            with suppress(TimeoutError):
+                async with time_limit(self._exchange.clock, DRAIN_S):
+                    await asyncio.wait(self._changes)
+        if self._changes:
+            for change in self._changes:
                 change.cancel()
-            if unfinished:
-                await asyncio.wait(unfinished)
+            await asyncio.wait(self._changes)
 
     async def _begin(self, member: Member, *, again: bool) -> Member:
         ran = member.runs
@@ -136,7 +138,6 @@ class Members:
             self.arrange()
             if problems:
                 raise ConfigError(problems[0])
-        member.restarts += ran and member.child is None
         log.info("worker `%s` %s%s", member.name, "made anew" if ran else "started", _same_code(member.entry))
         return member
 

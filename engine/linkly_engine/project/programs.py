@@ -80,7 +80,7 @@ class Programs:
         else:
             await self._renew(member.child)
 
-    async def move(self, members: list[Member]) -> None:
+    async def move(self, members: Iterable[Member]) -> None:
         """Replace the programs that run: the worker port has another address."""
         for member in members:
             if member.child is not None and member.runs:

@@ -119,7 +119,7 @@ async def _serve(
             loop.add_signal_handler(signal.SIGHUP, on_hangup)
             if on_ready is not None:
                 on_ready(project)
-            watching.append(loop.create_task(watch_file(project.members.path, project.reload), name="config.yaml"))
+            watching.append(loop.create_task(watch_file(project.file.path, project.reload), name="config.yaml"))
             watching.append(loop.create_task(watch_descriptors(engine.clock), name="file descriptors"))
             await stopping.wait()
             log.info("stopping: calls in flight have %g s to finish", GRACE_S)

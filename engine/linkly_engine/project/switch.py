@@ -12,9 +12,8 @@ import msgspec
 
 from linkly.errors import LinklyError
 from linkly.worker import Worker
-from linkly_engine.engine import Engine
 from linkly_engine.local.handover import Handover
-from linkly_engine.local.host import DRAIN_S
+from linkly_engine.local.host import Host
 from linkly_engine.project.entry import WorkerEntry
 from linkly_engine.project.loader import load_worker
 from linkly_engine.project.member import Member, same
@@ -29,21 +28,19 @@ class Entering(msgspec.Struct, eq=False):
         member: Whose worker it will be; an earlier one is stopped.
         entry: What it runs by.
         worker: Checked, not started.
-        earlier: The entry of its predecessor; set by `Switch`.
     """
 
     member: Member
     entry: WorkerEntry
     worker: Worker
-    earlier: WorkerEntry | None = None
 
 
 class Switch:
-    """One change of the set of in-process workers; calls in flight have `drain_s` seconds."""
+    """One change of the set of in-process workers."""
 
-    def __init__(self, engine: Engine, *, drain_s: float = DRAIN_S) -> None:
-        self._engine = engine
-        self._drain_s = drain_s
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._earlier: dict[Member, WorkerEntry] = {}
         self._handovers: dict[Member, Handover] = {}
         self._problems: list[str] = []
 
@@ -53,41 +50,30 @@ class Switch:
         Returns:
             Sentences about what could not be done.
         """
-        for each in entering:
-            each.earlier = each.member.entry if each.member.worker is not None else None
-        replaced = [each.member for each in entering]
+        self._earlier = {each.member: each.member.entry for each in entering if each.member.worker is not None}
+        ending = [member for member in leaving if member.worker is not None] + [*self._earlier]
         try:
-            for member in self._order_of_their_end([*leaving, *replaced]):
-                await self._stop(member, waiting=member in replaced)
+            for member in sorted(ending, key=self._turn_to_end):
+                await self._stop(member, waiting=member in self._earlier)
             started = [each for each in entering if await self._start(each)]
-            await self._engine.acknowledged()
+            await self._host.acknowledged()
             for each in started:
                 await self._ready(each)
             await self._tell_the_others(entering)
+            for member in self._earlier:
+                member.restarts += member.reason is None
         finally:
             for handover in self._handovers.values():
                 handover.release()
         return self._problems
 
-    def _order_of_their_end(self, members: list[Member]) -> list[Member]:
-        """Return those that run, last started first.
-
-        Those that serve no function come first: they only call, as a gateway does, and can finish while everything that
-        they call still runs.
-        """
-        places = {id(worker): place for place, worker in enumerate(self._engine.host.running)}
-
-        def order(member: Member) -> tuple[bool, int]:
-            record = None if member.worker is None else self._engine.host.record_of(member.worker)
-            serves = record is not None and self._engine.tables.functions.count(record) > 0
-            return serves, -places.get(id(member.worker), 0)
-
-        return sorted((member for member in members if member.worker is not None), key=order)
+    def _turn_to_end(self, member: Member) -> tuple[bool, int]:
+        return (False, 0) if member.worker is None else self._host.turn_to_end(member.worker)
 
     async def _tell_the_others(self, entering: list[Entering]) -> None:
         anew = [each.member.worker for each in entering if each.member.worker is not None]
         names = frozenset(worker.name for worker in anew)
-        for worker in self._engine.host.running if anew else []:
+        for worker in self._host.running if anew else []:
             if not any(worker is each for each in anew):
                 try:
                     await worker.others_changed(names)
@@ -98,7 +84,7 @@ class Switch:
         worker, member.worker, member.reason = member.worker, None, None
         if worker is None:
             return
-        handover = await self._engine.host.stop(worker, waiting=waiting, drain_s=self._drain_s)
+        handover = await self._host.stop(worker, waiting=waiting)
         before = self._handovers.get(member)
         self._handovers[member] = handover
         if before is not None:
@@ -107,7 +93,7 @@ class Switch:
     async def _start(self, each: Entering) -> bool:
         """Return whether it runs, and not its predecessor."""
         try:
-            await self._engine.host.start(each.worker, takes_over=self._handovers.get(each.member))
+            await self._host.start(each.worker, takes_over=self._handovers.get(each.member))
         except Exception as error:
             await self._fall_back(each, error)
             return False
@@ -122,7 +108,8 @@ class Switch:
             await self._fall_back(each, error)
 
     async def _fall_back(self, each: Entering, error: Exception) -> None:
-        member, earlier = each.member, each.earlier
+        member = each.member
+        earlier = self._earlier.get(member)
         reason = _sentence(each.entry, error)
         member.entry, member.reason = each.entry, reason
         if earlier is None or same(earlier, each.entry):
@@ -130,9 +117,9 @@ class Switch:
             return
         try:
             worker = load_worker(earlier)
-            await self._engine.host.start(worker, takes_over=self._handovers.get(member))
+            await self._host.start(worker, takes_over=self._handovers.get(member))
             member.worker = worker
-            await self._engine.acknowledged()
+            await self._host.acknowledged()
             await worker.ready()
         except Exception as again:
             await self._stop(member, waiting=False)

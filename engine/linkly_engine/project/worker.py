@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
+from linkly.clock import time_limit
 from linkly.function import function
 from linkly.worker import Worker
 from linkly_engine.core.records import WorkerRecord
@@ -164,7 +165,7 @@ class ProjectWorker(Worker):
     async def _row_of(self, member: Member) -> WorkerRow:
         if member.child is not None:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(OUTCOME_S):
+                async with time_limit(self.bus.clock, OUTCOME_S):
                     await member.child.status.outcome()
         return self._row(WorkerRow, member)
 
