@@ -7,7 +7,7 @@ import pytest
 from support.ports import reserved_port
 
 SLOW = (
-    *("bench", "compat/published", "cli/test_scaffold.py"),  # packages installed from a registry
+    *("compat/published", "cli/test_scaffold.py"),  # packages installed from a registry
     *(
         "integration",
         "repository/test_readme.py",

@@ -1,0 +1,2 @@
+-- wrk: GET, as it does without a script.
+wrk.method = "GET"

@@ -1,0 +1,186 @@
+"""The shortener over HTTP: a redirect that counts and is on disk, one that does not count, and a bare route."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from pathlib import Path
+
+from tests.bench import peers
+from tests.bench.load import Load
+from tests.bench.processes import PROGRAMS, Measured, engine
+from tests.bench.row import Figures, Goal, Measure, Row
+
+CONFIG = """
+workers:
+  - name: iii-worker-manager
+    config: {port: 0}
+  - name: state
+  - name: database
+  - name: http
+    config: {port: 0}
+  - name: link
+"""
+TARGET = "https://a.example"
+SETTLE_S = 10.0
+
+
+class Counted:
+    """A durable redirect under load, and its database.
+
+    The first turn waits for every answer: rows, counter and redirects must be equal. wrk drops what is under way when
+    its time is over, at most one request a connection: those are counted, and nobody has seen the redirect.
+    """
+
+    def __init__(self, name: str, load: Load, server: int, database: Path) -> None:
+        self._name, self._load, self._server, self._database = name, load, server, database
+        self._rows = self._exact()
+        self._first = True
+        load.check(302, location=TARGET)
+        self._rows += 1
+
+    def __call__(self, seconds: float) -> Figures:
+        if self._first:
+            seconds = min(seconds, 1.0)
+        redirects, figures = self._load.put(self._server, seconds, every_answer=self._first)
+        rows = self._settled()
+        dropped = rows - self._rows - redirects
+        if not 0 <= dropped <= (0 if self._first else self._load.connections):
+            raise SystemExit(f"{self._name}: {redirects} redirects, {rows - self._rows} rows")
+        self._first, self._rows = False, rows
+        return figures
+
+    def _settled(self) -> int:
+        """Return the number of rows when nothing is under way any more."""
+        end, rows = time.monotonic() + SETTLE_S, -1
+        while time.monotonic() < end:
+            before, rows = rows, self._exact()
+            if before == rows:
+                return rows
+            time.sleep(0.05)  # two readings in a row that are equal: what was under way is done
+        raise SystemExit(f"{self._name}: clicks come in long after the load has ended")
+
+    def _exact(self) -> int:
+        with contextlib.closing(sqlite3.connect(self._database)) as database:
+            rows, counter = database.execute(
+                "SELECT (SELECT COUNT(*) FROM clicks), (SELECT COALESCE(SUM(clicks), 0) FROM links)"
+            ).fetchone()
+        if rows != counter:
+            raise SystemExit(f"{self._name}: {rows} rows, counter {counter}")
+        return int(rows)
+
+
+def add_link(http: str, code: str = "a") -> None:
+    """Make a link in an engine."""
+    body = json.dumps({"url": TARGET, "code": code}).encode()
+    request = urllib.request.Request(f"{http}/links", body, {"content-type": "application/json"}, method="POST")
+    with urllib.request.urlopen(request, timeout=30) as made:
+        assert made.status == 201
+
+
+@contextmanager
+def linkly(checkout: Path, connections: int = 64) -> Iterator[Measure]:
+    """Open the shortener of a checkout."""
+    with engine(CONFIG, checkout) as running:
+        add_link(running.http)
+        load = Load(running.http_port, "/s/a", connections=connections)
+        yield Counted("linkly", load, running.pid, running.folder / "data/iii.db")
+
+
+@contextmanager
+def by_hand(
+    name: str, start: Callable[[Path], AbstractContextManager[Measured]], connections: int = 64
+) -> Iterator[Measure]:
+    """Open a peer on a database of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "hand.db"
+        with contextlib.closing(sqlite3.connect(file)) as database:
+            database.executescript((peers.PEERS / "redirect_tables.sql").read_text())
+            database.execute("INSERT INTO links VALUES ('a', ?, '2026-01-01T00:00:00Z', 0)", (TARGET,))
+            database.commit()
+        with start(file) as server:
+            load = Load(int(server.hello["port"]), "/s/a", connections=connections)  # type: ignore[call-overload]
+            yield Counted(name, load, server.pid, file)
+
+
+def fastapi(file: Path) -> AbstractContextManager[Measured]:
+    """Run FastAPI with aiosqlite."""
+    return peers.python("fastapi_redirect.py", file)
+
+
+def fastify(synchronous: str, file: Path) -> AbstractContextManager[Measured]:
+    """Run Fastify with better-sqlite3."""
+    built = "better-sqlite3/build/Release/better_sqlite3.node"
+    return peers.node("fastify_redirect.cjs", file, synchronous, needs=built)
+
+
+FASTAPI, FULL, NORMAL = "FastAPI + aiosqlite FULL", "Fastify + better-sqlite3 FULL", "Fastify + better-sqlite3 NORMAL"
+COUNTED = {FASTAPI: fastapi, FULL: partial(fastify, "FULL"), NORMAL: partial(fastify, "NORMAL")}
+
+
+@contextmanager
+def uncounted(path: str, method: str, status: int, checkout: Path) -> Iterator[Measure]:
+    """Open the shortener and a bare route, and ask for what nobody counts."""
+    config = f"{CONFIG}  - module: bare_worker:BareWorker\n"
+    with engine(config, checkout, PROGRAMS / "bare_worker.py") as running:
+        add_link(running.http)
+        load = Load(running.http_port, path, method)
+        load.check(status)
+        yield lambda seconds: load.put(running.pid, seconds)[1]
+
+
+@contextmanager
+def bare(
+    start: Callable[[], AbstractContextManager[Measured]], path: str, method: str, status: int
+) -> Iterator[Measure]:
+    """Open a peer that counts nothing."""
+    with start() as server:
+        load = Load(int(server.hello["port"]), path, method)  # type: ignore[call-overload]
+        load.check(status)
+        yield lambda seconds: load.put(server.pid, seconds)[1]
+
+
+def _peers(path: str, method: str, status: int) -> dict[str, Callable[[], AbstractContextManager[Measure]]]:
+    servers = {
+        "node:http": partial(peers.node, "node_http.cjs"),
+        "Starlette": partial(peers.python, "starlette_redirect.py"),
+    }
+    return {name: partial(bare, start, path, method, status) for name, start in servers.items()}
+
+
+ROWS = (
+    Row(
+        name="redirect",
+        title="GET /s/:code, a click's row and its counter in one fsynced transaction, 64 connections",
+        ours={"linkly": linkly},
+        peers={name: partial(by_hand, name, start) for name, start in COUNTED.items()},
+        goals=(
+            Goal("linkly", "requests/s", 16, FASTAPI),
+            Goal("linkly", "requests/s", 5, FULL),
+            Goal("linkly", "p99 ms", 1 / 40, FULL, at_most=True),
+            Goal("linkly", "requests/s", 1.5, NORMAL),
+            Goal("linkly", "CPU us", 55, at_most=True),
+        ),
+    ),
+    Row(
+        name="route",
+        title="GET of a route bound to a bare function, 64 connections",
+        ours={"linkly": partial(uncounted, "/hello", "GET", 200)},
+        peers=_peers("/hello", "GET", 200),
+        goals=(Goal("linkly", "requests/s", 0.9, "node:http"),),
+    ),
+    Row(
+        name="head",
+        title="HEAD /s/:code, a redirect that is not counted (gateway, link, state), 64 connections",
+        ours={"linkly": partial(uncounted, "/s/a", "HEAD", 302)},
+        peers=_peers("/s/a", "HEAD", 302),
+        goals=(Goal("linkly", "requests/s", 0.65, "node:http"), Goal("linkly", "requests/s", 1.6, "Starlette")),
+    ),
+)

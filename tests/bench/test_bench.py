@@ -1,0 +1,44 @@
+"""The benchmarks can be run: the figures themselves are never asserted."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.bench.processes import THIS
+from tests.bench.rows import ROWS
+
+from support.program import WAIT_S
+
+
+def bench(*words: str) -> str:
+    """Run the command and return what it printed."""
+    command = [sys.executable, "-m", "tests.bench", *words]
+    ran = subprocess.run(command, cwd=THIS, capture_output=True, text=True, check=False, timeout=2 * WAIT_S)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def test_the_list_names_every_row() -> None:
+    assert [line.split()[0] for line in bench("--list").splitlines()] == list(ROWS)
+
+
+def test_a_row_that_is_measured_ends_up_in_a_table_and_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "all.json"
+    printed = bench("trigger", "--only", "Struct", "--rounds", "2", "--seconds", "0.1", "--json", str(file))
+    (row,) = json.loads(file.read_text())["rows"]
+    assert row["row"] == "trigger"
+    assert len(row["figures"]["frozen Struct in and out"]["us"]) == 2
+    assert "frozen Struct in and out" in printed
+    assert "dict in and out, us at most 2.30: not measured" in printed
+
+
+def test_a_durable_redirect_is_counted_on_disk(tmp_path: Path) -> None:
+    """The row itself holds rows against counter against redirects, and ends with an error where they differ."""
+    file = tmp_path / "all.json"
+    bench(
+        "redirect", "--only", "linkly", "--rounds", "1", "--seconds", "1", "--against", str(THIS), "--json", str(file)
+    )
+    (row,) = json.loads(file.read_text())["rows"]
+    assert list(row["figures"]) == ["linkly", "linkly, other"]
+    assert row["ratios"]["linkly / linkly, other"].keys() >= {"requests/s", "p99 ms", "CPU us"}
