@@ -3,8 +3,15 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from support.ports import reserved_port
+
+# No example has a deadline and no strategy a speed: a machine under load would fail them.
+CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large]
+settings.register_profile("fast", max_examples=30, deadline=None, suppress_health_check=CHECKS)
+settings.register_profile("thorough", settings.get_profile("fast"), max_examples=300)
+settings.load_profile("fast")
 
 SLOW = (
     *("compat/published", "cli/test_scaffold.py"),  # packages installed from a registry
