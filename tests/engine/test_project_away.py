@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from linkly.testing import settle
+from support.serving import until_served
 
 WAIT_S = 30
 
@@ -61,8 +62,7 @@ async def served(project):
     async with asyncio.timeout(WAIT_S):
         child = project.project.members.find("pages").child
         await child.status.outcome()
-        while project.engine.tables.functions.find("default", "pages::page") is None:  # noqa: ASYNC110
-            await asyncio.sleep(0)
+        await until_served(project.engine, "pages::page")
 
 
 def away(answer, *words):
@@ -166,8 +166,7 @@ asyncio.run(main())
 
 async def has(project, function_id):
     async with asyncio.timeout(WAIT_S):
-        while project.engine.tables.functions.find("default", function_id) is None:  # noqa: ASYNC110
-            await asyncio.sleep(0)
+        await until_served(project.engine, function_id)
 
 
 async def test_a_route_is_away_until_its_program_has_said_everything(pages):

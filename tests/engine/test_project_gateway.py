@@ -10,6 +10,8 @@ import pytest
 
 from linkly.testing import settle
 
+WAIT_S = 30
+
 GATES = '''
 import asyncio
 from linkly import HttpRequest, Worker, function, http
@@ -49,8 +51,12 @@ class Gates(Worker):
 
 
 @pytest.fixture
-def gateway(live, tmp_path, reserve_port):
-    """Run a gateway on a fixed port beside the gates; yields the project, the gates, a client and the file's text."""
+def gateway(live, tmp_path, reserve_port, monkeypatch):
+    """Run a gateway on a fixed port beside the gates; yields the project, the gates, a client and the file's text.
+
+    A change that waits for a request which does not end waits longer than the test.
+    """
+    monkeypatch.setattr("linkly_workers.http.connections.CLOSE_S", 20 * WAIT_S)
     (tmp_path / "live_gates.py").write_text(GATES)
     port = reserve_port()
 
@@ -70,7 +76,7 @@ def gateway(live, tmp_path, reserve_port):
 
 
 async def test_a_function_that_makes_its_own_gateway_anew_is_answered_at_once(gateway):
-    async with gateway() as (_, _, client, _), asyncio.timeout(4):
+    async with gateway() as (_, _, client, _), asyncio.timeout(WAIT_S):
         answer = await client.post("/restart")
         assert (answer.status_code, answer.json()) == (201, "running")
         assert answer.headers["connection"] == "close"
@@ -78,7 +84,7 @@ async def test_a_function_that_makes_its_own_gateway_anew_is_answered_at_once(ga
 
 
 async def test_an_endless_stream_is_broken_off_by_a_change(gateway):
-    async with gateway() as (project, _, client, text), asyncio.timeout(4):
+    async with gateway() as (project, _, client, text), asyncio.timeout(WAIT_S):
         async with client.stream("GET", "/stream") as answer:
             parts = answer.aiter_text()
             assert await anext(parts) == "begun"
@@ -89,7 +95,7 @@ async def test_an_endless_stream_is_broken_off_by_a_change(gateway):
 
 
 async def test_requests_are_finished_while_others_are_still_taken(gateway):
-    async with gateway() as (project, gates, client, text), asyncio.timeout(4):
+    async with gateway() as (project, gates, client, text), asyncio.timeout(WAIT_S):
         waiting = asyncio.create_task(client.get("/wait"))
         await gates.started.wait()
         changing = asyncio.create_task(project.change(text(20_000)))
@@ -104,7 +110,7 @@ async def test_requests_are_finished_while_others_are_still_taken(gateway):
 
 
 async def test_a_change_to_a_busy_port_refuses_no_connection(gateway):
-    async with gateway() as (project, _, client, text), asyncio.timeout(20):
+    async with gateway() as (project, _, client, text), asyncio.timeout(WAIT_S):
         http = project.project.members.find("http")
         before = os.fstat(http.worker.listener.socket.fileno()).st_ino
         server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
@@ -120,7 +126,7 @@ async def test_a_change_to_a_busy_port_refuses_no_connection(gateway):
 
 async def test_a_request_that_does_not_end_is_told_so(gateway, monkeypatch, caplog):
     monkeypatch.setattr("linkly_workers.http.connections.CLOSE_S", 0.05)
-    async with gateway() as (project, gates, client, text), asyncio.timeout(4):
+    async with gateway() as (project, gates, client, text), asyncio.timeout(WAIT_S):
         waiting = asyncio.create_task(client.get("/wait"))
         await gates.started.wait()
         await project.change(text(20_000))
@@ -133,7 +139,7 @@ async def test_a_request_that_does_not_end_is_told_so(gateway, monkeypatch, capl
 
 
 async def test_no_connection_is_refused_while_settings_of_the_gateway_change(gateway):
-    async with gateway() as (project, _, client, text), asyncio.timeout(20):
+    async with gateway() as (project, _, client, text), asyncio.timeout(WAIT_S):
         port, done, answered = client.base_url.port, asyncio.Event(), 0
 
         async def ask():
@@ -156,7 +162,7 @@ async def test_no_connection_is_refused_while_settings_of_the_gateway_change(gat
 
 
 async def test_a_gateway_that_cannot_start_leaves_its_address_to_the_earlier_one(gateway):
-    async with gateway() as (project, _, client, text), asyncio.timeout(10):
+    async with gateway() as (project, _, client, text), asyncio.timeout(WAIT_S):
         applied = await project.change(text().replace("default_timeout: 30000", "host: 203.0.113.7"))
         assert "earlier settings" in applied.problems[0]
         assert (await client.get("/hello")).json() == "hello"

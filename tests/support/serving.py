@@ -1,5 +1,6 @@
 """An engine in the test's process, for tests that need the engine beside a bus; `linkly.testing` has the others."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from linkly.bus import Bus
 from linkly.clock import Clock
 from linkly.worker import Worker
+from linkly_engine.core.changes import FunctionGone, FunctionHandedOn, FunctionServed
 from linkly_engine.engine import Engine
 from linkly_engine.remote.server import WorkerServer
 
@@ -40,3 +42,12 @@ async def serving(
             yield engine, server
         finally:
             await server.stop()
+
+
+async def until_served(engine: Engine, function_id: str, served: bool = True) -> None:
+    """Return when somebody serves a function, or nobody does any more."""
+    changed = asyncio.Event()
+    engine.tables.observe(lambda _: changed.set(), FunctionServed, FunctionHandedOn, FunctionGone)
+    while (engine.tables.functions.find("default", function_id) is not None) != served:
+        changed.clear()
+        await changed.wait()

@@ -10,6 +10,7 @@ from linkly import Client, Function, Worker, function
 from linkly.errors import InvocationStopped
 from linkly.testing import ManualClock, settle
 from linkly_workers.http import HttpSettings, HttpWorker
+from support.serving import until_served
 
 RAW = """\
 import json, os
@@ -223,8 +224,7 @@ async def test_a_worker_that_stops_only_finishes_its_calls(children, program):
         slow = asyncio.create_task(run.bus.trigger("w::slow"))
         await gate.waiting.wait()
         stopping = asyncio.create_task(child.stop())
-        while run.engine.tables.functions.find("default", "w::version") is not None:  # noqa: ASYNC110
-            await asyncio.sleep(0)
+        await until_served(run.engine, "w::version", served=False)
         gate.opened.set()
         assert await slow == "one"
         await stopping
