@@ -12,14 +12,24 @@ import pytest
 from support.engine_process import EngineProcess
 
 TIME_S = 30
-CONFIG = "workers:\n  - {name: iii-worker-manager, config: {port: 0}}\n  - {name: state}\n"
+CONFIG = """workers:
+  - {name: iii-worker-manager, config: {port: 0}}
+  - {name: state}
+  - {name: http, config: {port: 0}}
+  - {name: http, config: {port: 0, host: localhost}}
+  - {name: database}
+  - {name: link, config: {store: memory}}
+  - {module: mine:Mine}
+"""
+NAMES = ["state", "http#1", "http#2", "database", "link", "mine"]
 
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory):
-    """One engine for the tests that only ask it."""
+    """One engine for the tests that leave it as it is."""
     process = EngineProcess(tmp_path_factory.mktemp("asked"))
     (process.folder / "config.yaml").write_text(CONFIG)
+    (process.folder / "mine.py").write_text("from linkly import Worker\n\n\nclass Mine(Worker):\n    name = 'mine'\n")
     try:
         process.start()
         yield process
@@ -109,34 +119,24 @@ def test_functions_and_workers_are_listed(asked, linkly):
     assert "No function matches" in err
     code, out, _ = linkly("workers")
     assert code == 0
-    assert out.splitlines()[1].split()[:2] == ["state", "running"]
-    assert [row["name"] for row in json.loads(linkly("workers", "--json")[1])["workers"]] == ["state"]
+    assert out.splitlines()[1].split()[:2] == ["database", "running"]
+    names = [row["name"] for row in json.loads(linkly("workers", "--json")[1])["workers"]]
+    assert names == ["database", "http", "http", "link", "mine", "state"]
 
 
-def test_banner_list_and_workers_agree_in_names_counts_and_status(folder, linkly, request):
-    (folder / "config.yaml").write_text(
-        "workers:\n  - {name: iii-worker-manager, config: {port: 0}}\n  - name: state\n"
-        "  - {name: http, config: {port: 0}}\n  - {name: http, config: {port: 0, host: localhost}}\n"
-        "  - {name: database}\n  - {name: link, config: {store: memory}}\n"
-    )
-    request.getfixturevalue("engine")
+def test_banner_list_and_workers_agree_in_names_counts_and_status(asked, linkly):
     listed = {row["name"]: row for row in json.loads(linkly("worker", "list", "--json")[1])["workers"]}
     table = [line.split() for line in linkly("workers")[1].splitlines()[1:]]
     assert {row[0]: (row[1], int(row[4])) for row in table} == {
         name: (row["status"], row["functions"]) for name, row in listed.items()
     }
-    assert list(listed) == ["state", "http#1", "http#2", "database", "link"]
+    assert list(listed) == NAMES
     for name, row in listed.items():
         found = json.loads(linkly("worker", "status", name, "--json")[1])["function_ids"]
         assert len(found) == row["functions"]
 
 
-def test_a_restart_of_a_module_says_that_its_code_is_not_loaded_again(folder, linkly, request):
-    (folder / "config.yaml").write_text(
-        "workers:\n  - {name: iii-worker-manager, config: {port: 0}}\n  - {name: state}\n  - {module: mine:Mine}\n"
-    )
-    (folder / "mine.py").write_text("from linkly import Worker\n\n\nclass Mine(Worker):\n    name = 'mine'\n")
-    request.getfixturevalue("engine")
+def test_a_restart_of_a_module_says_that_its_code_is_not_loaded_again(asked, linkly):
     assert "its code was not loaded again" in linkly("worker", "restart", "mine")[2]
     assert "code" not in linkly("worker", "restart", "state")[2]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,26 +15,27 @@ REFERENCE = re.compile(
 )
 
 
-def sources() -> list[Path]:
-    folders = ("sdk", "engine", "workers", "tests", "examples", "docs")
-    return [
-        path
-        for folder in folders
-        for path in (ROOT / folder).rglob("*")
-        if path.suffix in (".py", ".md", ".sql") and ".clients" not in path.parts  # packages of others, installed there
-    ]
+@cache
+def sources() -> dict[Path, str]:
+    """Return the text of every source and document."""
+    found: dict[Path, str] = {}
+    for top in ("sdk", "engine", "workers", "tests", "examples", "docs"):
+        for folder, folders, names in os.walk(ROOT / top):
+            folders[:] = [name for name in folders if name != ".clients"]  # packages of others, installed there
+            paths = (Path(folder, name) for name in names if name.endswith((".py", ".md", ".sql")))
+            found |= {path: path.read_text() for path in paths}
+    return found
 
 
 def test_every_reference_to_the_documentation_names_something_that_is_there():
     dangling: list[str] = []
-    for path in sources():
-        for reference in REFERENCE.finditer(path.read_text()):
+    for path, source in sources().items():
+        for reference in REFERENCE.finditer(source):
             where = f"{path.relative_to(ROOT)}: {reference[0]}"
-            target = ROOT / "docs" / reference["file"]
-            if not target.exists():
+            text = sources().get(ROOT / "docs" / reference["file"])
+            if text is None:
                 dangling.append(where)
                 continue
-            text = target.read_text()
             if reference["anchor"] and reference["anchor"] not in anchors(text):
                 dangling.append(where)
             for name in re.findall(r"C\d\d|\d+(?:\.\d+)*", reference["names"] or ""):
@@ -49,5 +52,5 @@ def anchors(text: str) -> set[str]:
 
 @pytest.mark.parametrize("name", ["workers-data", "workers-edge"])
 def test_nothing_refers_to_documents_that_are_not_in_the_repository(name):
-    referring = [path for path in sources() if path != Path(__file__) and f"{name}.md" in path.read_text()]
+    referring = [path for path, text in sources().items() if path != Path(__file__) and f"{name}.md" in text]
     assert referring == []

@@ -13,6 +13,8 @@ from linkly_workers.http import HttpSettings, HttpWorker
 from support.raw_http import raw_http
 
 pytestmark = pytest.mark.transports("in process", "native wire", "json wire")
+gateway_alone = pytest.mark.transports("in process")
+"""What the gateway judges by itself."""
 
 
 class Pages(Worker):
@@ -94,6 +96,7 @@ async def test_a_request_becomes_a_call_and_its_answer_the_response(gateway):
         }
 
 
+@gateway_alone
 @pytest.mark.parametrize(
     "trusted, forwarded, client_host",
     [
@@ -110,12 +113,14 @@ async def test_the_client_is_who_a_trusted_proxy_says_it_is(gateway, trusted, fo
         assert answer.json()["client"] == client_host
 
 
+@gateway_alone
 async def test_a_proxy_that_is_no_address_is_refused(run):
     with pytest.raises(LinklyError, match=r"trusted_proxies: `10\.0\.0\.1/8`"):
         async with run(HttpWorker(read_settings(HttpSettings, {"port": 0, "trusted_proxies": ["10.0.0.1/8"]}, "$"))):
             pass
 
 
+@gateway_alone
 async def test_a_static_segment_beats_a_parameter(gateway):
     async with gateway() as (client, _, _):
         assert (await client.get("/echo/fixed")).json() == "fixed"
@@ -123,6 +128,7 @@ async def test_a_static_segment_beats_a_parameter(gateway):
         assert (await client.post("/echo/fixed")).json()["params"] == {"name": "fixed"}
 
 
+@gateway_alone
 async def test_unknown_path_wrong_method_head_and_options(gateway):
     async with gateway() as (client, _, _):
         missing = await client.get("/none")
@@ -158,6 +164,7 @@ async def test_a_client_that_hangs_up_cancels_its_call(gateway):
             assert await connection.rest() == b""
 
 
+@gateway_alone
 async def test_the_root_says_what_it_is_until_a_function_has_it(gateway):
     async with gateway() as (client, _, _):
         answer = await client.get("/")
@@ -179,6 +186,7 @@ async def test_too_many_requests_at_once_are_a_503(gateway, caplog):
         assert (await client.get("/readyz")).json() == {"status": "ok"}
 
 
+@gateway_alone
 @pytest.mark.parametrize("declared", [True, False])
 async def test_a_body_over_the_limit_is_a_413(gateway, declared):
     async with gateway(body_limit_bytes=1000) as (client, _, _):
@@ -193,6 +201,7 @@ async def test_a_body_over_the_limit_is_a_413(gateway, declared):
         assert (await client.post("/echo/x", content=b"x" * 1000)).status_code == 200
 
 
+@gateway_alone
 async def test_a_preflight_names_the_methods_that_are_allowed(gateway):
     ask = {"origin": "https://a.example", "access-control-request-method": "PUT"}
     cors = {"allowed_origins": ["https://a.example"], "allowed_methods": ["GET", "POST"]}
@@ -260,6 +269,7 @@ async def test_middlewares_of_a_route_run_in_their_order_after_the_gateways_own(
         assert seen == ["own1", "own2", "first", "second"]
 
 
+@gateway_alone
 async def test_a_browsers_question_is_answered_beside_a_route_for_options(gateway):
     async with gateway() as (client, _, bus):
         bus.register_trigger("pages::fixed", http("OPTIONS", "/options"))
@@ -270,6 +280,7 @@ async def test_a_browsers_question_is_answered_beside_a_route_for_options(gatewa
         assert (preflight.status_code, preflight.content) == (200, b"")
 
 
+@gateway_alone
 async def test_a_route_whose_parameters_have_other_names_is_refused(gateway, caplog):
     async with gateway() as (client, _, bus):
         bus.register_trigger("pages::fixed", http("GET", "/a/:x/:y"))
@@ -290,6 +301,7 @@ async def test_an_unbound_route_is_gone(gateway):
         assert (await client.get("/soon/gone")).status_code == 404
 
 
+@gateway_alone
 @pytest.mark.parametrize(
     "raw", [b"GET / HTTP/9.9\r\n\r\n", b"nonsense\r\n\r\n", b"GET /%zz\x00 HTTP/1.1\r\nHost: x\r\n\r\n"]
 )
@@ -301,6 +313,7 @@ async def test_what_is_no_http_gets_400_and_the_gateway_goes_on(gateway, raw, ca
         assert (await client.get("/healthz")).status_code == 200
 
 
+@gateway_alone
 async def test_a_port_in_use_says_what_to_do(run):
     async with run(first := HttpWorker(read_settings(HttpSettings, {"port": 0}, "$"))):
         port = int(first.url.rpartition(":")[2])

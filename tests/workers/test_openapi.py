@@ -19,6 +19,9 @@ from linkly_workers.http.routes import RouteTable
 from linkly_workers.http.schemas import COMPONENTS, Schemas
 from linkly_workers.http.trigger import HttpTrigger
 
+# The document is made of what the engine lists, whoever has registered it.
+pytestmark = pytest.mark.transports("in process")
+
 
 class Leaf(msgspec.Struct, tag="leaf"):
     """An end."""

@@ -9,6 +9,9 @@ from linkly.schema import read_settings
 from linkly_workers._sqlite import connect, execute
 from linkly_workers.database import DatabaseSettings, DatabaseWorker
 
+# How a list of values fits its placeholders is decided beside the database, whoever sent it.
+pytestmark = pytest.mark.transports("in process")
+
 SLOW = "FROM (WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 300000) SELECT SUM(i) FROM n)"
 
 
