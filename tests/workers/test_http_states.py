@@ -4,12 +4,12 @@ import asyncio
 import socket
 
 import pytest
-import uvicorn
-from uvicorn.server import ServerState
 
-from linkly_workers.http.protocol import GatewayProtocol
+from linkly_workers.http.protocol import Common, GatewayProtocol
 from linkly_workers.http.proxies import Proxies
+from linkly_workers.http.response import Reply
 from linkly_workers.http.states import FOLLOWS, ConnectionLimits, ImpossibleTransition, State
+from linkly_workers.http.status_lines import StatusLines
 from linkly_workers.http.writes import Writes
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -22,26 +22,24 @@ async def connection():
     """Make a connection whose requests are answered when `may_answer` is set; its client's end is `client`."""
     may_answer, changed = asyncio.Event(), asyncio.Event()
 
-    async def app(scope, receive, send):
+    async def answer(exchange):
         await may_answer.wait()
-        await send({"type": "http.response.start", "status": 204})
-        await send({"type": "http.response.body"})
+        exchange.answer(Reply(204, [], b""))
 
-    config = uvicorn.Config(app, http="httptools", ws="none", lifespan="off", log_config=None)
-    config.load()
     loop = asyncio.get_running_loop()
     made = GatewayProtocol(
-        LIMITS,
-        Proxies([]),
-        loop.time,
-        set(),
-        Writes(),
-        changed.set,
-        config=config,
-        server_state=ServerState(),
-        app_state={},
+        Common(
+            serve=lambda exchange: exchange.connection.run(answer(exchange)),
+            limits=LIMITS,
+            proxies=Proxies([]),
+            monotonic=loop.time,
+            lines=StatusLines(),
+            writes=Writes(),
+            open=set(),
+            changed=changed.set,
+        )
     )
-    made.may_answer, made.answered = may_answer, changed
+    made.may_answer, made.answer_sent = may_answer, changed
     near, far = socket.socketpair()
     near.setblocking(False)
     with far:
@@ -67,7 +65,7 @@ async def test_a_request_passes_the_states_in_their_order(connection):
         connection.data_received(part)
         seen.append(connection.state)
     connection.may_answer.set()
-    await connection.answered.wait()
+    await connection.answer_sent.wait()
     seen.append(connection.state)
     assert [state.name for state in seen] == ["OPENED", "HEAD", "BODY", "BODY", "WAITING", "IDLE"]
 
@@ -75,7 +73,7 @@ async def test_a_request_passes_the_states_in_their_order(connection):
 async def test_a_body_that_comes_after_its_answer_is_discarded(connection):
     connection.may_answer.set()
     connection.data_received(POST)
-    await connection.answered.wait()
+    await connection.answer_sent.wait()
     assert connection.state is State.DISCARDING
     connection.data_received(b"1234")
     assert connection.state is State.IDLE
@@ -85,7 +83,7 @@ async def test_the_next_head_may_begin_before_the_answer(connection):
     connection.data_received(GET + GET[:10])
     assert connection.state is State.HEAD
     connection.may_answer.set()
-    await connection.answered.wait()
+    await connection.answer_sent.wait()
     assert connection.state is State.HEAD
 
 

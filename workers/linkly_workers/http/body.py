@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from typing import Any, TypeAlias
+from collections.abc import AsyncIterator
 
 from linkly.errors import LinklyError
-
-Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
+from linkly_workers.http.exchange import Exchange
 
 
 class BodyTooLarge(LinklyError):
     """The body is larger than the gateway takes."""
 
     code = "PAYLOAD_TOO_LARGE"
-
-
-class ClientGone(Exception):
-    """The connection ended before the body did: no response can be sent."""
 
 
 class Body:
@@ -27,12 +21,12 @@ class Body:
         present: Whether the request has a body.
     """
 
-    def __init__(self, headers: dict[str, str], receive: Receive, limit_bytes: int) -> None:
-        declared = headers.get("content-length", "")
+    def __init__(self, exchange: Exchange, limit_bytes: int) -> None:
+        declared = exchange.headers.get("content-length", "")
         self._declared = int(declared) if declared.isdigit() else 0
-        self._receive = receive
+        self._exchange = exchange
         self._limit_bytes = limit_bytes
-        self.present = self._declared > 0 or "transfer-encoding" in headers
+        self.present = self._declared > 0 or "transfer-encoding" in exchange.headers
 
     def check(self) -> None:
         """Refuse a body whose Content-Length is too large, before any of it is read.
@@ -44,18 +38,12 @@ class Body:
             raise BodyTooLarge(f"the body may have {self._limit_bytes} bytes")
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        size, more = 0, self.present
-        while more:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGone
-            part = message.get("body", b"")
+        size = 0
+        while self.present and (part := await self._exchange.next_part()):
             size += len(part)
             if size > self._limit_bytes:
                 raise BodyTooLarge(f"the body may have {self._limit_bytes} bytes")
-            if part:
-                yield part
-            more = message.get("more_body", False)
+            yield part
 
     async def read(self) -> bytes:
         """Return all of it.

@@ -4,7 +4,8 @@ At the end requests are finished and streams cut off. `drain` waits for requests
 because the next gateway may follow at once. The request that asked for the end itself (a call of `worker::*`) is not
 waited for: it ends after the gateway.
 
-uvicorn's server is left out: it would wake ten times a second, and has its own way to stop.
+A server of a library is left out: asyncio's accepts, the engine has the signals, and the end goes by the clock that is
+passed in.
 """
 
 from __future__ import annotations
@@ -13,16 +14,15 @@ import asyncio
 import socket
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from email.utils import formatdate
-from typing import Any, TypeAlias
-
-import uvicorn
-from uvicorn.server import ServerState
+from typing import TypeAlias
 
 from linkly.clock import Clock, TimerHandle
-from linkly_workers.http.protocol import GatewayProtocol
+from linkly_workers.http.exchange import Carrier, Exchange
+from linkly_workers.http.listener import BACKLOG
+from linkly_workers.http.protocol import Common, GatewayProtocol
 from linkly_workers.http.proxies import Proxies
 from linkly_workers.http.states import ConnectionLimits
+from linkly_workers.http.status_lines import StatusLines
 from linkly_workers.http.writes import Writes
 
 SWEEP_S = 1.0
@@ -31,11 +31,11 @@ CLOSE_S = 5.0
 CANCELLED_S = 1.0
 """How long a cancelled request may take to say so to its client."""
 
-Served: TypeAlias = dict[GatewayProtocol, object]
+Served: TypeAlias = dict[GatewayProtocol, Exchange]
 """Connection -> the request that it serves."""
 
-asking: ContextVar[GatewayProtocol | None] = ContextVar("asking", default=None)
-"""The connection whose request is being served in this context."""
+asking: ContextVar[Carrier | None] = ContextVar("asking", default=None)
+"""The connection whose request is being served in this context, also in what the engine does for it."""
 
 
 class Connections:
@@ -46,28 +46,26 @@ class Connections:
         changed: Is set whenever a response begins to be streamed or ends.
     """
 
-    def __init__(self, app: Any, clock: Clock, limits: ConnectionLimits, proxies: Sequence[str] = ()) -> None:
-        self._config = uvicorn.Config(
-            app,
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=bool(proxies),
-            forwarded_allow_ips=list(proxies),
-        )
-        self._config.load()
+    def __init__(
+        self, serve: Callable[[Exchange], None], clock: Clock, limits: ConnectionLimits, proxies: Sequence[str] = ()
+    ) -> None:
         self._clock = clock
-        self._limits = limits
-        self._proxies = Proxies(proxies)
-        self._server_state = ServerState()
-        self._writes = Writes()
         self._server: asyncio.Server | None = None
         self._timer: TimerHandle | None = None
         self._until: float | None = None
+        self._lines = StatusLines()
         self.open: set[GatewayProtocol] = set()
         self.changed = asyncio.Event()
+        self._common = Common(
+            serve=serve,
+            limits=limits,
+            proxies=Proxies(proxies),
+            monotonic=clock.monotonic,
+            lines=self._lines,
+            writes=Writes(),
+            open=self.open,
+            changed=self.changed.set,
+        )
 
     def start(self) -> None:
         """Start to sweep."""
@@ -76,19 +74,7 @@ class Connections:
     async def accept(self, listener: socket.socket) -> None:
         """Accept connections from now on."""
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: GatewayProtocol(
-                self._limits,
-                self._proxies,
-                self._clock.monotonic,
-                self.open,
-                self._writes,
-                self.changed.set,
-                config=self._config,
-                server_state=self._server_state,
-                app_state={},
-            ),
-            sock=listener,
-            backlog=self._config.backlog,
+            lambda: GatewayProtocol(self._common), sock=listener, backlog=BACKLOG
         )
 
     def accept_no_more(self) -> None:
@@ -98,7 +84,7 @@ class Connections:
 
     def _sweep(self) -> None:
         self._timer = self._clock.call_later(SWEEP_S, self._sweep)
-        self._server_state.default_headers = [(b"date", formatdate(self._clock.time(), usegmt=True).encode())]
+        self._lines.turn_to(self._clock.time())
         now = self._clock.monotonic()
         for connection in list(self.open):
             connection.check_time(now)

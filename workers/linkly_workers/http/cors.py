@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from linkly import Settings
 from linkly.origin import LOCAL_HOSTS, host_of, read_origin
-from linkly_workers.http.response import Headers, Reply
+from linkly_workers.http.response import Reply
 
-_ANYBODY: Headers = [(b"access-control-allow-origin", b"*"), (b"access-control-expose-headers", b"*")]
-_NOT_YOU: Headers = [(b"vary", b"origin")]
+_ANYBODY = b"access-control-allow-origin: *\r\naccess-control-expose-headers: *\r\n"
+_NOT_YOU = b"vary: origin\r\n"
 
 
 class CorsSettings(Settings):
@@ -45,13 +45,14 @@ class Cors:
         scheme, _, authority = origin.partition("://")
         return scheme in ("http", "https") and host_of(authority) in LOCAL_HOSTS
 
-    def headers_for(self, origin: str | None) -> Headers:
-        """Return the headers of every response to a request of this origin; `None`: it named none."""
+    def lines_for(self, origin: str | None) -> bytes:
+        """Return the header lines of every response to a request of this origin; `None`: it named none."""
         if self._anybody:
             return _ANYBODY
         if origin is None or not self.admits(origin):
             return _NOT_YOU
-        return [(b"access-control-allow-origin", origin.encode()), (b"access-control-expose-headers", b"*"), *_NOT_YOU]
+        allow = b"access-control-allow-origin: %b\r\naccess-control-expose-headers: *\r\n" % origin.encode()
+        return allow + _NOT_YOU
 
     def is_preflight(self, method: str, headers: dict[str, str]) -> bool:
         """Return whether a request is a browser's preflight (Fetch 3.2.2)."""

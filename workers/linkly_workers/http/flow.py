@@ -1,27 +1,38 @@
-"""Reading that pauses for the parser, while the socket is still watched: a client that hangs up is noticed."""
+"""Reading and writing that pause, on one connection.
+
+Reading pauses for the parser while the socket is still watched, so that a client that hangs up is noticed.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 
-from uvicorn.protocols.http.flow_control import FlowControl
+from linkly_workers.http.writes import GatheringTransport
 
 HELD_BYTES = 65_536
 
 
-class ReadAhead(FlowControl):
-    """Keeps up to `HELD_BYTES` that arrive during a pause; beyond that the socket is left unread."""
+class Flow:
+    """What may pass now.
 
-    def __init__(self, transport: asyncio.Transport, feed: Callable[[bytes], None]) -> None:
-        super().__init__(transport)
+    Beyond `HELD_BYTES` that arrive during a pause the socket is left unread.
+
+    Attributes:
+        paused: Whether what arrives is held.
+    """
+
+    def __init__(self, transport: GatheringTransport, feed: Callable[[bytes], None]) -> None:
+        self._transport = transport
         self._feed = feed
         self._held = bytearray()
         self._unread = False
+        self._writable: asyncio.Future[None] | None = None
+        self.paused = False
 
     def pause_reading(self) -> None:
         """Begin a pause."""
-        self.read_paused = True
+        self.paused = True
 
     def hold(self, data: bytes) -> None:
         """Keep bytes that arrived during a pause."""
@@ -32,9 +43,9 @@ class ReadAhead(FlowControl):
 
     def resume_reading(self) -> None:
         """End the pause: feed the kept bytes, and read on."""
-        if not self.read_paused or self._transport.is_closing():
+        if not self.paused or self._transport.is_closing():
             return
-        self.read_paused = False
+        self.paused = False
         if self._unread:
             self._unread = False
             self._transport.resume_reading()
@@ -42,3 +53,19 @@ class ReadAhead(FlowControl):
             data = bytes(self._held)
             self._held.clear()
             self._feed(data)
+
+    def pause_writing(self) -> None:
+        """Let writers wait: the client reads too slowly."""
+        if self._writable is None:
+            self._writable = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        """Let them go on."""
+        writable, self._writable = self._writable, None
+        if writable is not None and not writable.done():
+            writable.set_result(None)
+
+    async def writable(self) -> None:
+        """Wait while the client reads too slowly."""
+        if self._writable is not None:
+            await asyncio.shield(self._writable)

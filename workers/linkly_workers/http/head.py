@@ -70,7 +70,7 @@ def check_codings(values: list[bytes]) -> None:
 
 
 def local_target(method: bytes, target: bytes) -> bytes:
-    """Return a target that does not begin with a slash in a form with a path (RFC 9112 3.2.2 to 3.2.4).
+    """Return path and query of a target (RFC 9112 3.2.1 to 3.2.4), which may be `*`.
 
     Raises:
         Refused: An origin server does not serve such a target.
@@ -82,9 +82,8 @@ def local_target(method: bytes, target: bytes) -> bytes:
             raise bad_request("the target `*` is for OPTIONS alone (RFC 9112 3.2.4)")
         return target
     url = httptools.parse_url(target)
-    if url.path:
-        return target
-    return b"/?" + url.query if url.query else b"/"
+    path = url.path or b"/"
+    return path + b"?" + url.query if url.query else path
 
 
 def bad_request(text: str) -> Refused:

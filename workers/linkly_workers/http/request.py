@@ -1,52 +1,37 @@
-"""ASGI's scope and a route -> the request that a function gets (docs/workers.md#http). Pure."""
+"""A request on a connection and its route -> the request that a function gets (docs/workers.md#http). Pure."""
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
-from typing import Any, TypeAlias
+from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
 from linkly import HttpRequest
 from linkly.http import HttpTriggerInfo
+from linkly_workers.http.exchange import Exchange
+from linkly_workers.http.fields import repeated
 from linkly_workers.http.routes import Match
 
-Scope: TypeAlias = MutableMapping[str, Any]
 
-
-def read_request(scope: Scope, headers: dict[str, str], match: Match) -> HttpRequest:
+def read_request(exchange: Exchange, match: Match) -> HttpRequest:
     """Return a request, without its body."""
-    route = match.route
+    route, path, query = match.route, exchange.path, exchange.query
     request = HttpRequest(
-        method=scope["method"],
+        method=exchange.method,
         path=route.pattern,
-        url_path=unquote(raw_path(scope)),
-        scheme=scope["scheme"],
+        url_path=unquote(path) if "%" in path else path,
+        scheme=exchange.scheme,
         path_params=match.path_params,
-        query_params=_query(scope["query_string"]),
-        query_string=query.decode("latin-1") if (query := scope["query_string"]) else msgspec.UNSET,
-        headers=headers,
-        client_host=client[0] if (client := scope["client"]) else "",
+        query_params=dict(parse_qsl(query, keep_blank_values=True)) if query else {},
+        query_string=query or msgspec.UNSET,
+        headers=exchange.headers,
+        client_host=exchange.client_host,
         trigger=HttpTriggerInfo(path=route.pattern, method=route.method),
     )
-    if len(headers) != len(scope["headers"]):
-        request.repeated_headers = _repeated(scope["headers"])
+    if len(exchange.headers) != len(exchange.fields):
+        request.repeated_headers = repeated(exchange.fields)
     return request
-
-
-def raw_path(scope: Scope) -> str:
-    """Return the path that was asked for, not yet percent-decoded."""
-    raw: bytes = scope.get("raw_path") or scope["path"].encode()
-    return raw.decode("latin-1").partition("?")[0]
-
-
-def header_map(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Return the last value of each name; of cookies all, which may come in several lines (RFC 9113 8.2.3)."""
-    headers = {name.decode("latin-1"): _text(value) for name, value in raw}
-    if len(headers) != len(raw) and "cookie" in headers:
-        headers["cookie"] = "; ".join(_text(value) for name, value in raw if name == b"cookie")
-    return headers
 
 
 def is_json(content_type: str) -> bool:
@@ -71,23 +56,3 @@ def no_json_type(content_type: str | None) -> str:
     """Return a sentence that says why a body was not read as JSON."""
     said = f"its Content-Type is `{content_type[:100]}`" if content_type else "it has no Content-Type"
     return f"the body was not read as JSON: {said}; send `Content-Type: application/json`"
-
-
-def _query(raw: bytes) -> dict[str, str]:
-    """Return the last value of each name."""
-    return dict(parse_qsl(raw.decode("latin-1"), keep_blank_values=True)) if raw else {}
-
-
-def _repeated(raw: list[tuple[bytes, bytes]]) -> dict[str, list[str]]:
-    """Return all values of each name that came more than once."""
-    values: dict[str, list[str]] = {}
-    for name, value in raw:
-        values.setdefault(name.decode("latin-1"), []).append(_text(value))
-    return {name: given for name, given in values.items() if len(given) > 1}
-
-
-def _text(value: bytes) -> str:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias, cast
 
 import msgspec
@@ -16,7 +15,6 @@ from linkly.errors import CallTimeout, HandlerFailed, InvalidResult, LinklyError
 log = logging.getLogger("linkly.http")
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
-Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 JSON_TYPE = (b"content-type", b"application/json")
 
@@ -216,6 +214,15 @@ def error_reply(
     return Reply(status, [JSON_TYPE, *(headers or [])], msgspec.json.encode({**body, **extra}))
 
 
+def not_allowed(method: str, known: list[str]) -> Reply:
+    """Return the answer to a method that a path does not have; to OPTIONS, what it has."""
+    allow = ", ".join([*known, "OPTIONS"])
+    if method == "OPTIONS":
+        return Reply(204, [(b"allow", allow.encode())], b"")
+    text = f"{method} is not allowed here; allowed: {allow}"
+    return error_reply(405, "METHOD_NOT_ALLOWED", text, headers=[(b"allow", allow.encode())])
+
+
 def failure_reply(error: LinklyError, function_id: str, route: str, *, expose: bool = False) -> Reply:
     """Return the response for a call that failed.
 
@@ -236,12 +243,3 @@ def failure_reply(error: LinklyError, function_id: str, route: str, *, expose: b
 def _log_error(text: str, error_id: str | None) -> None:
     # As data where the engine shows the line, in the text everywhere else.
     log.error("%s %s", error_id, text, extra={"body": text, "data": {"error_id": error_id}})
-
-
-async def send_reply(send: Send, answer: Reply, cors: Headers, *, head: bool = False) -> None:
-    """Send a whole response, to HEAD without its body."""
-    headers = [*answer.headers, *cors]
-    if answer.status not in (204, 304):
-        headers.append((b"content-length", str(len(answer.body)).encode()))
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if head else answer.body})

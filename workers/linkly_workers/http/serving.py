@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -10,58 +11,33 @@ from linkly import Bus, Invocation, Json
 from linkly.context import current_invocation
 from linkly.errors import CallTimeout, LinklyError, Shutdown
 from linkly.firing import condition_met
-from linkly_workers.http.body import Body, BodyTooLarge, ClientGone, Receive
+from linkly_workers.http.body import Body, BodyTooLarge
 from linkly_workers.http.connections import asking
+from linkly_workers.http.exchange import ClientGone, Exchange
 from linkly_workers.http.middleware import run_middleware
-from linkly_workers.http.protocol import GatewayProtocol
-from linkly_workers.http.request import Scope, is_json, json_body, no_json_type, read_request
-from linkly_workers.http.response import (
-    WITHOUT_BODY,
-    Headers,
-    Reply,
-    Send,
-    error_reply,
-    failure_reply,
-    reply,
-    send_reply,
-)
+from linkly_workers.http.request import is_json, json_body, no_json_type, read_request
+from linkly_workers.http.response import Headers, Reply, error_reply, failure_reply, reply
 from linkly_workers.http.routes import Match
 from linkly_workers.http.settings import HttpSettings
-from linkly_workers.http.states import LOST
 from linkly_workers.http.streaming import Conversation, CutOff
 from linkly_workers.http.trigger import HttpTrigger
 
+log = logging.getLogger("linkly.http")
+
 _STEPS = 100
+_BROKEN = "the gateway failed; why is in its log, beside this error_id"
 
 
-class Exchange:
-    """One request and its response."""
+class Time:
+    """The time that a request has."""
 
-    def __init__(
-        self,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        headers: dict[str, str],
-        cors: Headers,
-        match: Match,
-        monotonic: Callable[[], float],
-        timeout_s: float,
-    ) -> None:
-        self.scope = scope
-        self.receive = receive
-        self.headers = headers
-        self.cors = cors
-        self.match = match
-        self.connection: GatewayProtocol = scope["linkly.connection"]
+    def __init__(self, monotonic: Callable[[], float], timeout_s: float) -> None:
         self.ends_at = monotonic() + timeout_s
-        self.send = send
         self._monotonic = monotonic
         self._timeout_s = timeout_s
-        self._bodiless = scope["method"] == "HEAD"
 
     def left_s(self) -> float:
-        """Return how much of its time is left, to the hundredth part.
+        """Return how much of it is left, to the hundredth part.
 
         Rounded, because waits of one length share one timer: there are to be few lengths (`linkly.deadline`).
 
@@ -73,29 +49,6 @@ class Exchange:
             raise CallTimeout(f"no response within {self._timeout_s:g} s; give it more with `default_timeout`")
         steps = max(round(left * _STEPS / self._timeout_s), 1)
         return self._timeout_s if steps >= _STEPS else self._timeout_s * steps / _STEPS
-
-    async def start(self, status: int, headers: Headers) -> None:
-        """Begin a streamed response."""
-        self._bodiless = self._bodiless or status in WITHOUT_BODY
-        if status == 205:
-            headers = [*headers, (b"content-length", b"0")]
-        elif not self._bodiless:
-            self.connection.begin_unsized()
-        await self.send({"type": "http.response.start", "status": status, "headers": [*headers, *self.cors]})
-        self.connection.changed()
-
-    async def send_part(self, data: bytes) -> bool:
-        """Send a part of a streamed response; return whether the client wants more."""
-        if self._bodiless:
-            return False
-        if data:
-            self.connection.expect_part(len(data))
-            await self.send({"type": "http.response.body", "body": data, "more_body": True})
-        return True
-
-    async def end(self) -> None:
-        """End a streamed response."""
-        await self.send({"type": "http.response.body", "body": b""})
 
 
 class Serving:
@@ -115,87 +68,93 @@ class Serving:
         """Return whether one more request would be served."""
         return self.active < self._concurrency
 
-    async def serve(
-        self, scope: Scope, receive: Receive, send: Send, headers: dict[str, str], cors: Headers, match: Match
-    ) -> None:
+    async def serve(self, exchange: Exchange, match: Match) -> None:
         """Answer a request; its call is cancelled when the client hangs up, and when the gateway stops."""
-        exchange = Exchange(scope, receive, send, headers, cors, match, self._monotonic, self._timeout_s)
-        task = asyncio.current_task()
-        connection = exchange.connection
-        connection.serving = task
-        asking.set(connection)
+        headers = exchange.headers
         # Nested calls inherit the trace of the request, and the socket it came on.
         trace = Invocation(
             function_id="http",
-            origin=connection.origin,
+            origin=exchange.connection.origin,
             traceparent=headers.get("traceparent"),
             baggage=headers.get("baggage"),
         )
-        token = current_invocation.set(trace)
+        traced, asked = current_invocation.set(trace), asking.set(exchange.connection)
         self.active += 1
         try:
-            answer = await self._answer(exchange)
+            await self.guarded(exchange, self._answer(exchange, match))
+        finally:
+            self.active -= 1
+            asking.reset(asked)
+            current_invocation.reset(traced)
+
+    async def guarded(self, exchange: Exchange, answering: Coroutine[Any, Any, Reply | None]) -> None:
+        """Send what a coroutine answers, or why it does not; nothing if it has sent a response itself."""
+        try:
+            answer = await answering
         except ClientGone:
             return
         except asyncio.CancelledError:
+            task = asyncio.current_task()
             if task is not None:
                 task.uncancel()
-            if connection.state is LOST:
+            if exchange.gone:
                 return
-            if connection.streaming:
-                connection.cut_off()
+            if exchange.started:
+                exchange.cut_off()
                 return
             answer = _stopped()
-        finally:
-            connection.serving = None
-            self.active -= 1
-            current_invocation.reset(token)
+        except Exception as error:
+            log.exception("%s %s", exchange.method, exchange.path)
+            if exchange.started:
+                exchange.cut_off()
+                return
+            answer = error_reply(500, "internal_error", f"{type(error).__name__}: {error}", shown=_BROKEN)
         if answer is not None:
-            await send_reply(exchange.send, answer, exchange.cors, head=exchange.scope["method"] == "HEAD")
+            exchange.answer(answer)
 
-    async def _answer(self, exchange: Exchange) -> Reply | None:
+    async def _answer(self, exchange: Exchange, match: Match) -> Reply | None:
         try:
-            return await self._call(exchange)
+            return await self._call(exchange, match)
         except BodyTooLarge as error:
             # A client that is sending is heard out (its bytes are dropped): closing now would reset the connection
             # before it reads this. One that asked first will not send.
             close: Headers = [(b"connection", b"close")] if "expect" in exchange.headers else []
             return error_reply(413, error.code, error.message, headers=close)
         except LinklyError as error:
-            route = exchange.match.route
+            route = match.route
             where = f"{route.method} {route.pattern}"
             return failure_reply(error, route.binding.function_id, where, expose=self._expose_errors)
 
-    async def _call(self, exchange: Exchange) -> Reply | None:
+    async def _call(self, exchange: Exchange, match: Match) -> Reply | None:
         """Middleware, body, condition, the route's middleware, function: in this order (docs/workers.md#http)."""
-        route, headers, scope = exchange.match.route, exchange.headers, exchange.scope
-        binding = route.binding
+        binding, headers = match.route.binding, exchange.headers
         config: HttpTrigger = binding.config
-        request = read_request(scope, headers, exchange.match)
+        time = Time(self._monotonic, self._timeout_s)
+        request = read_request(exchange, match)
         if self._middleware:
-            stopped = await run_middleware(self._bus, self._middleware, request, binding.namespace, exchange.left_s)
+            stopped = await run_middleware(self._bus, self._middleware, request, binding.namespace, time.left_s)
             if stopped is not None:
                 return stopped
-        body = Body(headers, exchange.receive, self._body_limit_bytes)
+        body = Body(exchange, self._body_limit_bytes)
         body.check()
         data: bytes | None = b""
         if body.present:
             parsed = is_json(headers.get("content-type", ""))
             if parsed and not config.stream and headers.get("content-encoding", "identity").lower() != "identity":
                 return _packed(headers["content-encoding"])
-            data = await self._read(body, exchange) if parsed else None
+            data = await self._read(body, exchange, time) if parsed else None
             if not parsed:
                 request.body_error = no_json_type(headers.get("content-type"))
             elif data:
                 request.body, request.body_error = json_body(data)
         condition = config.condition_function_id
         if condition is not None and not await condition_met(
-            self._bus, condition, request, binding.namespace, timeout_s=exchange.left_s()
+            self._bus, condition, request, binding.namespace, timeout_s=time.left_s()
         ):
             return error_reply(422, "CONDITION_NOT_MET", "Request condition not met", skipped=True)
         if config.middleware_function_ids:
             stopped = await run_middleware(
-                self._bus, config.middleware_function_ids, request, binding.namespace, exchange.left_s
+                self._bus, config.middleware_function_ids, request, binding.namespace, time.left_s
             )
             if stopped is not None:
                 return stopped
@@ -212,25 +171,23 @@ class Serving:
 
         if data is not None and not config.stream:
             waited = self._middleware or body.present or condition is not None or config.middleware_function_ids
-            return reply(await call(exchange.left_s() if waited else self._timeout_s), binding.function_id)
+            return reply(await call(time.left_s() if waited else self._timeout_s), binding.function_id)
         # The time-out of a streamed response ends with its headers, so the conversation looks after it.
-        conversation = Conversation(
-            self._bus, binding.function_id, exchange.left_s(), exchange.start, exchange.send_part
-        )
+        conversation = Conversation(self._bus, binding.function_id, time.left_s(), exchange.start, exchange.send_part)
         try:
             answer = await conversation.run(
                 request, body if data is None else data, lambda: call(None), streams=config.stream
             )
         except CutOff:
-            exchange.connection.cut_off()
+            exchange.cut_off()
             return None
         if answer is None:
-            await exchange.end()
+            exchange.end()
         return answer
 
-    async def _read(self, body: Body, exchange: Exchange) -> bytes:
+    async def _read(self, body: Body, exchange: Exchange, time: Time) -> bytes:
         """Read all of a body; the connection answers 408 when the time of the request ends before."""
-        exchange.connection.body_until = exchange.ends_at
+        exchange.connection.body_until = time.ends_at
         try:
             return await body.read()
         finally:

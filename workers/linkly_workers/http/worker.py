@@ -21,7 +21,7 @@ from linkly_workers.http.cors import Cors
 from linkly_workers.http.gateway import Gateway
 from linkly_workers.http.listener import Listener, listen, url_of
 from linkly_workers.http.openapi import OpenApi
-from linkly_workers.http.pages import pages
+from linkly_workers.http.pages import Pages
 from linkly_workers.http.readiness import Checks
 from linkly_workers.http.routes import RouteTable
 from linkly_workers.http.serving import Serving
@@ -73,12 +73,12 @@ class HttpWorker(Worker):
         gateway = Gateway(
             self._routes,
             serving,
-            pages(serving.has_room, lambda: self._checks.reasons(self.bus), document.read),
+            Pages(serving.has_room, lambda: self._checks.reasons(self.bus), document.read),
             absent=absent,
             cors=cors,
             browsers=BrowserRules(cors, self._hosts),
         )
-        connections = Connections(gateway, self.bus.clock, settings.limits(), settings.trusted_proxies)
+        connections = Connections(gateway.serve, self.bus.clock, settings.limits(), settings.trusted_proxies)
         address = settings.host, settings.port
         self.listener = listen(*address) if legacy is None else legacy.listener.moved(*address)
         self._connections = connections
