@@ -7,11 +7,14 @@ module knows types and plain data, neither files nor workers.
 from __future__ import annotations
 
 import copy
+import difflib
 import re
 from typing import Any, TypeAlias, cast
 
 import msgspec
 from msgspec import inspect
+
+from linkly.plain_words import in_plain_words
 
 Place: TypeAlias = list[str | int]
 
@@ -46,19 +49,24 @@ def problems_in(settings_type: type[Any], block: object) -> list[tuple[Place, st
         unknown, missing = _UNKNOWN.fullmatch(reason), _MISSING.fullmatch(reason)
         if unknown is not None and isinstance(inside, dict):
             key = next((key for key in inside if str(key) == unknown[1]), unknown[1])
-            allowed = ", ".join(_fields(settings_type, place)) or "nothing"
-            found.append(([*_written(rest, place, indexes), key], f"unknown key; allowed here: {allowed}"))
+            fields = _fields(settings_type, place)
+            said = "unknown key" + "".join(f" (`{near}`?)" for near in difflib.get_close_matches(str(key), fields, n=1))
+            found.append(
+                ([*_written(rest, place, indexes), key], f"{said}; allowed here: {', '.join(fields) or 'nothing'}")
+            )
             if key not in inside:
                 break
             del inside[key]
             continue
         whole = isinstance(inside, dict) and (missing is not None or not reason.startswith(("Expected", "Object")))
         named = [] if missing is not None or not whole else _named(cast("dict[str, Any]", inside), reason)
-        if not (whole and id(inside) in taken and not named):
-            said = reason if not named else reason[len(".".join(map(str, named))) + 2 :]
-            if missing is not None:
+        if not (whole and id(_follow(inside, named)[1]) in taken):
+            said = in_plain_words(reason, inside)
+            if named:
+                said = reason[len(".".join(map(str, named))) + 2 :]
+            elif missing is not None:
                 said = f"`{missing[1]}` is missing"
-            found.append(([*_written(rest, place, indexes), *named], said + _allowed(settings_type, place, said)))
+            found.append(([*_written(rest, place, indexes), *named], said + _allowed(settings_type, place, reason)))
         if not place:
             break
         last = place[-1]

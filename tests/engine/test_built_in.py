@@ -69,13 +69,13 @@ def test_a_worker_without_a_block_is_noted(name):
 @pytest.mark.parametrize("name", sorted(BUILT_IN))
 def test_a_key_that_nobody_knows_is_refused_where_it_stands(name):
     message = refusal(name, "logs_max_cuont: 5")
-    assert message.startswith("config.yaml:4: $.workers[0].config.logs_max_cuont: unknown key; allowed here: ")
+    assert message.startswith("config.yaml:4: $.workers[0].config.logs_max_cuont: unknown key")
 
 
 def test_the_keys_that_are_allowed_are_those_of_the_place():
     message = refusal("iii-observability", "sampling: {rules: [{rate: 1, opration: x}]}")
     assert message == (
-        "config.yaml:4: $.workers[0].config.sampling.rules[0].opration: unknown key; "
+        "config.yaml:4: $.workers[0].config.sampling.rules[0].opration: unknown key (`operation`?); "
         "allowed here: rate, operation, service"
     )
     assert "allowed here: max_traces_per_second" in refusal("iii-observability", "sampling: {rate_limit: {x: 1}}")
@@ -87,12 +87,15 @@ def test_the_keys_that_are_allowed_are_those_of_the_place():
 @pytest.mark.parametrize(
     "block, part",
     [
-        ("exporter: jaeger", "config.exporter: Invalid enum value 'jaeger'"),
-        ("sampling_ratio: 1.5", "config.sampling_ratio: Expected `float` <= 1"),
-        ("logs_batch_size: 0", "config.logs_batch_size: Expected `int` >= 1"),
-        ("enabled: 1", "config.enabled: Expected `bool | null`"),
+        ("exporter: jaeger", "config.exporter: unknown value 'jaeger'; allowed: both, memory, otlp"),
+        ("sampling_ratio: 1.5", "config.sampling_ratio: expected a number of at most 1, got 1.5"),
+        ("logs_batch_size: 0", "config.logs_batch_size: expected a whole number of at least 1, got 0"),
+        ("enabled: 1", "config.enabled: expected `true` or `false`, got 1"),
         ("alerts: [{name: a}]", "config.alerts[0]: `metric` is missing"),
-        ("trace_storage: {max_disk_bytes: 1}", "config.trace_storage.max_disk_bytes: Expected `int` >= 67108864"),
+        (
+            "trace_storage: {max_disk_bytes: 1}",
+            "max_disk_bytes: expected a whole number of at least 67108864, got 1",
+        ),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_where_it_stands(block, part):

@@ -159,7 +159,7 @@ def test_an_empty_file_runs_the_engine_alone(text):
         ),
         (
             "workers:\n  - name: iii-worker-manager\n    config: {port: x}\n",
-            ["config.yaml:3: $.workers[0].config.port", "Expected `int`"],
+            ["config.yaml:3: $.workers[0].config.port", "expected a whole number, got the text 'x'"],
         ),
         ("workers:\n  - name: iii-worker-manager\n    config: {prt: 1}\n", ["prt", "host, port"]),
         (

@@ -117,6 +117,13 @@ registration_namespace_grace_ms: ${NO_SUCH_TIME}
             "workers: []\n---\na: 1\n",
             "f:2: not valid YAML: expected a single document in the stream, but found another",
         ),
+        (
+            "workers:\n\t- name: state\n",
+            "f:2: not valid YAML: found character '\\t' that cannot start any token; YAML is",
+        ),
+        ("workers:\n  - name: state\n   config: {}\n", "f:3: not valid YAML: expected <block end>, but found"),
+        ("workers:\n  - name: a: b\n", "f:2: not valid YAML: mapping values are not allowed here; a text with `: `"),
+        ("workers:\n  - name: http\n    config\n", "f:4: not valid YAML: could not find expected ':'; a key needs"),
         ("workers: " + "[" * 1000, "f: lists and mappings stand too deep in each other"),
         ("workers:\n  - {config: {},\n     name: " + "9" * 5000 + "}\n", None),
     ],

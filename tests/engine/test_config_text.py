@@ -108,7 +108,7 @@ def test_without_a_wanted_type_words_are_what_yaml_1_2_says(tmp_path):
 def test_a_placeholder_for_a_number_may_have_quotes(written):
     text = f"workers:\n  - name: iii-worker-manager\n    config: {{port: {written}}}\n"
     if written.startswith("0"):
-        with pytest.raises(ConfigError, match=r"config.port: Expected `int`, got `str`"):
+        with pytest.raises(ConfigError, match=r"config.port: expected a whole number, got the text"):
             parse(text, "config.yaml", {})
     else:
         assert parse(text, "config.yaml", {}).listeners[0].port == 3111

@@ -55,7 +55,8 @@ def test_a_key_of_a_mapping_with_any_keys_is_found():
 
 def test_an_unknown_key_is_told_with_those_of_its_own_level():
     found = told({"databases": {"a": {"url": "x", "pool": {"size": 3}}}, "other": {"mx": 1}})
-    assert found[".databases.a.pool.size"] == found[".other.mx"] == "unknown key; allowed here: max, wait_ms"
+    assert found[".databases.a.pool.size"] == "unknown key; allowed here: max, wait_ms"
+    assert found[".other.mx"] == "unknown key (`max`?); allowed here: max, wait_ms"
 
 
 def test_a_value_that_is_none_of_a_few_is_told_with_those():
@@ -65,7 +66,7 @@ def test_a_value_that_is_none_of_a_few_is_told_with_those():
 def test_a_key_that_is_missing_is_told_of_what_lacks_it():
     assert told({"databases": {"a": {}, "b": {"url": 5}}}) == {
         ".databases.a": "`url` is missing",
-        ".databases.b.url": "Expected `str`, got `int`",
+        ".databases.b.url": "expected text, got 5",
     }
 
 
@@ -93,3 +94,49 @@ def test_an_error_has_a_line_for_each_problem():
     lines = caught.value.message.splitlines()
     assert sorted(line.split(": ")[0] for line in lines) == ["$.config.port", "$.config.prt"]
     assert sorted(problem["key"] for problem in caught.value.details["problems"]) == [".port", ".prt"]
+
+
+class Bounded(Settings):
+    share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
+    name: Annotated[str, msgspec.Meta(min_length=2)] = "ab"
+    tags: Annotated[list[str], msgspec.Meta(max_length=1)] = []
+    on: bool | None = None
+    either: int | str = 1
+
+
+@pytest.mark.parametrize(
+    "block, reason",
+    [
+        ({"share": 0}, "expected a number above 0, got 0"),
+        ({"share": 1.5}, "expected a number of at most 1, got 1.5"),
+        ({"share": "much"}, "expected a number, got the text 'much'"),
+        ({"name": "a"}, "expected text with a length of at least 2, got the text 'a'"),
+        ({"tags": ["a", "b"]}, "expected a list with a length of at most 1, got a list"),
+        ({"on": 1}, "expected `true` or `false`, got 1"),
+        ({"on": []}, "expected `true` or `false`, got a list"),
+        ({"either": None}, "expected a whole number or text, got nothing"),
+        ({"either": True}, "expected a whole number or text, got true"),
+    ],
+)
+def test_a_reason_has_the_words_of_who_writes_the_file(block, reason):
+    assert [told for _, told in problems_in(Bounded, block)] == [reason]
+
+
+def test_a_text_in_the_place_of_a_mapping_is_not_shown_because_it_may_hold_a_password():
+    assert told({"databases": {"a": "sqlite://user:secret@host"}}) == {
+        ".databases.a": "expected a mapping, got text",
+    }
+
+
+class AtLeastOne(Settings):
+    databases: dict[str, Database]
+
+    def __post_init__(self):
+        if not self.databases:
+            raise ValueError("databases: declare at least one")
+
+
+def test_what_only_lacks_the_parts_that_do_not_fit_is_not_told_as_well():
+    found = problems_in(AtLeastOne, {"databases": {"a": {"url": 5}}})
+    assert found == [(["databases", "a", "url"], "expected text, got 5")]
+    assert problems_in(AtLeastOne, {"databases": {}}) == [(["databases"], "declare at least one")]

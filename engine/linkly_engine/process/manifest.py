@@ -13,7 +13,8 @@ from typing import Any, cast
 import msgspec
 
 from linkly.errors import ConfigError
-from linkly_engine.yaml.tree import Tree, kind
+from linkly.plain_words import kind
+from linkly_engine.yaml.tree import Tree
 
 FILES = ("linkly.worker.yaml", "iii.worker.yaml")
 """Names of a manifest; where both stand in one folder, the first counts."""

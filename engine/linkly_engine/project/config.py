@@ -15,13 +15,14 @@ from typing import Any, cast
 import msgspec
 
 from linkly.errors import ConfigError
+from linkly.plain_words import kind
 from linkly_engine import CONFIG_FILE, LISTENER
 from linkly_engine.project.built_in import BUILT_IN, read_block
 from linkly_engine.project.entry import WorkerEntry, check_names, numbered, unnumbered
 from linkly_engine.project.listener import Listener, read_listener
 from linkly_engine.shipped import ALIASES
 from linkly_engine.yaml.problems import Problems
-from linkly_engine.yaml.tree import Tree, kind
+from linkly_engine.yaml.tree import Tree
 
 TOP_LEVEL = ("workers", "modules", "registration_namespace_grace_ms")
 ENTRY_KEYS = ("name", "module", "path", "config")

@@ -21,6 +21,14 @@ VALUES_LIMIT = 100_000
 CHARACTERS_LIMIT = 10_000_000
 """Characters of all keys and values together."""
 
+_HINTS = {
+    "found character '\\t'": "YAML is indented with spaces, not with tabs",
+    "expected <block end>": "is this line indented as its neighbours are, and is everything closed above it?",
+    "mapping values are not allowed": "a text with `: ` in it needs quotes; is the line before indented less?",
+    "could not find expected ':'": "a key needs `: ` behind it",
+}
+"""What to do about what PyYAML says in its own terms."""
+
 _MERGE = "tag:yaml.org,2002:merge"
 
 
@@ -205,15 +213,5 @@ def _reason_and_line(error: yaml.YAMLError, text: str) -> tuple[str, int | None]
     reason = str(getattr(error, "problem", None) or error)
     if reason.startswith("but "):
         reason = f"{getattr(error, 'context', '')}, {reason}"
+    reason += next((f"; {hint}" for start, hint in _HINTS.items() if reason.startswith(start)), "")
     return reason, None if mark is None else mark.line + 1
-
-
-def kind(value: object) -> str:
-    """Name what was found where something else was expected."""
-    if isinstance(value, dict):
-        return "a mapping"
-    if isinstance(value, list):
-        return "a list"
-    if value is None:
-        return "nothing"
-    return f"{type(value).__name__} {value!r}"

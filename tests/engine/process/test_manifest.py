@@ -54,7 +54,7 @@ def test_linkly_s_own_name_of_the_file_comes_first(tmp_path):
         ("scripts: {start: x}\n", "iii.worker.yaml:1: $", "name"),
         ("name: ../up\nscripts: {start: x}\n", "iii.worker.yaml:1: $.name", "`../up`"),
         ("name: .a\nscripts: {start: x}\n", "iii.worker.yaml:1: $.name", "`.a`"),
-        ("name: 5\nscripts: {start: x}\n", "iii.worker.yaml:1: $.name", "int 5"),
+        ("name: 5\nscripts: {start: x}\n", "iii.worker.yaml:1: $.name", "got 5"),
         ("name: a\nscripts: {start: x}\nenv:\n  A: [1]\n", "iii.worker.yaml:4: $.env.A", "a list"),
         ("name: a\nscripts: {start: x}\nresources: {cpus: two}\n", "iii.worker.yaml:3: $.resources.cpus", "'two'"),
         ("name: a\nscripts: {start: x}\nresources: {memory: 0.5}\n", "iii.worker.yaml:3: $.resources.memory", "whole"),

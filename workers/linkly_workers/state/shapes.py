@@ -44,7 +44,7 @@ class AdapterSettings(Settings):
 
     def __post_init__(self) -> None:
         if self.name != "kv":
-            raise ValueError(f"adapter name: there is no state adapter `{self.name}`; `kv` is the only one")
+            raise ValueError(f"name: there is no state adapter `{self.name}`; `kv` is the only one")
 
 
 class StateSettings(Settings):

@@ -16,8 +16,9 @@ from typing import Any, cast
 import yaml
 
 from linkly.errors import ConfigError
+from linkly.plain_words import kind
 from linkly_engine.yaml.placeholders import PATTERN
-from linkly_engine.yaml.tree import Tree, kind
+from linkly_engine.yaml.tree import Tree
 
 LISTS = ("workers", "modules")
 """Top-level keys that list workers; `modules` is the older spelling."""
