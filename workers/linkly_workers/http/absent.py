@@ -72,6 +72,11 @@ class Absent:
         self._owned: dict[str, set[str]] = {}  # connection -> its bindings, which every next gateway is told again
         self._registered: set[str] = set()
 
+    @property
+    def connections(self) -> int:
+        """How many connections' routes are remembered as served now."""
+        return len(self._owned.keys() | self._programs.keys())
+
     def goes_on(self, bus: Bus) -> None:
         """Ask through the bus of a next gateway from now on."""
         self._bus = bus
