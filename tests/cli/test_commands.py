@@ -1,4 +1,4 @@
-"""Every command: its help has an example, its usage errors exit with 2, and `trigger` pays for none of them."""
+"""Every command: its help has an example, its usage errors exit with 2, and `trigger` imports none of them."""
 
 import subprocess
 import sys

@@ -51,7 +51,9 @@ async def test_every_call_of_a_flood_is_answered_in_order(bus_engine):
     )
     await flooder.until("invocationresult", invocation_id="f4999")
     assert served == list(range(5000))
-    assert len([each for each in flooder.seen if each["type"] == "invocationresult"]) == 5001  # and its metadata
+    assert (
+        len([each for each in flooder.seen if each["type"] == "invocationresult"]) == 5001
+    )  # one is that of its metadata call
 
 
 async def test_what_is_called_inside_a_call_has_the_origin_of_that_call(bus_engine):

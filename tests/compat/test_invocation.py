@@ -333,7 +333,7 @@ async def test_a_function_that_is_to_be_called_at_a_url_says_so_to_whoever_calls
         error = (await caller.call("x::hook", {}))["error"]
         assert error["code"] == "function_not_invokable"
         assert "`x::hook` of worker `hooks` is to be called at a URL" in error["message"]
-    elif by == "trigger":  # nobody waits, and the worker is not asked
+    elif by == "trigger":  # nobody waits for an answer, and the worker is not called
         await caller.send(type="invokefunction", function_id="x::hook", data={}, action={"type": "void"})
         await caller.nothing_came()
     else:

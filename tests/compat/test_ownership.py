@@ -259,7 +259,7 @@ async def test_an_event_fires_once_after_an_owner_has_taken_its_function_back(bu
     await first.send(type="unregisterfunction", id="x::y")
     await first.nothing_came()
     assert await told(provider) == [("unbound", first.worker_id), ("bound", second.worker_id)]
-    await first.send(type="registerfunction", id="x::y")  # it changes its mind: it is the next one now
+    await first.send(type="registerfunction", id="x::y")  # registered again, it stands in line behind the second
     await first.nothing_came()
     await bus_engine.gone(second)
     assert await told(provider) == [("unbound", second.worker_id), ("bound", first.worker_id)]
@@ -289,7 +289,7 @@ async def test_a_trigger_type_goes_back_to_its_earlier_provider(bus_engine):
     second = await bus_engine.connect()
     await second.send(type="registertriggertype", id="tick", description="d")
     assert await told(second) == [("bound", binder.worker_id)]
-    assert await told(first) == [("unbound", binder.worker_id)]  # or both would fire
+    assert await told(first) == [("unbound", binder.worker_id)]  # otherwise both would fire
     await bus_engine.gone(second)
     assert await told(first) == [("bound", binder.worker_id)]
 

@@ -1,4 +1,4 @@
-"""`engine::worker-gone`: whoever keeps something for a worker hears of its end, also when that was before."""
+"""`engine::worker-gone`: whoever keeps something for a worker hears of its end, also when that came first."""
 
 import asyncio
 

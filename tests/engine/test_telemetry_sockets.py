@@ -54,7 +54,7 @@ class Sender:
         await (await self._socket.ping())
 
     async def name_it(self, name):
-        """Do what a client does when it has connected."""
+        """Send the metadata call, as a client does when it has connected."""
         self.worker_id = json.loads(await self._socket.recv())["worker_id"]
         data = {"name": name, "pid": 1, "runtime": "node"}
         call = {"type": "invokefunction", "function_id": "engine::workers::register", "data": data}

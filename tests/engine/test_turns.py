@@ -111,7 +111,7 @@ def test_nothing_of_a_flood_is_lost_or_changes_places(loop):
 def test_a_frame_that_comes_while_others_wait_does_not_overtake_them(loop):
     side = Side(loop)
     side.come(*FRAMES[:FIRST_SLICE], b"waits")
-    loop.turns.number += 1  # a turn of its own would be open to it
+    loop.turns.number += 1  # this turn has taken nothing yet
     side.come(b"later")
     loop.turns_until_idle()
     assert side.taken == [*FRAMES[:FIRST_SLICE], b"waits", b"later"]
@@ -252,7 +252,7 @@ def test_a_frame_that_may_overtake_does_not_wait_behind_others(loop):
     assert taken == [b"cancel 1"]
     loop.turns_until_idle()
     assert len(side.taken) == FIRST_SLICE + 10
-    side.inbox.frame_received(b"cancel 2", text=False)  # nobody waits: it goes its ordinary way
+    side.inbox.frame_received(b"cancel 2", text=False)  # no frame waits: it is taken in its order
     assert (taken, side.taken[-1]) == ([b"cancel 1"], b"cancel 2")
 
 

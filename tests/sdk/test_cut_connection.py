@@ -109,7 +109,7 @@ async def test_after_every_cut_calls_reach_the_connection_that_lives(native):
         for _ in range(CUTS):
             proxy.cut()
             await dialer.connections.get()
-            await client.trigger("engine::functions::list")  # answered: what it said before has been dealt with
+            await client.trigger("engine::functions::list")  # the answer says that what came before has been dealt with
             assert await bus.trigger("w::who", timeout_s=5) == client.worker_id
             assert len(engine.peers) == 1
 

@@ -16,7 +16,7 @@ from support.serving import engine_and_bus, serving
 
 @asynccontextmanager
 async def taken(*, native=True):
-    """An engine in which another program than this one is `shop`; its clock, itself, its bus, and what ends that."""
+    """Run an engine whose `shop` is another program; yield its clock, itself, its bus, and what ends that program."""
     clock = ManualClock()
     async with engine_and_bus(clock=clock) as (engine, bus):
         context = wired(engine, name="shop", native=native)

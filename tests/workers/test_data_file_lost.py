@@ -259,7 +259,7 @@ async def test_readiness_follows_a_writer_that_stands_still_for_a_while(run, fil
         await call(bus, "execute", sql="CREATE TABLE t (a)")
         name = (await call(bus, "beginTransaction", isolation="serializable"))["transaction"]["id"]
         await clock.advance(STANDSTILL_S)
-        assert (await readyz(gateway)).status_code == 200  # nobody waits
+        assert (await readyz(gateway)).status_code == 200  # no write waits
         waiting = asyncio.create_task(call(bus, "execute", sql="INSERT INTO t VALUES (2)"))
         await settle()
         await clock.advance(STANDSTILL_S - 0.1)

@@ -130,7 +130,8 @@ async def test_what_json_has_no_form_for_does_not_keep_an_event_from_its_functio
 
 
 async def test_an_event_describes_its_write_after_a_change_of_tables(run, tmp_path):
-    # It makes everybody forget them, and the INSERT is compiled already; values are missing when it is asked about.
+    # The change drops what is known of statements. The second INSERT is compiled already, so that SQLite names its
+    # table only when it is compiled once more, without values.
     async with database_with_ear(run, tmp_path) as (bus, database, ear):
         for _ in range(2):
             await bus.trigger("database::execute", {"sql": "INSERT INTO t VALUES (?)", "params": [1]})

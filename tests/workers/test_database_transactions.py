@@ -46,7 +46,7 @@ async def cancel_a_running_write(bus, transaction_id):
     assert failure.value.code == "TIMEOUT"
 
 
-@pytest.mark.parametrize("database", ["file"], indirect=True)  # the next test cancels one in memory as well
+@pytest.mark.parametrize("database", ["file"], indirect=True)  # the next test has one in memory too
 @pytest.mark.parametrize("name", ["transactionExecute", "transactionQuery", "commitTransaction"])
 async def test_a_cancelled_write_takes_its_transaction_along(run, database, name):
     async with run(database) as bus:

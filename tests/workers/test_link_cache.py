@@ -19,7 +19,10 @@ async def test_a_second_look_up_asks_nobody_but_the_cache(shortener):
     async with shortener() as (_, bus):
         await bus.trigger("link::create", {"url": "https://a.example", "code": "a"})
         assert await cached(bus, "a") == {"url": "https://a.example"}
-        behind = {"sql": "UPDATE links SET url = 'https://behind.example'", "origin": "link"}  # so nobody is told
+        behind = {
+            "sql": "UPDATE links SET url = 'https://behind.example'",
+            "origin": "link",
+        }  # the worker does not hear of its own changes
         await bus.trigger("database::execute", behind)
         assert await bus.trigger("link::resolve", {"code": "a"}) == {"url": "https://a.example"}
         await bus.trigger("state::delete", {"scope": "links", "key": "a"})

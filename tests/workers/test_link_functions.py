@@ -83,7 +83,7 @@ async def test_a_csv_file_is_imported_from_a_channel(shortener):
 
         async def send():
             writer = await bus.open_writer(channel.writer)
-            for start in range(0, len(data), 1000):  # cuts lines and letters apart
+            for start in range(0, len(data), 1000):  # the cuts go through lines and letters
                 await writer.write(data[start : start + 1000])
             await writer.close()
 

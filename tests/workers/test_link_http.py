@@ -180,7 +180,7 @@ async def test_a_repeated_click_passes_no_limit_of_its_link(shortener, settings)
         assert late.status_code == 410
         assert "counted before" in late.json()["error"]
         assert (await client.get("/s/twice")).status_code == 302
-        # Whoever only counts is told what he asks: it is counted.
+        # A call that only counts is no redirect: it is answered what it asks, that the click is counted.
         assert await bus.trigger("link::record_click", {"code": "once", "click_id": "click 1"}) == {"recorded": True}
 
 

@@ -30,7 +30,7 @@ async def writer(tmp_path):
 
 
 class Failing(Exception):
-    """What an operation raises itself."""
+    """The error of an operation that is none of SQLite's."""
 
 
 def failing(connection):
@@ -38,7 +38,7 @@ def failing(connection):
 
 
 async def on_the_writing_thread(writer):
-    """Let operations of several statements run there from now on, and with them what shares their batch."""
+    """Have the writer send operations of several statements, and what shares their batch, to its thread from now on."""
     with pytest.raises(Failing):
         await writer.run(failing)
 
@@ -51,7 +51,7 @@ async def test_what_fails_after_it_has_changed_rows_leaves_none(writer, sql, thr
     several = writer.run(lambda connection: execute(connection, "INSERT INTO t VALUES (0)").affected_rows)
     calls = [writer.execute("INSERT INTO t VALUES (?)", [number]) for number in range(1, 9)]
     calls.insert(4, writer.execute(sql))
-    # The errors are kept: their tracebacks would keep unfinished statements.
+    # `results` keeps the errors, whose tracebacks would keep statements unfinished.
     results = await asyncio.gather(several, *calls, return_exceptions=True)
     assert isinstance(results.pop(5), sqlite3.Error)
     assert results.pop(0) == 1
@@ -112,7 +112,7 @@ async def test_the_rowid_of_an_insert_is_never_a_neighbours(writer):
     ]
     results = await asyncio.gather(*(writer.execute(sql, values) for sql, values, _ in expected))
     assert [result.last_insert_id for result in results] == [last for *_, last in expected]
-    # What is known by now about the same texts holds.
+    # The writer remembers these texts by now, and answers the same.
     assert (await writer.execute(upsert, ["a"])).last_insert_id is None
     assert (await writer.execute("INSERT INTO without VALUES (?)", ["c"])).last_insert_id is None
     assert (await writer.execute("/* c */ INSERT INTO other DEFAULT VALUES")).last_insert_id == 780
@@ -184,5 +184,5 @@ async def test_the_rowid_of_an_insert_is_told_after_an_empty_change_of_tables(wr
     found = []
     for _ in range(2):
         found += [(await writer.execute(insert, [5])).last_insert_id for _ in range(2)]
-        await writer.execute("CREATE TABLE IF NOT EXISTS u (a)")  # makes everybody forget what INSERTs do
+        await writer.execute("CREATE TABLE IF NOT EXISTS u (a)")  # everything that is remembered of INSERTs is dropped
     assert found == [told] * 4

@@ -223,7 +223,7 @@ async def test_neighbours_of_a_statement_that_was_too_slow_are_written_with_it(p
 
 
 async def test_a_begin_is_never_stopped_by_the_time_that_a_statement_before_it_had(path, monkeypatch):
-    """One that was left its transaction open, and each after it failed: a transaction within a transaction.
+    """A BEGIN that is stopped leaves its transaction open, and each later one fails inside it.
 
     SQLite looks at the clock every so many steps of a statement, all its runs counted together, so that it takes some
     hundred commits until it looks in the middle of a BEGIN. This clock shows another second at each look.
@@ -231,7 +231,7 @@ async def test_a_begin_is_never_stopped_by_the_time_that_a_statement_before_it_h
     monkeypatch.setattr("linkly_workers._sqlite.connection.perf_counter", functools.partial(next, itertools.count()))
     async with path.written() as writer:
         for number in range(500):
-            # Another text each time, so that of the statements only BEGIN comes so far.
+            # Another text each time: of all statements only BEGIN is run often enough.
             assert (await writer.execute(f"INSERT INTO t VALUES ({number})")).affected_rows == 1
     assert path.values() == list(range(500))
 
@@ -270,7 +270,7 @@ async def test_a_statement_that_is_out_of_time_is_stopped_or_never_starts(path):
         waiting = writer.execute("INSERT INTO t VALUES ('late')", timeout_s=0.1)
         patient = writer.execute("INSERT INTO t VALUES ('patient')")
         results = await outcomes(slow, waiting, patient)
-        # The one in the middle may have shared the slow one's batch: then it has happened, and says so.
+        # The second may have been in the batch of the first: then it is written, and answered so.
         assert isinstance(results[0], TimeoutError)
         assert results[2].affected_rows == 1
         written = [] if isinstance(results[1], TimeoutError) else ["late"]

@@ -166,7 +166,7 @@ def test_a_listing_costs_what_it_answers():
         scope.remove(f"k{n}")
     assert len(scope.keys) <= 125, "left-overs are at most a fifth"
     assert [key for _, key, _ in scope.after(990)] == [f"k{n}" for n in range(990, 1000)]
-    for turn in range(1000):  # one key that comes and goes: nothing piles up
+    for turn in range(1000):  # a key that comes and goes leaves no growing rest
         scope.put("again", b"1", 2000 + turn)
         scope.remove("again")
     assert len(scope.keys) <= 126
