@@ -1,7 +1,7 @@
 """The two ways to serve a call, each made from the other.
 
-An async callable that is started runs in a task of its own, from its first step on: handlers may rely on one
-(`asyncio.timeout`, task groups), and before Python 3.12 none can be entered in the current turn of the loop.
+An async callable that is started runs in a task from its first step on: handlers may rely on one (`asyncio.timeout`,
+task groups), and before Python 3.12 none can be entered in the current turn of the loop.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from linkly.errors import HandlerFailed, LinklyError
 from linkly.invocation import Done, Invocation, Json
 from linkly.outcome import ABSENT, error_body, is_absent, read_error
+from linkly.runner import Run
 from linkly.schema import as_json
 
 AsyncCall: TypeAlias = Callable[[Invocation], Awaitable[Any]]
@@ -35,21 +36,21 @@ class AsyncEndpoint:
 
 def start_in_task(call: AsyncCall, invocation: Invocation, done: Done) -> Callable[[], object]:
     """Serve a call in a task and tell `done` how it ended; return what cancels it (`Endpoint.start`)."""
-    return _Run(call, invocation, done).abandon
+    return _Served(call, invocation, done).abandon
 
 
-class _Run:
-    """One call in a task of its own."""
+class _Served(Run):
+    """One call."""
 
-    __slots__ = ("_abandoned", "_task")
+    __slots__ = ("_abandoned",)
 
     def __init__(self, call: AsyncCall, invocation: Invocation, done: Done) -> None:
         self._abandoned = False
-        self._task = asyncio.get_running_loop().create_task(self._serve(call, invocation, done))
+        super().__init__(self._serve(call, invocation, done))
 
     def abandon(self) -> None:
         self._abandoned = True
-        self._task.cancel()
+        self.cancel()
 
     async def _serve(self, call: AsyncCall, invocation: Invocation, done: Done) -> None:
         result = error = ABSENT

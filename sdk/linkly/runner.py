@@ -1,0 +1,143 @@
+"""Runs coroutines in tasks that are used again: each has a task to itself while it runs, and few tasks are made.
+
+A `Run` that is started stands in line. In the next turn of the loop one task takes the line in order and goes on as
+long as nothing suspends; what is left behind a run that does is taken by further tasks in the turn after. So a
+coroutine that never suspends costs a place in a queue, and one that does finds what any task has:
+`asyncio.current_task()`, `asyncio.timeout`, anyio's scopes and groups, cancellation.
+
+Nothing passes from one run to the next: a task goes on only if its context equals the one in which the next run was
+started, and if nobody has kept the task, waits for its end, or has cancelled it. Otherwise it ends.
+
+This module must never know what runs. It offers `Run`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import deque
+from collections.abc import Coroutine
+from contextvars import Context, copy_context
+from typing import Any
+
+IDLE_LIMIT = 64
+"""How many tasks of one loop wait for work at most; each takes 1.5 KB."""
+
+
+class Run:
+    """A coroutine that runs from the next turn of the loop on, in a copy of the current context.
+
+    Args:
+        coroutine: What it raises goes to the loop's exception handler.
+
+    Attributes:
+        context: As it was when this was made.
+        coroutine: `None` when it has ended.
+        task: The task that runs it; `None` before and afterwards, when the task may run another.
+    """
+
+    __slots__ = ("context", "coroutine", "task")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        self.context = copy_context()
+        self.coroutine: Coroutine[Any, Any, None] | None = coroutine
+        self.task: asyncio.Task[None] | None = None
+        loop = asyncio.get_running_loop()
+        line = _lines.get(loop)
+        if line is None:
+            line = _line_of(loop)
+        line.append(self)
+
+    def cancel(self) -> None:
+        """Cancel it; harmless when it has ended."""
+        if self.task is not None:
+            self.task.cancel()
+        elif self.coroutine is not None:
+            self.coroutine.close()
+            self.coroutine = None
+
+    def fits(self, context: Context) -> bool:
+        """Return whether it runs in `context` as it would in its own."""
+        try:
+            return self.context == context
+        except Exception:  # values of a variable that cannot be compared are not the same
+            return False
+
+
+class _Line:
+    """The runs of one loop that have not begun, and the tasks that take them."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._runs: deque[Run] = deque()
+        self._idle: list[asyncio.Future[None]] = []
+        self._looks = False
+
+    def append(self, run: Run) -> None:
+        self._runs.append(run)
+        if not self._looks:
+            self._wake(run)
+            self._looks = True
+            self._loop.call_soon(self._look)  # behind the step of the task
+
+    def _look(self) -> None:
+        """Let a task go on with each run that is left."""
+        self._looks = bool(self._runs)
+        if self._looks:
+            for run in self._runs:
+                self._wake(run)
+            self._loop.call_soon(self._look)
+
+    def _wake(self, run: Run) -> None:
+        while self._idle:
+            wake = self._idle.pop()
+            if not wake.done():  # otherwise its task has been cancelled
+                wake.set_result(None)
+                return
+        self._begin(run)
+
+    def _begin(self, run: Run) -> None:
+        self._loop.create_task(self._work(run.context), context=run.context)
+
+    async def _work(self, context: Context) -> None:
+        """Take runs, in a task whose context is `context`."""
+        runs, idle = self._runs, self._idle
+        task: asyncio.Task[None] = asyncio.current_task()  # type: ignore[assignment]
+        references = sys.getrefcount(task)
+        while True:
+            for _ in range(len(runs)):  # not those that come meanwhile: others want their turn
+                if not runs:
+                    break
+                run = runs[0]
+                if not run.fits(context):
+                    self._begin(run)
+                    return
+                del runs[0]
+                if run.coroutine is None:
+                    continue
+                run.task = task
+                try:
+                    await run.coroutine
+                finally:
+                    run.coroutine = run.task = None
+                if sys.getrefcount(task) > references or task.cancelling() or _marked(task):
+                    return
+            if len(idle) >= IDLE_LIMIT:
+                return
+            wake = self._loop.create_future()
+            idle.append(wake)
+            await wake
+
+
+def _marked(task: Any) -> bool:
+    """Return whether somebody waits for the end of a task, or has cancelled it and taken that back in the same step."""
+    return bool(task._callbacks or task._must_cancel)  # asyncio's own tasks have these, written in C and in Python
+
+
+_lines: dict[asyncio.AbstractEventLoop, _Line] = {}
+
+
+def _line_of(loop: asyncio.AbstractEventLoop) -> _Line:
+    for known in [known for known in _lines if known.is_closed()]:
+        del _lines[known]
+    return _lines.setdefault(loop, _Line(loop))
