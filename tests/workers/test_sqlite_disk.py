@@ -4,9 +4,9 @@ import asyncio
 import threading
 
 from linkly_workers._sqlite import GroupCommitWriter
-from linkly_workers._sqlite.disk import COMMITS_AFTER_STALL, STALL_S, WAIT_PER_WRITE_S, Disk
+from linkly_workers._sqlite.disk import COMMITS_AFTER_STALL, LONGEST_WAIT_S, STALL_S, WAIT_PER_ROW_S, Disk
 
-QUICK_S = 10 * WAIT_PER_WRITE_S
+QUICK_S = 10 * WAIT_PER_ROW_S
 
 
 def quick_disk():
@@ -66,17 +66,27 @@ async def test_a_writer_commits_on_the_loop_on_a_quick_disk_only(tmp_path):
         assert [thread is threading.main_thread() for thread in threads] == [True, False]
 
 
-async def test_a_writer_tells_the_disk_how_many_writes_share_a_commit(tmp_path):
+def test_the_loop_does_not_wait_long_however_many_rows_have_changed():
+    disk = Disk()
+    disk.committed(LONGEST_WAIT_S * 1.01)
+    assert not disk.is_quick_for(1_000_000)
+
+
+async def test_a_writer_tells_the_disk_how_many_rows_share_a_commit(tmp_path):
     sizes = []
 
     class Asked(Disk):
-        def is_quick_for(self, writes):
-            sizes.append(writes)
-            return super().is_quick_for(writes)
+        def is_quick_for(self, rows):
+            sizes.append(rows)
+            return super().is_quick_for(rows)
 
     async with GroupCommitWriter(str(tmp_path / "a.db"), disk=Asked()) as writer:
         await writer.execute("CREATE TABLE t (a)")
         assert sizes == [1]
+        await writer.execute("INSERT INTO t VALUES (1), (2), (3)")
+        assert sizes == [1, 3]
+        await writer.execute("DELETE FROM t WHERE a > 1")
+        assert sizes == [1, 3, 2]
         await asyncio.gather(*(writer.execute("INSERT INTO t VALUES (?)", (number,)) for number in range(100)))
         assert max(sizes) > 1
 

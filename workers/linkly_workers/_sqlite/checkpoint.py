@@ -21,9 +21,9 @@ LOG_PAGES = 1000
 """Database pages (of 4 KiB) that the log may hold before it is folded in: 4 MiB. Until it was that long once, every
 commit makes the file longer, which is a second write to the disk (330 us against 145 us for overwriting)."""
 
-MOST_OPERATIONS = 100_000
+MOST_ROWS = 100_000
 LOOK_EVERY = 64
-"""Operations between two looks at the log's size."""
+"""Rows that change between two looks at the log's size."""
 
 CHECKPOINT: Final = "PRAGMA wal_checkpoint(PASSIVE)"
 
@@ -42,9 +42,9 @@ class Checkpointer:
         self._limit = LOG_PAGES
         self._log_bytes = 0
 
-    def committed(self, operations: int) -> None:
-        """Note a commit; starts a checkpoint when enough has come together."""
-        self._since += operations
+    def committed(self, rows: int) -> None:
+        """Note a commit that has changed so many rows; starts a checkpoint when enough has come together."""
+        self._since += rows
         if self._task is None and (self._since >= self._limit or self._has_grown()):
             self._task = asyncio.get_running_loop().run_in_executor(self._thread, self._fold, self._since)
             self._task.add_done_callback(self._folded)
@@ -57,7 +57,7 @@ class Checkpointer:
         self._connection.close()
 
     def _has_grown(self) -> bool:
-        # One huge statement counts as one operation; the file tells (it never shrinks, so only growth means anything).
+        # A row may be huge; the file tells (it never shrinks, so only growth means anything).
         if self._since < self._look_at:
             return False
         self._look_at = self._since + LOOK_EVERY
@@ -66,15 +66,15 @@ class Checkpointer:
         except OSError:
             return False
 
-    def _fold(self, operations: int) -> None:
+    def _fold(self, rows: int) -> None:
         try:
             _, pages, _ = self._connection.own(CHECKPOINT).fetchone()
             self._log_bytes = os.stat(self._log_path).st_size
         except (sqlite3.Error, OSError):
             return  # the next one will do
         if pages > 0:
-            # How many database pages an operation changes is learned: inserts share them, random updates do not.
-            self._limit = max(64, min(MOST_OPERATIONS, operations * LOG_PAGES // pages))
+            # How many database pages a row changes is learned: inserts share them, random updates do not.
+            self._limit = max(64, min(MOST_ROWS, rows * LOG_PAGES // pages))
 
     def _folded(self, _: asyncio.Future[None]) -> None:
         # The next one has to wait for this one's second step: two at once refuse each other, and the log would go on.

@@ -10,8 +10,12 @@ from __future__ import annotations
 
 from math import inf
 
-WAIT_PER_WRITE_S = 15e-6
-"""The loop waits this long for each write of a batch, less than what the call itself has cost."""
+WAIT_PER_ROW_S = 15e-6
+"""The loop waits this long for each row that a batch has changed, less than what the calls themselves have cost. Rows
+count, not operations, because one operation may be the writes of many callers: 64 clicks."""
+
+LONGEST_WAIT_S = 0.002
+"""The loop waits no longer, however many rows: one caller may have changed them all."""
 
 STALL_S = 0.010
 """A commit that takes longer is a stall."""
@@ -29,9 +33,9 @@ class Disk:
         self._commit_s = inf  # a moving average; before the first commit nothing is known
         self._left_to_thread = 0
 
-    def is_quick_for(self, writes: int) -> bool:
-        """Return whether the loop may wait for the commit of a batch of so many writes."""
-        return not self._left_to_thread and self._commit_s <= writes * WAIT_PER_WRITE_S
+    def is_quick_for(self, rows: int) -> bool:
+        """Return whether the loop may wait for the commit of a batch that has changed so many rows."""
+        return not self._left_to_thread and self._commit_s <= min(rows * WAIT_PER_ROW_S, LONGEST_WAIT_S)
 
     def committed(self, took_s: float) -> None:
         """Learn from a commit, wherever it ran.

@@ -121,6 +121,7 @@ class GroupCommitWriter:
             max_result_bytes=self.max_result_bytes,
             statements=self.statements,
         )
+        self._rows = self._connection.total_changes
         self._budget = Budget(self._connection, self._value_bytes)
         self._loop_batch = LoopBatch(self._connection, self._budget, self._queue, self._slow)
         self._commits = Commits(self._connection, self._budget, self.file)
@@ -301,7 +302,7 @@ class GroupCommitWriter:
         elif not self._connection.in_transaction:
             lose(batch)
             self._done(batch)
-        elif self._waits_for_disk and not self._disk.is_quick_for(len(batch)):
+        elif self._waits_for_disk and not self._disk.is_quick_for(self._changed(batch)):
             self._enter(State.ON_THREAD)
             self._thread.put(lambda: self._commits.on_thread(batch, self._disk), self._done_on_thread)
         else:
@@ -352,8 +353,13 @@ class GroupCommitWriter:
         for operation in batch:
             self._answer(operation)
         if self._checkpointer is not None:
-            self._checkpointer.committed(len(batch))
+            self._checkpointer.committed(self._changed(batch))
+        self._rows = self._connection.total_changes
         self._go_on()
+
+    def _changed(self, batch: list[Operation[Any]]) -> int:
+        """Count the rows that have changed since the last commit, by a batch: at least one for each operation."""
+        return max(len(batch), self._connection.total_changes - self._rows)
 
     def _refusal(self) -> LinklyError:
         if self.file.lost is not None:
