@@ -11,7 +11,7 @@ from linkly_workers._sqlite import execution
 from linkly_workers._sqlite.authorizer import CONTROL, OUTSIDE
 from linkly_workers.database.errors import DriverError, InvalidParam, ResultTooLarge, StatementWrites
 
-FAILURES = (sqlite3.Error, sqlite3.Warning, OverflowError)
+FAILURES = (sqlite3.Error, sqlite3.Warning, OverflowError, UnicodeEncodeError)
 """What a statement of a caller may raise."""
 
 
@@ -27,6 +27,8 @@ def driver_error(error: Exception, parameters: Sequence[Any] = ()) -> LinklyErro
                     details={"index": index, "reason": "does not fit 64 bits"},
                 )
         return InvalidParam(f"a parameter does not fit 64 bits: {error}", details={"reason": str(error)})
+    if isinstance(error, UnicodeEncodeError):
+        return InvalidParam(f"a text cannot be written as UTF-8: {error}", details={"reason": str(error)})
     if isinstance(error, execution.ResultTooLarge):
         return ResultTooLarge(str(error), details={"driver": "sqlite", "max_result_bytes": error.limit})
     name = getattr(error, "sqlite_errorname", None)
