@@ -50,7 +50,7 @@ def link(code="a", url="https://a.example", **more):
 
 
 def click(click_id, code="a", **more):
-    return Click(code, click_id, more.pop("clicked_at", NOW), **more)
+    return Click(code, more.pop("clicked_at", NOW), click_id, **more)
 
 
 async def test_a_new_link_is_found_and_starts_at_zero(store):
@@ -128,11 +128,16 @@ async def test_concurrent_requests_with_one_key_make_one_link(store):
     assert len(await store.listing(None, 100)) == 1
 
 
-async def test_a_click_that_is_not_counted_is_answered_with_its_link(store):
+@pytest.mark.parametrize("click_id", ["1", None])
+async def test_every_click_is_answered_with_its_link(store, click_id):
     await store.insert(link(expires_at=LATER, max_clicks=1))
+    await store.insert(link("free"))
     counted = LinkDetails("a", "https://a.example", NOW, 1, LATER, 1)
-    assert await store.count(click("1"), NOW) == Counted(Outcome.COUNTED)
-    assert await store.count(click("1"), NOW) == Counted(Outcome.REPEATED, counted)
+    free = LinkDetails("free", "https://a.example", NOW, 1, None, None)
+    assert await store.count(click(click_id, "free"), NOW) == Counted(Outcome.COUNTED, free)
+    assert await store.count(click(click_id), NOW) == Counted(Outcome.COUNTED, counted)
+    again = Outcome.EXHAUSTED if click_id is None else Outcome.REPEATED
+    assert await store.count(click(click_id), NOW) == Counted(again, counted)
     assert await store.count(click("2"), NOW) == Counted(Outcome.EXHAUSTED, counted)
     assert await store.count(click("2"), LATER) == Counted(Outcome.EXPIRED, counted)
     assert await store.count(click("2", "b"), NOW) == Counted(Outcome.NOT_FOUND)
@@ -184,9 +189,11 @@ async def test_a_click_of_a_link_without_limits_is_repeated_at_any_time(store):
     assert await outcome(store, click("1"), "2026-12-31T00:00:00.000Z") is Outcome.REPEATED
 
 
-async def test_concurrent_clicks_never_pass_the_limit(store):
+@pytest.mark.parametrize("named", [True, False])
+async def test_concurrent_clicks_never_pass_the_limit(store, named):
     await store.insert(link(max_clicks=5))
-    outcomes = await asyncio.gather(*(outcome(store, click(str(number))) for number in range(20)))
+    clicks = [click(str(number) if named else None) for number in range(20)]
+    outcomes = await asyncio.gather(*(outcome(store, each) for each in clicks))
     assert outcomes.count(Outcome.COUNTED) == 5
     assert outcomes.count(Outcome.EXHAUSTED) == 15
     assert (await store.verify()).ok
@@ -323,7 +330,7 @@ async def test_a_column_that_an_old_table_lacks_is_added_whichever_it_is(tmp_pat
         async with database(tmp_path / str(number)) as bus:
             store = SqlStore(bus.trigger, "primary")
             await store.open()
-            for sql in ("DROP INDEX clicks_by_click_id", f"ALTER TABLE {table} DROP COLUMN {column}"):
+            for sql in ("DROP INDEX clicks_by_given_id", f"ALTER TABLE {table} DROP COLUMN {column}"):
                 await bus.trigger("database::execute", {"sql": sql})
             await store.open()
             await store.insert(link())

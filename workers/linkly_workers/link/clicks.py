@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import secrets
 from collections.abc import Callable
 
 from linkly import Bus, Void
@@ -21,8 +19,6 @@ class Clicks:
         self._store = store
         self._spelled = spelled
         self._now = now
-        self._run = secrets.token_hex(8)  # of this process: it tells its clicks from those of every other one
-        self._made = itertools.count()
 
     async def count(self, request: RecordClick) -> Counted:
         """Count a click, once for each of its ids; answered when it is on disk.
@@ -33,7 +29,7 @@ class Clicks:
         now = self._now()
         click = Click(
             code=self._spelled(request.code),
-            click_id=request.click_id or self.new_id(),
+            click_id=request.click_id,
             clicked_at=now if request.clicked_at is None else given_time(request.clicked_at, "clicked_at"),
             visitor=request.visitor,
             referrer=request.referrer,
@@ -44,7 +40,3 @@ class Clicks:
     async def count_in_background(self, request: RecordClick) -> None:
         """Have a click counted by a call of its own, which nobody waits for."""
         await self._bus.trigger("link::record_click", request, action=Void())
-
-    def new_id(self) -> str:
-        """Return an id that no other click has; later ones sort later, which keeps their index compact."""
-        return f"{int(self._bus.clock.time() * 1000):011x}-{self._run}-{next(self._made):x}"

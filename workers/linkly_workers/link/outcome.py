@@ -48,8 +48,7 @@ class Counted(msgspec.Struct, frozen=True):
 
     Attributes:
         outcome: Whether the click is counted, and why not.
-        link: The link, if this call has not counted the click. `None` for `COUNTED`, because the counting transaction
-            reads no row (it costs more than a look-up in the cache), and for `NOT_FOUND`.
+        link: The link, `None` for `NOT_FOUND`.
     """
 
     outcome: Outcome

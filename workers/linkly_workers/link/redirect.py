@@ -100,7 +100,7 @@ class Redirect:
         referer = headers.get("referer")
         return RecordClick(
             code=code,
-            click_id=key or self._clicks.new_id(),
+            click_id=key,
             visitor=visitor_hash(self._visitor_secret, request.client_host, user_agent),
             referrer=None if referer is None else referrer_host(referer),
             bot=is_bot(user_agent),

@@ -136,7 +136,7 @@ class RecordClick(msgspec.Struct, kw_only=True):
 
     Attributes:
         code: The short code.
-        click_id: Names the click: counting it again counts nothing. Random if it is left out.
+        click_id: Names the click: counting it again counts nothing. Without it every call is another click.
         clicked_at: RFC 3339 time; now if it is left out.
         visitor: Tells one visitor from another; whatever the caller likes.
         referrer: Host the visitor came from.

@@ -44,7 +44,8 @@ from linkly_workers.link.shapes import (
     Verification,
 )
 from linkly_workers.link.stores.memory import MemoryStore
-from linkly_workers.link.stores.sql.store import ORIGIN, SqlStore
+from linkly_workers.link.stores.sql.scripts import ORIGIN
+from linkly_workers.link.stores.sql.store import SqlStore
 from linkly_workers.link.stores.store import LinkStore
 from linkly_workers.link.times import Now
 from linkly_workers.link.urls import canonical_host
@@ -138,6 +139,7 @@ class LinkWorker(Worker):
             if self._following is not None:
                 self._following.unregister()
             await self._cache.close()
+            await self._store.close()
 
     async def ready(self) -> None:
         """Make the tables or migrate those of an older version, and bind `link::rows_changed` to changes of others."""

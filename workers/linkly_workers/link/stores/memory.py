@@ -28,12 +28,15 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._links: dict[str, LinkDetails] = {}
-        self._clicks: dict[str, dict[str, Click]] = {}
+        self._clicks: dict[str, dict[str | int, Click]] = {}  # by id, or by number for who has none
         self._keys: dict[str, tuple[str, NewLink]] = {}
         self._key_of: dict[str, str] = {}  # by code, of links that were made with a key
         self._secret = secrets.token_bytes(32)
 
     async def open(self) -> None:  # noqa: D102
+        pass
+
+    async def close(self) -> None:  # noqa: D102
         pass
 
     async def secret(self) -> bytes:  # noqa: D102
@@ -97,15 +100,14 @@ class MemoryStore:
         if link is None:
             return Counted(Outcome.NOT_FOUND)
         rows = self._clicks.setdefault(click.code, {})
-        counted = rows.get(click.click_id)
+        counted = None if click.click_id is None else rows.get(click.click_id)
         if counted is not None:
             outcome = repetition(link, counted.clicked_at, now)
         else:
             outcome = why_not(link, now) or Outcome.COUNTED
         if outcome is Outcome.COUNTED:
-            rows[click.click_id] = click
+            rows[len(rows) if click.click_id is None else click.click_id] = click
             link.clicks += 1
-            return Counted(outcome)
         return Counted(outcome, msgspec.structs.replace(link))
 
     async def stats(self, code: str, since_day: str) -> Stats | None:  # noqa: D102

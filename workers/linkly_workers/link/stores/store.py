@@ -64,11 +64,20 @@ class Made(msgspec.Struct, frozen=True):
 
 
 class Click(msgspec.Struct, frozen=True):
-    """A click to count."""
+    """A click to count.
+
+    Attributes:
+        code: The link's code.
+        clicked_at: When.
+        click_id: By what name somebody may ask for it again; `None`: nobody will.
+        visitor: Tells one visitor from another.
+        referrer: Host the visitor came from.
+        bot: Whether a program followed the link by itself.
+    """
 
     code: str
-    click_id: str
     clicked_at: str
+    click_id: str | None = None
     visitor: str | None = None
     referrer: str | None = None
     bot: bool = False
@@ -87,6 +96,10 @@ class LinkStore(Protocol):
 
     async def open(self) -> None:
         """Make what is needed; give what an older version made its new shape."""
+        ...
+
+    async def close(self) -> None:
+        """Wait until what has begun is complete."""
         ...
 
     async def secret(self) -> bytes:
@@ -137,7 +150,8 @@ class LinkStore(Protocol):
     async def count(self, click: Click, now: str) -> Counted:
         """Count a click: its row and the counter together or neither, once for each `click_id` of a code.
 
-        Nothing is counted for a link that is missing, expired at `now`, or has no clicks left.
+        Nothing is counted for a link that is missing, expired at `now`, or has no clicks left. Clicks that are counted
+        together answer the link as it is after all of them.
         """
         ...
 

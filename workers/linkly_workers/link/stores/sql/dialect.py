@@ -1,8 +1,9 @@
 """The SQL of one kind of database: the `.sql` files in the folder named after its driver, read once.
 
-A file holds scripts. `-- name: NAME` begins one; its statements end with `;`, and `:NAME` stands for a parameter. A
-script whose name has a dot in it (`links.clicks`) is a migration: it runs if the table lacks that column. Another kind
-of database is another folder with scripts of the same names.
+A file holds scripts. `-- name: NAME` begins one; its statements end with `;`, and `:NAME` stands for a parameter. In
+`VALUES (:a, :b), ...` the row stands for as many as there are: `a` and `b` are lists then. A script whose name has a
+dot in it (`links.clicks`) is a migration: it runs if the table lacks that column. Another kind of database is another
+folder with scripts of the same names.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import re
 from functools import cache
 from importlib import resources
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -19,6 +21,11 @@ from linkly.errors import ConfigError
 _NAME = re.compile(r"^-- name: (\S+)$", re.MULTILINE)
 _COMMENT = re.compile(r"^\s*--.*$", re.MULTILINE)
 _PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
+_ROW = re.compile(r"(\([^()]*\)), \.\.\.")
+
+ROWS = (4, 16, 64, 128)
+"""How many rows a statement with `...` is written for: few texts, so that each is compiled once. Rows of NULL fill it
+up, 0.3 us each. 128 clicks take 1 to 2 ms, which the loop's thread of a database in this process still runs."""
 
 
 class Statement(msgspec.Struct, frozen=True):
@@ -32,7 +39,25 @@ class Statement(msgspec.Struct, frozen=True):
         return {"sql": self.sql, "params": [values[name] for name in self.names]}
 
 
-Dialect = dict[str, tuple[Statement, ...]]
+class RowsStatement(msgspec.Struct, frozen=True):
+    """One SQL statement with a row that is repeated: its text for each size of `ROWS`, and the names by place."""
+
+    texts: dict[int, str]
+    before: tuple[str, ...]
+    columns: tuple[str, ...]
+    after: tuple[str, ...]
+
+    def using(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Return it with the values of its parameters; those of the columns are lists of at most `ROWS[-1]` values."""
+        rows = list(chain.from_iterable(zip(*(values[name] for name in self.columns), strict=True)))
+        count = len(rows) // len(self.columns)
+        size = next(size for size in ROWS if size >= count)
+        rows.extend([None] * (len(self.columns) * (size - count)))
+        before, after = ([values[name] for name in names] for names in (self.before, self.after))
+        return {"sql": self.texts[size], "params": [*before, *rows, *after]}
+
+
+Dialect = dict[str, tuple[Statement | RowsStatement, ...]]
 """The statements of each script."""
 
 
@@ -55,5 +80,13 @@ def dialect(driver: str) -> Dialect:
     return scripts
 
 
-def _statement(text: str) -> Statement:
-    return Statement(" ".join(_PARAMETER.sub("?", text).split()), tuple(_PARAMETER.findall(text)))
+def _statement(text: str) -> Statement | RowsStatement:
+    sql, names = " ".join(_PARAMETER.sub("?", text).split()), tuple(_PARAMETER.findall(text))
+    row = _ROW.search(sql)
+    if row is None:
+        return Statement(sql, names)
+    one = row[1].replace(" ", "")
+    texts = {size: sql[: row.start()] + ",".join([one] * size) + sql[row.end() :] for size in ROWS}
+    first = sql.count("?", 0, row.start())
+    behind = first + one.count("?")
+    return RowsStatement(texts, names[:first], names[first:behind], names[behind:])

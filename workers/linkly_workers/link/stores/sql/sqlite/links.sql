@@ -26,8 +26,16 @@ WHERE code = :code
 RETURNING code, url, created_at, clicks, expires_at, max_clicks;
 
 -- name: delete
+-- The clicks are found as `stats` finds them.
 DELETE FROM links WHERE code = :code;
-DELETE FROM clicks WHERE code = :code;
+DELETE FROM clicks WHERE id IN (
+    WITH RECURSIVE segments (segment) AS (
+        SELECT MIN(id >> 11) FROM clicks
+        UNION ALL
+        SELECT (SELECT MIN(id >> 11) FROM clicks WHERE id >> 11 > segment) FROM segments WHERE segment IS NOT NULL
+    )
+    SELECT id FROM segments CROSS JOIN clicks ON clicks.id >> 11 = segments.segment AND clicks.code = :code
+);
 DELETE FROM link_keys WHERE code = :code;
 
 -- name: newest

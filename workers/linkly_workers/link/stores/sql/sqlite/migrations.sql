@@ -2,7 +2,8 @@
 
 -- name: links.clicks
 ALTER TABLE links ADD COLUMN clicks INTEGER NOT NULL DEFAULT 0;
-UPDATE links SET clicks = (SELECT COUNT(*) FROM clicks WHERE clicks.code = links.code);
+UPDATE links SET clicks = counted.n
+FROM (SELECT code, COUNT(*) AS n FROM clicks GROUP BY code) AS counted WHERE links.code = counted.code;
 
 -- name: links.expires_at
 ALTER TABLE links ADD COLUMN expires_at TEXT;

@@ -35,9 +35,16 @@ UNION ALL
 SELECT 'clicks.' || name FROM pragma_table_info('clicks');
 
 -- name: indexes
-CREATE UNIQUE INDEX IF NOT EXISTS clicks_by_click_id ON clicks (code, click_id);
+-- Clicks that somebody can ask for again have an id, the others need none, nor a place in this index.
+CREATE UNIQUE INDEX IF NOT EXISTS clicks_by_given_id ON clicks (click_id, code) WHERE click_id IS NOT NULL;
+-- The clicks of a code, in segments of 2048 rows in the order in which they came. Ordered by code alone, each click
+-- changes another page of the index, because popular codes lie far apart: with 1000 links 31 us of CPU and 6.5 KB of log
+-- for each of 64 clicks that share a commit, against 15 us and 1.7 KB, because all of them change the last segment. A
+-- reader looks a code up in every segment: 10 ms among 10^6 clicks, where an index by code takes 5 and none 150.
+CREATE INDEX IF NOT EXISTS clicks_by_segment ON clicks (id >> 11, code);
 CREATE INDEX IF NOT EXISTS links_by_age ON links (created_at, code);
 CREATE INDEX IF NOT EXISTS link_keys_by_age ON link_keys (created_at);
 CREATE INDEX IF NOT EXISTS link_keys_by_code ON link_keys (code);
--- An older version made this one. Each index costs every click.
+-- Older versions made these. Each index costs every click.
 DROP INDEX IF EXISTS clicks_by_code;
+DROP INDEX IF EXISTS clicks_by_click_id;

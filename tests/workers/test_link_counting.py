@@ -1,0 +1,242 @@
+"""Clicks in a database: those that wait share a transaction, and each is counted exactly."""
+
+import asyncio
+import collections
+import contextlib
+import random
+
+import pytest
+
+from linkly import Worker, function
+from linkly.context import current_invocation
+from linkly.errors import HandlerFailed, LinklyError, OutcomeUnknown, Overloaded
+from linkly.invocation import Invocation
+from linkly.schema import read_settings
+from linkly.testing import running_engine
+from linkly_workers._sqlite.line import CALLER_LIMIT
+from linkly_workers.database import DatabaseSettings, DatabaseWorker
+from linkly_workers.link.outcome import Outcome
+from linkly_workers.link.stores.sql.counting import AT_ONCE
+from linkly_workers.link.stores.sql.store import SqlStore
+from linkly_workers.link.stores.store import Click, NewLink
+
+NOW, LATER = "2026-01-02T00:00:00.000Z", "2026-01-03T00:00:00.000Z"
+
+
+class Calls:
+    """A bus, and how often each function was called over it."""
+
+    def __init__(self, bus):
+        self.bus = bus
+        self.made = collections.Counter()
+
+    async def trigger(self, function_id, payload, **more):
+        self.made[function_id] += 1
+        return await self.bus.trigger(function_id, payload, **more)
+
+
+@contextlib.asynccontextmanager
+async def database(folder):
+    settings = {"databases": {"primary": {"url": f"sqlite:{folder}/links.db"}}}
+    async with running_engine(DatabaseWorker(read_settings(DatabaseSettings, settings, "$"))) as bus:
+        yield Calls(bus)
+
+
+@contextlib.asynccontextmanager
+async def opened(folder, *links):
+    async with database(folder) as calls:
+        store = SqlStore(calls.trigger, "primary")
+        await store.open()
+        for each in links:
+            await store.insert(each)
+        calls.made.clear()
+        yield store, calls
+
+
+def link(code="a", **more):
+    return NewLink(code, f"https://{code}.example", NOW, **more)
+
+
+async def run(calls, *texts):
+    for sql in texts:
+        await calls.bus.trigger("database::execute", {"sql": sql})
+
+
+async def outcomes(store, clicks, now=NOW):
+    answers = await asyncio.gather(*(store.count(each, now) for each in clicks), return_exceptions=True)
+    return [answer if isinstance(answer, BaseException) else answer.outcome for answer in answers]
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 64, AT_ONCE])
+async def test_clicks_that_wait_share_one_transaction(tmp_path, count):
+    async with opened(tmp_path, link("a"), link("b")) as (store, calls):
+        clicks = [Click("ab"[number % 2], NOW, visitor=str(number)) for number in range(count)]
+        assert await outcomes(store, clicks) == [Outcome.COUNTED] * count
+        assert calls.made == {"database::transaction": 1}
+        assert (await store.find("a")).clicks == (count + 1) // 2
+        proof = await store.verify()
+        assert (proof.ok, proof.rows) == (True, count)
+        stats = await store.stats("a", "2026-01-01")
+        assert (stats.total, stats.unique) == ((count + 1) // 2, (count + 1) // 2)
+
+
+async def test_more_clicks_than_fit_are_counted_by_the_next_transactions(tmp_path):
+    async with opened(tmp_path, link()) as (store, calls):
+        assert await outcomes(store, [Click("a", NOW)] * (3 * AT_ONCE)) == [Outcome.COUNTED] * (3 * AT_ONCE)
+        assert calls.made == {"database::transaction": 3}
+        assert (await store.find("a")).clicks == 3 * AT_ONCE
+
+
+async def test_clicks_of_all_kinds_at_once_are_counted_exactly(tmp_path):
+    links = [link("a"), link("b"), link("few", max_clicks=7), link("over", expires_at=NOW)]
+    async with opened(tmp_path, *links) as (store, _):
+        clicks = [Click(code, NOW) for code in ("a", "b", "few", "over", "none") for _ in range(20)]
+        clicks += [Click("a", NOW, str(number % 10)) for number in range(20)]
+        random.Random(1).shuffle(clicks)
+        found = collections.Counter(zip([each.code for each in clicks], await outcomes(store, clicks), strict=True))
+        assert found == {
+            ("a", Outcome.COUNTED): 30,
+            ("a", Outcome.REPEATED): 10,
+            ("b", Outcome.COUNTED): 20,
+            ("few", Outcome.COUNTED): 7,
+            ("few", Outcome.EXHAUSTED): 13,
+            ("over", Outcome.EXPIRED): 20,
+            ("none", Outcome.NOT_FOUND): 20,
+        }
+        assert (await store.verify()).ok
+
+
+async def test_a_click_of_before_the_end_of_its_link_is_counted_with_one_of_after_it(tmp_path):
+    async with opened(tmp_path, link(expires_at=LATER)) as (store, _):
+        early, late = await asyncio.gather(store.count(Click("a", NOW), NOW), store.count(Click("a", NOW), LATER))
+        assert (early.outcome, late.outcome) == (Outcome.COUNTED, Outcome.EXPIRED)
+        assert (await store.find("a")).clicks == 1
+
+
+@pytest.mark.parametrize("bad", [Click("a", NOW, visitor="\ud800"), Click("a", NOW, referrer="refused")])
+async def test_one_click_that_cannot_be_written_fails_no_other(tmp_path, bad):
+    async with opened(tmp_path, link()) as (store, calls):
+        trigger = (
+            "CREATE TRIGGER refuse BEFORE INSERT ON clicks WHEN new.referrer = 'refused' "
+            "BEGIN SELECT RAISE(ABORT, 'refused'); END"
+        )
+        await run(calls, trigger)
+        answers = await outcomes(store, [Click("a", NOW), bad, Click("a", NOW)])
+        assert answers[::2] == [Outcome.COUNTED] * 2
+        assert isinstance(answers[1], LinklyError)
+        assert (await store.find("a")).clicks == 2
+        assert (await store.verify()).ok
+
+
+class Doubtful(Worker):
+    """Databases of which nobody knows whether they have written."""
+
+    name = "database"
+    transactions = 0
+
+    @function("database::listDatabases")
+    async def list_databases(self) -> dict:
+        return {"databases": [{"name": "primary", "driver": "sqlite"}]}
+
+    @function("database::transaction")
+    async def transaction(self, payload: dict) -> dict:
+        self.transactions += 1
+        raise OutcomeUnknown("the disk is gone")
+
+
+async def test_what_may_have_been_counted_is_not_counted_again(tmp_path):
+    worker = Doubtful()
+    async with running_engine(worker) as bus:
+        answers = await outcomes(SqlStore(bus.trigger, "primary"), [Click("a", NOW)] * 3)
+    assert [answer.code for answer in answers] == [OutcomeUnknown.code] * 3
+    assert worker.transactions == 1
+
+
+async def test_a_click_whose_caller_has_gone_before_its_turn_is_not_counted(tmp_path):
+    async with opened(tmp_path, link()) as (store, _):
+        gone = asyncio.ensure_future(store.count(Click("a", NOW), NOW))
+        stays = asyncio.ensure_future(store.count(Click("a", NOW), NOW))
+        await asyncio.wait([asyncio.ensure_future(asyncio.sleep(0))])
+        gone.cancel()
+        assert (await stays).outcome is Outcome.COUNTED
+        await asyncio.wait([gone])
+        assert gone.cancelled()
+        assert (await store.find("a")).clicks == (await store.verify()).rows
+
+
+async def test_callers_take_turns(tmp_path):
+    async with opened(tmp_path, link()) as (store, calls):
+        counted = []
+
+        async def count(origin):
+            current_invocation.set(Invocation(function_id="link::record_click", origin=origin))
+            await store.count(Click("a", NOW), NOW)
+            counted.append(origin)
+
+        await asyncio.gather(*(count(origin) for origin in ["greedy"] * (5 * AT_ONCE) + ["modest"] * 5))
+        assert len(counted) == 5 * AT_ONCE + 5
+        assert len(counted) - counted[::-1].index("modest") <= AT_ONCE
+        assert calls.made == {"database::transaction": 6}
+
+
+async def test_a_caller_with_too_many_clicks_is_refused(tmp_path):
+    async with opened(tmp_path, link()) as (store, _):
+        answers = await outcomes(store, [Click("a", NOW)] * (CALLER_LIMIT + 1))
+        assert [type(answer) for answer in answers if answer is not Outcome.COUNTED] == [Overloaded]
+        assert (await store.find("a")).clicks == CALLER_LIMIT
+
+
+async def test_closing_waits_for_the_clicks_that_wait(tmp_path):
+    async with opened(tmp_path, link()) as (store, _):
+        counting = asyncio.ensure_future(outcomes(store, [Click("a", NOW)] * (2 * AT_ONCE)))
+        await asyncio.wait([asyncio.ensure_future(asyncio.sleep(0))])
+        await store.close()
+        assert await counting == [Outcome.COUNTED] * (2 * AT_ONCE)
+
+
+async def test_a_database_that_refuses_says_so_to_everybody(tmp_path):
+    async with opened(tmp_path, link()) as (store, calls):
+        await run(calls, "ALTER TABLE clicks RENAME TO gone")
+        assert [type(answer) for answer in await outcomes(store, [Click("a", NOW)] * 3)] == [HandlerFailed] * 3
+
+
+async def test_figures_are_found_in_all_segments(tmp_path):
+    async with opened(tmp_path, link("a"), link("b")) as (store, calls):
+        ids = [-5000, -1, 1, 2047, 2048, 2049, 5000, 10_000_000, 2**40]
+        for code in "ab":
+            rows = ", ".join(f"({2 * number + (code == 'b')}, '{code}', '{NOW}', 'v{number}')" for number in ids)
+            await run(
+                calls,
+                f"INSERT INTO clicks (id, code, clicked_at, visitor) VALUES {rows}",
+                f"UPDATE links SET clicks = {len(ids)} WHERE code = '{code}'",
+            )
+        stats = await store.stats("a", "2026-01-01")
+        assert (stats.total, stats.unique) == (len(ids), len(ids))
+        assert await store.delete("a")
+        proof = await store.verify()
+        assert (proof.ok, proof.rows) == (True, len(ids))
+        assert (await store.stats("b", "2026-01-01")).total == len(ids)
+
+
+async def test_the_indexes_of_an_older_version_give_way(tmp_path):
+    async with opened(tmp_path, link()) as (store, calls):
+        await run(
+            calls,
+            "DROP INDEX clicks_by_segment",
+            "DROP INDEX clicks_by_given_id",
+            "CREATE UNIQUE INDEX clicks_by_click_id ON clicks (code, click_id)",
+            f"INSERT INTO clicks (code, clicked_at, click_id) VALUES ('a', '{NOW}', 'old')",
+            "UPDATE links SET clicks = 1",
+        )
+        await store.open()
+        found = await calls.bus.trigger("database::query", {"sql": "SELECT name FROM pragma_index_list('clicks')"})
+        assert {row["name"] for row in found["rows"]} == {"clicks_by_segment", "clicks_by_given_id"}
+        assert (await store.count(Click("a", NOW, "old"), NOW)).outcome is Outcome.REPEATED
+        assert (await store.count(Click("a", NOW), NOW)).outcome is Outcome.COUNTED
+        assert (await store.stats("a", "2026-01-01")).total == 2
+
+
+async def test_without_a_worker_for_databases_the_error_says_what_to_do():
+    async with running_engine() as bus:
+        with pytest.raises(LinklyError, match=r"add the worker `database`.*or set `store: memory`"):
+            await SqlStore(bus.trigger, "primary").open()

@@ -1,0 +1,174 @@
+"""Counts clicks in a database: clicks that wait share one transaction, and each is counted exactly.
+
+The transaction of many is an UPDATE of the counters and an INSERT of the rows (script `count_many`), by which a click
+costs a third of what a transaction of its own does. It takes clicks that nobody else knows by an id, of links without a
+limit. What it does not count (no such link, its time is over, it has `max_clicks`) it leaves alone, and if it fails it
+has counted nothing; each such click is then decided by itself, by the exact script `count`, so that no click fails
+another. Where nobody can know whether the transaction happened, no click is tried again.
+
+One transaction is under way at a time; what comes meanwhile gathers for the next. Callers take turns in the line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from enum import Enum
+from typing import Any
+
+import msgspec
+from msgspec.structs import asdict
+
+from linkly.context import current_invocation
+from linkly.errors import InvalidPayload, LinklyError
+from linkly.invocation import Invocation
+from linkly_workers._sqlite.line import SHARED_FROM, FairLine
+from linkly_workers.link.outcome import Counted, Outcome, repetition, why_not
+from linkly_workers.link.shapes import LinkDetails
+from linkly_workers.link.stores.sql.dialect import ROWS
+from linkly_workers.link.stores.sql.scripts import Scripts
+from linkly_workers.link.stores.store import Click
+
+AT_ONCE = ROWS[-1]
+"""Clicks that share a transaction at most."""
+
+_REFUSED = (InvalidPayload.code, "INVALID_PARAM")
+"""Nothing was written, because a click has a text that is none (half of a surrogate pair)."""
+
+
+class _Alone(Enum):
+    """Why a click has to be decided by itself."""
+
+    NOT_COUNTED = 0
+    """Its link does not meet the conditions, or has a limit."""
+    FAILED = 1
+    """The transaction did not commit."""
+
+
+class _Waiting(msgspec.Struct, eq=False):
+    """A click in the line; `told` gets what became of it."""
+
+    click: Click
+    now: str
+    told: asyncio.Future[Counted | _Alone]
+    invocation: Invocation | None
+
+
+class Counting:
+    """Counts the clicks of one database."""
+
+    def __init__(self, scripts: Scripts) -> None:
+        self._scripts = scripts
+        self._line: FairLine[_Waiting] = FairLine()
+        self._running: asyncio.Task[None] | None = None
+
+    async def count(self, click: Click, now: str) -> Counted:
+        """Count a click: see `LinkStore.count`.
+
+        Raises:
+            Overloaded: Too many clicks of this caller wait; it is not counted.
+            LinklyError: What the database says; `HandlerFailed` if it did not commit.
+        """
+        if click.click_id is not None:
+            return await self._exactly(click, now)
+        told: asyncio.Future[Counted | _Alone] = asyncio.get_running_loop().create_future()
+        invocation = current_invocation.get()
+        caller = None if invocation is None else invocation.origin
+        if self._line.size >= SHARED_FROM:
+            self._line.check(caller, "their clicks to be counted")
+        self._line.append(caller, _Waiting(click, now, told, invocation))
+        if self._running is None:
+            # It begins at the end of this turn of the loop, when all have come that the turn brings.
+            self._running = asyncio.get_running_loop().create_task(self._run())
+        counted = await told
+        if counted is _Alone.NOT_COUNTED:  # most of these are for no link: nothing is written before that is known
+            outcome, link = await self._look(click, now)
+            if outcome is not None:
+                return Counted(outcome, link)
+        return counted if isinstance(counted, Counted) else await self._exactly(click, now)
+
+    async def close(self) -> None:
+        """Wait until nobody waits any more."""
+        if self._running is not None:
+            await asyncio.wait([self._running])
+
+    async def _run(self) -> None:
+        try:
+            while batch := self._next():
+                await self._count_many(batch)
+        finally:
+            self._running = None
+
+    def _next(self) -> list[_Waiting]:
+        line, batch = self._line, list[_Waiting]()
+        while line.rotation and len(batch) < AT_ONCE:
+            waiting = line.popleft()
+            if not waiting.told.done():  # its caller has gone
+                batch.append(waiting)
+        return batch
+
+    async def _count_many(self, batch: list[_Waiting]) -> None:
+        """Count what can be counted together, and tell everybody; raises nothing."""
+        # It belongs to the trace of the click that waits longest, but nobody's deadline ends it for the others.
+        first = batch[0].invocation
+        current_invocation.set(None if first is None else msgspec.structs.replace(first, deadline=None))
+        try:
+            counted = await self._transaction(batch)
+        except BaseException as error:
+            for waiting in batch:
+                if not waiting.told.done():
+                    waiting.told.set_exception(error)
+            if not isinstance(error, LinklyError):
+                raise
+            return
+        for waiting in batch:
+            if not waiting.told.done():
+                waiting.told.set_result(
+                    _Alone.FAILED if counted is None else counted.get(waiting.click.code, _Alone.NOT_COUNTED)
+                )
+
+    async def _transaction(self, batch: list[_Waiting]) -> dict[str, Counted] | None:
+        """Count clicks in one transaction; return by code what was counted, `None` if it did not commit.
+
+        Raises:
+            LinklyError: Nobody knows whether it happened, or it is of no use to try again.
+        """
+        clicks = [waiting.click for waiting in batch]
+        times = sorted(Counter([click.code for click in clicks]).items())  # in one order, so that no two lock crosswise
+        values: dict[str, Any] = {
+            "link": [code for code, _ in times],
+            "times": [count for _, count in times],
+            "now": max([waiting.now for waiting in batch]),
+            "code": [click.code for click in clicks],
+            "clicked_at": [click.clicked_at for click in clicks],
+            "visitor": [click.visitor for click in clicks],
+            "referrer": [click.referrer for click in clicks],
+            "bot": [int(click.bot) for click in clicks],
+        }
+        try:
+            answer = await self._scripts.run(await self._scripts.script("count_many", values))
+        except LinklyError as error:
+            if error.code in _REFUSED:
+                return None
+            raise
+        if not answer["committed"]:
+            return None
+        links = (LinkDetails(*row) for row in answer["results"][0]["rows"])
+        return {link.code: Counted(Outcome.COUNTED, link) for link in links}
+
+    async def _exactly(self, click: Click, now: str) -> Counted:
+        values = {**asdict(click), "bot": int(click.bot), "now": now}
+        results = await self._scripts.transaction("count", values)
+        if rows := results[1]["rows"]:
+            return Counted(Outcome.COUNTED, LinkDetails(*rows[0]))
+        outcome, link = await self._look(click, now)
+        # Its limits may have been raised since: when it was to be counted, it had no click left.
+        return Counted(outcome or Outcome.EXHAUSTED, link)
+
+    async def _look(self, click: Click, now: str) -> tuple[Outcome | None, LinkDetails | None]:
+        """Return what becomes of a click that was not counted, `None` if it would be counted now, and its link."""
+        rows = await self._scripts.query("uncounted", {"code": click.code, "click_id": click.click_id})
+        if not rows:
+            return Outcome.NOT_FOUND, None
+        link, counted_at = msgspec.convert(rows[0], LinkDetails), rows[0]["counted_at"]
+        return (why_not(link, now) if counted_at is None else repetition(link, counted_at, now)), link

@@ -1,0 +1,116 @@
+"""Runs the scripts of a dialect on one database, over `database::*`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from typing import Any, Protocol
+
+from linkly.errors import ConfigError, HandlerFailed, LinklyError
+from linkly_workers.link.stores.sql.dialect import Dialect, dialect
+
+ORIGIN = "link"
+"""What the link workers of one bus call themselves as writers: they take care of the cache, others do not."""
+
+AN_HOUR_MS = 3_600_000
+
+
+class Trigger(Protocol):
+    """`Bus.trigger`."""
+
+    def __call__(self, function_id: str, payload: Any, /, *, timeout_s: float | None = ...) -> Awaitable[Any]:
+        """Call a function."""
+        ...
+
+
+class Scripts:
+    """The scripts for one database of the `database` worker."""
+
+    def __init__(self, trigger: Trigger, db: str) -> None:
+        self._trigger = trigger
+        self._db = db
+        self._dialect: Dialect | None = None
+
+    async def migrate(self) -> None:
+        """Make the tables, add what those of an older version lack, make the indexes.
+
+        Asks again what kind of database it is: after a change of the config another kind may have this name. Takes as
+        long as it takes, because an index over 10^7 clicks needs a minute.
+
+        Raises:
+            ConfigError: There is no such database, or no scripts for its kind.
+        """
+        self._dialect = await self._find_dialect()
+        await self._committed(await self.script("tables"), AN_HOUR_MS)
+        columns = {row["name"] for row in await self.query("columns", {})}
+        missing = [name for name in self._dialect if "." in name and name not in columns]
+        changes = [each for name in (*missing, "indexes") for each in await self.script(name)]
+        await self._committed(changes, AN_HOUR_MS)
+
+    async def query(self, script: str, values: dict[str, Any]) -> list[dict[str, Any]]:
+        """Run a script of one statement that reads; return its rows."""
+        [statement] = await self.script(script, values)
+        answer = await self._trigger("database::query", {"db": self._db, **statement})
+        rows: list[dict[str, Any]] = answer["rows"]
+        return rows
+
+    async def execute(self, script: str, values: dict[str, Any]) -> dict[str, Any]:
+        """Run a script of one statement that writes; return what `database::execute` answers."""
+        [statement] = await self.script(script, values)
+        payload = {"db": self._db, **statement, "returning": ["*"], "origin": ORIGIN}
+        answer: dict[str, Any] = await self._trigger("database::execute", payload)
+        return answer
+
+    async def transaction(self, script: str, values: dict[str, Any]) -> list[dict[str, Any]]:
+        """Run a script in one transaction; return the result of each statement.
+
+        Raises:
+            HandlerFailed: The database did not commit; nothing was written.
+        """
+        return await self._committed(await self.script(script, values))
+
+    async def run(self, statements: Sequence[dict[str, Any]], timeout_ms: int | None = None) -> dict[str, Any]:
+        """Run statements in one transaction; return what `database::transaction` answers."""
+        payload: dict[str, Any] = {"db": self._db, "statements": statements, "origin": ORIGIN}
+        if timeout_ms is None:
+            answer: dict[str, Any] = await self._trigger("database::transaction", payload)
+        else:
+            answer = await self._trigger(
+                "database::transaction", {**payload, "timeout_ms": timeout_ms}, timeout_s=timeout_ms / 1000
+            )
+        return answer
+
+    async def script(self, name: str, values: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Return the statements of a script with their values."""
+        if self._dialect is None:  # a call from before `migrate`: the tables may be those of an earlier run
+            self._dialect = await self._find_dialect()
+        return [statement.using(values or {}) for statement in self._dialect[name]]
+
+    async def _committed(
+        self, statements: Sequence[dict[str, Any]], timeout_ms: int | None = None
+    ) -> list[dict[str, Any]]:
+        answer = await self.run(statements, timeout_ms)
+        if not answer["committed"]:
+            raise not_committed(answer)
+        results: list[dict[str, Any]] = answer["results"]
+        return results
+
+    async def _find_dialect(self) -> Dialect:
+        try:
+            databases = (await self._trigger("database::listDatabases", {}))["databases"]
+        except LinklyError as error:
+            if error.code != "function_not_found":
+                raise
+            raise ConfigError(
+                f"link keeps its links in database `{self._db}`, and no worker serves databases; add the worker "
+                "`database` to config.yaml, or set `store: memory` in the config of link"
+            ) from error
+        drivers = {database["name"]: database["driver"] for database in databases}
+        if self._db not in drivers:
+            raise ConfigError(f"link: there is no database `{self._db}`; configured: {', '.join(drivers)}")
+        return dialect(drivers[self._db])
+
+
+def not_committed(answer: dict[str, Any]) -> HandlerFailed:
+    """Return the error for a transaction of which nothing was written."""
+    error = answer.get("error") or {}
+    return HandlerFailed(f"the database did not commit: {error.get('message', 'no reason given')}")
