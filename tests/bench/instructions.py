@@ -26,10 +26,10 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parent))  # it is run as a file, and imported by its test
+sys.path.append(str(Path(__file__).parents[2]))  # it is run as a file, and imported by its test
 
-from comparison import THIS, environment
-from instruction_workload import IN_FLIGHT, MARK, MORE_TRIGGERS, PARTS
+from tests.bench.instruction_workload import IN_FLIGHT, MARK, MORE_TRIGGERS, PARTS
+from tests.bench.processes import THIS, environment
 
 LIMIT = 0.10
 TRAILER = re.compile(rf"({'|'.join(PARTS)})\s+\+(\d+(?:\.\d+)?)\s*%\s+because\s+\S.*")

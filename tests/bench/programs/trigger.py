@@ -1,4 +1,4 @@
-"""A call inside one process, metrics and traces on: `trigger.py struct|dict|state`."""
+"""A call inside one process, metrics and traces on: `trigger.py struct|dict|state|state-set`."""
 
 import sys
 import time
@@ -44,6 +44,7 @@ CALLS: dict[str, tuple[str, object, Any]] = {
     "struct": ("echo::struct", Point(1, 2, "a"), Point),
     "dict": ("echo::dict", {"x": 1, "y": 2, "name": "a"}, Any),
     "state": ("state::get", {"scope": "s", "key": "k"}, Any),
+    "state-set": ("state::set", {"scope": "s", "key": "k", "value": {"url": "https://a.example", "clicks": 17}}, Any),
 }
 
 
@@ -51,7 +52,7 @@ async def main(kind: str) -> None:
     """Call when told to."""
     function_id, payload, result_type = CALLS[kind]
     async with running_engine(Echo(), StateWorker()) as bus:
-        await bus.trigger("state::set", {"scope": "s", "key": "k", "value": {"url": "https://a.example", "clicks": 17}})
+        await bus.trigger(*CALLS["state-set"][:2])
 
         async def turn(seconds: float) -> dict[str, float]:
             calls, began, cpu = 0, time.perf_counter(), time.process_time()

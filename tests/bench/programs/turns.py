@@ -52,3 +52,8 @@ def percentiles(waits: list[float]) -> dict[str, float]:
 def sized(payload_bytes: int) -> dict[str, str]:
     """Return a payload whose JSON has so many bytes."""
     return {"text": "x" * (payload_bytes - len('{"text":""}'))}
+
+
+def value(number: int) -> dict[str, object]:
+    """Return a value for a key; another one each time: SQLite writes nothing where nothing changes."""
+    return {"url": "https://example.com/some/longer/path?with=a&query=string", "clicks": number, "by": "ann"}

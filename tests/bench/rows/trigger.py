@@ -26,6 +26,7 @@ ROWS = (
             "frozen Struct in and out": partial(calls, "struct"),
             "dict in and out": partial(calls, "dict"),
             "state::get": partial(calls, "state"),
+            "state::set": partial(calls, "state-set"),
         },
         goals=(
             Goal("frozen Struct in and out", "us", 1.8, at_most=True),
