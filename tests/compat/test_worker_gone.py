@@ -64,6 +64,28 @@ async def test_a_binding_that_was_taken_back_does_not_fire(bus_engine):
     assert await watcher.nothing_came() == []
 
 
+async def test_a_binding_that_is_taken_back_before_its_turn_does_not_fire():
+    heard = []
+
+    class Ear(Worker):
+        name = "ear"
+
+        @function("ear::gone")
+        async def gone(self, event: WorkerGone) -> None:
+            heard.append(event.worker_id)
+
+    async with Engine() as engine:
+        ear = Ear()
+        await engine.start([ear])
+        # More than the provider binds in one turn of the loop: what fires for the first would run before it hears more.
+        bindings = [ear.bus.register_trigger("ear::gone", worker_gone("gone before")) for _ in range(1000)]
+        for binding in bindings[1:]:
+            binding.unregister()
+        await engine.acknowledged()
+        await settle()
+        assert heard == ["gone before"]
+
+
 async def test_a_config_without_a_worker_is_refused(bus_engine):
     client = await bus_engine.connect()
     await client.send(type="registertrigger", id="w", trigger_type="engine::worker-gone", function_id="a::b", config={})

@@ -1,7 +1,8 @@
 """Provides the trigger type `engine::worker-gone`: whoever keeps something for a worker is told when it is gone.
 
 A binding for a worker that is gone already fires at once. So nothing is missed between a worker's call and the binding
-that the call causes, nor while the connection of the one who watches is lost.
+that the call causes, nor while the connection of the one who watches is lost. One that is taken back before its turn
+comes does not fire: nobody waits for it.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Watches:
 
     def __init__(self, tables: Tables) -> None:
         self._workers = tables.workers
+        self._bindings = tables.triggers
         self.delivery: Delivery[WorkerGone] = Delivery(
             "engine::worker-gone events",
             log,
@@ -63,5 +65,5 @@ class Watches:
     async def _bind(self, binding: Binding) -> None:
         config: WatchedWorker = binding.config
         await self.delivery.bind(binding)
-        if self._workers.get(config.worker_id) is None:
+        if self._workers.get(config.worker_id) is None and self._bindings.find_binding(binding.id) is not None:
             self.delivery.put([self.delivery.recipient(binding.id)], WorkerGone(worker_id=config.worker_id))
