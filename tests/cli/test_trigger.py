@@ -202,7 +202,7 @@ async def test_an_answer_that_is_no_json_is_said(text):
         (["trigger", "--help"], 0, "linkly trigger FUNCTION"),
         (["--help"], 0, "Usage:"),
         (["--version"], 0, "0."),
-        (["--nonsense"], 2, "unknown argument"),
+        (["--nonsense"], 2, "unknown option `--nonsense`"),
         (["wokers"], 2, "did you mean `linkly workers`?"),
         (["tigger", "f"], 2, "did you mean `linkly trigger`?"),
         (["state::get"], 2, "`linkly trigger state::get`"),

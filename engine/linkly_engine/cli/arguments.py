@@ -46,8 +46,6 @@ class Arguments:
         """Return the payload; with the function's request schema, a value is typed by that first."""
         if not self.pairs:
             return self.json if self.has_json else {}
-        if self.has_json and not isinstance(self.json, dict):
-            raise UsageError("--json must be an object when combined with kv pairs", 1)
         payload: dict[str, Any] = dict(self.json) if self.has_json else {}
         for key, text in self.pairs:
             payload[key] = typed(text, property_schema(schema, key), schema)
@@ -82,6 +80,8 @@ def parse(words: list[str]) -> Arguments:
             if not name:
                 raise UsageError(f"payload key must not be empty (got `{word}`)", 1)
             arguments.pairs.append((name, attached))
+    if arguments.pairs and arguments.has_json and not isinstance(arguments.json, dict):
+        raise UsageError("--json must be an object when combined with kv pairs", 1)
     return arguments
 
 

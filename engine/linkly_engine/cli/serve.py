@@ -94,20 +94,18 @@ def serve(words: list[str]) -> int:
 
 
 def _wrong(text: str) -> UsageError:
-    return UsageError(f"{text}\n\n{USAGE}")
+    return UsageError(f"{text}\n\n`linkly --help` shows what there is")
 
 
 def _unknown(word: str) -> UsageError:
     """Make the error for a word without a meaning; it names the command that may have been meant."""
     if word.startswith("-"):
-        return _wrong(f"unknown argument `{word}`")
+        return _wrong(f"unknown option `{word}`")
     near = difflib.get_close_matches(word, (*COMMANDS, "trigger"), n=1)
     hint = f"; did you mean `linkly {near[0]}`?" if near else ""
     if not near and "::" in word:
         hint = f"; to call a function: `linkly trigger {word}`"
-    return UsageError(
-        f"unknown argument `{word}`: there is no such command{hint}\n\n`linkly --help` shows what there is"
-    )
+    return _wrong(f"there is no command `{word}`{hint}")
 
 
 def parse(words: list[str]) -> Options:

@@ -244,13 +244,12 @@ class ChildWorker:
             log.debug("worker `%s`: nothing has changed since it ended", self.name)
             return
         # While it is installed or started, the change is often the lock file that its own installation wrote.
-        if idle or (changes.dependencies and self.starter.installer.needed()):
-            pass
-        elif not changes.sources:
-            return
-        elif self._watches_itself:
-            log.debug("worker `%s`: %s changed: left to its start command", self.name, changes)
-            return
+        if not idle and not (changes.dependencies and self.starter.installer.needed()):
+            if not changes.sources:
+                return
+            if self._watches_itself:
+                log.debug("worker `%s`: %s changed: left to its start command", self.name, changes)
+                return
         log.info("worker `%s`: %s changed", self.name, changes)
         self._request()
 

@@ -163,7 +163,7 @@ class Starter:
         ):
             return
         if before is not None:
-            raise NotReady(f"has not connected within {limit_s:g} s")
+            raise NotReady(f"has not connected within {limit_s:g} s to the address in its variable III_URL")
 
     async def _happens(self, waiting: Awaitable[object], generation: Generation, limit_s: float) -> bool:
         """Wait for something while a generation is being started; return false when the time is over."""

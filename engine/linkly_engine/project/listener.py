@@ -57,7 +57,8 @@ def read_listener(tree: Tree, path: str, block: Any, ports: dict[tuple[str, int]
     for key in ("rbac", "middleware_function_id"):
         if getattr(given, key) is not None:
             reason = (
-                "is not supported by this version; a listener without it would let everybody in: nothing was started"
+                "is not supported by this version, and the port would let in everybody whom this keeps out; remove it "
+                "only if nobody else reaches the port"
             )
             problems.add(tree.error(f"{path}.config.{key}", reason))
     if not 0 <= given.port <= 65535:

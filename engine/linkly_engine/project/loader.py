@@ -87,7 +87,9 @@ def _check_functions(entry: WorkerEntry, worker: Worker, served: dict[str, Worke
         alike = f"a second `{worker.name}`" if unnumbered(other.name) == unnumbered(entry.name) else worker.name
         problems.add(
             entry.error(
-                "", f"{alike} cannot run: `{taken[0]}` is served by {other.place} already, and a function has one owner"
+                "",
+                f"{alike} cannot run: `{taken[0]}` is served by {other.place} already, and a function has one owner; "
+                "remove one of the two",
             )
         )
     served.update((function_id, entry) for function_id in ids if function_id not in served)
