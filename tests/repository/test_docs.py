@@ -54,3 +54,10 @@ def anchors(text: str) -> set[str]:
 def test_nothing_refers_to_documents_that_are_not_in_the_repository(name):
     referring = [path for path, text in sources().items() if path != Path(__file__) and f"{name}.md" in text]
     assert referring == []
+
+
+@pytest.mark.parametrize("document", ["docs/architecture.md", "docs/protocol.md", "docs/workers.md", "README.md"])
+def test_every_source_file_that_a_document_names_is_there(document):
+    names = re.findall(r"`([\w./-]+\.py)`", (ROOT / document).read_text())
+    there = [f"/{path.relative_to(ROOT).as_posix()}" for path in sources()]
+    assert [name for name in names if not any(path.endswith(f"/{name}") for path in there)] == []
