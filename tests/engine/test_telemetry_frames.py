@@ -142,7 +142,7 @@ def test_a_body_that_is_no_text_is_shown_as_json():
     assert read(logs({})).logs[0].body == ""
 
 
-def test_gauges_are_read_although_python_sends_none_as_their_start():
+def test_c88_gauges_are_read_when_python_sends_none_as_their_start():
     point = {"attributes": pairs(**{"worker.id": text("w1")}), "timeUnixNano": "1760000000000000000"}
     metrics = [
         {"name": "a", "gauge": {"dataPoints": [{**point, "startTimeUnixNano": "None", "asDouble": 1.5}]}},

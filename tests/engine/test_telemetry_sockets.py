@@ -86,7 +86,7 @@ async def test_log_lines_are_kept_and_listed(path):
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_a_telemetry_socket_survives_a_bad_frame(path):
+async def test_c87_a_telemetry_socket_survives_a_bad_frame(path):
     async with running() as (_, bus, connect):
         socket = await connect(path)
         await socket.send(b"LOGS{", b"MTRC\xff", b'OTLP{"resourceSpans":1}', log_frame("still here"))

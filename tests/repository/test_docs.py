@@ -61,3 +61,12 @@ def test_every_source_file_that_a_document_names_is_there(document):
     names = re.findall(r"`([\w./-]+\.py)`", (ROOT / document).read_text())
     there = [f"/{path.relative_to(ROOT).as_posix()}" for path in sources()]
     assert [name for name in names if not any(path.endswith(f"/{name}") for path in there)] == []
+
+
+def test_every_statement_of_the_protocol_is_shown_by_a_test_that_names_it():
+    rows = re.findall(r"^\| (C\d\d) \| (.+) \|$", (ROOT / "docs/protocol.md").read_text(), re.MULTILINE)
+    promised = [name for name, statement in rows if "(later" not in statement]
+    tests = "".join(text for path, text in sources().items() if path.is_relative_to(ROOT / "tests"))
+    shown = {name.upper() for name in re.findall(r"def test_(c\d\d)_", tests)}
+    assert len(promised) > 80
+    assert [name for name in promised if name not in shown] == []

@@ -157,6 +157,26 @@ async def test_c89_a_published_client_comes_back_after_an_engine_restart(version
     await runs[version]
 
 
+async def test_c92_observers_are_unsupported(command):
+    async with project() as under_test, running_client(command("0.25.0", "observer"), under_test.server.url):
+        await under_test.until_ready()
+        assert await under_test.bus.trigger("client::observed", {}) == "UNSUPPORTED"
+
+
+async def test_c93_a_call_of_a_clients_own_function_reaches_the_engine(command):
+    async with project() as under_test, running_client(command("0.25.0", "observer"), under_test.server.url):
+        await under_test.until_ready()
+        bus = under_test.bus
+
+        async def frames():
+            rows = (await bus.trigger("engine::statistics"))["connections"]
+            return next(row["frames_received"] for row in rows if row["name"] == "observer")
+
+        before = await frames()
+        assert await bus.trigger("client::call_own", {"value": 1}) == {"got": 1}
+        assert await frames() == before + 3  # its call, and the results of both
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_the_http_helper_of_a_published_client_streams_both_ways(version, command):
     async with project() as under_test, running_client(command(version, "gateway"), under_test.server.url):
