@@ -26,8 +26,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[2]))  # it is run as a file, and imported by its test
-
 from tests.bench.instruction_workload import IN_FLIGHT, MARK, MORE_TRIGGERS, PARTS
 from tests.bench.processes import THIS, environment
 

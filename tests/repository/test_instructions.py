@@ -6,8 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from bench.instructions import LIMIT, PARTS, allowed, too_many
+from tests.bench.instructions import LIMIT, PARTS, allowed, too_many
 
 ROOT = Path(__file__).parents[2]
 SLOWER = """
@@ -50,7 +49,17 @@ def test_a_product_with_a_loop_put_in_is_refused(tmp_path):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
     with (tmp_path / "engine/linkly_engine/local/bus.py").open("a") as bus:
         bus.write(SLOWER)
-    gate = [sys.executable, "tests/bench/instructions.py", "--checkout", tmp_path, "--against", ROOT, "--rounds", "2"]
+    gate = [
+        sys.executable,
+        "-m",
+        "tests.bench.instructions",
+        "--checkout",
+        tmp_path,
+        "--against",
+        ROOT,
+        "--rounds",
+        "2",
+    ]
     run = subprocess.run(gate, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert run.returncode == 1, run.stdout + run.stderr
     assert "trigger: over 10% more" in run.stdout
