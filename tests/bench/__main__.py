@@ -33,7 +33,7 @@ def main() -> int:
     machine = report.machine()
     print("; ".join(f"{name}: {value}" for name, value in machine.items()))
     measured = []
-    for name in asked.rows or ROWS:
+    for name in asked.rows or [name for name, row in ROWS.items() if not row.only_named]:
         result = rounds.run(
             ROWS[name], rounds=asked.rounds, seconds=asked.seconds, against=asked.against, only=asked.only
         )

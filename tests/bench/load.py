@@ -65,6 +65,7 @@ class Load:
         return count, {
             "requests/s": count / took,
             **figures,
+            "p99 / p50": figures["p99 ms"] / figures["p50 ms"],
             "CPU us": cost / max(count, 1) * 1e6,
             "client CPU %": client_s / took * 100,
         }

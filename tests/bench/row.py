@@ -56,6 +56,7 @@ class Row:
         rounds: How often every side has its turn, unless the command says otherwise.
         seconds: How long a turn is.
         warm_up: One more round comes first, and is not kept.
+        only_named: It takes long: only a command that names it measures it.
     """
 
     name: str
@@ -66,3 +67,4 @@ class Row:
     rounds: int = 5
     seconds: float = 3.0
     warm_up: bool = True
+    only_named: bool = False

@@ -102,7 +102,6 @@ async def test_without_its_cache_a_link_is_found_in_the_database(shortener):
         await bus.trigger("link::create", {"url": "https://a.example", "code": "kept"})
         await bus.trigger("state::delete", {"scope": "links", "key": "kept"})
         assert (await client.get("/s/kept")).headers["location"] == "https://a.example"
-        assert (await client.head("/s/kept")).headers["location"] == "https://a.example"
         assert await bus.trigger("state::get", {"scope": "links", "key": "kept"}) == {"url": "https://a.example"}
 
 

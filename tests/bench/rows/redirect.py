@@ -167,6 +167,7 @@ ROWS = (
             Goal("linkly", "p99 ms", 1 / 40, FULL, at_most=True),
             Goal("linkly", "requests/s", 1.5, NORMAL),
             Goal("linkly", "CPU us", 55, at_most=True),
+            Goal("linkly", "p99 / p50", 3, at_most=True),
         ),
     ),
     Row(

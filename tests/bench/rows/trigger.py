@@ -18,22 +18,30 @@ def calls(kind: str, checkout: Path) -> Iterator[Measure]:
         yield lambda seconds: program.turn(seconds=seconds)
 
 
+KINDS = {
+    "frozen Struct in and out": "struct",
+    "dict in and out": "dict",
+    "state::get": "get",
+    "state::set": "set",
+    "dict in, frozen Struct out": "mixed",
+    "suspends once": "suspends",
+    "three calls, nested": "nested",
+    "started by a connection": "started",
+    "the same, suspends once": "started-suspends",
+    "registered and taken back": "registered",
+}
+
 ROWS = (
     Row(
         name="trigger",
         title="a call inside one process, metrics on",
-        ours={
-            "frozen Struct in and out": partial(calls, "struct"),
-            "dict in and out": partial(calls, "dict"),
-            "state::get": partial(calls, "state"),
-            "state::set": partial(calls, "state-set"),
-        },
+        ours={name: partial(calls, kind) for name, kind in KINDS.items()},
         goals=(
             Goal("frozen Struct in and out", "us", 1.8, at_most=True),
             Goal("dict in and out", "us", 2.3, at_most=True),
             Goal("state::get", "us", 2.5, at_most=True),
         ),
-        rounds=7,
-        seconds=1.0,
+        rounds=5,
+        seconds=0.5,
     ),
 )
