@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable
+from contextlib import suppress
 from typing import Any
 
 from linkly.clock import Clock, SystemClock
 from linkly.deadline import Deadlines
-from linkly.wire.connection import FrameStream
 from linkly.worker import Worker
 from linkly_engine.builtin.listings import Listings
 from linkly_engine.builtin.worker import EngineWorker
@@ -36,7 +36,8 @@ from linkly_engine.telemetry.failures import Failures
 from linkly_engine.telemetry.worker import TelemetryWorker
 
 NAMESPACE_GRACE_S = 5.0
-FLUSH_S, FLUSH_STEP_S = 1.0, 0.005
+FLUSH_S = 1.0
+"""How long a stop waits until what is queued for remote workers is sent."""
 
 
 class Engine:
@@ -104,7 +105,10 @@ class Engine:
         streams = [peer.connection.stream for peer in self.peers.values()]
         for peer in list(self.peers.values()):
             peer.dismiss()
-        await _flushed(streams)
+        with suppress(TimeoutError):  # a client may have stopped reading
+            async with asyncio.timeout(FLUSH_S):
+                for stream in streams:
+                    await stream.ended()
         try:
             await self.host.end()
         finally:
@@ -161,11 +165,3 @@ class Engine:
     def background_calls(self) -> int:
         """Count the calls nobody waits for that are still running, those of the engine's own events included."""
         return len(self._tasks) + self._builtins.events_waiting + self._log_functions.firings_waiting
-
-
-async def _flushed(streams: list[FrameStream]) -> None:
-    """Wait until what is queued is sent, `FLUSH_S` at most: a client may have stopped reading."""
-    waited_s = 0.0
-    while waited_s < FLUSH_S and any(stream.buffered_bytes() for stream in streams):
-        await asyncio.sleep(FLUSH_STEP_S)  # a stream has no event for "sent"; nothing else runs any more
-        waited_s += FLUSH_STEP_S

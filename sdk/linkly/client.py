@@ -33,15 +33,15 @@ from linkly.channel import Channel, ChannelReader, ChannelRef, ChannelWriter
 from linkly.clock import Clock, SystemClock
 from linkly.context import current_invocation
 from linkly.deadline import Deadlines, bounded
-from linkly.errors import CallTimeout, ConnectionLost, FunctionNotFound, LinklyError, Shutdown, WorkerConflict
+from linkly.errors import CallTimeout, LinklyError, Shutdown, WorkerConflict
 from linkly.function import Function
-from linkly.invocation import DEFAULT_TIMEOUT_S, Caller, Invocation, Json
+from linkly.invocation import DEFAULT_TIMEOUT_S, Invocation, Json
 from linkly.outcome import ABSENT, is_absent, read_error
 from linkly.registered import Registered
 from linkly.schema import Codec, as_json, decode, payload_json
 from linkly.trigger import TriggerDeclaration, TriggerType
-from linkly.wire.connection import Connection, FrameReceiver, FrameStream
-from linkly.wire.dialer import Dialer, WebSocketDialer
+from linkly.wire.connection import FramesReceiver, FrameStream
+from linkly.wire.dialer import Dialer, PortDialer
 from linkly.wire.messages import (
     AnyMessage,
     EnqueueAction,
@@ -56,6 +56,7 @@ from linkly.wire.messages import (
     VoidAction,
     WorkerRegistered,
 )
+from linkly.wire.worker_connection import WorkerConnection
 
 log = logging.getLogger("linkly.client")
 
@@ -74,7 +75,7 @@ class Client:
         name: Of this worker; default: host:pid.
         namespace: Where its functions are found; default: `default`.
         description: One line for people.
-        dialer: How to reach the engine; default: a WebSocket to `url`.
+        dialer: How to reach the engine; default: by the worker port at `url`.
         clock: For time-outs and back-off.
         wait: Whether `async with` waits for the first connection.
 
@@ -99,11 +100,11 @@ class Client:
         self.description = description
         self.worker_id: str | None = None
         self._clock: Clock = clock or SystemClock()
-        self._dialer: Dialer = dialer or WebSocketDialer(url)
+        self._dialer: Dialer = dialer or PortDialer(url)
         self._wait = wait
         self._deadlines = Deadlines(self._clock)
         self._registered = Registered(self._send_if_connected)
-        self._connection: Connection | None = None
+        self._connection: WorkerConnection | None = None
         self._connected = asyncio.Event()
         self._lost = asyncio.Event()
         self._failure: LinklyError | None = None
@@ -182,19 +183,21 @@ class Client:
             await self._clock.sleep(wait_s * random.uniform(1 - JITTER, 1 + JITTER))
             wait_s = min(wait_s * 2, LONGEST_WAIT_S)
 
-    def _attach(self, stream: FrameStream, native: bool) -> FrameReceiver:
+    def _attach(self, stream: FrameStream, native: bool) -> FramesReceiver:
         # Not in `_greet`: the engine's first frame sets this connection's own identity, and may arrive before it runs.
         if self._identity is not None:
             self._earlier = [*self._earlier, self._identity][-EARLIER_LIMIT:]
             self._identity = None
         self._greeted = self._admitted = False
-        self._connection = Connection(
+        self._connection = WorkerConnection(
             stream,
             native=native,
-            stopped=ConnectionLost,
             on_message=self._received,
             on_closed=self._closed,
             clock=self._clock,
+            deadlines=self._deadlines,
+            functions=self._registered.functions,
+            worker_name=self.name,
             name=f"the engine at {self.url}",
         )
         return self._connection
@@ -217,7 +220,7 @@ class Client:
         if self._conflict is None:
             self._connected.set()
 
-    def _told_the_name(self, connection: Connection, result: Json, error: Json) -> None:
+    def _told_the_name(self, connection: WorkerConnection, result: Json, error: Json) -> None:
         """Take the answer to the metadata call: the engine has handled everything that was sent before it."""
         if connection is not self._connection or connection.closed:
             return
@@ -241,12 +244,19 @@ class Client:
         if self._failure is None and self._conflict is None:
             log.warning("lost the connection to %s: %s", self.url, reason)
 
-    async def _live_connection(self) -> Connection:
+    def _live(self) -> WorkerConnection | None:
+        """Return the connection on which this worker has its name and its registrations are said, if there is one."""
+        connection = self._connection
+        if connection is None or connection.closed or not self._connected.is_set():
+            return None
+        return connection if self._conflict is None and self._failure is None else None
+
+    async def _live_connection(self) -> WorkerConnection:
         while self._failure is None:
             if self._conflict is not None:
                 raise WorkerConflict(self._conflict.message, details=self._conflict.details)
-            connection = self._connection
-            if connection is not None and not connection.closed and self._connected.is_set():
+            connection = self._live()
+            if connection is not None:
                 return connection
             await self._connected.wait()
         raise self._failure
@@ -254,9 +264,7 @@ class Client:
     # --- frames from the engine ----------------------------------------------------------------------------
 
     def _received(self, message: AnyMessage) -> None:
-        if isinstance(message, InvokeFunction):
-            self._invoked(message)
-        elif isinstance(message, WorkerRegistered):
+        if isinstance(message, WorkerRegistered):
             self.worker_id = message.worker_id
             self._identity = Reattach(previous_worker_id=message.worker_id, reattach_token=message.reattach_token)
         elif isinstance(message, (RegisterTrigger, UnregisterTrigger)):
@@ -270,29 +278,6 @@ class Client:
             )
         elif isinstance(message, RegistrationRejected):
             self._rejected(message)
-
-    def _invoked(self, message: InvokeFunction) -> None:
-        connection = cast("Connection", self._connection)
-        caller = connection.caller_of(message)
-        invocation = Invocation(
-            function_id=message.function_id,
-            payload=None if is_absent(message.data) else message.data,
-            metadata=None if is_absent(message.metadata) else message.metadata,
-            caller=None if caller is None else Caller(caller),
-            traceparent=message.traceparent,
-            baggage=message.baggage,
-            hops=message.hops,
-            origin=message.caller_worker_id,
-        )
-        if message.timeout_ms is not None:
-            invocation.deadline = self._clock.monotonic() + message.timeout_ms / 1000
-        function = self._registered.functions.get(message.function_id)
-        if function is not None:
-            connection.serve(function, invocation, message)
-        elif message.awaited_id is not None:
-            connection.refuse(
-                message, FunctionNotFound(f"worker `{self.name}` no longer serves `{message.function_id}`")
-            )
 
     def _rejected(self, message: RegistrationRejected) -> None:
         if message.worker_name is None:
@@ -311,7 +296,7 @@ class Client:
         )
         log.log(logging.DEBUG if again else logging.ERROR, "%s", self._conflict.message)
         self._connected.set()  # whoever waits for a connection is told
-        connection = cast("Connection", self._connection)
+        connection = cast("WorkerConnection", self._connection)
         connection.stream.close(1000, "the name of this worker is taken")
         connection.stream_closed("the name of this worker is taken", self._conflict)
 
@@ -338,20 +323,24 @@ class Client:
             deadline = self._clock.monotonic() + timeout_s
             if invocation.deadline is None or deadline < invocation.deadline:
                 invocation.deadline = deadline
-        call = self._call(invocation, namespace, action)
-        if timeout_s is None:
-            result = await call
+        connection = self._live()
+        if connection is not None and action is None:
+            result = await connection.call(invocation, timeout_s, namespace=namespace)
         else:
-            result = await bounded(call, self._deadlines, timeout_s, function_id)
+            call = self._call(invocation, namespace, action)
+            result = await (call if timeout_s is None else bounded(call, self._deadlines, timeout_s, function_id))
+        if result_type is Any and action is None:
+            return decode(result) if result else None
+        value = Json(result) if result else None
         if result_type is Json:
-            return as_json(result)
+            return as_json(value)
         if isinstance(action, Enqueue):
-            return Codec(Receipt).read(result, "an enqueue's receipt")
-        if result_type is Any:
-            return decode(result) if type(result) is Json else result
-        return Codec(result_type).read(result, f"the caller of `{function_id}` (its result)")
+            return Codec(Receipt).read(value, "an enqueue's receipt")
+        if isinstance(action, Void):
+            return None
+        return Codec(result_type).read(value, f"the caller of `{function_id}` (its result)")
 
-    async def _call(self, invocation: Invocation, namespace: str | None, action: Action | None) -> Any:
+    async def _call(self, invocation: Invocation, namespace: str | None, action: Action | None) -> bytes:
         connection = await self._live_connection()
         if isinstance(action, Void):
             connection.send(
@@ -365,9 +354,9 @@ class Client:
                     action=VoidAction(),
                 )
             )
-            return None
+            return b""
         queued = EnqueueAction(queue=action.queue) if action is not None else None
-        return await connection.call(invocation, namespace=namespace, action=queued)
+        return await connection.call(invocation, None, namespace=namespace, action=queued)
 
     def register_function(self, function: Function) -> Registration:  # noqa: D102
         return self._registered.add_function(function)

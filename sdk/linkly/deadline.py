@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import types
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -17,12 +17,25 @@ from linkly.clock import Clock, TimerHandle
 from linkly.errors import CallTimeout
 
 
+class Wait(Protocol):
+    """Something that may take too long."""
+
+    def expire(self) -> object:
+        """Its time is over."""
+        ...
+
+
 class Deadline(msgspec.Struct, eq=False):
     """One armed wait; taking it out of `queue` disarms it."""
 
-    queue: dict[Deadline, float]
+    queue: dict[Wait, float]
     callback: Callable[[], object]
     expired: bool = False
+
+    def expire(self) -> None:
+        """Say that the time is over."""
+        self.expired = True
+        self.callback()
 
 
 class Deadlines:
@@ -30,12 +43,23 @@ class Deadlines:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._classes: dict[float, dict[Deadline, float]] = {}
+        self._classes: dict[float, dict[Wait, float]] = {}
         self._timers: dict[float, TimerHandle] = {}
 
     def __len__(self) -> int:
         """Count the armed waits."""
         return sum(len(queue) for queue in self._classes.values())
+
+    def queue(self, timeout_s: float) -> dict[Wait, float]:
+        """Return the waits of one length, with the clock's time at which each is over.
+
+        One that is put at the end is armed, taken out it is disarmed. The queue is asked for anew each time.
+        """
+        queue = self._classes.get(timeout_s)
+        if queue is None:
+            queue = self._classes[timeout_s] = {}
+            self._timers[timeout_s] = self._clock.call_later(timeout_s, lambda: self._sweep(timeout_s))
+        return queue
 
     def arm(self, timeout_s: float, callback: Callable[[], object], expiry: float | None = None) -> Deadline:
         """Call `callback` in `timeout_s` seconds unless it is taken out of its queue before.
@@ -45,10 +69,7 @@ class Deadlines:
             callback: What happens when it expires.
             expiry: The clock's time `timeout_s` from now, for who knows it already.
         """
-        queue = self._classes.get(timeout_s)
-        if queue is None:
-            queue = self._classes[timeout_s] = {}
-            self._timers[timeout_s] = self._clock.call_later(timeout_s, lambda: self._sweep(timeout_s))
+        queue = self.queue(timeout_s)
         deadline = Deadline(queue, callback)
         queue[deadline] = self._clock.monotonic() + timeout_s if expiry is None else expiry
         return deadline
@@ -64,13 +85,12 @@ class Deadlines:
         queue = self._classes[timeout_s]
         now = self._clock.monotonic()
         while queue:
-            deadline, expiry = next(iter(queue.items()))
+            wait, expiry = next(iter(queue.items()))
             if expiry > now:
                 self._timers[timeout_s] = self._clock.call_later(expiry - now, lambda: self._sweep(timeout_s))
                 return
-            del queue[deadline]
-            deadline.expired = True
-            deadline.callback()
+            del queue[wait]
+            wait.expire()
         # An empty class goes, and is made again when it is needed: rare time-outs would accumulate.
         self._timers.pop(timeout_s, None)
         self._classes.pop(timeout_s, None)

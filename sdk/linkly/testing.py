@@ -157,7 +157,7 @@ class _MemoryDialer:
         near, far = memory_pair()
         near.receiver = attach(near, self._native)
         peer = self._engine.peers.connected(far, native=self._native)
-        far.receiver = peer.connection
+        far.receiver = peer.receiver
         peer.start()
 
     async def open_reader(self, reference: ChannelRef) -> ChannelReader:

@@ -131,7 +131,7 @@ async def count(rounds: int, ask: Round) -> None:
 async def work(folder: Path, rounds: int) -> None:
     """Do every part."""
     from linkly import Client, Worker, function
-    from linkly.wire.dialer import WebSocketDialer
+    from linkly.wire import dialer
     from linkly.worker import running
     from linkly_engine.engine import Engine
     from linkly_engine.remote.server import WorkerServer
@@ -147,6 +147,8 @@ async def work(folder: Path, rounds: int) -> None:
         async def echo(self, payload: dict[str, Any]) -> dict[str, Any]:
             return payload
 
+    # The other side of the comparison may be an older checkout, which has another name for it.
+    port_dialer: Any = getattr(dialer, "PortDialer", None) or vars(dialer)["WebSocketDialer"]
     payload = {"code": "a", "url": "https://a.example", "clicks": 1}
     database = DatabaseWorker.from_config({"databases": {"primary": {"url": f"sqlite:{folder}/links.db"}}})
     gateway: Any = HttpWorker.from_config({"port": 0})
@@ -159,7 +161,7 @@ async def work(folder: Path, rounds: int) -> None:
         await server.start()
         for native in (True, False):
             callee, caller = (
-                Client(server.url, name=name, dialer=WebSocketDialer(server.url, native=native))
+                Client(server.url, name=name, dialer=port_dialer(server.url, native=native))
                 for name in ("callee", "caller")
             )
             async with callee, caller, running(Echo(), callee, alone=False):

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 import pytest
 
 from linkly import Client, Function
-from linkly.wire.dialer import WebSocketDialer
+from linkly.wire.dialer import PortDialer
 from support.serving import serving
 
 CUTS = 5
@@ -75,7 +75,7 @@ class HoldingProxy:
                 writer.write(data)
 
 
-class Counting(WebSocketDialer):
+class Counting(PortDialer):
     """Says when a connection has been made."""
 
     def __init__(self, url: str, *, native: bool) -> None:

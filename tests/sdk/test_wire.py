@@ -31,7 +31,7 @@ from linkly.wire.messages import (
     VoidAction,
     WorkerRegistered,
 )
-from linkly.wire.native_frames import read_native, write_native
+from linkly.wire.native_frames import NO_LIMIT, call_frame, read_native, route_of, write_native
 from linkly.wire.session import CANCEL_LIMIT, Session
 
 values = st.recursive(
@@ -44,21 +44,40 @@ values = st.recursive(
 )
 payloads = values.map(lambda value: Json(json.dumps(value).encode()))
 optional_text = st.none() | st.text(min_size=1)
-calls = st.builds(
+numbers = st.integers(1, 2**64 - 1)
+call_fields = {
+    "function_id": st.text(min_size=1),
+    "data": payloads,
+    "traceparent": optional_text,
+    "baggage": optional_text,
+    "action": st.none() | st.just(VoidAction()) | st.builds(EnqueueAction, queue=st.text(min_size=1)),
+    "metadata": st.just(ABSENT) | payloads.filter(lambda value: bytes(value) != b"null"),
+    "namespace": optional_text,
+}
+calls = st.builds(InvokeFunction, invocation_id=optional_text, **call_fields)
+numbered_calls = st.builds(
     InvokeFunction,
-    function_id=st.text(min_size=1),
-    invocation_id=optional_text,
-    data=payloads,
-    traceparent=optional_text,
-    baggage=optional_text,
-    action=st.none() | st.just(VoidAction()) | st.builds(EnqueueAction, queue=st.text(min_size=1)),
-    metadata=st.just(ABSENT) | payloads.filter(lambda value: bytes(value) != b"null"),
-    namespace=optional_text,
+    invocation_id=st.none() | numbers,
+    timeout_ms=st.none() | st.integers(0, 2**32 - 2),
+    hops=st.integers(0, 255),
+    caller_worker_id=st.none() | st.uuids().map(str),
+    **call_fields,
 )
 results = st.builds(InvocationResult, invocation_id=st.text(min_size=1), result=payloads)
 codecs = pytest.mark.parametrize(
     "read, write", [(read_json, write_json), (read_native, write_native)], ids=["json", "native"]
 )
+
+
+class Serving:
+    """A call that is served; says when it is cancelled."""
+
+    def __init__(self, call_id, cancelled, function_id="a::b"):
+        self.function_id = function_id
+        self.call_id, self.cancelled = call_id, cancelled
+
+    def cancel(self):
+        self.cancelled.append(self.call_id)
 
 
 def plain(message):
@@ -74,6 +93,17 @@ def test_a_call_arrives_as_it_was_sent(read, write, message):
     assert plain(read(write(message))) == plain(message)
 
 
+@given(message=numbered_calls)
+def test_a_numbered_call_arrives_natively_as_it_was_sent(message):
+    assert plain(read_native(write_native(message))) == plain(message)
+
+
+@given(call_id=numbers, failed=st.booleans(), value=payloads.filter(lambda value: bytes(value) != b"null"))
+def test_a_numbered_answer_arrives_natively_as_it_was_sent(call_id, failed, value):
+    message = InvocationResult(invocation_id=call_id, **{"error" if failed else "result": value})
+    assert plain(read_native(write_native(message))) == plain(message)
+
+
 @codecs
 @given(message=results)
 def test_a_result_arrives_as_it_was_sent(read, write, message):
@@ -86,6 +116,7 @@ def test_every_other_message_crosses_either_framing(read, write):
     message = RegisterFunction(id="a::b", description="ü", metadata=Json(b'{"a":[1]}'))
     assert plain(read(write(message))) == plain(message)
     assert read(write(CancelInvocation(invocation_id="7"))) == CancelInvocation(invocation_id="7")
+    assert read_native(write_native(CancelInvocation(invocation_id=7))) == CancelInvocation(invocation_id=7)
 
 
 def read_or_refused(read, data):
@@ -103,7 +134,7 @@ def test_any_bytes_are_a_message_or_refused(read, write, data):
 
 @given(data=st.binary(max_size=60), cut=st.integers(0, 60))
 def test_a_damaged_native_frame_is_a_message_or_refused(data, cut):
-    frame = write_native(InvokeFunction(function_id="a::b", invocation_id="1", data=Json(b'{"a":1}')))
+    frame = write_native(InvokeFunction(function_id="a::b", invocation_id=1, data=Json(b'{"a":1}')))
     message = read_or_refused(read_native, frame[:cut] + data + frame[cut:])
     assert message is None or plain(read_native(write_native(message))) == plain(message)
 
@@ -144,7 +175,7 @@ def test_each_call_is_told_exactly_once_whatever_happens(native, operations):
             def done(result, error, key=key):
                 told[key[0]] = told.get(key[0], 0) + 1
 
-            call_id, _ = session.start_call(InvokeFunction(function_id="a::b"), done)
+            call_id, _ = session.begin_call(InvokeFunction(function_id="a::b"), done)
             key.append(call_id)
             told.setdefault(call_id, 0)
         elif operation == "answer" and open_calls:
@@ -153,14 +184,14 @@ def test_each_call_is_told_exactly_once_whatever_happens(native, operations):
         elif operation == "fail" and open_calls:
             deliver(InvocationResult(invocation_id=open_calls[-1], error=Json(b'{"code":"x","message":"y"}')))
         elif operation == "abandon" and open_calls:
-            session.abandon_call(open_calls[0])
+            session.abandoned(open_calls[0])
             abandoned.add(open_calls[0])
         elif operation == "serve":
-            session.begin(str(number), "a::b", lambda number=number: cancelled.append(str(number)))
+            session.begin_serving(number + 1 if native else str(number), Serving(number, cancelled))
         elif operation == "cancel" and session.serving:
             deliver(CancelInvocation(invocation_id=next(iter(session.serving))))
         elif operation == "late":
-            deliver(InvocationResult(invocation_id="nobody", result=Json(b"1")))
+            deliver(InvocationResult(invocation_id=2**40 if native else "nobody", result=Json(b"1")))
     session.end("the test is over")
     assert {call_id: count for call_id, count in told.items() if count != (call_id not in abandoned)} == {}
     assert len(cancelled) == len(set(cancelled)) == operations.count("serve")
@@ -170,7 +201,7 @@ def test_each_call_is_told_exactly_once_whatever_happens(native, operations):
 
 def test_a_session_that_ends_tells_its_calls_why():
     session, told = Session(), []
-    session.start_call(InvokeFunction(function_id="a::b"), lambda result, error: told.append(json.loads(bytes(error))))
+    session.begin_call(InvokeFunction(function_id="a::b"), lambda result, error: told.append(json.loads(bytes(error))))
     session.end("the peer closed with 1006")
     assert told == [{"code": InvocationStopped.code, "message": "Invocation stopped: the peer closed with 1006"}]
 
@@ -179,7 +210,7 @@ def test_a_call_that_is_too_large_leaves_nothing_behind():
     session = Session()
     session.peer_limit_bytes = 100
     with pytest.raises(PayloadTooLarge, match="100"):
-        session.start_call(InvokeFunction(function_id="a::b", data=Json(b'"' + b"x" * 100 + b'"')), lambda *_: None)
+        session.begin_call(InvokeFunction(function_id="a::b", data=Json(b'"' + b"x" * 100 + b'"')), lambda *_: None)
     assert not session.calls
 
 
@@ -228,38 +259,52 @@ def test_null_and_absent_are_the_same(value, absent):
 
 def test_a_native_frame_is_what_its_description_says():
     call = InvokeFunction(
-        function_id="a::b", invocation_id="1f", data=Json(b'{"a":1}'), namespace="n", traceparent="00-1", baggage="k=v"
+        function_id="a::b",
+        invocation_id=7,
+        data=Json(b'{"a":1}'),
+        namespace="n",
+        timeout_ms=3000,
+        hops=2,
+        baggage="k=v",
     )
-    frame = write_native(call)
-    length = int.from_bytes(frame[:4], "big")
-    assert msgpack.unpackb(frame[4 : 4 + length]) == [1, "1f", "a::b", "n", "00-1", "k=v", None, None, None, None, 0]
-    assert frame[4 + length :] == b'{"a":1}'
-    head = msgpack.packb([1, "1f", "a::b", "n", "00-1", "k=v", '{"m":2}', "jobs", "worker-7"])
-    message = read_native(len(head).to_bytes(4, "big") + head + b"[1]")
-    assert (message.action, bytes(message.metadata), message.caller_worker_id) == (
+    extras = msgpack.packb([None, "k=v", None, None])
+    head = b"\1" + (7).to_bytes(8, "big") + (3000).to_bytes(4, "big") + b"\2\0\0\7" + len(extras).to_bytes(4, "big")
+    frame = head + b"\0\1n" + b"a::b" + extras + b'{"a":1}'
+    assert write_native(call) == len(frame).to_bytes(4, "big") + frame
+    extras = msgpack.packb(["00-1", None, '{"m":2}', "jobs", "of a later version"])
+    message = read_native(call_frame(1, NO_LIMIT, 0, b"worker-7", route_of(None, "a::b"), extras, b"[1]"))
+    assert (message.action, bytes(message.metadata), message.caller_worker_id, message.namespace) == (
         EnqueueAction(queue="jobs"),
         b'{"m":2}',
         "worker-7",
+        None,
     )
+
+
+@pytest.mark.parametrize("name", ["x" * 0x10000, "\ud800"])
+def test_a_name_that_no_native_frame_holds_is_refused(name):
+    for route in ((None, name), (name, "a::b")):
+        with pytest.raises(LinklyError):
+            route_of(*route)
 
 
 def test_a_cancellation_may_come_ahead_of_its_call():
     session, cancelled = Session(native=True), []
-    session.begin("1", "a::b", lambda: cancelled.append("1"))
+    session.begin_serving(1, Serving(1, cancelled))
     encode = Session(native=True).encode
-    assert session.cancel_ahead(encode(CancelInvocation(invocation_id="1")))
-    assert cancelled == ["1"]
-    assert session.cancel_ahead(encode(CancelInvocation(invocation_id="2")))
-    assert session.receive(encode(InvokeFunction(invocation_id="2", function_id="a::b")), text=False) is None
-    again = session.receive(encode(InvokeFunction(invocation_id="3", function_id="a::b")), text=False)
+    assert session.cancel_ahead(encode(CancelInvocation(invocation_id=1)))
+    assert cancelled == [1]
+    assert session.cancel_ahead(encode(CancelInvocation(invocation_id=2)))
+    assert session.receive(encode(InvokeFunction(invocation_id=2, function_id="a::b")), text=False) is None
+    again = session.receive(encode(InvokeFunction(invocation_id=3, function_id="a::b")), text=False)
     assert isinstance(again, InvokeFunction)
 
 
 @pytest.mark.parametrize(
     "message",
     [
-        InvokeFunction(invocation_id="1", function_id="a::b"),
-        InvocationResult(invocation_id="1", result=Json(b"1")),
+        InvokeFunction(invocation_id=1, function_id="a::b"),
+        InvocationResult(invocation_id=1, result=Json(b"1")),
         WorkerRegistered(worker_id="1"),
     ],
 )
@@ -269,8 +314,8 @@ def test_nothing_but_a_cancellation_comes_ahead(message):
 
 def test_cancellations_ahead_of_calls_that_never_come_are_forgotten():
     session = Session(native=True)
-    for number in range(2 * CANCEL_LIMIT):
-        assert session.cancel_ahead(write_native(CancelInvocation(invocation_id=str(number))))
-    calls = [InvokeFunction(invocation_id=str(number), function_id="a::b") for number in range(2 * CANCEL_LIMIT)]
+    for number in range(1, 2 * CANCEL_LIMIT + 1):
+        assert session.cancel_ahead(write_native(CancelInvocation(invocation_id=number)))
+    calls = [InvokeFunction(invocation_id=number, function_id="a::b") for number in range(1, 2 * CANCEL_LIMIT + 1)]
     dropped = [session.receive(write_native(call), text=False) is None for call in calls]
     assert dropped == [False] * CANCEL_LIMIT + [True] * CANCEL_LIMIT

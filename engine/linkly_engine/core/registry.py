@@ -28,9 +28,14 @@ GivenUp: TypeAlias = FunctionHandedOn | FunctionGone
 
 
 class Registry:
-    """Functions by (namespace, id)."""
+    """Functions by (namespace, id).
+
+    Attributes:
+        version: Changes with every change of who serves what.
+    """
 
     def __init__(self) -> None:
+        self.version = 0
         self._functions: dict[Key, FunctionRecord] = {}
         self._waiting: Groups[Key, WorkerRecord, FunctionRecord] = Groups()
         self._owned: Groups[WorkerRecord, Key, FunctionRecord] = Groups()
@@ -91,6 +96,7 @@ class Registry:
             self._owned.take(known.owner, key)
         if self._waiting:
             self._waiting.take(key, record.owner)
+        self.version += 1
         self._functions[key] = record
         self._owned.put(record.owner, key, record)
         return FunctionServed(record, known is None)
@@ -143,6 +149,7 @@ class Registry:
     def stand_in(self, before: WorkerRecord, owner: WorkerRecord, endpoint_of: EndpointOf) -> list[FunctionServed]:
         """Let `owner` serve all that `before` serves, by the endpoint that `endpoint_of` makes of the earlier one."""
         changes: list[FunctionServed] = []
+        self.version += 1
         for record in self.of(before):
             key = _key(record)
             successor = msgspec.structs.replace(record, owner=owner, endpoint=endpoint_of(record.endpoint))
@@ -155,6 +162,7 @@ class Registry:
     def _vacate(self, served: Iterable[FunctionRecord]) -> list[GivenUp]:
         """Take functions from their owners and give their ids to those who wait."""
         changes: list[GivenUp] = []
+        self.version += 1
         for record in served:
             key = _key(record)
             self._owned.take(record.owner, key)

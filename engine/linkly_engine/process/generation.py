@@ -74,10 +74,10 @@ class Generation:
         try:
             async with time_limit(clock, within_s):
                 # Polled: 90 us of CPU each time, once a generation; an event would cost every call 0.03 us.
-                while any(peer.connection.calls_made for peer in peers if not peer.connection.closed):
+                while any(peer.connection.calls for peer in peers if not peer.connection.closed):
                     await clock.sleep(STEP_S)
         except TimeoutError:
-            left = sum(peer.connection.calls_made for peer in peers)
+            left = sum(len(peer.connection.calls) for peer in peers)
             log.warning("worker `%s`: %d calls have not finished in %g s and end now", self._name, left, within_s)
 
     async def leave(self, within_s: float) -> None:

@@ -64,10 +64,10 @@ class Calls:
         """
         connection = self._connection
         call_id = message.awaited_id
-        if call_id is not None and connection.serves(call_id) and not again:
+        if call_id is not None and call_id in connection.serving and not again:
             return  # the same frame twice: its call is answered once
         invocation = self._invocation(message)
-        pending = connection.calls_of(message.function_id) - again  # it is counted already
+        pending = connection.pending.get(message.function_id, 0) - again  # it is counted already
         refusal = self._refusal(invocation, pending)
         if refusal is not None:
             connection.refuse(message, refusal)
@@ -93,7 +93,7 @@ class Calls:
 
     def _again(self, message: InvokeFunction) -> None:
         call_id = message.awaited_id
-        if not self._connection.closed and (call_id is None or self._connection.serves(call_id)):
+        if not self._connection.closed and (call_id is None or call_id in self._connection.serving):
             self.made(message, again=True)
 
     def _refusal(self, invocation: Invocation, pending: int) -> LinklyError | None:

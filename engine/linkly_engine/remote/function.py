@@ -22,7 +22,7 @@ class RemoteFunction:
         failed: Told when the handler failed, before the caller is.
     """
 
-    __slots__ = ("_connection", "_failed", "_nesting")
+    __slots__ = ("_nesting", "connection", "failed")
 
     def __init__(
         self,
@@ -30,16 +30,16 @@ class RemoteFunction:
         nesting: Nesting | None,
         failed: Callable[[Invocation, LinklyError], None],
     ) -> None:
-        self._connection = connection
+        self.connection = connection
         self._nesting = nesting
-        self._failed = failed
+        self.failed = failed
 
     async def __call__(self, invocation: Invocation) -> Any:
         """Call it and wait."""
         try:
             return await ended(partial(self._start, invocation))
         except HandlerFailed as error:
-            self._failed(invocation, error)
+            self.failed(invocation, error)
             raise
 
     def start(self, invocation: Invocation, done: Done) -> Callable[[], object]:
@@ -48,18 +48,18 @@ class RemoteFunction:
         Raises:
             LinklyError: It was not called (`Connection.start_call`).
         """
-        if not self._connection.native and invocation.caller is not None:
+        if not self.connection.native and invocation.caller is not None:
             payload = invocation.payload
             invocation.payload = ABSENT if payload is None else with_caller(payload, invocation.caller.worker_id)
         return self._start(invocation, partial(self._ended, invocation, done))
 
     def _ended(self, invocation: Invocation, done: Done, result: Json, error: Json) -> None:
         if not is_absent(error):
-            self._failed(invocation, read_error(error))
+            self.failed(invocation, read_error(error))
         done(result, error)
 
     def _start(self, invocation: Invocation, done: Done) -> Callable[[], object]:
-        nesting, connection = self._nesting, self._connection
+        nesting, connection = self._nesting, self.connection
         token = nesting.begin(invocation) if nesting is not None else None
         if nesting is None or token is None:
             return partial(connection.abandon_call, connection.start_call(invocation, done))

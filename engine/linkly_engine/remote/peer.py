@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from linkly.errors import HandlerFailed, InvalidResult, LinklyError
 from linkly.invocation import DEFAULT_NAMESPACE
-from linkly.wire.connection import Connection, FrameStream
+from linkly.wire.connection import Connection, FramesReceiver, FrameStream
 from linkly.wire.messages import (
     AnyMessage,
     InvokeFunction,
@@ -26,6 +26,7 @@ from linkly.wire.messages import (
 from linkly_engine.core.exchange import Exchange
 from linkly_engine.core.records import WorkerRecord
 from linkly_engine.remote.calls import Calls
+from linkly_engine.remote.forwarding import Forwarding
 from linkly_engine.remote.nesting import Nesting
 from linkly_engine.remote.registrations import REGISTRATIONS, Registrations
 from linkly_engine.remote.waiting import WAITING_LIMIT, Waiting
@@ -37,6 +38,9 @@ SERVICE_RESTART = 1012
 
 class Peer:
     """One connection of one remote worker.
+
+    Attributes:
+        receiver: Takes the frames of its stream.
 
     Args:
         wait: As of `Calls`.
@@ -70,6 +74,10 @@ class Peer:
         self._reattach_token = secrets.token_urlsafe(24)
         self._reattached = reattached
         self._gone = gone
+        # Of native frames calls are forwarded without being read; what is not forwarded goes on to the connection.
+        self.receiver: FramesReceiver = (
+            Forwarding(self.connection, self.record, exchange) if native else self.connection
+        )
         nesting = None if native else Nesting()
         self._calls = Calls(self.connection, self.record, nesting, exchange, wait)
         self.registrations = Registrations(self.connection, self.record, nesting, exchange)

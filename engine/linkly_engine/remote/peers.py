@@ -76,7 +76,7 @@ class Peers(dict[str, Peer]):
     def calls_in_flight(self, worker_id: str) -> int:
         """Count the calls that a worker serves; 0 for one that is not connected."""
         peer = self.get(worker_id)
-        return 0 if peer is None else peer.connection.calls_made
+        return 0 if peer is None else len(peer.connection.calls)
 
     def statistics(self) -> list[dict[str, Any]]:
         """Return how full the buffers of each connection are."""
@@ -85,8 +85,8 @@ class Peers(dict[str, Peer]):
                 "worker_id": peer.record.id,
                 "name": peer.record.name,
                 "unsent_bytes": peer.connection.stream.buffered_bytes(),
-                "calls_waiting_for_it": peer.connection.calls_made,
-                "calls_it_waits_for": peer.connection.calls_served,
+                "calls_waiting_for_it": len(peer.connection.calls),
+                "calls_it_waits_for": len(peer.connection.serving),
                 "waiting_for_its_namespace": peer.waiting,
                 **msgspec.structs.asdict(peer.connection.statistics),
             }

@@ -18,21 +18,25 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from picows import (
+    WSAutoPingStrategy,
     WSListener,
     WSUpgradeRequest,
     WSUpgradeResponse,
     WSUpgradeResponseWithListener,
-    ws_create_server,
 )
+from picows.picows import WSProtocol  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
 
 from linkly.errors import ConfigError, ConnectionLost, NotFound
 from linkly.origin import read_origin
+from linkly.wire.connection import FrameStream
 from linkly.wire.messages import MAX_MESSAGE_BYTES
-from linkly.wire.native_frames import NATIVE_SUBPROTOCOL
+from linkly.wire.native_stream import NativeStream
 from linkly.wire.websocket import PING_IDLE_S, WebSocketStream
 from linkly_engine import HOST, PORT
 from linkly_engine.core.channels import ChannelStore
 from linkly_engine.core.pipe import Pipe
+from linkly_engine.remote.door import Door
+from linkly_engine.remote.peer import Peer
 from linkly_engine.remote.peers import Peers
 from linkly_engine.remote.small_reads import bound_reads
 from linkly_engine.remote.turns import Inbox, Turns
@@ -43,6 +47,7 @@ if TYPE_CHECKING:
     from picows import WSTransport
 
 log = logging.getLogger("linkly.engine")
+_picows_log = logging.getLogger("picows.server")
 
 HANDSHAKE_TIMEOUT_S = 10.0
 READ_BUFFER_BYTES = 2048
@@ -115,18 +120,8 @@ class WorkerServer:
             ConfigError: The address cannot be had.
         """
         try:
-            self._server = await ws_create_server(
-                self._accept,
-                self._host,
-                self._port,
-                websocket_handshake_timeout=self._handshake_timeout_s,
-                enable_auto_ping=True,
-                auto_ping_idle_timeout=PING_IDLE_S,
-                auto_ping_reply_timeout=PING_IDLE_S,
-                max_frame_size=MAX_MESSAGE_BYTES,
-                read_buffer_init_size=READ_BUFFER_BYTES,
-                use_aiofastnet=False,
-            )
+            loop = asyncio.get_running_loop()
+            self._server = await loop.create_server(self._enter, self._host, self._port)
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 raise ConfigError(
@@ -144,6 +139,48 @@ class WorkerServer:
         if self._server is not None:
             self._server.close()
 
+    def _enter(self) -> Door:
+        return Door(self._websocket, self._refuse_pages, self._native, self._handshake_timeout_s)
+
+    def _websocket(self) -> Any:
+        """Make what `picows.ws_create_server` makes for each connection; it has no public name."""
+        return WSProtocol(
+            host_port=None,
+            ws_path=None,
+            is_client_side=False,
+            ws_listener_factory=self._accept,
+            logger=_picows_log,
+            disconnect_on_exception=True,
+            websocket_handshake_timeout=self._handshake_timeout_s,
+            enable_auto_ping=True,
+            auto_ping_idle_timeout=PING_IDLE_S,
+            auto_ping_reply_timeout=PING_IDLE_S,
+            auto_ping_strategy=WSAutoPingStrategy.PING_WHEN_IDLE,
+            enable_auto_pong=True,
+            max_frame_size=MAX_MESSAGE_BYTES,
+            extra_headers=None,
+            read_buffer_init_size=READ_BUFFER_BYTES,
+        )
+
+    def _native(self, stream: NativeStream, transport: Any) -> None:
+        peer = _worker(self._engine, stream, transport, native=True)
+        connection = peer.connection
+        stream.receiver = Inbox(
+            peer.receiver,
+            stream,
+            self._engine.turns,
+            connection.serving.__len__,
+            connection.overtake,
+            peer.receiver.frames_received,
+        )
+        peer.start()
+
+    def _refuse_pages(self, origins: list[str]) -> bytes | None:
+        for origin in origins:
+            if origin not in self._allowed_origins:
+                return bytes(self._refuse_page(origin).response.to_bytes())
+        return None
+
     def _accept(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener | None:
         for origin in request.headers.getall("Origin", []):
             if origin not in self._allowed_origins:
@@ -156,12 +193,7 @@ class WorkerServer:
             return _TelemetrySocket(self._engine)
         if target.path not in ("", "/"):
             return None
-        offered = [part.strip() for part in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
-        native = NATIVE_SUBPROTOCOL in offered
-        response = WSUpgradeResponse.create_101_response(
-            {"Sec-WebSocket-Protocol": NATIVE_SUBPROTOCOL} if native else None
-        )
-        return WSUpgradeResponseWithListener(response, _WorkerSocket(self._engine, native=native))
+        return _WorkerSocket(self._engine)
 
     def _refuse_page(self, given: str) -> WSUpgradeResponseWithListener:
         origin = given.encode("utf-8", "replace").decode()  # undecodable bytes cannot go into the answer
@@ -212,31 +244,29 @@ def _refusal(status: int, text: str) -> WSUpgradeResponseWithListener:
     return WSUpgradeResponseWithListener(WSUpgradeResponse.create_error_response(status, text.encode()), None)
 
 
+def _worker(engine: Remote, stream: FrameStream, transport: Any, *, native: bool) -> Peer:
+    """Return the peer of a new connection, its telemetry taken."""
+    address: Any = transport.get_extra_info("peername")
+    ip_address = address[0] if isinstance(address, tuple) else None
+    peer = engine.peers.connected(stream, native=native, ip_address=ip_address)
+    peer.connection.on_telemetry = partial(
+        engine.telemetry.ingest,
+        worker=lambda: peer.record.program or peer.record.name,
+        source=peer.record.id,
+    )
+    return peer
+
+
 class _WorkerSocket(WebSocketStream):
-    def __init__(self, engine: Remote, *, native: bool) -> None:
+    def __init__(self, engine: Remote) -> None:
         super().__init__()
         self._engine = engine
-        self._native = native
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         super().on_ws_connected(transport)
-        address: Any = transport.underlying_transport.get_extra_info("peername")
-        peer = self._engine.peers.connected(
-            self,
-            native=self._native,
-            ip_address=address[0] if isinstance(address, tuple) else None,
-        )
+        peer = _worker(self._engine, self, transport.underlying_transport, native=False)
         connection = peer.connection
-        connection.take_telemetry(
-            partial(
-                self._engine.telemetry.ingest,
-                worker=lambda: peer.record.program or peer.record.name,
-                source=peer.record.id,
-            )
-        )
-        self.receiver = Inbox(
-            connection, self, self._engine.turns, lambda: connection.calls_served, connection.overtake
-        )
+        self.receiver = Inbox(connection, self, self._engine.turns, connection.serving.__len__, connection.overtake)
         bound_reads(transport.underlying_transport)
         peer.start()
 

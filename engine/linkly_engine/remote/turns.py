@@ -21,9 +21,9 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from time import perf_counter
+from typing import Protocol
 
 from linkly.wire.connection import FrameReceiver
-from linkly.wire.websocket import WebSocketStream
 
 log = logging.getLogger("linkly.engine")
 
@@ -101,27 +101,46 @@ class Turns:
             self._waiting += [inbox for inbox in waiting if inbox.hand_over()]
 
 
+class PausableStream(Protocol):
+    """A stream that can be left unread."""
+
+    def abort(self) -> None:
+        """End now."""
+        ...
+
+    def pause_reading(self) -> None:
+        """Take no more from the socket until `resume_reading`."""
+        ...
+
+    def resume_reading(self) -> None:
+        """Go on after `pause_reading`."""
+        ...
+
+
 class Inbox:
     """The frames of one connection that wait for its next turn: a `FrameReceiver`.
 
     Args:
         owed: Counts the calls of this connection that have not been answered.
         overtake: Takes a frame ahead of those that wait, if it may be; returns whether it has.
+        many: Takes native frames, many at a time.
     """
 
     def __init__(
         self,
         receiver: FrameReceiver,
-        stream: WebSocketStream,
+        stream: PausableStream,
         turns: Turns,
         owed: Callable[[], int] = int,
         overtake: Callable[..., bool] | None = None,
+        many: Callable[[list[bytes]], None] | None = None,
     ) -> None:
         self._receiver = receiver
         self._stream = stream
         self._turns = turns
         self._count_owed = owed
         self._overtake = overtake
+        self._many = many
         self._owed = 0  # unanswered calls when the last slice had been handed over
         self._turn = -1
         self._slice = FIRST_SLICE
@@ -154,6 +173,20 @@ class Inbox:
         if self._bytes > FULL_BYTES and not self._paused:
             self._paused = True
             self._stream.pause_reading()
+
+    def frames_received(self, frames: list[bytes]) -> None:
+        """Hand native frames over in this turn if the slice has room for all of them, else one by one."""
+        if self._many is not None and not self._frames:
+            if self._turn != self._turns.number:
+                self._begin_turn()
+                self._turns.begin()
+            if len(frames) <= self._left and self._left_bytes > 0:
+                self._left -= len(frames)
+                self._left_bytes -= sum(map(len, frames))
+                self._many(frames)
+                return
+        for data in frames:
+            self.frame_received(data, text=False)
 
     def stream_closed(self, reason: str) -> None:
         """The stream has ended: said when its frames have been handed over."""

@@ -20,7 +20,7 @@ from linkly.function import Function
 from linkly.iii.logger import senders
 from linkly.iii.shapes import FunctionRef, InitOptions, InvocationError, TriggerConfig
 from linkly.trigger import Binding, TriggerDeclaration, TriggerType
-from linkly.wire.dialer import WebSocketDialer
+from linkly.wire.dialer import PortDialer
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ class IIIClient:
                 name=self.options.worker_name,
                 namespace=self.options.namespace,
                 description=self.options.worker_description,
-                dialer=WebSocketDialer(address, headers=self.options.headers),
+                dialer=PortDialer(address, headers=self.options.headers),
                 wait=False,
             )
             async with self._client:

@@ -1,26 +1,36 @@
-"""The only I/O shell around a `Session`: a frame stream on one side, awaitable calls on the other.
+"""The only I/O shell around a `Session`: a frame stream on one side, calls on the other.
 
-A `FrameStream` is a WebSocket (`linkly.wire.websocket`) or half of a pair in memory (`memory_pair`). Nothing here
-waits for the network: frames are handed over by callback, sending queues, and a stream that queues too much is
-refused work and finally cut, so that a peer that stops reading stalls nobody else.
+A `FrameStream` is a stream of native frames (`linkly.wire.native_stream`), a WebSocket (`linkly.wire.websocket`) or
+half of a pair in memory (`linkly.wire.memory`). Nothing here waits for the network: frames are handed over by callback,
+sending queues, and a stream that queues too much is refused work and finally cut, so that a peer that stops reading
+stalls nobody else.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
-from functools import partial
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
 
 from linkly.clock import Clock
-from linkly.endpoint import ended
 from linkly.errors import InvocationStopped, LinklyError, Overloaded
 from linkly.invocation import Done, Endpoint, Invocation, Json
 from linkly.outcome import ABSENT, error_body, is_absent, read_error
 from linkly.schema import as_json, payload_json
-from linkly.wire.messages import AnyMessage, EnqueueAction, FrameError, InvocationResult, InvokeFunction, Message
-from linkly.wire.session import Session, SessionStatistics
+from linkly.wire.messages import (
+    AnyMessage,
+    CallId,
+    EnqueueAction,
+    FrameError,
+    InvocationResult,
+    InvokeFunction,
+    Message,
+)
+from linkly.wire.native_frames import ANSWER, NO_LIMIT, RESULT, answer_frame, call_frame, extras_of, route_of
+from linkly.wire.session import Session
 
 log = logging.getLogger("linkly.connection")
 
@@ -35,7 +45,13 @@ STUCK_BYTES = 128 * 1024 * 1024
 
 
 class FrameStream(Protocol):
-    """Sends frames; gives received ones to the `FrameReceiver` it was made for."""
+    """Sends frames; gives received ones to the receiver it was made for.
+
+    Attributes:
+        blocked: Whether the network has not taken all that was sent.
+    """
+
+    blocked: bool
 
     def send(self, data: bytes, *, text: bool) -> None:
         """Queue one message; never waits, never raises."""
@@ -53,6 +69,10 @@ class FrameStream(Protocol):
         """End now; what is queued is lost."""
         ...
 
+    async def ended(self) -> None:
+        """Wait until the stream has ended: all that was queued before `close` is sent, or lost with the network."""
+        ...
+
 
 class FrameReceiver(Protocol):
     """Takes frames from a `FrameStream`."""
@@ -66,7 +86,15 @@ class FrameReceiver(Protocol):
         ...
 
 
-class Connection:
+class FramesReceiver(FrameReceiver, Protocol):
+    """Takes native frames as they come: many at a time."""
+
+    def frames_received(self, frames: list[bytes]) -> None:
+        """Take whole native frames, in order."""
+        ...
+
+
+class Connection(Session):
     """One side's conversation over a stream.
 
     Args:
@@ -81,6 +109,7 @@ class Connection:
 
     Attributes:
         closed: Whether the conversation is over. `stream`, `name` and `native` are as given.
+        draining: Set with every answer while somebody waits for the last one.
     """
 
     def __init__(
@@ -95,69 +124,35 @@ class Connection:
         stopped: type[LinklyError] = InvocationStopped,
         logged_elsewhere: tuple[type[LinklyError], ...] = (),
     ) -> None:
+        super().__init__(native=native, stopped=stopped)
         self.stream = stream
         self.name = name
-        self.native = native
         self.closed = False
-        self._session = Session(native=native, stopped=stopped)
+        self.draining: asyncio.Event | None = None
         self._clock = clock
         self._on_message = on_message
         self._on_closed = on_closed
         self._logged_elsewhere = logged_elsewhere
-        self._unattended: dict[int, Callable[[], object]] = {}
-        self._unattended_began = 0
-        self._draining: asyncio.Event | None = None
-
-    # --- counts and limits ---------------------------------------------------------------------------------
-
-    @property
-    def calls_made(self) -> int:
-        """Count our calls that the other side has not answered."""
-        return len(self._session.calls)
-
-    @property
-    def calls_served(self) -> int:
-        """Count the calls of the other side that have not been answered."""
-        return len(self._session.serving)
-
-    def serves(self, call_id: str) -> bool:
-        """Return whether a call of the other side waits for its answer."""
-        return call_id in self._session.serving
-
-    def calls_of(self, function_id: str) -> int:
-        """Count the unanswered calls of the other side of one function."""
-        return self._session.pending.get(function_id, 0)
-
-    @property
-    def statistics(self) -> SessionStatistics:
-        """Counters since the conversation began."""
-        return self._session.statistics
-
-    def caller_of(self, call: InvokeFunction) -> str | None:
-        """Return the id of the worker whose call the engine has forwarded; `None` if it does not say."""
-        return self._session.caller_of(call)
-
-    def limit_frames(self, limit_bytes: int) -> None:
-        """Send no frame above this size: the other side would drop the connection over it."""
-        self._session.peer_limit_bytes = limit_bytes
-
-    def take_telemetry(self, take: Callable[[bytes], None]) -> None:
-        """Give telemetry frames to `take`; without it they are counted only."""
-        self._session.on_telemetry = take
+        self._unattended: set[Served] = set()
 
     # --- frames --------------------------------------------------------------------------------------------
+
+    def frames_received(self, frames: list[bytes]) -> None:
+        """Take native frames from the stream."""
+        for data in frames:
+            self.frame_received(data, text=False)
 
     def frame_received(self, data: bytes, *, text: bool) -> None:
         """Take one message from the stream; a bad one ends the call it belongs to and harms nobody else."""
         if self.closed:
             return
         try:
-            message = self._session.receive(data, text=text)
+            message = self.receive(data, text=text)
         except FrameError as error:
             log.warning("dropped a frame from %s: %s", self.name or "the peer", error.message)
-            answer = self._session.unreadable(data, error, text=text)
+            answer = self.unreadable(data, error, text=text)
             if answer is not None:
-                self._write(answer)
+                self.write(answer)
             return
         if message is not None:
             try:
@@ -165,15 +160,15 @@ class Connection:
             except LinklyError as error:  # valid JSON whose content cannot be read or forwarded
                 kind = type(message).__name__
                 log.warning("dropped a %s message from %s: %s", kind, self.name or "the peer", error.message)
-        elif self._draining is not None:
-            self._draining.set()  # it may have cancelled the last call that `drain` waits for
+        elif self.draining is not None:
+            self.draining.set()  # it may have cancelled the last call that `drain` waits for
 
     def overtake(self, data: bytes, *, text: bool) -> bool:
         """Take a cancellation ahead of the messages that came before it; return whether the message was one."""
-        if text or self.closed or not self._session.cancel_ahead(data):
+        if text or self.closed or not self.cancel_ahead(data):
             return False
-        if self._draining is not None:
-            self._draining.set()
+        if self.draining is not None:
+            self.draining.set()
         return True
 
     def stream_closed(self, reason: str, error: LinklyError | None = None) -> None:
@@ -181,14 +176,24 @@ class Connection:
         if self.closed:
             return
         self.closed = True
-        self._session.end(reason, error)
-        if self._draining is not None:
-            self._draining.set()
+        self.end(reason, error)
+        if self.draining is not None:
+            self.draining.set()
         self._on_closed(reason)
 
     def send(self, message: Message) -> None:
         """Send one message."""
-        self._write(self._session.encode(message))
+        self.write(self.encode(message))
+
+    def write(self, frame: bytes) -> None:
+        """Send one frame."""
+        stream = self.stream
+        stream.send(frame, text=not self.native)
+        if stream.blocked and stream.buffered_bytes() > STUCK_BYTES:
+            log.warning("cutting %s: it does not read its messages", self.name or "the peer")
+            stream.abort()
+
+    # --- our calls -----------------------------------------------------------------------------------------
 
     def start_call(
         self,
@@ -197,7 +202,7 @@ class Connection:
         *,
         namespace: str | None = None,
         action: EnqueueAction | None = None,
-    ) -> str:
+    ) -> CallId:
         """Send a call whose answer goes to `done`; return its wire id for `abandon_call`.
 
         Args:
@@ -211,16 +216,7 @@ class Connection:
             PayloadTooLarge: It would not take a message of this size.
             InvalidResult: The payload or the metadata has no JSON form.
         """
-        if self.stream.buffered_bytes() > BUSY_BYTES:
-            raise Overloaded(
-                f"worker {self.name!r} does not read its messages fast enough; `{invocation.function_id}` "
-                "was not called, try again later"
-            )
-        if len(self._session.calls) >= CALLS_LIMIT:
-            raise Overloaded(
-                f"worker {self.name!r} has not answered {CALLS_LIMIT} calls; `{invocation.function_id}` was not "
-                "called, try again later"
-            )
+        self.check_takes_calls(invocation.function_id)
         call = InvokeFunction(
             function_id=invocation.function_id,
             data=payload_json(invocation.payload),
@@ -231,35 +227,63 @@ class Connection:
             action=action,
         )
         if self.native:
-            call.hops = invocation.hops
-            if invocation.caller is not None:
-                call.caller_worker_id = invocation.caller.worker_id
+            caller = b"" if invocation.caller is None else invocation.caller.worker_id.encode()
+            left_ms = NO_LIMIT
             if invocation.deadline is not None:
-                call.timeout_ms = max(0, int((invocation.deadline - self._clock.monotonic()) * 1000))
-        call_id, frame = self._session.start_call(call, done)
-        self._write(frame)
+                left_ms = max(0, int((invocation.deadline - self._clock.monotonic()) * 1000))
+            route = route_of(namespace, invocation.function_id)
+            return self.start_native_call(
+                done, route, bytes(call.data), left_ms, invocation.hops, caller, extras_of(call)
+            )
+        call_id, frame = self.begin_call(call, done)
+        self.write(frame)
         return call_id
 
-    def abandon_call(self, call_id: str) -> None:
-        """Stop waiting; the other side is told if it understands that."""
-        frame = self._session.abandon_call(call_id)
-        if frame is not None and not self.closed:
-            self._write(frame)
-
-    def call(
-        self, invocation: Invocation, *, namespace: str | None = None, action: EnqueueAction | None = None
-    ) -> Coroutine[Any, Any, Any]:
-        """Call a function of the other side and wait for its answer.
+    def start_native_call(
+        self,
+        done: Done,
+        route: bytes,
+        payload: bytes,
+        left_ms: int,
+        hops: int,
+        caller: bytes = b"",
+        extras: bytes = b"",
+    ) -> int:
+        """Send a call whose parts are encoded already; otherwise as `start_call`.
 
         Raises:
-            LinklyError: What the other side answered, or that it went away.
+            PayloadTooLarge: The other side would not take a message of this size.
         """
-        return ended(partial(self._start, invocation, namespace, action))
+        number = self.calls_begun = self.calls_begun + 1
+        frame = self.fitting(call_frame(number, left_ms, hops, caller, route, extras, payload))
+        self.calls[number] = done
+        self.write(frame)
+        return number
 
-    def _start(
-        self, invocation: Invocation, namespace: str | None, action: EnqueueAction | None, done: Done
-    ) -> Callable[[], object]:
-        return partial(self.abandon_call, self.start_call(invocation, done, namespace=namespace, action=action))
+    def check_takes_calls(self, function_id: str) -> None:
+        """Refuse one more call.
+
+        Raises:
+            Overloaded: The other side reads too slowly, or owes too many answers.
+        """
+        if self.stream.blocked and self.stream.buffered_bytes() > BUSY_BYTES:
+            raise Overloaded(
+                f"worker {self.name!r} does not read its messages fast enough; `{function_id}` "
+                "was not called, try again later"
+            )
+        if len(self.calls) >= CALLS_LIMIT:
+            raise Overloaded(
+                f"worker {self.name!r} has not answered {CALLS_LIMIT} calls; `{function_id}` was not "
+                "called, try again later"
+            )
+
+    def abandon_call(self, call_id: CallId) -> None:
+        """Stop waiting; the other side is told if it understands that."""
+        frame = self.abandoned(call_id)
+        if frame is not None and not self.closed:
+            self.write(frame)
+
+    # --- calls of the other side -----------------------------------------------------------------------------
 
     def serve(
         self, endpoint: Endpoint, invocation: Invocation, call: InvokeFunction, *, forwarded: bool = False
@@ -273,71 +297,101 @@ class Connection:
             forwarded: Another connection serves it: that one bounds how many it takes, and the answer has the trace
                 of the call as it came, not as the endpoint gets it.
         """
-        call_id = call.awaited_id
-        if not forwarded:
-            call.traceparent, call.baggage = invocation.traceparent, invocation.baggage
+        trace = call if forwarded else invocation
+        served = Served(self, call.awaited_id, call.function_id, trace.traceparent, trace.baggage)
+        if not forwarded and self.serves_too_many:
+            served.refuse(
+                Overloaded(f"{CALLS_LIMIT} calls of this worker are being served; `{call.function_id}` was not called")
+            )
+            return
+        if not forwarded and served.call_id is None:
+            self._unattended.add(served)
+        self.begin(served, endpoint, invocation)
+
+    def begin(self, served: Served, endpoint: Endpoint, invocation: Invocation) -> None:
+        """Start the endpoint of a call of the other side."""
+        if served.call_id is not None:
+            self.begin_serving(served.call_id, served)
         try:
-            if not forwarded and len(self._session.serving) + len(self._unattended) >= CALLS_LIMIT:
-                raise Overloaded(
-                    f"{CALLS_LIMIT} calls of this worker are being served; `{call.function_id}` was not called"
-                )
-            if call_id is None:
-                number = self._unattended_began = self._unattended_began + 1
-                abandon = endpoint.start(invocation, partial(self._unattended_ended, call.function_id, number))
-                if not forwarded:
-                    self._unattended[number] = abandon
-            else:
-                abandon = endpoint.start(invocation, partial(self._answer, call, call_id))
-                self._session.begin(call_id, call.function_id, abandon)
+            served.abandon = endpoint.start(invocation, served)
         except LinklyError as error:
-            self.refuse(call, error)
+            served.refuse(error)
+
+    @property
+    def serves_too_many(self) -> bool:
+        """Whether no more calls of the other side are served here."""
+        return len(self.serving) + len(self._unattended) >= CALLS_LIMIT
 
     def hold(self, call: InvokeFunction) -> None:
         """Count a call among those that wait for an answer before an endpoint serves it."""
         if call.awaited_id is not None:
-            self._session.begin(call.awaited_id, call.function_id, lambda: None)
+            self.begin_serving(call.awaited_id, Served(self, call.awaited_id, call.function_id))
 
     def refuse(self, call: InvokeFunction, error: LinklyError) -> None:
         """End a call of the other side with an error, without an endpoint."""
-        if call.awaited_id is None:
-            self._log_unattended(call.function_id, error)
-        else:
-            self._answer(call, call.awaited_id, ABSENT, error_body(error))
+        Served(self, call.awaited_id, call.function_id, call.traceparent, call.baggage).refuse(error)
 
-    def _answer(self, call: InvokeFunction, call_id: str, result: Json, error: Json) -> None:
-        self._session.finish(call_id)
-        if self._draining is not None:
-            self._draining.set()
-        if not self.closed:
-            succeeded = is_absent(error)
-            message = InvocationResult(
-                invocation_id=call_id,
-                function_id=call.function_id,
-                result=result if succeeded else ABSENT,
-                error=ABSENT if succeeded else error,  # never `error: null`: to some clients it is an error
-                traceparent=call.traceparent,
-                baggage=call.baggage,
-            )
-            self._write(self._session.answer(message))
-
-    def _unattended_ended(self, function_id: str, number: int, result: Json, error: Json) -> None:
-        self._unattended.pop(number, None)
-        if not is_absent(error):
-            self._log_unattended(function_id, read_error(error))
+    def answer_call(self, served: Served, result: Json, error: Json) -> None:
+        """Answer a call of the other side; the error of one that nobody waits for is logged."""
+        call_id = served.call_id
+        succeeded = is_absent(error)
+        if call_id is None:
+            self._unattended.discard(served)
+            if not succeeded:
+                self._log_unattended(served.function_id, read_error(error))
+            return
+        self.finish(call_id)
+        if self.draining is not None:
+            self.draining.set()
+        if self.closed:
+            return
+        if succeeded and type(call_id) is int and len(memoryview(result)) < self.peer_limit_bytes - ANSWER.size:
+            self.write(answer_frame(RESULT, call_id, result))
+            return
+        message = InvocationResult(
+            invocation_id=call_id,
+            function_id=served.function_id,
+            result=result if succeeded else ABSENT,
+            error=ABSENT if succeeded else error,  # never `error: null`: to some clients it is an error
+            traceparent=served.traceparent,
+            baggage=served.baggage,
+        )
+        self.write(self.answer(message))
 
     def _log_unattended(self, function_id: str, error: LinklyError) -> None:
         if not isinstance(error, self._logged_elsewhere):
             log.warning("`%s`, called by %s without waiting, failed: %s", function_id, self.name, error)
 
-    def _write(self, frame: bytes) -> None:
-        self.stream.send(frame, text=not self.native)
-        if self.stream.buffered_bytes() > STUCK_BYTES:
-            log.warning("cutting %s: it does not read its messages", self.name or "the peer")
-            self.stream.abort()
-
     async def drain(self) -> None:
         """Wait until every call of the other side has been answered, or the stream has ended."""
-        self._draining = asyncio.Event()
-        while self._session.serving and not self.closed:
-            self._draining.clear()
-            await self._draining.wait()
+        self.draining = asyncio.Event()
+        while self.serving and not self.closed:
+            self.draining.clear()
+            await self.draining.wait()
+
+
+def _nothing() -> None:
+    pass
+
+
+class Served(msgspec.Struct, eq=False):
+    """A call of the other side on its way: called with the outcome (`Done`), or cancelled."""
+
+    connection: Connection
+    call_id: CallId | None
+    function_id: str
+    traceparent: str | None = None
+    baggage: str | None = None
+    abandon: Callable[[], object] = _nothing
+
+    def __call__(self, result: Json, error: Json) -> None:
+        """Answer it."""
+        self.connection.answer_call(self, result, error)
+
+    def refuse(self, error: LinklyError) -> None:
+        """Answer it with an error."""
+        self.connection.answer_call(self, ABSENT, error_body(error))
+
+    def cancel(self) -> None:
+        """End it: nobody waits any more."""
+        self.abandon()

@@ -1,8 +1,13 @@
-"""How a client reaches an engine: over WebSockets, for the worker connection and for channels."""
+"""How a client reaches an engine: over its worker port, for the worker connection and for channels.
+
+A worker connection is native frames after an HTTP upgrade; JSON over a WebSocket where that is not to be had: an engine
+that is not ours, or a proxy in between. Channels are WebSockets.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Protocol
@@ -12,15 +17,17 @@ from picows import WSError, WSListener, WSTransport, WSUpgradeRequest, WSUpgrade
 
 from linkly.channel import CHUNK_BYTES, ChannelReader, ChannelRef, ChannelWriter
 from linkly.errors import ConnectionLost, NotFound
-from linkly.wire.connection import BUSY_BYTES, FrameReceiver, FrameStream
+from linkly.wire.connection import BUSY_BYTES, FramesReceiver, FrameStream
 from linkly.wire.messages import MAX_MESSAGE_BYTES
-from linkly.wire.native_frames import NATIVE_SUBPROTOCOL
+from linkly.wire.native_upgrade import UpgradeRefused, upgrade
 from linkly.wire.websocket import PING_IDLE_S, WebSocketStream
 
-Attach = Callable[[FrameStream, bool], FrameReceiver]
+Attach = Callable[[FrameStream, bool], FramesReceiver]
 """Takes a new stream and whether it speaks the native framing; answers who takes its messages."""
 
 OPEN_TIMEOUT_S = 10.0
+
+log = logging.getLogger("linkly.client")
 
 
 class Dialer(Protocol):
@@ -44,13 +51,13 @@ class Dialer(Protocol):
         ...
 
 
-class WebSocketDialer:
+class PortDialer:
     """Over the worker port at `url`.
 
     Args:
         url: `ws://` or `wss://`; a query is kept.
         headers: Added to every handshake.
-        native: Offer the native framing; JSON is spoken if the engine does not take it.
+        native: Ask for native frames; JSON is spoken if the engine does not take them.
     """
 
     def __init__(self, url: str, *, headers: Mapping[str, str] | None = None, native: bool = True) -> None:
@@ -59,18 +66,21 @@ class WebSocketDialer:
         self._native = native
 
     async def connect(self, attach: Attach) -> None:  # noqa: D102
-        headers = dict(self._headers)
         if self._native:
-            headers["Sec-WebSocket-Protocol"] = NATIVE_SUBPROTOCOL
+            try:
+                await upgrade(self._url, self._headers, OPEN_TIMEOUT_S, lambda stream: attach(stream, True))
+            except UpgradeRefused as refused:
+                log.info("%s; it is asked for JSON instead", refused)
+            else:
+                return
 
         def listener(request: WSUpgradeRequest, response: WSUpgradeResponse) -> WSListener:
-            del request
+            del request, response
             stream = WebSocketStream(client=True)
-            native = response.headers.get("Sec-WebSocket-Protocol") == NATIVE_SUBPROTOCOL
-            stream.receiver = attach(stream, native)
+            stream.receiver = attach(stream, False)
             return stream
 
-        await _open(self._url, listener, headers)
+        await _open(self._url, listener, self._headers)
 
     async def open_reader(self, reference: ChannelRef) -> ChannelReader:  # noqa: D102
         reader = _ChannelReader()
@@ -124,7 +134,7 @@ class _ChannelReader(WebSocketStream):
         self.receiver = self
         self._messages: deque[bytes | str] = deque()
         self._bytes = 0
-        self._ended = False
+        self._at_end = False
         self._arrived = asyncio.Event()
 
     @property
@@ -140,7 +150,7 @@ class _ChannelReader(WebSocketStream):
             self.pause_reading()
 
     def stream_closed(self, reason: str) -> None:
-        self._ended = True
+        self._at_end = True
         self._arrived.set()
 
     async def __aiter__(self) -> AsyncIterator[bytes | str]:
@@ -150,7 +160,7 @@ class _ChannelReader(WebSocketStream):
     async def receive(self) -> bytes | str | None:
         """Return the next message, `None` at the end."""
         while not self._messages:
-            if self._ended:
+            if self._at_end:
                 return None
             self._arrived.clear()
             await self._arrived.wait()
@@ -178,9 +188,11 @@ class _ChannelWriter(WebSocketStream):
         self._writable.set()
 
     def pause_writing(self) -> None:
+        super().pause_writing()
         self._writable.clear()
 
     def resume_writing(self) -> None:
+        super().resume_writing()
         self._writable.set()
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 
-from linkly.wire.connection import FrameReceiver
+from linkly.wire.connection import FramesReceiver
 
 
 class MemoryStream:
     """One half of a wire in memory: frames arrive at the other half in a later turn of the loop, as from a socket."""
 
+    blocked = False
+
     def __init__(self) -> None:
-        self.receiver: FrameReceiver | None = None
+        self.receiver: FramesReceiver | None = None
         self.other: MemoryStream | None = None
         self._closed = False
+        self._ended = asyncio.Event()
 
     def send(self, data: bytes, *, text: bool) -> None:  # noqa: D102
         if not self._closed and self.other is not None:
@@ -35,11 +38,19 @@ class MemoryStream:
         self.close(1006, "aborted")
 
     def _deliver(self, data: bytes, text: bool) -> None:
-        if self.receiver is not None:
-            self.receiver.frame_received(data, text=text)
+        if self.receiver is None:
+            return
+        if text:
+            self.receiver.frame_received(data, text=True)
+        else:
+            self.receiver.frames_received([data])
+
+    async def ended(self) -> None:  # noqa: D102
+        await self._ended.wait()
 
     def _end(self, reason: str) -> None:
         self._closed = True
+        self._ended.set()
         if self.receiver is not None:
             receiver, self.receiver = self.receiver, None
             receiver.stream_closed(reason)

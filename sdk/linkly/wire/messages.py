@@ -8,7 +8,7 @@ This module must never know sockets, tables or time.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
@@ -18,6 +18,13 @@ from linkly.outcome import ABSENT
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """Largest message either side accepts (docs/protocol.md 1.7)."""
+
+
+if TYPE_CHECKING:
+    CallId: TypeAlias = str | int
+    """Names a call on one connection: a number in native frames, text in JSON ones, which are checked against this."""
+else:
+    CallId = str
 
 
 class FrameError(LinklyError):
@@ -114,7 +121,7 @@ class InvokeFunction(Message, tag="invokefunction"):
     """
 
     function_id: str
-    invocation_id: str | None = None
+    invocation_id: CallId | None = None
     data: Json = ABSENT
     traceparent: str | None = None
     baggage: str | None = None
@@ -127,7 +134,7 @@ class InvokeFunction(Message, tag="invokefunction"):
     not_finite: bool = False
 
     @property
-    def awaited_id(self) -> str | None:
+    def awaited_id(self) -> CallId | None:
         """The id under which an answer is awaited, `None` if nobody waits for one."""
         return None if type(self.action) is VoidAction else self.invocation_id
 
@@ -135,7 +142,7 @@ class InvokeFunction(Message, tag="invokefunction"):
 class InvocationResult(Message, tag="invocationresult"):
     """The answer to a call: `error` wins over `result`, neither means `null`."""
 
-    invocation_id: str
+    invocation_id: CallId
     function_id: str = ""
     result: Json = ABSENT
     error: Json = ABSENT
@@ -146,7 +153,7 @@ class InvocationResult(Message, tag="invocationresult"):
 class CancelInvocation(Message, tag="cancelinvocation"):
     """The caller no longer waits. Sent between native peers only: iii has no such message."""
 
-    invocation_id: str
+    invocation_id: CallId
 
 
 class WorkerRegistered(Message, tag="workerregistered"):

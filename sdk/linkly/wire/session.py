@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 
@@ -22,6 +23,7 @@ from linkly.wire.json_frames import read_json, write_json
 from linkly.wire.messages import (
     MAX_MESSAGE_BYTES,
     AnyMessage,
+    CallId,
     CancelInvocation,
     FrameError,
     InvocationResult,
@@ -49,6 +51,19 @@ class SessionStatistics(msgspec.Struct):
     late_results: int = 0
 
 
+class Serving(Protocol):
+    """A call of the other side that we have not answered."""
+
+    @property
+    def function_id(self) -> str:
+        """What is called."""
+        ...
+
+    def cancel(self) -> object:
+        """End it: nobody waits any more."""
+        ...
+
+
 class Session:
     """Protocol state of one side.
 
@@ -58,24 +73,28 @@ class Session:
 
     Attributes:
         calls: Our calls that the other side has not answered: wire id -> who is told.
-        serving: Calls of the other side that we have not answered: its id -> what is called, how to cancel.
+        serving: Calls of the other side that we have not answered, by its id.
         pending: How many of them each function has.
-        peer_limit_bytes: Largest frame the other side takes.
+        calls_begun: Numbers our calls.
+        cancelled_ahead: Cancellations whose calls have not been read yet.
+        peer_limit_bytes: Largest frame the other side takes; it would drop the connection over a larger one.
+        statistics: Counters since the conversation began.
+        on_telemetry: Takes telemetry frames; without it they are counted only.
     """
 
     def __init__(self, *, native: bool = False, stopped: type[LinklyError] = InvocationStopped) -> None:
         self.native = native
         self._stopped = stopped
-        self.calls: dict[str, Done] = {}
-        self.serving: dict[str, tuple[str, Callable[[], object]]] = {}
+        self.calls: dict[CallId, Done] = {}
+        self.serving: dict[CallId, Serving] = {}
         self.pending: dict[str, int] = {}
+        self.calls_begun = 0
+        self.cancelled_ahead: dict[CallId, None] = {}
         self.peer_limit_bytes = MAX_MESSAGE_BYTES
         self.statistics = SessionStatistics()
         self.on_telemetry: Callable[[bytes], None] | None = None
-        self._cancelled_ahead: dict[str, None] = {}
-        self._counter = 0
         # Our ids are our own, whatever ids callers chose: two callers may collide, and nobody can answer a call
-        # it was not given. They look like UUIDs because executors may parse them as such.
+        # it was not given. In JSON they look like UUIDs because executors may parse them as such.
         self._prefix = "" if native else str(uuid.uuid4())[:24]
 
     def encode(self, message: Message) -> bytes:
@@ -84,7 +103,14 @@ class Session:
         Raises:
             PayloadTooLarge: The other side would drop the connection over it.
         """
-        frame = write_native(message) if self.native else write_json(message)
+        return self.fitting(write_native(message) if self.native else write_json(message))
+
+    def fitting(self, frame: bytes) -> bytes:
+        """Return a frame that the other side takes.
+
+        Raises:
+            PayloadTooLarge: The other side would drop the connection over it.
+        """
         if len(frame) > self.peer_limit_bytes:
             raise PayloadTooLarge(
                 f"the message has {len(frame)} bytes, the receiving worker takes {self.peer_limit_bytes}; "
@@ -118,7 +144,7 @@ class Session:
         if type(message) is CancelInvocation:
             self.cancel(message.invocation_id)
             return None
-        ahead = self._cancelled_ahead
+        ahead = self.cancelled_ahead
         if ahead and type(message) is InvokeFunction and message.invocation_id in ahead:
             del ahead[message.invocation_id]
             return None
@@ -142,9 +168,9 @@ class Session:
         if message.invocation_id in self.serving:
             self.cancel(message.invocation_id)
         else:
-            self._cancelled_ahead[message.invocation_id] = None
-            if len(self._cancelled_ahead) > CANCEL_LIMIT:
-                del self._cancelled_ahead[next(iter(self._cancelled_ahead))]
+            self.cancelled_ahead[message.invocation_id] = None
+            if len(self.cancelled_ahead) > CANCEL_LIMIT:
+                del self.cancelled_ahead[next(iter(self.cancelled_ahead))]
         return True
 
     def unreadable(self, data: bytes, error: FrameError, *, text: bool) -> bytes | None:
@@ -169,52 +195,50 @@ class Session:
             done(ABSENT, error_body(InvalidResult(f"the answer cannot be read: {error.message}")))
         return None
 
-    def start_call(self, call: InvokeFunction, done: Done) -> tuple[str, bytes]:
+    def begin_call(self, call: InvokeFunction, done: Done) -> tuple[CallId, bytes]:
         """Begin a call: return its wire id and its frame. The entry stands before the frame can leave.
 
         Raises:
             PayloadTooLarge: Nothing was begun.
         """
-        self._counter += 1
-        call_id = f"{self._prefix}{self._counter:012x}" if self._prefix else f"{self._counter:x}"
+        number = self.calls_begun = self.calls_begun + 1
+        call_id: CallId = number if self.native else f"{self._prefix}{number:012x}"
         call.invocation_id = call_id
         frame = self.encode(call)
         self.calls[call_id] = done
         return call_id, frame
 
-    def abandon_call(self, call_id: str) -> bytes | None:
+    def abandoned(self, call_id: CallId) -> bytes | None:
         """Stop waiting for a call; return the frame that says so, if the other side understands one."""
         if self.calls.pop(call_id, None) is None or not self.native:
             return None
         return self.encode(CancelInvocation(invocation_id=call_id))
 
-    def begin(self, call_id: str, function_id: str, cancel: Callable[[], object]) -> None:
-        """Count a call of the other side as served; begun again, it only gets another `cancel`."""
+    def begin_serving(self, call_id: CallId, serving: Serving) -> None:
+        """Count a call of the other side as served; begun again, it only gets another `Serving`."""
         if call_id not in self.serving:
-            self.pending[function_id] = self.pending.get(function_id, 0) + 1
-        self.serving[call_id] = function_id, cancel
+            self.pending[serving.function_id] = self.pending.get(serving.function_id, 0) + 1
+        self.serving[call_id] = serving
 
-    def cancel(self, call_id: str) -> None:
+    def cancel(self, call_id: CallId) -> None:
         """Cancel a call that the other side no longer waits for."""
-        cancel = self.finish(call_id)
-        if cancel is not None:
-            cancel()
+        serving = self.finish(call_id)
+        if serving is not None:
+            serving.cancel()
 
-    def finish(self, call_id: str) -> Callable[[], object] | None:
-        """End a call of the other side; return what would cancel it. Harmless the second time."""
-        found = self.serving.pop(call_id, None)
-        if found is None:
-            return None
-        function_id, cancel = found
-        left = self.pending[function_id] - 1
-        if left:
-            self.pending[function_id] = left
-        else:
-            del self.pending[function_id]
-        return cancel
+    def finish(self, call_id: CallId) -> Serving | None:
+        """End a call of the other side; return it. Harmless the second time."""
+        serving = self.serving.pop(call_id, None)
+        if serving is not None:
+            left = self.pending[serving.function_id] - 1
+            if left:
+                self.pending[serving.function_id] = left
+            else:
+                del self.pending[serving.function_id]
+        return serving
 
     def caller_of(self, call: InvokeFunction) -> str | None:
-        """Return who makes a call that the engine has forwarded; `None` if it does not say.
+        """Return the id of the worker whose call the engine has forwarded; `None` if it does not say.
 
         Over JSON the engine puts the id at the end of every object (docs/protocol.md 3.1), and it wins over what the
         caller wrote. Only the end is looked at, so that a large payload costs no more than a small one.
@@ -236,9 +260,11 @@ class Session:
     def end(self, reason: str, error: LinklyError | None = None) -> None:
         """End the conversation: our calls end (with `error`, if given), the other side's are cancelled."""
         stopped = error_body(error or self._stopped(f"Invocation stopped: {reason}"))
-        calls, self.calls = self.calls, {}
-        for done in calls.values():
+        calls, serving = list(self.calls.values()), list(self.serving.values())
+        self.calls.clear()
+        self.serving.clear()
+        self.pending.clear()
+        for done in calls:
             done(ABSENT, stopped)
-        serving, self.serving, self.pending = self.serving, {}, {}
-        for _, cancel in serving.values():
-            cancel()
+        for each in serving:
+            each.cancel()

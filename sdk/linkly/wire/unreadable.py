@@ -9,8 +9,13 @@ This module must never know sockets, sessions or time.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 
 import msgspec
+
+from linkly.wire import native_frames
+from linkly.wire.messages import CallId
+from linkly.wire.native_frames import ANSWER, FRAME, LENGTH_BYTES, MESSAGE, call_parts, read_route
 
 LOOKED_AT_BYTES = 64 * 1024
 """How much of a frame is looked at from its start, and from its end if the id does not show at the start.
@@ -25,8 +30,11 @@ _TOKEN = re.compile(r'"((?:[^"\\]|\\.)*+)("?)\s*+(:?)|[{}\[\]]', re.DOTALL)
 _TOKEN_BACKWARDS = re.compile(r'(:?)\s*+"((?:[^"]|"(?=\\))*+)("?)|[{}\[\]]', re.DOTALL)
 """The same for a text that is read from its end, where a string comes before its name."""
 
-_head_decoder = msgspec.msgpack.Decoder(list[object])
-_NATIVE_KINDS = {1: CALL, 2: RESULT, 3: RESULT}
+_NATIVE_KINDS = {
+    bytes((native_frames.CALL,)): CALL,
+    bytes((native_frames.RESULT,)): RESULT,
+    bytes((native_frames.ERROR,)): RESULT,
+}
 
 
 class Remains(msgspec.Struct, frozen=True):
@@ -39,7 +47,7 @@ class Remains(msgspec.Struct, frozen=True):
     """
 
     kind: str
-    invocation_id: str
+    invocation_id: CallId
     function_id: str = ""
 
 
@@ -47,18 +55,19 @@ def remains(data: bytes, *, native: bool) -> Remains | None:
     """Return which call an unreadable frame belongs to, `None` if it shows none."""
     if not native:
         return _json_remains(data)
-    length = int.from_bytes(data[:4], "big")
-    try:
-        head = _head_decoder.decode(data[4 : 4 + length])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    kind = data[LENGTH_BYTES : LENGTH_BYTES + 1]
+    if kind == bytes((MESSAGE,)):
+        return _json_remains(data[FRAME.size :])
+    if kind not in _NATIVE_KINDS or len(data) < ANSWER.size:
         return None
-    if head[:1] == [0]:
-        return _json_remains(data[4 + length :])
-    kind = _NATIVE_KINDS.get(head[0]) if head and isinstance(head[0], int) else None
-    if kind is None or len(head) < 2 or not isinstance(head[1], str):
-        return None
-    function_id = head[2] if kind == CALL and len(head) > 2 else ""
-    return Remains(kind, head[1], function_id if isinstance(function_id, str) else "")
+    call_id: int = ANSWER.unpack_from(data)[2]
+    function_id = ""
+    if kind == bytes((native_frames.CALL,)):
+        if not call_id:
+            return None
+        with suppress(ValueError):
+            function_id = read_route(call_parts(data)[4])[1]
+    return Remains(_NATIVE_KINDS[kind], call_id, function_id)
 
 
 def _json_remains(data: bytes) -> Remains | None:

@@ -57,6 +57,8 @@ class WebSocketStream(WSListener):
         self._fragments_text = False
         self._reason = "connection lost"
         self._reading_paused = False
+        self._ended = asyncio.Event()
+        self.blocked = False
 
     # --- towards the network -------------------------------------------------------------------------------
 
@@ -111,6 +113,19 @@ class WebSocketStream(WSListener):
             self._outgoing_bytes = 0
             self.transport.disconnect(graceful=False)
 
+    async def ended(self) -> None:
+        """Wait until the socket is gone: what was queued before `close` is sent, or lost with the network."""
+        if self.transport is not None:
+            await self._ended.wait()
+
+    def pause_writing(self) -> None:
+        """Called by picows when the socket takes no more."""
+        self.blocked = True
+
+    def resume_writing(self) -> None:
+        """Called by picows when the socket has taken enough."""
+        self.blocked = False
+
     def pause_reading(self) -> None:
         """Take no more from the socket until `resume_reading`."""
         if self.transport is not None and not self._reading_paused and not self.transport.is_disconnected:
@@ -142,6 +157,7 @@ class WebSocketStream(WSListener):
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """Called by picows when the socket is gone."""
+        self._ended.set()
         self._outgoing.clear()
         self._outgoing_bytes = 0
         if self.receiver is not None:
