@@ -31,11 +31,6 @@ def removed(text, number):
         ("workers:\n    - name: a\n", "workers:\n    - name: a\n    - name: new\n"),
         ("workers:\n- name: a\nmodules: []", "workers:\n- name: a\n- name: new\nmodules: []"),
         ("modules:\n  - name: a\n", "modules:\n  - name: a\n  - name: new\n"),
-        ("workers: [{name: a}]\n", "workers: [{name: a}, {name: new}]\n"),
-        ("workers: [\n  {name: a}, # a\n]\n", "workers: [\n  {name: a}, # a\n  {name: new},\n]\n"),
-        ("workers: [\n  {name: a} # a\n]\n", "workers: [\n  {name: a}, # a\n  {name: new}\n]\n"),
-        ("{}\n", "{workers: [{name: new}]}\n"),
-        ("{workers: [{name: a}]}", "{workers: [{name: a}, {name: new}]}"),
         ("workers:\r\n  - name: a\r\n", "workers:\r\n  - name: a\r\n  - name: new\r\n"),
         ("workers:\n  - name: a\n\n  - name: b\n", "workers:\n  - name: a\n\n  - name: b\n\n  - name: new\n"),
         ("workers:\n  - name: a\n    # x\n\n# end\n", "workers:\n  - name: a\n    # x\n  - name: new\n\n# end\n"),
@@ -53,10 +48,6 @@ def test_an_entry_is_written_in_the_style_of_the_file(before, after):
         ("workers:\n  # a\n  - name: a\n    # b: c\n  # b\n  - name: b\n", 0, "workers:\n  # b\n  - name: b\n"),
         ("workers:\n  # all\n\n  # about a\n  - name: a\n\n  - name: b\n", 0, "workers:\n  # all\n\n  - name: b\n"),
         ("workers:\n  - name: a\n\n  - name: b\n", 0, "workers:\n  - name: b\n"),
-        ("workers: [{name: a}, {name: b}]\n", 0, "workers: [{name: b}]\n"),
-        ("workers: [{name: a}, {name: b}]\n", 1, "workers: [{name: a}]\n"),
-        ("workers: [\n  {name: a},\n  # about b\n  {name: b}\n]\n", 1, "workers: [\n  {name: a}\n]\n"),
-        ("modules: [{name: a}]\nworkers: [{name: b}]\n", 0, "modules: [{name: a}]\nworkers: []\n"),
     ],
 )  # fmt: skip
 def test_with_an_entry_goes_what_belongs_to_it(before, number, after):
@@ -113,10 +104,10 @@ def test_a_file_that_is_not_valid_is_refused_with_file_and_line(tmp_path, text, 
 
 def test_a_result_that_the_engine_would_refuse_is_not_written(tmp_path):
     path = tmp_path / "config.yaml"
-    path.write_text("workers: [{name: iii-state}]")
+    path.write_text("workers:\n  - name: iii-state\n")
     with pytest.raises(ConfigError, match="Duplicate worker configurations"):
         change(path, lambda layout: add_entry(layout, {"name": "state"}))
-    assert path.read_text() == "workers: [{name: iii-state}]"
+    assert path.read_text() == "workers:\n  - name: iii-state\n"
 
 
 def test_mode_and_symbolic_link_stay(tmp_path):

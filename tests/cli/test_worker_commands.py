@@ -72,11 +72,11 @@ def test_workers_are_added_with_the_settings_of_the_tutorial(folder, linkly):
 
 
 def test_what_is_there_already_is_an_error(folder, linkly):
-    (folder / "config.yaml").write_text("workers: [{name: iii-state}]\n")
+    (folder / "config.yaml").write_text("workers:\n  - name: iii-state\n")
     code, _, err = linkly("worker", "add", "http", "state")
     assert code == 1
     assert "`state` is in config.yaml already" in err
-    assert (folder / "config.yaml").read_text() == "workers: [{name: iii-state}]\n"
+    assert (folder / "config.yaml").read_text() == "workers:\n  - name: iii-state\n"
 
 
 def test_force_keeps_settings_and_reset_writes_them_anew(folder, linkly):

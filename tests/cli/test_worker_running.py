@@ -163,8 +163,8 @@ def test_on_a_terminal_the_table_has_colours(asked):
 
 
 def test_a_question_on_a_terminal_is_answered_there(folder):
-    (folder / "config.yaml").write_text("workers: [{name: state}]\n")
-    for answer, left in ((b"n\n", "workers: [{name: state}]\n"), (b"y\n", "workers: []\n")):
+    (folder / "config.yaml").write_text("workers:\n  - name: state\n")
+    for answer, left in ((b"n\n", "workers:\n  - name: state\n"), (b"y\n", "workers: []\n")):
         ours, theirs = pty.openpty()
         words = [sys.executable, "-m", "linkly_engine", "worker", "remove", "state"]
         with subprocess.Popen(words, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

@@ -6,6 +6,8 @@ the old one said plus the one change. What belongs to an entry, and goes with it
 * the comment lines directly above it, without an empty line between, that begin in the column of its dash;
 * the comment lines directly below it that are indented deeper than its dash (settings that were commented out);
 * the empty lines above it, up to the entry before.
+
+Entries in brackets (`workers: [{name: a}]`) are left to people: the rules above are those of a list of lines.
 """
 
 from __future__ import annotations
@@ -27,10 +29,12 @@ def add_entry(layout: Layout, value: dict[str, Any]) -> Layout:
         ConfigError: The text is written in a way that cannot be extended safely.
     """
     listing = next((found for key in ("workers", "modules") for found in layout.lists if found.key == key), None)
+    _check_style(layout, listing)
     expected = dict(layout.value or {})
     if listing is None:
-        replacements = [_new_list(layout, value)]
-        expected = {"workers": [value], **expected} if layout.flow else {**expected, "workers": [value]}
+        end, body = len(layout.text), "workers:" + layout.line_end + _block_text(layout, value, 2, 2)
+        replacements = [(end, end, _own_line(layout, end, body))]
+        expected["workers"] = [value]
     else:
         replacements = _appended(layout, listing, value)
         expected[listing.key] = [*(expected[listing.key] or []), value]
@@ -44,8 +48,7 @@ def remove_entry(layout: Layout, entry: Entry) -> Layout:
         ConfigError: Another part of the file needs it (an anchor), or it is written in an unusual way.
     """
     listing = _list_of(layout, entry)
-    index = listing.entries.index(entry)
-    replacements = _flow_removal(layout, listing, index) if listing.flow else _block_removal(layout, listing, index)
+    replacements = _removal(layout, listing, listing.entries.index(entry))
     values = [other.value for other in listing.entries if other is not entry]
     return _proved(layout, replacements, {**(layout.value or {}), listing.key: values})
 
@@ -57,7 +60,7 @@ def replace_entry(layout: Layout, entry: Entry, value: dict[str, Any]) -> Layout
         ConfigError: As `remove_entry`.
     """
     listing = _list_of(layout, entry)
-    body = _flow_text(value) if listing.flow else _block_text(layout, value, listing.column, entry.gap).lstrip(" ")
+    body = _block_text(layout, value, listing.column, entry.gap).lstrip(" ")
     values = [value if other is entry else other.value for other in listing.entries]
     return _proved(layout, [(entry.start, entry.end, body)], {**(layout.value or {}), listing.key: values})
 
@@ -72,12 +75,24 @@ def replace_value(layout: Layout, entry: Entry, key: str, text: str) -> Layout:
     start, end = entry.parts[key]
     changed = {**entry.value, key: text}
     values = [changed if other is entry else other.value for other in listing.entries]
-    replacement = (start, end, _flow_text([text])[1:-1])
+    replacement = (start, end, _dumped([text], flow=True, indent=2).strip()[1:-1])
     return _proved(layout, [replacement], {**(layout.value or {}), listing.key: values})
 
 
 def _list_of(layout: Layout, entry: Entry) -> Listing:
-    return next(listing for listing in layout.lists if any(other is entry for other in listing.entries))
+    listing = next(listing for listing in layout.lists if any(other is entry for other in listing.entries))
+    _check_style(layout, listing)
+    return listing
+
+
+def _check_style(layout: Layout, listing: Listing | None) -> None:
+    """Refuse entries in brackets; empty brackets make room for a list of lines."""
+    inside = "" if listing is None or not listing.flow else layout.text[listing.start + 1 : listing.end - 1]
+    if layout.flow or inside.strip():
+        raise ConfigError(
+            f"{layout.file}: its workers stand in brackets; write them one below the other, each behind `- `, or edit "
+            "it by hand"
+        )
 
 
 def _proved(layout: Layout, replacements: list[Replacement], expected: dict[str, Any]) -> Layout:
@@ -101,19 +116,8 @@ def _proved(layout: Layout, replacements: list[Replacement], expected: dict[str,
 # --- adding ----------------------------------------------------------------------------------------------------
 
 
-def _new_list(layout: Layout, value: dict[str, Any]) -> Replacement:
-    if layout.flow:
-        at = layout.text.index("{", layout.start) + 1
-        return at, at, f"workers: [{_flow_text(value)}]" + (", " if layout.value else "")
-    body = "workers:" + layout.line_end + _block_text(layout, value, 2, 2)
-    end = len(layout.text)
-    return end, end, _own_line(layout, end, body)
-
-
 def _appended(layout: Layout, listing: Listing, value: dict[str, Any]) -> list[Replacement]:
     text = layout.text
-    if listing.flow and (listing.entries or layout.flow or text[listing.start + 1 : listing.end - 1].strip()):
-        return _flow_addition(layout, listing, value)
     if listing.entries:
         last = listing.entries[-1]
         body = _block_text(layout, value, listing.column, last.gap)
@@ -121,8 +125,6 @@ def _appended(layout: Layout, listing: Listing, value: dict[str, Any]) -> list[R
         if _separated(layout, listing) and text[_line_start(text, at - 1) : at].strip():
             body = layout.line_end + body
         return [(at, at, _own_line(layout, at, body))]
-    if layout.flow:
-        return [(listing.start, listing.end, f" [{_flow_text(value)}]")]
     body = _block_text(layout, value, listing.column, 2)
     at = _line_end(text, listing.end)
     written = listing.end > listing.start  # `[]`, `~` or `null` makes room
@@ -143,29 +145,10 @@ def _separated(layout: Layout, listing: Listing) -> bool:
     return bool(pairs) and all("\n\n" in layout.text[a.end : b.start].replace("\r", "") for a, b in pairs)
 
 
-def _flow_addition(layout: Layout, listing: Listing, value: dict[str, Any]) -> list[Replacement]:
-    text, item = layout.text, _flow_text(value)
-    if not listing.entries:
-        at = listing.start + 1
-        return [(at, at, item if text[at].isspace() or text[at] == "]" else item + " ")]
-    last = listing.entries[-1]
-    comma = _comma(text, last.end, listing.end)
-    own_line = not text[_line_start(text, last.start) : last.start].strip()
-    if not own_line:
-        return [(last.end, last.end, ", " + item)]
-    indent = text[_line_start(text, last.start) : last.start]
-    behind = (comma + 1) if comma is not None else last.end
-    line = _line_end(text, behind)
-    if line > listing.end:  # the closing bracket stands on the same line
-        return [(last.end, last.end, "," + layout.line_end + indent + item)]
-    added = (line, line, indent + item + ("," if comma is not None else "") + layout.line_end)
-    return [added] if comma is not None else [(last.end, last.end, ","), added]
-
-
 # --- removing --------------------------------------------------------------------------------------------------
 
 
-def _block_removal(layout: Layout, listing: Listing, index: int) -> list[Replacement]:
+def _removal(layout: Layout, listing: Listing, index: int) -> list[Replacement]:
     text, entry = layout.text, listing.entries[index]
     before = listing.entries[index - 1] if index else None
     lowest = _below(text, listing, before) if before else _line_end(text, listing.key_end)
@@ -191,31 +174,6 @@ def _block_removal(layout: Layout, listing: Listing, index: int) -> list[Replace
     colon = text.index(":", listing.key_end) + 1
     at = colon + len(text[colon:start].split("#", 1)[0].rstrip())  # behind an anchor or a tag, if there is one
     return [(at, at, " []"), removal]
-
-
-def _flow_removal(layout: Layout, listing: Listing, index: int) -> list[Replacement]:
-    text, entry = layout.text, listing.entries[index]
-    comma = _comma(text, entry.end, listing.end)
-    behind = (comma + 1) if comma is not None else entry.end
-    line_start, line_end = _line_start(text, entry.start), _line_end(text, behind)
-    rest = text[behind:line_end].strip()
-    whole_lines = not text[line_start : entry.start].strip() and (not rest or rest.startswith("#"))
-    if whole_lines:
-        while _comment_column(text, _line_start(text, line_start - 1)) == entry.start - _line_start(text, entry.start):
-            line_start = _line_start(text, line_start - 1)
-    removal = (line_start, line_end, "") if whole_lines else (entry.start, behind, "")
-    last = index == len(listing.entries) - 1
-    if last and index:
-        previous = listing.entries[index - 1]
-        left = _comma(text, previous.end, entry.start)
-        if not whole_lines:  # `, {name: b}` goes; a comma behind it stays
-            return [(previous.end, entry.end, "")]
-        if comma is None and left is not None:
-            return [(left, left + 1, ""), removal]
-        return [removal]
-    if not whole_lines and not last:
-        return [(entry.start, listing.entries[index + 1].start, "")]
-    return [removal]
 
 
 # --- lines and pieces ------------------------------------------------------------------------------------------
@@ -245,26 +203,10 @@ def _line_end(text: str, at: int) -> int:
     return len(text) if found < 0 else found + 1
 
 
-def _comma(text: str, start: int, end: int) -> int | None:
-    """Return where the comma stands between two items of a flow list; comments may hold some, too."""
-    at = start
-    while at < end:
-        if text[at] == "#":
-            at = _line_end(text, at) - 1
-        elif text[at] == ",":
-            return at
-        at += 1
-    return None
-
-
 def _block_text(layout: Layout, value: dict[str, Any], column: int, gap: int) -> str:
     lines = _dumped(value, flow=False, indent=max(gap, 2)).splitlines()
     first = " " * column + "-" + " " * (gap - 1)
     return layout.line_end.join((first if number == 0 else " " * (column + gap)) + x for number, x in enumerate(lines))
-
-
-def _flow_text(value: dict[str, Any] | list[Any]) -> str:
-    return _dumped(value, flow=True, indent=2).strip()
 
 
 def _dumped(value: Any, *, flow: bool, indent: int) -> str:

@@ -74,8 +74,6 @@ class Layout:
         file: Its name in messages.
         value: The whole document as plain data; `None` when it says nothing.
         flow: The document itself is written as `{...}`.
-        start: Where the document begins.
-        end: Behind the document's last character that is no comment.
         lists: The lists it has, in their order.
     """
 
@@ -83,8 +81,6 @@ class Layout:
     file: str
     value: dict[str, Any] | None
     flow: bool
-    start: int
-    end: int
     lists: list[Listing]
 
     @property
@@ -116,7 +112,7 @@ def read(text: str, file: str) -> Layout:
     except yaml.YAMLError as error:
         raise ConfigError(f"{file}: variables are part of its structure; edit it by hand: {error}") from error
     if top is None or not isinstance(top, yaml.MappingNode):
-        return Layout(text=text, file=file, value=document, flow=False, start=0, end=0, lists=[])
+        return Layout(text=text, file=file, value=document, flow=False, lists=[])
     dashes = [
         token.start_mark.index
         for token in yaml.scan(masked, Loader=yaml.SafeLoader)
@@ -129,8 +125,7 @@ def read(text: str, file: str) -> Layout:
             if said is not None and not isinstance(said, list):
                 raise tree.error(f"$.{key.value}", f"expected a list of workers, got {kind(said)}")
             lists.append(_listing(masked, tree, key, node, said, dashes))
-    start, end = top.start_mark.index, _end(masked, top)
-    return Layout(text=text, file=file, value=document, flow=bool(top.flow_style), start=start, end=end, lists=lists)
+    return Layout(text=text, file=file, value=document, flow=bool(top.flow_style), lists=lists)
 
 
 def missing_variables(text: str, variables: Mapping[str, str]) -> set[str]:
