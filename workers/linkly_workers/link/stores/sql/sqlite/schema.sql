@@ -38,9 +38,10 @@ SELECT 'clicks.' || name FROM pragma_table_info('clicks');
 -- Clicks that somebody can ask for again have an id, the others need none, nor a place in this index.
 CREATE UNIQUE INDEX IF NOT EXISTS clicks_by_given_id ON clicks (click_id, code) WHERE click_id IS NOT NULL;
 -- The clicks of a code, in segments of 2048 rows in the order in which they came. Ordered by code alone, each click
--- changes another page of the index, because popular codes lie far apart: with 1000 links 31 us of CPU and 6.5 KB of log
--- for each of 64 clicks that share a commit, against 15 us and 1.7 KB, because all of them change the last segment. A
--- reader looks a code up in every segment: 10 ms among 10^6 clicks, where an index by code takes 5 and none 150.
+-- changes another page of the index; here all of them change the last segment, and a reader looks a code up in every one.
+-- `python -m tests.bench click`, 1000 links and 10^6 clicks: 16 us of CPU and 2.0 KB of log a click, and 13 ms for the
+-- statistics of a link; by code 25 us, 6.0 KB and 12 ms; without an index 14 us, 1.5 KB and 200 ms. Among 10^7 clicks the
+-- statistics take 100 ms, by code 140, without an index 1500.
 CREATE INDEX IF NOT EXISTS clicks_by_segment ON clicks (id >> 11, code);
 CREATE INDEX IF NOT EXISTS links_by_age ON links (created_at, code);
 CREATE INDEX IF NOT EXISTS link_keys_by_age ON link_keys (created_at);
