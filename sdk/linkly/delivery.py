@@ -24,12 +24,13 @@ import itertools
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from linkly.bus import Bus
+from linkly.clock import time_limit
 from linkly.context import current_invocation
 from linkly.errors import LinklyError, Overloaded
 from linkly.firing import condition_met, fire
@@ -151,9 +152,9 @@ class Delivery(Generic[P]):
             yield
         finally:
             if self._tasks and grace_s:
-                timer = bus.clock.call_later(grace_s, self._idle.set)
-                await self._idle.wait()
-                timer.cancel()
+                with suppress(TimeoutError):
+                    async with time_limit(bus.clock, grace_s):
+                        await self._idle.wait()
             if self.waiting and grace_s:
                 self._log.warning("%d %s were not delivered: their functions took too long", self.waiting, self._what)
             self._bus = None

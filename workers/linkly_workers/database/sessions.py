@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Literal
 
 import msgspec
 
 from linkly import Bus, WorkerGone, function
-from linkly.clock import TimerHandle
+from linkly.clock import TimerHandle, time_limit
 from linkly.context import current_invocation
 from linkly.timestamps import time_text
 from linkly_workers.database.backend import Database, Result, Transaction
@@ -80,9 +80,9 @@ class Sessions:
         """Give open transactions `STOP_GRACE_S`, then roll them back."""
         self._none_open = asyncio.Event()
         if self._open:
-            timer = self._bus.clock.call_later(STOP_GRACE_S, self._none_open.set)
-            await self._none_open.wait()
-            timer.cancel()
+            with suppress(TimeoutError):
+                async with time_limit(self._bus.clock, STOP_GRACE_S):
+                    await self._none_open.wait()
         await self._sweep_all()
 
     @function("database::prepareStatement", aliases=["iii-database::prepareStatement"])
