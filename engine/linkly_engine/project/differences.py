@@ -86,7 +86,7 @@ class Differences:
 
     def applied(self, listeners: ListenerChanges, problems: list[str]) -> Applied:
         """Return what came of them, after all was done."""
-        changed = [member for member in self.affected if member.reason is None]
+        changed = [member for member in self.affected if member.fault is None]
         return Applied(
             started=[member.name for member in changed if member not in self._ran],
             stopped=[member.name for member in self.leaving if member in self._ran],

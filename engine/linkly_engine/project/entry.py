@@ -27,8 +27,8 @@ class WorkerEntry(msgspec.Struct, kw_only=True):
     """One entry of `workers:`.
 
     Attributes:
-        name: Today's name, with `#1`, `#2` behind it where one name stands more than once; `""` for a module or a
-            folder whose name is not known before it has been looked at (`linkly_engine.project.loader`).
+        name: As linkly spells it (`http`, where `iii-http` is written), with `#1`, `#2` behind a name that stands more
+            than once; `""` for a module or a folder that has not been looked at yet (`linkly_engine.project.loader`).
         module: `package.module:Class` of a worker that does not ship with linkly.
         folder: Where a program with a manifest lies that runs in a process of its own; absolute after `load`.
         config: Its `config:` block, plain data.

@@ -15,15 +15,15 @@ Kind: TypeAlias = Literal["shipped", "module", "path"]
 
 
 class Member:
-    """One entry and what runs for it.
+    """One entry and what runs for it: a worker in this process, or a program that is looked after.
 
     Attributes:
         entry: What it runs by; the one before the file's if that one could not be started.
         worker: The in-process worker that runs.
         child: The program in a process of its own, also while it does not run.
         stopped: It was stopped by name; a change of its entry starts it again.
-        reason: Why it does not run, or not by the file's settings.
-        restarts: How often it was made anew.
+        fault: Why no worker runs in this process, or not by the file's settings.
+        made_anew: How often, its present program not counted.
     """
 
     def __init__(self, entry: WorkerEntry) -> None:
@@ -31,8 +31,21 @@ class Member:
         self.worker: Worker | None = None
         self.child: ChildWorker | None = None
         self.stopped = False
-        self.reason: str | None = None
-        self.restarts = 0
+        self.fault: str | None = None
+        self.made_anew = 0
+
+    def serve(self, entry: WorkerEntry, worker: Worker, fault: str | None = None) -> None:
+        """Run from now on as a worker in this process, by an entry that is not the file's if there is a `fault`."""
+        self.entry, self.worker, self.fault = entry, worker, fault
+
+    def fail(self, entry: WorkerEntry, fault: str) -> None:
+        """Run no worker: it cannot run by its entry."""
+        self.entry, self.worker, self.fault = entry, None, fault
+
+    def end(self) -> Worker | None:
+        """Run no worker any more; return the one that ran."""
+        worker, self.worker, self.fault = self.worker, None, None
+        return worker
 
     @property
     def name(self) -> str:
@@ -62,7 +75,17 @@ class Member:
             return self.child.status.state.value
         if self.worker is not None:
             return "running"
-        return "starting" if self.reason is None else "failed"
+        return "starting" if self.fault is None else "failed"
+
+    @property
+    def reason(self) -> str | None:
+        """Why it does not run, or not as the file says."""
+        return self.child.status.reason if self.fault is None and self.child is not None else self.fault
+
+    @property
+    def restarts(self) -> int:
+        """How often it was made anew or started again."""
+        return self.made_anew + (0 if self.child is None else self.child.status.restarts)
 
 
 def continues(old: list[WorkerEntry], new: list[WorkerEntry]) -> list[int | None]:

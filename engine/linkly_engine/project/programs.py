@@ -68,7 +68,7 @@ class Programs:
             await self._renew(child)
             return
         if child is not None:
-            member.restarts += child.status.restarts + 1
+            member.made_anew += child.status.restarts + 1
             await self.end([member])
         member.entry = entry
         await self.start(member, config)

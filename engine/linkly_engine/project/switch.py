@@ -61,7 +61,7 @@ class Switch:
                 await self._ready(each)
             await self._tell_the_others(entering)
             for member in self._earlier:
-                member.restarts += member.reason is None
+                member.made_anew += member.fault is None
         finally:
             for handover in self._handovers.values():
                 handover.release()
@@ -81,7 +81,7 @@ class Switch:
                     log.error("worker `%s` does not get on with %s: %s", worker.name, ", ".join(sorted(names)), error)
 
     async def _stop(self, member: Member, *, waiting: bool) -> None:
-        worker, member.worker, member.reason = member.worker, None, None
+        worker = member.end()
         if worker is None:
             return
         handover = await self._host.stop(worker, waiting=waiting)
@@ -97,7 +97,7 @@ class Switch:
         except Exception as error:
             await self._fall_back(each, error)
             return False
-        each.member.entry, each.member.worker, each.member.reason = each.entry, each.worker, None
+        each.member.serve(each.entry, each.worker)
         return True
 
     async def _ready(self, each: Entering) -> None:
@@ -111,22 +111,22 @@ class Switch:
         member = each.member
         earlier = self._earlier.get(member)
         reason = _sentence(each.entry, error)
-        member.entry, member.reason = each.entry, reason
+        member.fail(each.entry, reason)
         if earlier is None or same(earlier, each.entry):
             self._problems.append(reason)
             return
         try:
             worker = load_worker(earlier)
             await self._host.start(worker, takes_over=self._handovers.get(member))
-            member.worker = worker
+            member.serve(earlier, worker, reason)
             await self._host.acknowledged()
             await worker.ready()
         except Exception as again:
             await self._stop(member, waiting=False)
-            member.reason = f"{reason}; nor by its earlier settings: {_sentence(earlier, again)}"
-            self._problems.append(member.reason)
+            reason = f"{reason}; nor by its earlier settings: {_sentence(earlier, again)}"
+            member.fail(each.entry, reason)
+            self._problems.append(reason)
             return
-        member.entry = earlier
         self._problems.append(f"{reason}; it runs by its earlier settings")
 
 

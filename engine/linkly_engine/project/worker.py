@@ -170,20 +170,16 @@ class ProjectWorker(Worker):
         return self._row(WorkerRow, member)
 
     def _row(self, kind: type[Row], member: Member, **more: Any) -> Row:
-        child = member.child
-        reason = member.reason
-        if child is not None and reason is None:
-            reason = child.status.reason
         return kind(
             name=member.name,
             kind=member.kind,
             running=member.state == "running",
             status=member.state,
-            pid=None if child is None else child.status.pid,
+            pid=None if member.child is None else member.child.status.pid,
             functions=sum(self._functions.count(record) for record in self._records(member)),
-            restarts=member.restarts + (0 if child is None else child.status.restarts),
+            restarts=member.restarts,
             path=msgspec.UNSET if member.entry.folder is None else str(member.entry.folder),
-            reason=msgspec.UNSET if reason is None else reason,
+            reason=msgspec.UNSET if member.reason is None else member.reason,
             **more,
         )
 
