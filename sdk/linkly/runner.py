@@ -56,13 +56,6 @@ class Run:
             self.coroutine.close()
             self.coroutine = None
 
-    def fits(self, context: Context) -> bool:
-        """Return whether it runs in `context` as it would in its own."""
-        try:
-            return self.context == context
-        except Exception:  # values of a variable that cannot be compared are not the same
-            return False
-
 
 class _Line:
     """The runs of one loop that have not begun, and the tasks that take them."""
@@ -103,13 +96,18 @@ class _Line:
         """Take runs, in a task whose context is `context`."""
         runs, idle = self._runs, self._idle
         task: asyncio.Task[None] = asyncio.current_task()  # type: ignore[assignment]
+        marks: Any = task  # asyncio's own tasks have these two, written in C and in Python
         references = sys.getrefcount(task)
         while True:
             for _ in range(len(runs)):  # not those that come meanwhile: others want their turn
                 if not runs:
                     break
                 run = runs[0]
-                if not run.fits(context):
+                try:
+                    as_new = run.context == context
+                except Exception:  # values of a variable that cannot be compared are not the same
+                    as_new = False
+                if not as_new:
                     self._begin(run)
                     return
                 del runs[0]
@@ -120,18 +118,14 @@ class _Line:
                     await run.coroutine
                 finally:
                     run.coroutine = run.task = None
-                if sys.getrefcount(task) > references or task.cancelling() or _marked(task):
+                # Kept, cancelled, its end waited for, or cancelled and taken back in one step.
+                if sys.getrefcount(task) > references or task.cancelling() or marks._callbacks or marks._must_cancel:
                     return
             if len(idle) >= IDLE_LIMIT:
                 return
             wake = self._loop.create_future()
             idle.append(wake)
             await wake
-
-
-def _marked(task: Any) -> bool:
-    """Return whether somebody waits for the end of a task, or has cancelled it and taken that back in the same step."""
-    return bool(task._callbacks or task._must_cancel)  # asyncio's own tasks have these, written in C and in Python
 
 
 _lines: dict[asyncio.AbstractEventLoop, _Line] = {}
