@@ -96,24 +96,10 @@ class Deadlines:
         self._classes.pop(timeout_s, None)
 
 
-@types.coroutine
-def bounded(
-    coroutine: Coroutine[Any, Any, Any],
-    deadlines: Deadlines,
-    timeout_s: float,
-    function_id: str,
-    expiry: float | None = None,
-) -> Generator[Any, Any, Any]:
-    """Await a call in the current task, for at most `timeout_s` seconds.
+async def bounded(coroutine: Coroutine[Any, Any, Any], deadlines: Deadlines, timeout_s: float, function_id: str) -> Any:
+    """Await a call in the current task, for at most `timeout_s` seconds from its first suspension on.
 
     A coroutine that never suspends arms nothing.
-
-    Args:
-        coroutine: The call.
-        deadlines: Of the client or engine that makes it.
-        timeout_s: How long it may take.
-        function_id: What is called, for the error.
-        expiry: The clock's time at which that is over; default: counted from the first suspension.
 
     Raises:
         CallTimeout: It took longer; the coroutine has been cancelled and has ended.
@@ -122,6 +108,31 @@ def bounded(
         awaited = coroutine.send(None)
     except StopIteration as stop:
         return stop.value
+    return await suspended(coroutine, awaited, deadlines, timeout_s, function_id)
+
+
+@types.coroutine
+def suspended(
+    coroutine: Coroutine[Any, Any, Any],
+    awaited: Any,
+    deadlines: Deadlines,
+    timeout_s: float,
+    function_id: str,
+    expiry: float | None = None,
+) -> Generator[Any, Any, Any]:
+    """Await a call in the current task that has taken its first step there and waits, for at most `timeout_s` seconds.
+
+    Args:
+        coroutine: The call.
+        awaited: What its first step has yielded.
+        deadlines: Of the client or engine that makes it.
+        timeout_s: How long it may take.
+        function_id: What is called, for the error.
+        expiry: The clock's time at which that is over; default: counted from now.
+
+    Raises:
+        CallTimeout: It took longer; the coroutine has been cancelled and has ended.
+    """
     task = asyncio.current_task()
     if task is None:
         raise RuntimeError("a call with a time-out has to be awaited inside a task")

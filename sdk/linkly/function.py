@@ -2,7 +2,8 @@
 
 The decorator checks once and returns the callable unchanged, so that a test calls it like any other. `Function`
 is what gets registered: calling it with an `Invocation` is the local path of every call. Inspection happens
-here, at registration; per call there is a decode, the handler, an encode.
+here, at registration; per call there is a decode, the handler, an encode, and neither of the two for frozen Structs
+that nobody can change (`linkly.uncopied`).
 
 How a handler may look:
 
@@ -33,7 +34,7 @@ from linkly.trigger import TriggerDeclaration
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_PLAIN_RESULTS = frozenset((str, int, Json))
+_PLAIN_RESULTS = frozenset((str, int, bool, type(None), Json))
 
 
 class FunctionDeclaration(msgspec.Struct, kw_only=True):
@@ -131,6 +132,9 @@ class Function:
         self._takes_payload = signature.takes_payload
         self._takes_whole_payload = signature.takes_payload and not signature.spread and not signature.takes_metadata
         self.codec: Codec[Any] = signature.codec
+        self._copy = signature.codec.copy
+        self._uncopied = signature.codec.uncopied
+        self._uncopied_results = signature.uncopied
         self._call = handler if signature.is_coroutine else _in_thread(handler)
         self.request_schema = signature.request_schema if request_schema is None else request_schema
         self.response_schema = signature.response_schema if response_schema is None else response_schema
@@ -149,12 +153,16 @@ class Function:
         try:
             if type(invocation.metadata) is Json:
                 invocation.metadata = msgspec.json.decode(invocation.metadata)
+            payload = invocation.payload
             if self._takes_whole_payload:
-                result = await self._call(self.codec.read(invocation.payload, self._what))
+                fits = self._uncopied.get(type(payload))
+                if fits is None or not fits(payload):
+                    payload = self._copy(payload, self._what)
+                result = await self._call(payload)
             elif self._spread or not self._takes_payload:
                 result = await self._call(**self._arguments(invocation))
             else:
-                result = await self._call(self.codec.read(invocation.payload, self._what), metadata=invocation.metadata)
+                result = await self._call(self.codec.read(payload, self._what), metadata=invocation.metadata)
         except LinklyError:
             raise
         except Exception as error:
@@ -174,7 +182,11 @@ class Function:
             current_invocation.reset(token)
             if self.idle is not None and not self.active:
                 self.idle()
-        if result is None or result is True or result is False or type(result) in _PLAIN_RESULTS:
+        kind = type(result)
+        if kind in _PLAIN_RESULTS:
+            return result
+        fits = self._uncopied_results.get(kind)
+        if fits is not None and fits(result):
             return result
         try:
             return Json(encode(result))

@@ -71,7 +71,7 @@ class Endpoint(Protocol):
     """Serves one function, wherever that runs: awaited, or started with a callback and abandoned."""
 
     def __call__(self, invocation: Invocation) -> Awaitable[Any]:
-        """Serve one call in the caller's task; answer a JSON scalar or `Json`.
+        """Serve one call in the caller's task; answer a JSON scalar, `Json`, or a Struct that needs no copy.
 
         Raises:
             LinklyError: How the call failed; nothing else is raised.

@@ -17,6 +17,7 @@ import msgspec
 
 from linkly.errors import ConfigError, InvalidPayload, InvalidResult
 from linkly.invocation import Json
+from linkly.uncopied import uncopied
 
 T = TypeVar("T")
 
@@ -251,13 +252,18 @@ def _parts(info: msgspec.inspect.Type, seen: set[type]) -> Iterator[msgspec.insp
 
 
 class Codec(Generic[T]):
-    """Payload <-> typed value for one type, with isolation: what comes out shares nothing with what went in."""
+    """Payload <-> typed value for one type, with isolation: what comes out shares nothing with what went in.
+
+    Attributes:
+        uncopied: The types of values that are their own copies, each with its check (`linkly.uncopied`).
+    """
 
     def __init__(self, type_hint: type[T] | Any) -> None:
         self.type = type_hint
         self._decoder = msgspec.json.Decoder(type_hint)
         info = msgspec.inspect.type_info(type_hint)
         self._copies = _copies(info)
+        self.uncopied = uncopied(type_hint)
         self._is_object = isinstance(
             info, (msgspec.inspect.StructType, msgspec.inspect.DataclassType, msgspec.inspect.TypedDictType)
         )
@@ -272,6 +278,13 @@ class Codec(Generic[T]):
         Raises:
             InvalidPayload: It does not fit; the message names field and reason.
         """
+        fits = self.uncopied.get(type(payload))
+        if fits is not None and fits(payload):
+            return cast("T", payload)
+        return self.copy(payload, what)
+
+    def copy(self, payload: object, what: str) -> T:
+        """Return what `read` does, for a payload that is not its own copy."""
         try:
             if type(payload) is dict and self._copies:
                 try:
@@ -288,7 +301,7 @@ class Codec(Generic[T]):
             return value
         except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
             if self._is_object and (payload is None or (type(payload) is Json and bytes(payload).strip() == b"null")):
-                return self.read({}, what)
+                return self.copy({}, what)
             raise InvalidPayload(f"Failed to deserialize input for {what}: {error}") from error
         except InvalidPayload as error:
             raise InvalidPayload(f"Failed to deserialize input for {what}: {error.message}") from error

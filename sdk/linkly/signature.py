@@ -18,6 +18,7 @@ import msgspec
 
 from linkly.invocation import Json
 from linkly.schema import Codec, json_schema
+from linkly.uncopied import uncopied
 
 _SCALARS = (str, int, float, bool, bytes)
 
@@ -48,6 +49,7 @@ class Signature:
         takes_payload: There is a parameter beside it.
         spread: Each parameter is one field of the payload object.
         codec: Reads the payload, or its fields.
+        uncopied: The types of results that are handed on as they are, each with its check.
         is_coroutine: Otherwise it is called in a thread.
     """
 
@@ -71,6 +73,7 @@ class Signature:
         elif parameters:
             self._request_type = hints.get(parameters[0].name, Any)
         self._response_type: Any = hints.get("return", Any)
+        self.uncopied = uncopied(self._response_type)
         self._described_by = handler.__doc__ if self.spread else None
         self._what = f"function `{function_id}`"
         self.codec: Codec[Any] = Codec(self._request_type)

@@ -32,11 +32,13 @@ class Registry:
 
     Attributes:
         version: Changes with every change of who serves what.
+        at: `find` for a key, without a call in between (0.1 us of a trigger's 2).
     """
 
     def __init__(self) -> None:
         self.version = 0
         self._functions: dict[Key, FunctionRecord] = {}
+        self.at = self._functions.get
         self._waiting: Groups[Key, WorkerRecord, FunctionRecord] = Groups()
         self._owned: Groups[WorkerRecord, Key, FunctionRecord] = Groups()
         """What each worker serves or waits for: what leaves with it is found without a look at the others."""

@@ -30,10 +30,10 @@ from linkly.bus import (
 from linkly.channel import Channel, ChannelReader, ChannelRef, ChannelWriter
 from linkly.clock import Clock
 from linkly.context import current_invocation
-from linkly.deadline import bounded
+from linkly.deadline import suspended
 from linkly.errors import LinklyError
 from linkly.function import Function
-from linkly.schema import Codec, as_json, payload_json
+from linkly.schema import Codec, as_json, encode, payload_json
 from linkly.trigger import TriggerDeclaration, TriggerType
 from linkly_engine.core.enqueue import enqueue
 from linkly_engine.core.exchange import Exchange
@@ -55,6 +55,8 @@ class LocalBus:
         self._exchange = exchange
         self.record = record
         self._caller = record.caller
+        self._function_at = exchange.tables.functions.at
+        self._monotonic = exchange.clock.monotonic
         self.before_first_registration: Callable[[], None] | None = None
         self._functions: WeakSet[Function] = WeakSet()
 
@@ -73,37 +75,52 @@ class LocalBus:
         action: Action | None = None,
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
     ) -> Any:
-        exchange = self._exchange
         parent = current_invocation.get()
-        invocation = Invocation(
-            function_id=function_id,
-            payload=payload,
-            namespace=DEFAULT_NAMESPACE if namespace is None else namespace,
-            metadata=metadata,
-            caller=self._caller,
-            origin=self._caller.worker_id,
-        )
-        if parent is not None:
-            if parent.origin is not None:
-                invocation.origin = parent.origin
-            invocation.traceparent = parent.traceparent
-            invocation.baggage = parent.baggage
-            invocation.deadline = parent.deadline
-            invocation.hops = parent.hops + 1
+        caller = self._caller
+        if parent is None:
+            invocation = Invocation(
+                function_id=function_id,
+                payload=payload,
+                namespace=DEFAULT_NAMESPACE if namespace is None else namespace,
+                metadata=metadata,
+                caller=caller,
+                origin=caller.worker_id,
+            )
+        else:
+            invocation = Invocation(
+                function_id=function_id,
+                payload=payload,
+                namespace=DEFAULT_NAMESPACE if namespace is None else namespace,
+                metadata=metadata,
+                caller=caller,
+                origin=caller.worker_id if parent.origin is None else parent.origin,
+                traceparent=parent.traceparent,
+                baggage=parent.baggage,
+                deadline=parent.deadline,
+                hops=parent.hops + 1,
+            )
         if action is not None:
             return await self._act(action, invocation)
         if invocation.hops > HOP_LIMIT:
             raise too_many_hops(function_id)
-        endpoint = exchange.router.resolve(namespace, function_id).endpoint
+        record = self._function_at((invocation.namespace, function_id))
+        if record is None or namespace == "":
+            record = self._exchange.router.resolve(namespace, function_id)
+        # `endpoint(invocation)` takes 0.1 us more: the interpreter looks for a method then.
+        call: Any = record.endpoint.__call__(invocation)
         if timeout_s is not None:
-            deadline = exchange.clock.monotonic() + timeout_s
+            deadline = self._monotonic() + timeout_s
             # Inside a handler whose own deadline comes first, that one ends this call too.
             if invocation.deadline is None or deadline < invocation.deadline:
                 invocation.deadline = deadline
-                call: Any = endpoint(invocation)
-                result = await bounded(call, exchange.deadlines, timeout_s, function_id, deadline)
+                try:
+                    awaited = call.send(None)
+                except StopIteration as stop:
+                    result = stop.value
+                else:
+                    result = await suspended(call, awaited, self._exchange.deadlines, timeout_s, function_id, deadline)
                 return read_result(result, result_type, function_id)
-        return read_result(await endpoint(invocation), result_type, function_id)
+        return read_result(await call, result_type, function_id)
 
     async def _act(self, action: Action, invocation: Invocation) -> Receipt | None:
         check_namespace(invocation.namespace)
@@ -210,10 +227,15 @@ def read_result(result: Any, result_type: Any, function_id: str) -> Any:
         InvalidPayload: The result does not fit `result_type`.
     """
     if result_type is Any:
-        return _decode_any(result) if type(result) is Json else result
+        if type(result) is Json:
+            return _decode_any(result)
+        return _decode_any(encode(result)) if isinstance(result, msgspec.Struct) else result
     if result_type is Json:
         return as_json(result)
     codec = _codecs.get(result_type)
     if codec is None:
         codec = _codecs.setdefault(result_type, Codec(result_type))
+    fits = codec.uncopied.get(type(result))
+    if fits is not None and fits(result):
+        return result
     return codec.read(result, f"the caller of `{function_id}` (its result)")
