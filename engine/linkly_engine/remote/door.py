@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 from linkly.wire.native_frames import NATIVE_UPGRADE
 from linkly.wire.native_stream import NativeStream
@@ -64,7 +63,7 @@ class Door(asyncio.Protocol):
         fields = [(name.strip().lower(), value.strip()) for name, _, value in (line.partition(":") for line in lines)]
         wanted = [value.lower() for name, value in fields if name == "upgrade"]
         method, _, target = request.partition(" ")
-        at_root = method == "GET" and urlsplit(target.split(" ")[0]).path in ("", "/")
+        at_root = method == "GET" and target.split(" ")[0].partition("?")[0] == "/"
         if wanted != [NATIVE_UPGRADE] or not at_root:
             self._give_to_others()
             return

@@ -185,7 +185,10 @@ class WorkerServer:
         for origin in request.headers.getall("Origin", []):
             if origin not in self._allowed_origins:
                 return self._refuse_page(origin)
-        target = urlsplit(request.path.decode("latin-1"))
+        try:
+            target = urlsplit(request.path.decode("latin-1"))
+        except ValueError:
+            return None
         channel = self._channel_target(target.path, target.query)
         if channel is not None:
             return self._accept_channel(*channel)

@@ -195,7 +195,7 @@ class NativeStream(asyncio.Protocol):
         """Deal with a frame of the stream's own; return whether more may follow."""
         if self._transport is None or self._transport.is_closing():
             return False
-        if kind == PING:
+        if kind == PING and not self.blocked:  # what waits for the socket says as much, and pongs must not pile up
             self.send(FRAME.pack(1, PONG))
         if kind != CLOSE:
             return True
