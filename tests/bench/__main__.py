@@ -4,44 +4,68 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from tests.bench import report, rounds
+from tests.bench import page, report, rounds
+from tests.bench.growth import GROWTHS
 from tests.bench.rows import ROWS
 
 
 def main() -> int:
     """Measure rows and print what came out."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("rows", nargs="*", metavar="ROW", help="default: all")
+    parser.add_argument("rows", nargs="*", metavar="ROW", help="default: all; `growth` is all whose names begin so")
     parser.add_argument("--list", action="store_true", help="name the rows and their sides")
     parser.add_argument("--rounds", type=int, help="how often every side has its turn")
     parser.add_argument("--seconds", type=float, help="how long a turn is")
-    parser.add_argument(
-        "--against", type=Path, metavar="CHECKOUT", help="compare with another checkout, not with peers"
-    )
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="compare two checkouts, without peers")
     parser.add_argument("--only", nargs="+", default=[], metavar="TEXT", help="only sides whose name contains a text")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured")
+    parser.add_argument("--up-to", type=int, metavar="POINT", help="how far growth goes")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="add everything that was measured to a file")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="write docs/performance.md and its plots from a file")
     asked = parser.parse_args()
     if asked.list:
         for row in ROWS.values():
-            print(f"{row.name:10} {row.title}: {'; '.join([*row.ours, *row.peers])}")
+            print(f"{row.name:20} {row.title}: {'; '.join([*row.ours, *row.peers])}")
+        for growth in GROWTHS.values():
+            print(f"{growth.name:20} {growth.title}: {min(growth.points):,} to {max(growth.points):,} {growth.axis}")
         return 0
-    unknown = [name for name in asked.rows if name not in ROWS]
+    if asked.page:
+        page.write(json.loads(asked.page.read_text()))
+        return 0
+    names = _named(asked.rows)
+    unknown = [name for name in names if name not in ROWS and name not in GROWTHS]
     if unknown:
-        parser.error(f"no row {', '.join(unknown)}; there are {', '.join(ROWS)}")
+        parser.error(f"no row {', '.join(unknown)}; there are {', '.join([*ROWS, *GROWTHS])}")
     machine = report.machine()
     print("; ".join(f"{name}: {value}" for name, value in machine.items()))
-    measured = []
-    for name in asked.rows or [name for name, row in ROWS.items() if not row.only_named]:
-        result = rounds.run(
-            ROWS[name], rounds=asked.rounds, seconds=asked.seconds, against=asked.against, only=asked.only
-        )
-        print("\n".join(report.lines(result)), flush=True)
-        measured.append(result.as_json())
+    measure = partial(rounds.run, rounds=asked.rounds, seconds=asked.seconds, against=asked.against, only=asked.only)
+    for name in names:
+        if name in ROWS:
+            measured: dict[str, Any] = _told(measure(ROWS[name])).as_json()
+        else:
+            growth = GROWTHS[name]
+            points = [point for point in growth.points if asked.up_to is None or point <= asked.up_to]
+            at_points = [_told(measure(growth.row_at(point))).as_json() for point in points]
+            told = {"title": growth.title, "axis": growth.axis, "points": points, "plotted": growth.plotted}
+            measured = {**told, "rows": at_points}
         if asked.json:
-            asked.json.write_text(json.dumps({"machine": machine, "rows": measured}, indent=1))
+            kept = json.loads(asked.json.read_text()) if asked.json.exists() else {}
+            asked.json.write_text(json.dumps({**kept, name: {"machine": machine, **measured}}, indent=1))
     return 0
+
+
+def _named(rows: list[str]) -> list[str]:
+    """Return the names of rows; without any, of all that do not take long."""
+    named = rows or [name for name, row in ROWS.items() if not row.only_named]
+    return [each for name in named for each in (GROWTHS if name == "growth" else [name])]
+
+
+def _told(result: rounds.Result) -> rounds.Result:
+    print("\n".join(report.lines(result)), flush=True)
+    return result
 
 
 if __name__ == "__main__":

@@ -27,19 +27,26 @@ class Load:
         path: What is asked for.
         method: How.
         connections: Kept alive; each has one request under way.
-        script: For wrk: a Lua script that names many paths.
+        many: Ask for random ones of so many paths, each `path`, seven digits and `suffix`; only wrk can.
+        suffix: The end of each of them.
     """
 
     port: int
     path: str
     method: str = "GET"
     connections: int = CONNECTIONS
-    script: str | None = None
+    many: int = 0
+    suffix: str = ""
+
+    @property
+    def one_path(self) -> str:
+        """A path that is asked for."""
+        return f"{self.path}{0:07}{self.suffix}" if self.many else self.path
 
     def check(self, status: int, **headers: str) -> None:
         """Ask once and hold what is answered against what is expected."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        connection.request(self.method, self.path)
+        connection.request(self.method, self.one_path)
         answer = connection.getresponse()
         answer.read()
         connection.close()
@@ -59,6 +66,8 @@ class Load:
             How many requests were answered, and the figures.
         """
         wrk = None if every_answer else peers.wrk()
+        if self.many and wrk is None and not every_answer:
+            raise SystemExit("only wrk asks for many paths, and there is none")
         before = cpu_s(server)
         count, took, client_s, figures = self._with_ours(seconds) if wrk is None else self._with_wrk(str(wrk), seconds)
         cost = cpu_s(server) - before
@@ -72,9 +81,12 @@ class Load:
 
     def _with_wrk(self, wrk: str, seconds: float) -> tuple[int, float, float, Figures]:
         words = [wrk, "--threads=1", f"--connections={self.connections}", f"--duration={math.ceil(seconds)}s"]
-        words += ["--latency", "--timeout=30s", f"--script={self.script or PROGRAMS / f'{self.method.lower()}.lua'}"]
+        script = PROGRAMS / ("many.lua" if self.many else f"{self.method.lower()}.lua")
+        words += ["--latency", "--timeout=30s", f"--script={script}"]
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         words.append(f"http://127.0.0.1:{self.port}{self.path}")
+        if self.many:
+            words += ["--", self.path, str(self.many), self.suffix]
         said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         if "Non-2xx" in said or "Socket errors" in said:
@@ -88,7 +100,7 @@ class Load:
         return int(count[1]), int(count[1]) / float(rate[1]), client_s, figures
 
     def _with_ours(self, seconds: float) -> tuple[int, float, float, Figures]:
-        with measured(sys.executable, PROGRAMS / "http_load.py", self.port, self.method, self.path) as client:
+        with measured(sys.executable, PROGRAMS / "http_load.py", self.port, self.method, self.one_path) as client:
             before = cpu_s(client.pid)
             figures = client.turn(connections=self.connections, seconds=seconds)
             return int(figures.pop("count")), figures.pop("seconds"), cpu_s(client.pid) - before, figures

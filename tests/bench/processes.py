@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,9 @@ PROGRAMS = Path(__file__).parent / "programs"
 PEERS = Path(__file__).parent / "peers"
 
 TICKS = os.sysconf("SC_CLK_TCK")
-WAIT_S = 30.0
+WAIT_S = 60.0
+READY_S = 300.0
+"""How long a program may take until it is ready, and how long a turn may take beside ten times its seconds."""
 
 
 def environment(checkout: Path) -> dict[str, str]:
@@ -53,7 +56,7 @@ class Measured:
             stdout=subprocess.PIPE,
             stderr=self._errors,
         )
-        self.hello: Mapping[str, object] = self._read()
+        self.hello: Mapping[str, object] = self._read(READY_S)
 
     @property
     def pid(self) -> int:
@@ -65,15 +68,20 @@ class Measured:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(asked) + "\n")
         self._process.stdin.flush()
-        figures = self._read()
+        figures = self._read(WAIT_S + 10 * float(str(asked.get("seconds", WAIT_S))))
         return {name: float(value) for name, value in figures.items()}  # type: ignore[arg-type]
 
-    def _read(self) -> dict[str, object]:
+    def _read(self, within_s: float) -> dict[str, object]:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.startswith("{"):  # iii's SDK for Node logs to stdout
-                said: dict[str, object] = json.loads(line)
-                return said
+        late = threading.Timer(within_s, self.kill)
+        late.start()
+        try:
+            for line in self._process.stdout:
+                if line.startswith("{"):  # iii's SDK for Node logs to stdout
+                    said: dict[str, object] = json.loads(line)
+                    return said
+        finally:
+            late.cancel()
         self.kill()
         raise SystemExit(f"{' '.join(self._words)} ended:\n{self._said()}")
 
@@ -106,13 +114,13 @@ def ours(name: str, checkout: Path, *words: object, folder: Path | None = None) 
 
 
 @contextmanager
-def engine(config: str, checkout: Path, *files: Path) -> Iterator[EngineProcess]:
+def engine(config: str, checkout: Path, *files: Path, env: Mapping[str, str] = {}) -> Iterator[EngineProcess]:
     """Run an engine of a checkout in a folder of its own, with copies of some files beside its config."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.yaml").write_text(config)
         for file in files:
             (Path(folder) / file.name).write_text(file.read_text())
-        process = EngineProcess(Path(folder), environment=environment(checkout))
+        process = EngineProcess(Path(folder), environment={**environment(checkout), **env})
         try:
             process.start()
             yield process

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.bench import page
+from tests.bench.growth import GROWTHS
 from tests.bench.processes import THIS
 from tests.bench.rows import ROWS
 
@@ -20,14 +22,13 @@ def bench(*words: str) -> str:
 
 
 def test_the_list_names_every_row() -> None:
-    assert [line.split()[0] for line in bench("--list").splitlines()] == list(ROWS)
+    assert [line.split()[0] for line in bench("--list").splitlines()] == [*ROWS, *GROWTHS]
 
 
 def test_a_row_that_is_measured_ends_up_in_a_table_and_in_a_file(tmp_path: Path) -> None:
     file = tmp_path / "all.json"
     printed = bench("trigger", "--only", "Struct", "--rounds", "2", "--seconds", "0.1", "--json", str(file))
-    (row,) = json.loads(file.read_text())["rows"]
-    assert row["row"] == "trigger"
+    row = json.loads(file.read_text())["trigger"]
     assert len(row["figures"]["frozen Struct in and out"]["us"]) == 2
     assert "frozen Struct in and out" in printed
     assert "dict in and out, us at most 2.30: not measured" in printed
@@ -39,6 +40,14 @@ def test_a_durable_redirect_is_counted_on_disk(tmp_path: Path) -> None:
     bench(
         "redirect", "--only", "linkly", "--rounds", "1", "--seconds", "1", "--against", str(THIS), "--json", str(file)
     )
-    (row,) = json.loads(file.read_text())["rows"]
+    row = json.loads(file.read_text())["redirect"]
     assert list(row["figures"]) == ["linkly", "linkly, other"]
     assert row["ratios"]["linkly / linkly, other"].keys() >= {"requests/s", "p99 ms", "CPU us"}
+
+
+def test_growth_becomes_a_table_with_a_column_for_each_point(tmp_path: Path) -> None:
+    file = tmp_path / "all.json"
+    bench("growth-functions", "--up-to", "100", "--rounds", "1", "--seconds", "0.2", "--json", str(file))
+    written = page.tables(json.loads(file.read_text()), {"growth-functions": "![plot](plot.svg)"})
+    assert "| | 10 | 100 |\n" in written
+    assert "| linkly native, engine us | " in written

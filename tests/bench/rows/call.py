@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -54,13 +55,16 @@ def over_nats(
 @contextmanager
 def nats() -> Iterator[tuple[str, int]]:
     """Run a NATS server; yield its URL and process id."""
-    server = Program([peers.nats_server(), "--addr", "127.0.0.1", "--port", "-1"])
-    try:
-        said = server.until("Listening for client connections on")
-        server.until("Server is ready")
-        yield f"nats://{said.rpartition(' ')[2]}", server.process.pid
-    finally:
-        server.kill()
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "nats.conf"
+        config.write_text("max_payload: 64MB\n")  # linkly's own limit, where NATS' is 1 MB by default
+        server = Program([peers.nats_server(), "--addr", "127.0.0.1", "--port", "-1", "--config", str(config)])
+        try:
+            said = server.until("Listening for client connections on")
+            server.until("Server is ready")
+            yield f"nats://{said.rpartition(' ')[2]}", server.process.pid
+        finally:
+            server.kill()
 
 
 @contextmanager

@@ -10,11 +10,12 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from tests.bench import peers
-from tests.bench.load import Load
+from tests.bench.load import CONNECTIONS, Load
 from tests.bench.processes import PROGRAMS, Measured, engine
 from tests.bench.row import Figures, Goal, Measure, Row
 
@@ -32,6 +33,10 @@ TARGET = "https://a.example"
 SETTLE_S = 10.0
 
 
+Started = AbstractContextManager[Measured]
+"""A peer that runs until the block ends."""
+
+
 class Counted:
     """A durable redirect under load, and its database.
 
@@ -41,6 +46,7 @@ class Counted:
 
     def __init__(self, name: str, load: Load, server: int, database: Path) -> None:
         self._name, self._load, self._server, self._database = name, load, server, database
+        self.port = load.port
         self._rows = self._exact()
         self._first = True
         load.check(302, location=TARGET)
@@ -85,19 +91,59 @@ def add_link(http: str, code: str = "a") -> None:
         assert made.status == 201
 
 
+@dataclass(frozen=True)
+class Setting:
+    """Under what a redirect is measured.
+
+    Attributes:
+        connections: Which ask.
+        links: In the database, all of which are asked for; none: one link.
+        clicks: In the database, the same number for every link.
+    """
+
+    connections: int = CONNECTIONS
+    links: int = 0
+    clicks: int = 0
+
+    def load(self, port: int) -> Load:
+        """Return the load on a server."""
+        return Load(port, "/s/l" if self.links else "/s/a", connections=self.connections, many=self.links)
+
+    def fill(self, file: Path) -> None:
+        """Write links and clicks into a database that has the tables and is not in use."""
+        numbers = "WITH RECURSIVE numbers(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM numbers WHERE i < ? - 1)"
+        with contextlib.closing(sqlite3.connect(file)) as database:
+            database.execute("PRAGMA synchronous = OFF")
+            database.execute(
+                f"{numbers} INSERT INTO links (code, url, created_at, clicks) "
+                "SELECT printf('l%07d', i), ?, '2026-01-01T00:00:00Z', ? FROM numbers",
+                (self.links, TARGET, self.clicks // self.links),
+            )
+            for _ in range(self.clicks // self.links):
+                database.execute(
+                    f"{numbers} INSERT INTO clicks (code, clicked_at) "
+                    "SELECT printf('l%07d', i), '2026-01-01T00:00:00Z' FROM numbers",
+                    (self.links,),
+                )
+            database.commit()
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
 @contextmanager
-def linkly(checkout: Path, connections: int = 64) -> Iterator[Measure]:
+def linkly(checkout: Path, setting: Setting = Setting()) -> Iterator[Counted]:
     """Open the shortener of a checkout."""
     with engine(CONFIG, checkout) as running:
-        add_link(running.http)
-        load = Load(running.http_port, "/s/a", connections=connections)
-        yield Counted("linkly", load, running.pid, running.folder / "data/iii.db")
+        database = running.folder / "data/iii.db"
+        add_link(running.http)  # of which tables come
+        if setting.links:
+            running.end()
+            setting.fill(database)
+            running.start()
+        yield Counted("linkly", setting.load(running.http_port), running.pid, database)
 
 
 @contextmanager
-def by_hand(
-    name: str, start: Callable[[Path], AbstractContextManager[Measured]], connections: int = 64
-) -> Iterator[Measure]:
+def by_hand(name: str, start: Callable[[Path], Started], setting: Setting = Setting()) -> Iterator[Counted]:
     """Open a peer on a database of its own."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "hand.db"
@@ -105,17 +151,18 @@ def by_hand(
             database.executescript((peers.PEERS / "redirect_tables.sql").read_text())
             database.execute("INSERT INTO links VALUES ('a', ?, '2026-01-01T00:00:00Z', 0)", (TARGET,))
             database.commit()
+        if setting.links:
+            setting.fill(file)
         with start(file) as server:
-            load = Load(int(server.hello["port"]), "/s/a", connections=connections)  # type: ignore[call-overload]
-            yield Counted(name, load, server.pid, file)
+            yield Counted(name, setting.load(int(server.hello["port"])), server.pid, file)  # type: ignore[call-overload]
 
 
-def fastapi(file: Path) -> AbstractContextManager[Measured]:
+def fastapi(file: Path) -> Started:
     """Run FastAPI with aiosqlite."""
     return peers.python("fastapi_redirect.py", file)
 
 
-def fastify(synchronous: str, file: Path) -> AbstractContextManager[Measured]:
+def fastify(synchronous: str, file: Path) -> Started:
     """Run Fastify with better-sqlite3."""
     built = "better-sqlite3/build/Release/better_sqlite3.node"
     return peers.node("fastify_redirect.cjs", file, synchronous, needs=built)
@@ -137,9 +184,7 @@ def uncounted(path: str, method: str, status: int, checkout: Path) -> Iterator[M
 
 
 @contextmanager
-def bare(
-    start: Callable[[], AbstractContextManager[Measured]], path: str, method: str, status: int
-) -> Iterator[Measure]:
+def bare(start: Callable[[], Started], path: str, method: str, status: int) -> Iterator[Measure]:
     """Open a peer that counts nothing."""
     with start() as server:
         load = Load(int(server.hello["port"]), path, method)  # type: ignore[call-overload]

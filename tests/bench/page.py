@@ -1,0 +1,112 @@
+"""Writes docs/performance.md, what stands below its mark, and its plots from a file with what was measured."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+from tests.bench import peers
+from tests.bench.processes import THIS
+from tests.bench.report import number, spread
+from tests.bench.row import Missing
+
+PAGE = THIS / "docs" / "performance.md"
+PLOTS = THIS / "docs" / "performance"
+MARK = "<!-- Below: written by `python -m tests.bench --page FILE`. -->"
+
+
+def write(measured: dict[str, Any]) -> None:
+    """Write the tables and the plots of everything that a file of `--json` holds."""
+    plots = {name: _plots(name, each) for name, each in measured.items() if "points" in each}
+    PAGE.write_text(f"{PAGE.read_text().partition(MARK)[0]}{MARK}\n{tables(measured, plots)}")
+
+
+def tables(measured: dict[str, Any], plots: dict[str, str]) -> str:
+    """Return goals, growth and rows as Markdown."""
+    rows = [each for each in measured.values() if "row" in each]
+    text = "\n".join(["", *_machine(next(iter(measured.values()))["machine"]), "", *_goals(rows), ""])
+    for name, plot in plots.items():
+        each = measured[name]
+        text += f"\n## {each['title']}\n\n{plot}\n" + "\n".join(_growth(each)) + "\n"
+    text += "\n## Every row\n"
+    for row in rows:
+        text += f"\n### {row['row']}\n\n" + "\n".join(_row(row)) + "\n"
+    return text
+
+
+def _machine(machine: dict[str, str]) -> Iterator[str]:
+    told = ", ".join(f"{name} {value}" for name, value in machine.items() if name != "load")
+    yield f"Measured with {told}; the machine was shared with other work (load {machine['load']})."
+
+
+def _goals(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield the table of goals."""
+    yield "| Row | What | Reached | Goal |"
+    yield "|---|---|---|---|"
+    for row in rows:
+        for goal in row["goals"]:
+            if row["row"] == "flood" or goal["reached"] is None:
+                continue
+            what = f"{goal['side']}: {goal['figure']}" + (f", against {goal['peer']}" if goal["peer"] else "")
+            met = goal["reached"] <= goal["bound"] if goal["at_most"] else goal["reached"] >= goal["bound"]
+            times = "x" if goal["peer"] else ""
+            bound = f"{'≤' if goal['at_most'] else '≥'} {number(goal['bound'])}{times}"
+            reached = f"{number(goal['reached'])}{times}"
+            yield f"| {row['row']} | {what} | {f'**{reached}**' if met else reached} | {bound} |"
+
+
+def _row(row: dict[str, Any]) -> Iterator[str]:
+    """Yield the table of one row: medians, with the smallest and largest of the rounds."""
+    yield f"{row['title']}."
+    yield ""
+    names = list(dict.fromkeys(name for figures in row["figures"].values() for name in figures))
+    yield f"| | {' | '.join(names)} |"
+    yield f"|---|{'---|' * len(names)}"
+    for side, figures in row["figures"].items():
+        cells = (spread(figures[name]) if name in figures else "" for name in names)
+        yield f"| {side} | {' | '.join(cells)} |"
+    for pair, ratios in row["ratios"].items():
+        cells = (number(ratios[name]) + "x" if name in ratios else "" for name in names)
+        yield f"| {pair} | {' | '.join(cells)} |"
+    if row["skipped"]:
+        yield ""
+        yield "Skipped: " + "; ".join(f"{side}: {reason}" for side, reason in row["skipped"].items()) + "."
+
+
+def _growth(grown: dict[str, Any]) -> Iterator[str]:
+    """Yield the table of medians by point."""
+    yield f"| | {' | '.join(f'{point:,}' for point in grown['points'])} |"
+    yield f"|---|{'---|' * len(grown['points'])}"
+    for figure in grown["plotted"]:
+        for side, medians in _medians(grown, figure).items():
+            cells = (number(medians[point]) if point in medians else "" for point in grown["points"])
+            yield f"| {side}, {figure} | {' | '.join(cells)} |"
+
+
+def _medians(grown: dict[str, Any], figure: str) -> dict[str, dict[int, float]]:
+    lines: dict[str, dict[int, float]] = {}
+    for point, row in zip(grown["points"], grown["rows"], strict=True):
+        for side, figures in row["figures"].items():
+            if figure in figures:
+                lines.setdefault(side, {})[point] = statistics.median(figures[figure])
+    return lines
+
+
+def _plots(name: str, grown: dict[str, Any]) -> str:
+    """Draw the figures of one growth in one file; return its Markdown."""
+    PLOTS.mkdir(exist_ok=True)
+    file = PLOTS / f"{name}.svg"
+    plots = [{"figure": figure, "lines": _medians(grown, figure)} for figure in grown["plotted"]]
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as told:
+        json.dump({"axis": grown["axis"], "plots": plots}, told)
+        told.flush()
+        try:
+            draw = [peers.python_path(), peers.PEERS / "draw.py", told.name, file]
+        except Missing as reason:
+            return f"(not drawn: {reason})\n"
+        subprocess.run(draw, check=True)
+    return f"![{grown['title']}]({PLOTS.name}/{file.name})\n"
