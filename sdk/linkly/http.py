@@ -17,7 +17,7 @@ from linkly.schema import json_schema
 from linkly.trigger import TriggerDeclaration
 
 
-class HttpTriggerInfo(msgspec.Struct):
+class HttpTriggerInfo(msgspec.Struct, frozen=True):
     """Which route fired."""
 
     type: str = "http"

@@ -1,8 +1,11 @@
 """The route table alone: precedence, conflicts, methods."""
 
+import contextlib
 import tracemalloc
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from linkly.errors import LinklyError
 from linkly.trigger import Binding
@@ -113,3 +116,21 @@ def test_the_version_tells_whether_the_routes_have_changed(table):
     table.remove(binding.id)
     assert len(set(seen)) == 3
     assert table.version == seen[-1]
+
+
+SEGMENTS = st.sampled_from(["a", "b", "", ":x"])
+PATHS = st.lists(SEGMENTS, min_size=1, max_size=3).map("/".join)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["GET", "HEAD", "POST"]), PATHS), max_size=8), st.data())
+def test_a_path_leads_where_the_same_path_percent_encoded_leads(routes, data):
+    table = RouteTable()
+    for number, (method, path) in enumerate(routes):
+        binding = Binding(id=str(number), trigger_type="http", function_id=f"{method} /{path}", config=None)
+        with contextlib.suppress(LinklyError):
+            table.add(method, path, binding)
+    for route in list(table)[::3]:
+        table.remove(route.binding.id)
+    method, path = data.draw(st.sampled_from(["GET", "HEAD", "POST", "PUT"])), data.draw(PATHS)
+    encoded = "/".join("".join(f"%{ord(letter):02X}" for letter in part) for part in path.split("/"))
+    assert found(table, method, f"/{path}") == found(table, method, f"/{encoded}")

@@ -8,7 +8,6 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 
 from linkly import HttpRequest
-from linkly.http import HttpTriggerInfo
 from linkly_workers.http.exchange import Exchange
 from linkly_workers.http.fields import repeated
 from linkly_workers.http.routes import Match
@@ -27,7 +26,7 @@ def read_request(exchange: Exchange, match: Match) -> HttpRequest:
         query_string=query or msgspec.UNSET,
         headers=exchange.headers,
         client_host=exchange.client_host,
-        trigger=HttpTriggerInfo(path=route.pattern, method=route.method),
+        trigger=route.info,
     )
     if len(exchange.headers) != len(exchange.fields):
         request.repeated_headers = repeated(exchange.fields)
