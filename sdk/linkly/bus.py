@@ -23,6 +23,7 @@ from linkly.invocation import HOP_LIMIT as HOP_LIMIT
 from linkly.invocation import Caller as Caller
 from linkly.invocation import Done as Done
 from linkly.invocation import Endpoint as Endpoint
+from linkly.invocation import InPlace as InPlace
 from linkly.invocation import Invocation as Invocation
 from linkly.invocation import Json as Json
 from linkly.trigger import TriggerDeclaration, TriggerType
@@ -116,8 +117,9 @@ class Bus(Protocol):
 
         Args:
             function_id: `service::name`.
-            payload: A value with a JSON form: plain data, dataclass, Struct, or `Json`.
-            result_type: Type of the answer; `Any` gives plain JSON data, `Json` leaves it encoded.
+            payload: A value with a JSON form: plain data, dataclass, Struct, `Json`, or one of these `InPlace`.
+            result_type: Type of the answer; `Any` gives plain JSON data, `Json` leaves it encoded, `InPlace` gives it
+                as it came.
             namespace: Where to look the function up; `None` means `default`.
             metadata: Sidecar given to the function beside the payload.
             action: `Void()`: return at once. `Enqueue(queue)`: through a queue, answers a `Receipt`.

@@ -35,7 +35,7 @@ from linkly.context import current_invocation
 from linkly.deadline import Deadlines, bounded
 from linkly.errors import CallTimeout, LinklyError, Shutdown, WorkerConflict
 from linkly.function import Function
-from linkly.invocation import DEFAULT_TIMEOUT_S, Invocation, Json
+from linkly.invocation import DEFAULT_TIMEOUT_S, InPlace, Invocation, Json
 from linkly.outcome import ABSENT, is_absent, read_error
 from linkly.registered import Registered
 from linkly.schema import Codec, as_json, decode, payload_json
@@ -314,6 +314,8 @@ class Client:
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
     ) -> Any:
         parent = current_invocation.get()
+        if type(payload) is InPlace:
+            payload = payload.payload
         invocation = Invocation(function_id=function_id, payload=payload_json(payload), metadata=metadata)
         if parent is not None:
             invocation.traceparent, invocation.baggage = parent.traceparent, parent.baggage
@@ -334,6 +336,8 @@ class Client:
         value = Json(result) if result else None
         if result_type is Json:
             return as_json(value)
+        if result_type is InPlace:
+            return value
         if isinstance(action, Enqueue):
             return Codec(Receipt).read(value, "an enqueue's receipt")
         if isinstance(action, Void):

@@ -155,8 +155,9 @@ class Function:
                 invocation.metadata = msgspec.json.decode(invocation.metadata)
             payload = invocation.payload
             if self._takes_whole_payload:
-                fits = self._uncopied.get(type(payload))
-                if fits is None or not fits(payload):
+                kind = type(payload)
+                fits = self._uncopied.get(kind)
+                if (fits is None or not fits(payload)) and (invocation.in_place is None or kind is not self.codec.type):
                     payload = self._copy(payload, self._what)
                 result = await self._call(payload)
             elif self._spread or not self._takes_payload:
@@ -187,6 +188,8 @@ class Function:
             return result
         fits = self._uncopied_results.get(kind)
         if fits is not None and fits(result):
+            return result
+        if kind is invocation.in_place:
             return result
         try:
             return Json(encode(result))

@@ -22,6 +22,7 @@ from linkly.bus import (
     HOP_LIMIT,
     Action,
     Enqueue,
+    InPlace,
     Invocation,
     Json,
     Receipt,
@@ -99,6 +100,8 @@ class LocalBus:
                 deadline=parent.deadline,
                 hops=parent.hops + 1,
             )
+        if type(payload) is InPlace:
+            invocation.payload, invocation.in_place = payload.payload, payload.answer
         if action is not None:
             return await self._act(action, invocation)
         if invocation.hops > HOP_LIMIT:
@@ -232,6 +235,8 @@ def read_result(result: Any, result_type: Any, function_id: str) -> Any:
         return _decode_any(encode(result)) if isinstance(result, msgspec.Struct) else result
     if result_type is Json:
         return as_json(result)
+    if result_type is InPlace:
+        return result
     codec = _codecs.get(result_type)
     if codec is None:
         codec = _codecs.setdefault(result_type, Codec(result_type))

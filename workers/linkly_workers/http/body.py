@@ -15,18 +15,13 @@ class BodyTooLarge(LinklyError):
 
 
 class Body:
-    """The parts of a body as they arrive, by iteration; reading pauses between two steps of it.
-
-    Attributes:
-        present: Whether the request has a body.
-    """
+    """The parts of a body as they arrive, by iteration; reading pauses between two steps of it."""
 
     def __init__(self, exchange: Exchange, limit_bytes: int) -> None:
         declared = exchange.headers.get("content-length", "")
         self._declared = int(declared) if declared.isdigit() else 0
         self._exchange = exchange
         self._limit_bytes = limit_bytes
-        self.present = self._declared > 0 or "transfer-encoding" in exchange.headers
 
     def check(self) -> None:
         """Refuse a body whose Content-Length is too large, before any of it is read.
@@ -39,7 +34,7 @@ class Body:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         size = 0
-        while self.present and (part := await self._exchange.next_part()):
+        while self._exchange.has_body and (part := await self._exchange.next_part()):
             size += len(part)
             if size > self._limit_bytes:
                 raise BodyTooLarge(f"the body may have {self._limit_bytes} bytes")
@@ -52,4 +47,4 @@ class Body:
             BodyTooLarge: It is larger than the limit.
             ClientGone: The connection ended before.
         """
-        return b"".join([part async for part in self]) if self.present else b""
+        return b"".join([part async for part in self])

@@ -67,6 +67,7 @@ class Exchange:
         scheme: `http` or `https`, as a trusted proxy says.
         cors: Header lines that every response to this request has.
         keep_alive: Whether the connection goes on after the response.
+        has_body: Whether the request has a body; one in chunks may be empty.
         whole: Whether all of the request has arrived.
         started: Whether a response has begun.
         complete: Whether it has ended.
@@ -75,8 +76,8 @@ class Exchange:
 
     __slots__ = (
         "_arrived", "_bodied", "_body", "_chunked", "_expects_continue", "_http_1_0", "client_host", "complete",
-        "connection", "cors", "fields", "gone", "headers", "keep_alive", "method", "path", "query", "scheme",
-        "started", "whole",
+        "connection", "cors", "fields", "gone", "has_body", "headers", "keep_alive", "method", "path", "query",
+        "scheme", "started", "whole",
     )  # fmt: skip
 
     def __init__(
@@ -97,6 +98,7 @@ class Exchange:
         self.path, _, self.query = target.partition("?")
         self.fields = fields
         self.headers = header_map(fields)
+        self.has_body = "transfer-encoding" in self.headers or self.headers.get("content-length", "").strip("0") != ""
         self.client_host = client_host
         self.scheme = scheme
         self.cors = b""

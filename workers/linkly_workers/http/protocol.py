@@ -18,6 +18,7 @@ from typing import Any
 import httptools
 import msgspec
 
+from linkly.runner import Run
 from linkly_workers.http.exchange import Exchange
 from linkly_workers.http.flow import Flow
 from linkly_workers.http.head import Refused, check_codings, check_hosts, check_version, local_target
@@ -73,7 +74,7 @@ class GatewayProtocol(asyncio.Protocol):
 
     Attributes:
         state: What its client is doing.
-        serving: The task that serves a request now, if that takes one.
+        serving: What serves a request now, if it is not answered at once.
         transport: Where responses go.
         flow: What may pass now.
         origin: Where the calls of its requests enter.
@@ -93,7 +94,7 @@ class GatewayProtocol(asyncio.Protocol):
         self.lines = common.lines
         self.state = OPENED
         self._since = common.monotonic()
-        self.serving: asyncio.Task[Any] | None = None
+        self.serving: Run | None = None
         self.from_this_machine = False
         self.origin = ""
         self.body_until: float | None = None
@@ -334,7 +335,7 @@ class GatewayProtocol(asyncio.Protocol):
 
     def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Serve the request that is being answered; it is cancelled when the client has gone."""
-        self.serving = asyncio.get_running_loop().create_task(coroutine)
+        self.serving = Run(coroutine)
 
     def answered(self) -> None:
         """The response is complete: the next request follows, or the time between two."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import re
 import secrets
+from functools import lru_cache
 from typing import Any, TypeAlias, cast
 
 import msgspec
 
-from linkly import Json
+from linkly import HttpResponse, Json
 from linkly.errors import CallTimeout, HandlerFailed, InvalidResult, LinklyError, Overloaded
 
 log = logging.getLogger("linkly.http")
@@ -25,6 +26,7 @@ _HOP_BY_HOP = (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trail
 """They are the connection's (RFC 9110 7.6.1), of which a function knows nothing."""
 _MANAGED = frozenset((b"content-length", b"date", *_HOP_BY_HOP))
 """What the gateway says itself: twice would be wrong."""
+_TEXT = frozenset((str,))
 _UNREMARKABLE = (501, 505)
 """Statuses of the server that are the client's doing."""
 _FAILED = "the function failed; why is in the log of the server, beside this error_id"
@@ -66,21 +68,28 @@ def reply(result: Any, function_id: str) -> Reply:
         UnsendableResponse: A field has a type that cannot be sent: left out, it would go unnoticed.
     """
     try:
+        if type(result) is HttpResponse and _is_plain(result):
+            headers = read_headers(result.headers, function_id)
+            return _response(read_status(result.status_code, function_id), headers, result.body)
         data = bytes(result) if type(result) is Json else msgspec.json.encode(result)
         if data[:1] != b"{":
             return Reply(200, [JSON_TYPE], _compact(data))
         answer = _answer_decoder.decode(data)
-        status = answer.status_code
-        if status is msgspec.UNSET and answer.headers is msgspec.UNSET and answer.body is msgspec.UNSET:
+        if answer.status_code is answer.headers is answer.body is msgspec.UNSET:
             return Reply(200, [JSON_TYPE], _compact(data))
-        if type(status) is not int or not 200 <= status <= 999:
-            status = read_status(status, function_id)
-        return _response(status, read_headers(answer.headers, function_id), answer.body)
-    except (ValueError, RecursionError) as error:  # a worker of another language made it
+        headers = read_headers(answer.headers, function_id)
+        return _response(read_status(answer.status_code, function_id), headers, answer.body)
+    except (TypeError, ValueError, RecursionError) as error:  # a worker of another language made it
         raise UnsendableResponse(function_id, f"it is no JSON ({error})") from error
 
 
-def _response(status: int, headers: Headers, given: Json | msgspec.UnsetType) -> Reply:
+def _is_plain(response: HttpResponse) -> bool:
+    """Return whether a response of this process can be read as it is: status a number, headers a map of texts."""
+    given: Any = response.headers
+    return type(response.status_code) is int and type(given) is dict and _TEXT.issuperset(map(type, given.values()))
+
+
+def _response(status: int, headers: Headers, given: Any) -> Reply:
     content_type = next((value for name, value in headers if name == b"content-type"), None)
     if status in WITHOUT_BODY:
         return Reply(status, headers, b"")
@@ -89,7 +98,7 @@ def _response(status: int, headers: Headers, given: Json | msgspec.UnsetType) ->
             return Reply(status, headers, b"")
         body = b"{}"
     else:
-        body = bytes(given)
+        body = bytes(given) if type(given) is Json else msgspec.json.encode(given)
         if content_type is not None and body == b"null":
             return Reply(status, headers, b"")
         if content_type is not None and body[:1] == b'"':
@@ -120,6 +129,8 @@ def read_status(given: Any, function_id: str) -> int:
     if given is msgspec.UNSET or given is None:
         return 200
     status: Any = given
+    if type(status) is int and 200 <= status <= 999:
+        return status
     if isinstance(given, str) and given.isascii() and given.isdigit():
         status = int(given[:4])
     elif isinstance(given, float) and given.is_integer():
@@ -166,12 +177,19 @@ def read_headers(given: Any, function_id: str) -> Headers:
     return headers
 
 
+@lru_cache(maxsize=1024)
+def _field_name(name: str) -> bytes:
+    """Return a header's name as it is sent, nothing if it is not allowed."""
+    raw = name.encode().lower()
+    return raw if _NAME.fullmatch(raw) else b""
+
+
 def _add(headers: Headers, name: str, value: str, function_id: str) -> None:
-    raw_name = name.encode().lower()
+    raw_name = _field_name(name)
     if raw_name in _MANAGED:
         return
     raw_value = value.encode().strip()
-    if _NAME.fullmatch(raw_name) and _VALUE.fullmatch(raw_value):
+    if raw_name and ((value.isascii() and value.isprintable()) or _VALUE.fullmatch(raw_value)):
         headers.append((raw_name, raw_value))
     else:
         log.warning("left out header %r of what `%s` answered: its name or value is not allowed", name, function_id)

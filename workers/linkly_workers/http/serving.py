@@ -7,10 +7,11 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from linkly import Bus, Invocation, Json
+from linkly import Binding, Bus, HttpRequest, HttpResponse, Invocation, Json
+from linkly.bus import InPlace
 from linkly.context import current_invocation
 from linkly.errors import CallTimeout, LinklyError, Shutdown
-from linkly.firing import condition_met
+from linkly.firing import condition_met, fire
 from linkly_workers.http.body import Body, BodyTooLarge
 from linkly_workers.http.connections import asking
 from linkly_workers.http.exchange import ClientGone, Exchange
@@ -126,11 +127,19 @@ class Serving:
             return failure_reply(error, route.binding.function_id, where, expose=self._expose_errors)
 
     async def _call(self, exchange: Exchange, match: Match) -> Reply | None:
-        """Middleware, body, condition, the route's middleware, function: in this order (docs/workers.md#http)."""
-        binding, headers = match.route.binding, exchange.headers
+        binding = match.route.binding
         config: HttpTrigger = binding.config
-        time = Time(self._monotonic, self._timeout_s)
         request = read_request(exchange, match)
+        if not exchange.has_body and config.is_direct and not self._middleware:
+            return await self._function(binding, request, self._timeout_s)
+        return await self._in_steps(exchange, binding, config, request)
+
+    async def _in_steps(
+        self, exchange: Exchange, binding: Binding, config: HttpTrigger, request: HttpRequest
+    ) -> Reply | None:
+        """Middleware, body, condition, the route's middleware, function: in this order (docs/workers.md#http)."""
+        headers = exchange.headers
+        time = Time(self._monotonic, self._timeout_s)
         if self._middleware:
             stopped = await run_middleware(self._bus, self._middleware, request, binding.namespace, time.left_s)
             if stopped is not None:
@@ -138,7 +147,7 @@ class Serving:
         body = Body(exchange, self._body_limit_bytes)
         body.check()
         data: bytes | None = b""
-        if body.present:
+        if exchange.has_body:
             parsed = is_json(headers.get("content-type", ""))
             if parsed and not config.stream and headers.get("content-encoding", "identity").lower() != "identity":
                 return _packed(headers["content-encoding"])
@@ -158,25 +167,16 @@ class Serving:
             )
             if stopped is not None:
                 return stopped
-
-        def call(timeout_s: float | None) -> Coroutine[Any, Any, Json]:
-            return self._bus.trigger(
-                binding.function_id,
-                request,
-                namespace=binding.namespace,
-                metadata=binding.metadata,
-                result_type=Json,
-                timeout_s=timeout_s,
-            )
-
         if data is not None and not config.stream:
-            waited = self._middleware or body.present or condition is not None or config.middleware_function_ids
-            return reply(await call(time.left_s() if waited else self._timeout_s), binding.function_id)
+            return await self._function(binding, request, time.left_s())
         # The time-out of a streamed response ends with its headers, so the conversation looks after it.
         conversation = Conversation(self._bus, binding.function_id, time.left_s(), exchange.start, exchange.send_part)
         try:
             answer = await conversation.run(
-                request, body if data is None else data, lambda: call(None), streams=config.stream
+                request,
+                body if data is None else data,
+                lambda: fire(self._bus, binding, request, result_type=Json, timeout_s=None),
+                streams=config.stream,
             )
         except CutOff:
             exchange.cut_off()
@@ -184,6 +184,17 @@ class Serving:
         if answer is None:
             exchange.end()
         return answer
+
+    async def _function(self, binding: Binding, request: HttpRequest, timeout_s: float) -> Reply:
+        answer: Any = await self._bus.trigger(
+            binding.function_id,
+            InPlace(request, HttpResponse),  # nothing of the request is read here any more
+            result_type=InPlace,
+            namespace=binding.namespace,
+            metadata=binding.metadata,
+            timeout_s=timeout_s,
+        )
+        return reply(answer, binding.function_id)
 
     async def _read(self, body: Body, exchange: Exchange, time: Time) -> bytes:
         """Read all of a body; the connection answers 408 when the time of the request ends before."""

@@ -52,6 +52,11 @@ class HttpTrigger(msgspec.Struct):
     origin: str | None = None
     hosts: list[str] = []
 
+    @property
+    def is_direct(self) -> bool:
+        """Whether a request without a body needs nothing but the function."""
+        return not self.stream and self.condition_function_id is None and not self.middleware_function_ids
+
     def __post_init__(self) -> None:
         if self.origin is not None:
             read_origin(self.origin)
