@@ -4,6 +4,7 @@ import asyncio
 import socket
 
 import pytest
+from uvicorn.server import ServerState
 
 from linkly_workers.http.protocol import Common, GatewayProtocol
 from linkly_workers.http.proxies import Proxies
@@ -35,9 +36,9 @@ async def connection():
             monotonic=loop.time,
             lines=StatusLines(),
             writes=Writes(),
-            open=set(),
             changed=changed.set,
-        )
+        ),
+        server_state=ServerState(),
     )
     made.may_answer, made.answer_sent = may_answer, changed
     near, far = socket.socketpair()

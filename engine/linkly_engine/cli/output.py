@@ -24,7 +24,7 @@ from linkly_engine.text import one_line, visible, without_ansi
 
 LogFormat = Literal["text", "json"]
 
-QUIET = ("picows", "asyncio", "watchfiles", "aiosqlite", "anyio", "concurrent")
+QUIET = ("uvicorn", "picows", "asyncio", "watchfiles", "aiosqlite", "anyio", "concurrent")
 """Libraries whose INFO records are of no use to a user."""
 
 WORKER_WIDTH = 10

@@ -4,8 +4,8 @@ At the end requests are finished and streams cut off. `drain` waits for requests
 because the next gateway may follow at once. The request that asked for the end itself (a call of `worker::*`) is not
 waited for: it ends after the gateway.
 
-A server of a library is left out: asyncio's accepts, the engine has the signals, and the end goes by the clock that is
-passed in.
+uvicorn's server makes the connections (`Server.startup`); it neither runs (`serve` would take the engine's signals, and
+wake ten times a second) nor shuts down (it sleeps 0.1 s at least), so that everything here goes by the clock passed in.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ import asyncio
 import socket
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from typing import TypeAlias
+from functools import partial
+from typing import TypeAlias, cast
+
+import uvicorn
 
 from linkly.clock import Clock, TimerHandle
+from linkly_workers.http.asgi import App
 from linkly_workers.http.exchange import Carrier, Exchange
 from linkly_workers.http.listener import BACKLOG
-from linkly_workers.http.protocol import Common, GatewayProtocol
+from linkly_workers.http.protocol import Common, GatewayProtocol, connections_of
 from linkly_workers.http.proxies import Proxies
 from linkly_workers.http.states import ConnectionLimits
 from linkly_workers.http.status_lines import StatusLines
@@ -47,25 +51,29 @@ class Connections:
     """
 
     def __init__(
-        self, serve: Callable[[Exchange], None], clock: Clock, limits: ConnectionLimits, proxies: Sequence[str] = ()
+        self,
+        serve: Callable[[Exchange], None],
+        app: App,
+        clock: Clock,
+        limits: ConnectionLimits,
+        proxies: Sequence[str] = (),
     ) -> None:
         self._clock = clock
-        self._server: asyncio.Server | None = None
         self._timer: TimerHandle | None = None
         self._until: float | None = None
         self._lines = StatusLines()
-        self.open: set[GatewayProtocol] = set()
         self.changed = asyncio.Event()
-        self._common = Common(
+        common = Common(
             serve=serve,
             limits=limits,
             proxies=Proxies(proxies),
             monotonic=clock.monotonic,
             lines=self._lines,
             writes=Writes(),
-            open=self.open,
             changed=self.changed.set,
         )
+        self._server = server_of(common, app)
+        self.open = connections_of(self._server.server_state)
 
     def start(self) -> None:
         """Start to sweep."""
@@ -73,14 +81,15 @@ class Connections:
 
     async def accept(self, listener: socket.socket) -> None:
         """Accept connections from now on."""
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: GatewayProtocol(self._common), sock=listener, backlog=BACKLOG
-        )
+        config = self._server.config
+        config.load()
+        self._server.lifespan = config.lifespan_class(config)
+        await self._server.startup(sockets=[listener])
 
     def accept_no_more(self) -> None:
         """Accept no further connections."""
-        if self._server is not None:
-            self._server.close()
+        for server in self._server.servers if self._server.started else ():
+            server.close()
 
     def _sweep(self) -> None:
         self._timer = self._clock.call_later(SWEEP_S, self._sweep)
@@ -146,3 +155,23 @@ class Connections:
         own = asking.get()
         requests = {each: each.request for each in self.open if each is not own and which(each)}
         return {each: request for each, request in requests.items() if request is not None}
+
+
+def server_of(common: Common, app: App) -> uvicorn.Server:
+    """Return a server of uvicorn whose connections are the gateway's.
+
+    Args:
+        common: What they have in common.
+        app: What uvicorn takes for the app; the gateway gives it what no route takes.
+    """
+    config = uvicorn.Config(
+        app,
+        http=cast("type[asyncio.Protocol]", partial(GatewayProtocol, common)),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+    )
+    return uvicorn.Server(config)

@@ -1,7 +1,7 @@
 """The way of every request: judge, match, and answer or have it served.
 
-It is a plain call from the connection to the function's bus: no framework, no scope, and no task unless something has
-to be waited for.
+It is a plain call from the connection to the function's bus, without ASGI, which takes 30 us a request, and without a
+framework's router, which takes 40 more. What no route takes is answered by the app of the gateway's own pages.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import msgspec
 
 from linkly_workers.http.absent import Absent
+from linkly_workers.http.asgi import App, answer_with
 from linkly_workers.http.browsers import BrowserRules
 from linkly_workers.http.cors import Cors
 from linkly_workers.http.exchange import Exchange
-from linkly_workers.http.pages import Pages
+from linkly_workers.http.pages import PATHS
 from linkly_workers.http.response import JSON_TYPE, Reply, error_reply, not_allowed
 from linkly_workers.http.routes import METHODS, Match, RouteTable
 from linkly_workers.http.serving import Serving
@@ -25,7 +26,7 @@ class Gateway:
         self,
         routes: RouteTable,
         serving: Serving,
-        pages: Pages,
+        pages: App,
         *,
         absent: Absent,
         cors: Cors,
@@ -66,9 +67,9 @@ class Gateway:
             return self._cors.preflight(exchange.headers)
         return self._browsers.foreign(exchange.method, origin, exchange.headers)
 
-    async def _without_route(self, exchange: Exchange, allowed: list[str] | None) -> Reply:
+    async def _without_route(self, exchange: Exchange, allowed: list[str] | None) -> Reply | None:
         method, path = exchange.method, exchange.path
-        if path not in self._pages:
+        if path not in PATHS:
             expected = await self._absent.expected(method, path)
             if expected is not None:
                 return _away(expected)
@@ -76,7 +77,8 @@ class Gateway:
             return not_allowed(method, allowed)
         if path == "*":  # of the server as a whole, which only OPTIONS can ask for (RFC 9110 9.3.7)
             return Reply(204, [(b"allow", ", ".join(METHODS).encode())], b"")
-        return await self._pages.answer(method, path)
+        await answer_with(self._pages, exchange)
+        return None
 
 
 def _away(reason: str) -> Reply:

@@ -1,12 +1,16 @@
-"""Paths that the gateway itself answers, and 404."""
+"""Paths that the gateway itself answers, and 404: rarely asked for, so a framework serves them."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
-from linkly_workers.http.response import JSON_TYPE, Headers, Reply, error_reply, not_allowed
+PATHS = ("/healthz", "/readyz", "/openapi.json")
 
 HOME = (
     "this is linkly's HTTP gateway, and it runs; no function has the route GET / yet: a trigger of type http "
@@ -14,54 +18,47 @@ HOME = (
 )
 
 
-class Pages:
-    """What no route takes.
+def pages(
+    has_room: Callable[[], bool],
+    troubles: Callable[[], Awaitable[list[str]]],
+    document: Callable[[], Awaitable[bytes]],
+) -> Starlette:
+    """Return the ASGI app of what no route takes."""
 
-    Args:
-        has_room: Whether one more request would be served.
-        troubles: Why workers are not ready.
-        document: The OpenAPI document.
-    """
-
-    def __init__(
-        self,
-        has_room: Callable[[], bool],
-        troubles: Callable[[], Awaitable[list[str]]],
-        document: Callable[[], Awaitable[bytes]],
-    ) -> None:
-        self._has_room = has_room
-        self._troubles = troubles
-        self._document = document
-        self._pages = {"/healthz": self._healthz, "/readyz": self._readyz, "/openapi.json": self._openapi}
-
-    def __contains__(self, path: str) -> bool:
-        return path in self._pages
-
-    async def answer(self, method: str, path: str) -> Reply:
-        """Answer a request that no route takes."""
-        page = self._pages.get(path)
-        if page is None:
-            return error_reply(404, "NOT_FOUND", HOME if path == "/" else "Not Found")
-        if method not in ("GET", "HEAD"):
-            return not_allowed(method, ["GET", "HEAD"])
-        return await page()
-
-    async def _healthz(self) -> Reply:
+    async def healthz(request: Request) -> Response:
         """Answer that the process lives: restarting it would not help."""
-        return _json(200, {"status": "ok"})
+        return JSONResponse({"status": "ok"})
 
-    async def _readyz(self) -> Reply:
+    async def readyz(request: Request) -> Response:
         """Answer whether requests are served, so that a balancer may send some."""
-        if not self._has_room():
-            return _json(503, {"status": "overloaded"})
-        reasons = await self._troubles()
-        return _json(503, {"status": "not_ready", "reasons": reasons}) if reasons else await self._healthz()
+        if not has_room():
+            return JSONResponse({"status": "overloaded"}, status_code=503, headers={"Retry-After": "1"})
+        reasons = await troubles()
+        if reasons:
+            body = {"status": "not_ready", "reasons": reasons}
+            return JSONResponse(body, status_code=503, headers={"Retry-After": "1"})
+        return JSONResponse({"status": "ok"})
 
-    async def _openapi(self) -> Reply:
+    async def openapi(request: Request) -> Response:
         """Return the OpenAPI document."""
-        return Reply(200, [JSON_TYPE], await self._document())
+        return Response(await document(), media_type="application/json")
+
+    return Starlette(
+        routes=[Route(path, page) for path, page in zip(PATHS, (healthz, readyz, openapi), strict=True)],
+        exception_handlers={HTTPException: _refuse},
+    )
 
 
-def _json(status: int, body: dict[str, object]) -> Reply:
-    headers: Headers = [JSON_TYPE] if status == 200 else [JSON_TYPE, (b"retry-after", b"1")]
-    return Reply(status, headers, msgspec.json.encode(body))
+async def _refuse(request: Request, error: Exception) -> Response:
+    """Answer with the gateway's error envelope."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    detail = error.detail if isinstance(error, HTTPException) else "internal error"
+    code = detail.upper().replace(" ", "_")
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    if "Allow" in headers:
+        headers["Allow"] += ", OPTIONS"
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers=headers)
+    if status == 404 and request.url.path == "/":  # the first look of a new user
+        detail = HOME
+    return JSONResponse({"error": {"code": code, "message": detail}}, status_code=status, headers=headers)

@@ -13,10 +13,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, cast
 
 import httptools
 import msgspec
+from uvicorn.server import ServerState
 
 from linkly.runner import Run
 from linkly_workers.http.exchange import Exchange
@@ -55,7 +56,6 @@ class Common(msgspec.Struct, frozen=True, eq=False):
         monotonic: The clock's.
         lines: The first lines of responses.
         writes: Gathers what is written in a turn of the loop.
-        open: The connections that are open.
         changed: Told whenever a response begins to be streamed or ends.
     """
 
@@ -65,12 +65,16 @@ class Common(msgspec.Struct, frozen=True, eq=False):
     monotonic: Callable[[], float]
     lines: StatusLines
     writes: Writes
-    open: set[GatewayProtocol]
     changed: Callable[[], None]
 
 
 class GatewayProtocol(asyncio.Protocol):
-    """One connection.
+    """One connection, made and kept count of by uvicorn's server.
+
+    Args:
+        common: What it has in common with the others.
+        server_state: The server's; it shows the connections that are open.
+        uvicorn: What else uvicorn's server tells a protocol: `config`, `app_state` and the loop.
 
     Attributes:
         state: What its client is doing.
@@ -85,8 +89,9 @@ class GatewayProtocol(asyncio.Protocol):
     transport: GatheringTransport
     flow: Flow
 
-    def __init__(self, common: Common) -> None:
+    def __init__(self, common: Common, *, server_state: ServerState, **uvicorn: object) -> None:
         self._common = common
+        self._open = connections_of(server_state)
         self._times_s = common.limits.times_s()
         self._serve = common.serve
         self._monotonic = common.monotonic
@@ -143,11 +148,11 @@ class GatewayProtocol(asyncio.Protocol):
             self.origin = f"http {host}:{peer[1]}"
             self.from_this_machine = self._common.proxies.is_local_client(host)
             self._by_proxy = self._common.proxies.trusts(host)
-        self._common.open.add(self)
+        self._open.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has hung up, or the gateway has closed the connection."""
-        self._common.open.discard(self)
+        self._open.discard(self)
         self._parser = None  # it knows this object, and this object it
         self._enter(LOST)
         self._waiting.clear()
@@ -353,7 +358,7 @@ class GatewayProtocol(asyncio.Protocol):
         self.flow.resume_reading()
 
     def shutdown(self) -> None:
-        """Close the connection when the requests that have arrived are answered."""
+        """Close the connection when the requests that have arrived are answered, as uvicorn's server asks for."""
         if self._active is None and not self._waiting:
             self.transport.close()
         elif self._newest is not None:
@@ -400,6 +405,11 @@ class GatewayProtocol(asyncio.Protocol):
             head.append(b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(refusal.body))
             self.transport.write(b"".join([*head, refusal.body]))
             self.transport.close()
+
+
+def connections_of(server_state: ServerState) -> set[GatewayProtocol]:
+    """Return the connections that are open; uvicorn declares the set as one of its own protocols."""
+    return cast("set[GatewayProtocol]", server_state.connections)
 
 
 def _late() -> Reply:

@@ -24,7 +24,7 @@ _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 WITHOUT_BODY = (204, 205, 304)
 _HOP_BY_HOP = (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade")
 """They are the connection's (RFC 9110 7.6.1), of which a function knows nothing."""
-_MANAGED = frozenset((b"content-length", b"date", *_HOP_BY_HOP))
+MANAGED = frozenset((b"content-length", b"date", *_HOP_BY_HOP))
 """What the gateway says itself: twice would be wrong."""
 _TEXT = frozenset((str,))
 _UNREMARKABLE = (501, 505)
@@ -186,7 +186,7 @@ def _field_name(name: str) -> bytes:
 
 def _add(headers: Headers, name: str, value: str, function_id: str) -> None:
     raw_name = _field_name(name)
-    if raw_name in _MANAGED:
+    if raw_name in MANAGED:
         return
     raw_value = value.encode().strip()
     if raw_name and ((value.isascii() and value.isprintable()) or _VALUE.fullmatch(raw_value)):

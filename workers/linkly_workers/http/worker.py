@@ -21,7 +21,7 @@ from linkly_workers.http.cors import Cors
 from linkly_workers.http.gateway import Gateway
 from linkly_workers.http.listener import Listener, listen, url_of
 from linkly_workers.http.openapi import OpenApi
-from linkly_workers.http.pages import Pages
+from linkly_workers.http.pages import pages
 from linkly_workers.http.readiness import Checks
 from linkly_workers.http.routes import RouteTable
 from linkly_workers.http.serving import Serving
@@ -70,15 +70,16 @@ class HttpWorker(Worker):
         cors = Cors(settings.cors)
         serving = Serving(self.bus, settings)
         document = OpenApi(self.bus, self._routes, middleware=bool(settings.middleware))
+        own_pages = pages(serving.has_room, lambda: self._checks.reasons(self.bus), document.read)
         gateway = Gateway(
             self._routes,
             serving,
-            Pages(serving.has_room, lambda: self._checks.reasons(self.bus), document.read),
+            own_pages,
             absent=absent,
             cors=cors,
             browsers=BrowserRules(cors, self._hosts),
         )
-        connections = Connections(gateway.serve, self.bus.clock, settings.limits(), settings.trusted_proxies)
+        connections = Connections(gateway.serve, own_pages, self.bus.clock, settings.limits(), settings.trusted_proxies)
         address = settings.host, settings.port
         self.listener = listen(*address) if legacy is None else legacy.listener.moved(*address)
         self._connections = connections
