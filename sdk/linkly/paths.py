@@ -14,8 +14,10 @@ def expanded(written: str) -> Path:
     """Replace `~` and `~somebody`.
 
     Raises:
-        ValueError: It cannot be known whose home that is.
+        ValueError: It cannot be known whose home that is, or there is a character in it that no path can have.
     """
+    if "\0" in written:
+        raise ValueError(f"{written!r}: no path can have the character NUL (\\0) in it")
     try:
         return Path(written).expanduser()
     except RuntimeError as error:

@@ -100,3 +100,11 @@ def test_a_home_that_nobody_has_is_an_error_of_its_key(places, text):
     file.write_text(text)
     with pytest.raises(ConfigError, match=r"config\.yaml:3: .*(url|file_path): `~nobody-here/a`"):
         read(file)
+
+
+@pytest.mark.parametrize("text", [DATABASE.format("sqlite:./a NUL"), STATE.format("./a NUL")])
+def test_a_path_with_a_nul_is_an_error_of_its_key(places, text):
+    file = places / "config.yaml"
+    file.write_text(text.replace("'", '"').replace(" NUL", r"\0"))
+    with pytest.raises(ConfigError, match=r"config\.yaml:3: .*(url|file_path): .*NUL"):
+        read(file)

@@ -1,11 +1,13 @@
 """What an interactive transaction is after somebody has gone away in the middle of it."""
 
 import asyncio
+import contextlib
 
 import pytest
 
 from linkly import LinklyError, Worker, function, trigger
 from linkly.testing import ManualClock, settle
+from linkly_workers.database import DatabaseWorker
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n"
 WAIT_S = 30
@@ -240,4 +242,24 @@ async def test_what_a_failing_transaction_has_learned_of_a_table_is_forgotten(ru
         failed = await call(bus, "transaction", statements=remake)
         inserted = await call(bus, "execute", sql=insert)
     assert failed["failed_index"] == 3
+    assert inserted["last_insert_id"] == "1"
+
+
+@pytest.mark.transports("in process")
+async def test_what_cancelled_statements_have_changed_is_forgotten_with_their_transaction(run, tmp_path):
+    insert = "INSERT INTO remade (a) VALUES (1)"
+    worker = DatabaseWorker.from_config({"databases": {"primary": {"url": f"sqlite:{tmp_path}/a.db"}}})
+    async with run(worker) as bus, asyncio.timeout(WAIT_S):
+        await call(bus, "execute", sql="CREATE TABLE remade (a)")
+        opened = await begin(bus, isolation="serializable")
+        for sql, left in (("DROP TABLE remade", 0), ("CREATE TABLE remade (a PRIMARY KEY) WITHOUT ROWID", 1)):
+            tables = "SELECT name FROM sqlite_schema WHERE type = 'table'"
+            # Cancelled at once, it has begun on its thread or it never does.
+            while len((await call(bus, "transactionQuery", transaction_id=opened, sql=tables))["rows"]) != left:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(0):
+                        await call(bus, "transactionExecute", transaction_id=opened, sql=sql)
+        await call(bus, "transactionExecute", transaction_id=opened, sql=insert)
+        await call(bus, "rollbackTransaction", transaction_id=opened)
+        inserted = await call(bus, "execute", sql=insert)
     assert inserted["last_insert_id"] == "1"

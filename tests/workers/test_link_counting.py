@@ -12,7 +12,7 @@ from linkly.context import current_invocation
 from linkly.errors import HandlerFailed, LinklyError, OutcomeUnknown, Overloaded
 from linkly.invocation import Invocation
 from linkly.schema import read_settings
-from linkly.testing import running_engine
+from linkly.testing import running_engine, settle
 from linkly_workers._sqlite.line import CALLER_LIMIT
 from linkly_workers.database import DatabaseSettings, DatabaseWorker
 from linkly_workers.link.outcome import Outcome
@@ -156,7 +156,7 @@ async def test_a_click_whose_caller_has_gone_before_its_turn_is_not_counted(tmp_
     async with opened(tmp_path, link()) as (store, _):
         gone = asyncio.ensure_future(store.count(Click("a", NOW), NOW))
         stays = asyncio.ensure_future(store.count(Click("a", NOW), NOW))
-        await asyncio.wait([asyncio.ensure_future(asyncio.sleep(0))])
+        await settle(1)  # both are in the line
         gone.cancel()
         assert (await stays).outcome is Outcome.COUNTED
         await asyncio.wait([gone])
@@ -189,7 +189,7 @@ async def test_a_caller_with_too_many_clicks_is_refused(tmp_path):
 async def test_closing_waits_for_the_clicks_that_wait(tmp_path):
     async with opened(tmp_path, link()) as (store, _):
         counting = asyncio.ensure_future(outcomes(store, [Click("a", NOW)] * (2 * AT_ONCE)))
-        await asyncio.wait([asyncio.ensure_future(asyncio.sleep(0))])
+        await settle(1)
         await store.close()
         assert await counting == [Outcome.COUNTED] * (2 * AT_ONCE)
 

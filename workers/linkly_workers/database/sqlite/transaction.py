@@ -117,6 +117,7 @@ class InteractiveTransaction:
 
         async with self._lock:
             self._check()
+            self._changed_schema |= statement.changes_schema  # before: a cancelled caller's statement may run as well
             try:
                 try:
                     result = await self._run(operation)
@@ -135,7 +136,6 @@ class InteractiveTransaction:
                 if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
                     self._check()  # it is not the statement that was wrong
                 raise
-            self._changed_schema |= statement.changes_schema
             return result
 
     async def commit(self, committed: Callable[[], None]) -> None:
