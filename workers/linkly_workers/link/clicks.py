@@ -4,21 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from linkly import Bus, Void
+from linkly import Bus, Void, function
 from linkly_workers.link.outcome import Counted
-from linkly_workers.link.shapes import RecordClick
+from linkly_workers.link.shapes import RecordClick, Recorded
 from linkly_workers.link.stores.store import Click, LinkStore
 from linkly_workers.link.times import Now, given_time
 
 
 class Clicks:
-    """Counts clicks in the store."""
+    """The part of the link worker that counts clicks in the store."""
 
-    def __init__(self, bus: Bus, store: LinkStore, spelled: Callable[[str], str], now: Now) -> None:
-        self._bus = bus
-        self._store = store
-        self._spelled = spelled
-        self._now = now
+    _bus: Bus
+    _store: LinkStore
+    _spelled: Callable[[str], str]
+    _now: Now
+
+    def open(self, bus: Bus, store: LinkStore, spelled: Callable[[str], str], now: Now) -> None:
+        """Count in a store from now on."""
+        self._bus, self._store, self._spelled, self._now = bus, store, spelled, now
+
+    @function("link::record_click")
+    async def record_click(self, request: RecordClick) -> Recorded:
+        """Count a click, once for each click_id; answered when it is on disk."""
+        outcome = (await self.count(request)).outcome
+        if outcome.is_counted:
+            return Recorded(recorded=True)
+        return Recorded(recorded=False, reason=outcome.value)
 
     async def count(self, request: RecordClick) -> Counted:
         """Count a click, once for each of its ids; answered when it is on disk.

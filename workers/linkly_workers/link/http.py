@@ -78,7 +78,7 @@ class LinkHttp:
         try:
             body = _read(request.body, CreateBody)
             wanted = Create(**asdict(body), idempotency_key=idempotency_key(request))
-            return answer(201, await self._links.create(wanted, _own_host(request)))
+            return answer(201, await self._links.make(wanted, _own_host(request)))
         except LinklyError as error:
             return refused(error)
 
@@ -90,7 +90,7 @@ class LinkHttp:
     async def http_list(self, request: HttpRequest) -> HttpResponse:
         """List links, newest first; `next_cursor` of a page gives the next one."""
         try:
-            return answer(200, await self._links.listing(_read(_query(request), ListRequest)))
+            return answer(200, await self._links.list(_read(_query(request), ListRequest)))
         except LinklyError as error:
             return refused(error)
 
@@ -118,7 +118,7 @@ class LinkHttp:
         try:
             body = _read(request.body, UpdateBody)
             wanted = Update(code=request.path_params["code"], **asdict(body))
-            return answer(200, await self._links.update(wanted, _own_host(request)))
+            return answer(200, await self._links.change(wanted, _own_host(request)))
         except LinklyError as error:
             return refused(error)
 
@@ -129,7 +129,7 @@ class LinkHttp:
     )
     async def http_delete(self, request: HttpRequest) -> HttpResponse:
         """Forget a link and its clicks."""
-        deleted = await self._links.delete(request.path_params["code"])
+        deleted = (await self._links.delete(request.path_params["code"])).deleted
         return HttpResponse(status_code=204) if deleted else answer(404, NOT_FOUND)
 
     @function(

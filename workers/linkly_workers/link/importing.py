@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from linkly import ChannelReader
+from linkly import ChannelReader, function
 from linkly.channel import ChannelRef
 from linkly.errors import LinklyError
 from linkly_workers.link.csv_file import csv_rows
@@ -23,22 +23,26 @@ PROBLEM_LIMIT = 100
 
 
 class Imports:
-    """Imports links in batches; what cannot be imported is skipped and named."""
+    """The part of the link worker that imports links in batches."""
 
-    def __init__(
+    _store: LinkStore
+    _new_links: NewLinks
+    _now: Now
+    _open_reader: Callable[[ChannelRef], Awaitable[ChannelReader]]
+
+    def open(
         self,
         store: LinkStore,
         new_links: NewLinks,
         now: Now,
         open_reader: Callable[[ChannelRef], Awaitable[ChannelReader]],
     ) -> None:
-        self._store = store
-        self._new_links = new_links
-        self._now = now
-        self._open_reader = open_reader
+        """Import into a store from now on."""
+        self._store, self._new_links, self._now, self._open_reader = store, new_links, now, open_reader
 
-    async def run(self, request: Import) -> Imported:
-        """Import the links of a request."""
+    @function("link::import")
+    async def import_links(self, request: Import) -> Imported:
+        """Import links, from a list or as CSV from a channel. What cannot be imported is skipped and named."""
         result = Imported(0, 0, [])
         batch: list[tuple[int, NewLink]] = []
         index = -1

@@ -1,7 +1,4 @@
-"""What the link shortener does with links, whoever asks: the functions of `worker.py`, `http.py` and `redirect.py`.
-
-What the methods raise stands with the functions of `worker.py`.
-"""
+"""What the link shortener does with links: its functions, and what `http.py` and `redirect.py` ask for."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
+from linkly import function
 from linkly.clock import Clock
 from linkly.errors import InvalidArguments, NotFound
 from linkly.timestamps import time_text
@@ -18,7 +16,19 @@ from linkly_workers.link.cache import LinkCache
 from linkly_workers.link.codes import Spellings
 from linkly_workers.link.new_links import NewLinks
 from linkly_workers.link.outcome import is_expired, why_not
-from linkly_workers.link.shapes import Create, Link, LinkDetails, LinkPage, ListRequest, Resolved, Stats, Update
+from linkly_workers.link.shapes import (
+    Code,
+    Create,
+    Days,
+    Deleted,
+    Link,
+    LinkDetails,
+    LinkPage,
+    ListRequest,
+    Resolved,
+    Stats,
+    Update,
+)
 from linkly_workers.link.stores.store import Changes, Idempotency, LinkStore, NewLink, Position
 from linkly_workers.link.times import Now, check_future, given_time
 
@@ -26,20 +36,37 @@ KEY_LIFE = timedelta(days=1)
 
 
 class Links:
-    """Makes, finds, changes and deletes links."""
+    """The part of the link worker that makes, finds, changes and deletes links."""
 
-    def __init__(
+    _clock: Clock
+    _store: LinkStore
+    _cache: LinkCache
+    _new_links: NewLinks
+    _spellings: Spellings
+    _now: Now
+
+    def open(
         self, clock: Clock, store: LinkStore, cache: LinkCache, new_links: NewLinks, spellings: Spellings, now: Now
     ) -> None:
-        self._clock = clock
-        self._store = store
-        self._cache = cache
-        self._new_links = new_links
-        self._spellings = spellings
-        self._now = now
+        """Serve the links of a store from now on."""
+        self._clock, self._store, self._cache = clock, store, cache
+        self._new_links, self._spellings, self._now = new_links, spellings, now
 
-    async def create(self, request: Create, own_host: str | None = None) -> Link:
-        """Make a link; no link leads to `own_host`, where the shortener was reached, as `canonical_host` writes it."""
+    @function("link::create")
+    async def create(self, request: Create) -> Link:
+        """Make a short link; answered when it is on disk.
+
+        Raises:
+            InvalidUrl: The address cannot be a link's target.
+            InvalidCode: The chosen code cannot be used.
+            CodeTaken: The chosen code leads somewhere already.
+            InvalidArguments: `expires_at` is over.
+            KeyReused: The idempotency key came with another request before.
+        """
+        return await self.make(request, None)
+
+    async def make(self, request: Create, own_host: str | None) -> Link:
+        """Make a link as `create`; none leads to `own_host`, where the shortener was reached (`canonical_host`)."""
         link = self._new_links.asked(request, own_host)
         idempotency = self._idempotency(request, link)
         if idempotency is not None and is_expired(link.expires_at, link.created_at):
@@ -52,8 +79,13 @@ class Links:
         await self._cache.fill(made.code, lambda: self._store.find(made.code))
         return Link(made.code, made.url, made.expires_at, made.max_clicks)
 
-    async def resolve(self, code: str) -> Resolved:
-        """Return where a code leads; nowhere if it is unknown, expired, or has no clicks left."""
+    @function("link::resolve")
+    async def resolve(self, code: Code) -> Resolved:
+        """Say where a code leads, null if nowhere: unknown, expired, or no clicks left.
+
+        Args:
+            code: The short code.
+        """
         code = self._spellings.of(code)
         cached = await self._cache.get(code)
         if cached is not None:
@@ -74,8 +106,19 @@ class Links:
             raise _not_found(code)
         return link
 
-    async def update(self, request: Update, own_host: str | None = None) -> Link:
-        """Change a link; the next look-up sees it."""
+    @function("link::update")
+    async def update(self, request: Update) -> Link:
+        """Change where a link leads, or its limits; the next look-up sees it.
+
+        Raises:
+            InvalidUrl: The address cannot be a link's target.
+            InvalidArguments: `expires_at` is over.
+            NotFound: There is no such link.
+        """
+        return await self.change(request, None)
+
+    async def change(self, request: Update, own_host: str | None) -> Link:
+        """Change a link as `update`; it does not lead to `own_host` afterwards."""
         code = self._spellings.of(request.code)
         url = request.url if request.url is msgspec.UNSET else self._new_links.check_url(request.url, own_host)
         expires_at = (
@@ -91,20 +134,39 @@ class Links:
             raise _not_found(request.code)
         return Link(link.code, link.url, link.expires_at, link.max_clicks)
 
-    async def delete(self, code: str) -> bool:
-        """Delete a link and its clicks; return whether there was such a link."""
-        code = self._spellings.of(code)
-        return await self._cache.change(code, lambda: self._store.delete(code))
+    @function("link::delete")
+    async def delete(self, code: Code) -> Deleted:
+        """Forget a link and its clicks.
 
-    async def listing(self, request: ListRequest) -> LinkPage:
-        """Return a part of the links, newest first."""
+        Args:
+            code: The short code.
+        """
+        code = self._spellings.of(code)
+        return Deleted(await self._cache.change(code, lambda: self._store.delete(code)))
+
+    @function("link::list")
+    async def list(self, request: ListRequest) -> LinkPage:
+        """List links, newest first, a page at a time.
+
+        Raises:
+            InvalidArguments: The cursor is none that an earlier page gave.
+        """
         after = None if request.cursor is None else _position_of(request.cursor)
         links = await self._store.listing(after, request.limit + 1)
         part = links[: request.limit]
         return LinkPage(part, _cursor_behind(part[-1]) if len(links) > len(part) else None)
 
-    async def stats(self, code: str, days: int) -> Stats:
-        """Return how a link was used, day by day for the last `days`."""
+    @function("link::stats")
+    async def stats(self, code: Code, days: Days = 30) -> Stats:
+        """Say how a link was used. Bots are counted apart.
+
+        Args:
+            code: The short code.
+            days: How many days, today included, are listed one by one.
+
+        Raises:
+            NotFound: There is no such link.
+        """
         since = datetime.fromtimestamp(self._clock.time(), UTC) - timedelta(days=days - 1)
         found = await self._store.stats(self._spellings.of(code), since.date().isoformat())
         if found is None:

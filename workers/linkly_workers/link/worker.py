@@ -1,8 +1,8 @@
 """Short links: kept in a store, cached in state scope `links`, every click counted before its redirect.
 
 The store (`stores/`) is the truth: a database by default. State is a cache in front of it (`cache.py`). The functions
-are in this file, those that answer HTTP requests in `http.py` and `redirect.py`; what they do is in `links.py`,
-`clicks.py` and `importing.py`.
+are those of `links.py`, `clicks.py` and `importing.py`, of `http.py` and `redirect.py` for HTTP requests, and in this
+file those about the store as a whole.
 """
 
 from __future__ import annotations
@@ -26,23 +26,7 @@ from linkly_workers.link.importing import Imports
 from linkly_workers.link.links import Links
 from linkly_workers.link.new_links import NewLinks
 from linkly_workers.link.redirect import Redirect
-from linkly_workers.link.shapes import (
-    Code,
-    Create,
-    Days,
-    Deleted,
-    Import,
-    Imported,
-    Link,
-    LinkPage,
-    ListRequest,
-    RecordClick,
-    Recorded,
-    Resolved,
-    Stats,
-    Update,
-    Verification,
-)
+from linkly_workers.link.shapes import Verification
 from linkly_workers.link.stores.memory import MemoryStore
 from linkly_workers.link.stores.sql.scripts import ORIGIN
 from linkly_workers.link.stores.sql.store import SqlStore
@@ -95,14 +79,15 @@ class LinkWorker(Worker):
             self._own_hosts.add(_base_host(base_url))
             self._reached["origin"] = URL(base_url).origin
         self._reached["hosts"] = sorted(self._own_hosts)
+        self._links, self._clicks, self._imports = Links(), Clicks(), Imports()
         self._http = LinkHttp(base_url)
         self._redirect = Redirect(
             count_first=self.settings.count == "before_redirect", forward_query=self.settings.forward_query
         )
 
     def composed_of(self) -> tuple[object, ...]:
-        """Return what answers HTTP requests."""
-        return self._redirect, self._http
+        """Return what serves links, clicks and HTTP requests."""
+        return self._links, self._clicks, self._imports, self._redirect, self._http
 
     def triggers_of(self, function: Function) -> Sequence[TriggerDeclaration]:
         """Tell the gateway by which names the world reaches this shortener."""
@@ -128,9 +113,9 @@ class LinkWorker(Worker):
             own_hosts=self._own_hosts,
             allow_private=settings.allow_private_targets,
         )
-        self._links = Links(self.bus.clock, self._store, self._cache, new_links, self._spellings, now)
-        self._clicks = Clicks(self.bus, self._store, self._spellings.of, now)
-        self._imports = Imports(self._store, new_links, now, self.bus.open_reader)
+        self._links.open(self.bus.clock, self._store, self._cache, new_links, self._spellings, now)
+        self._clicks.open(self.bus, self._store, self._spellings.of, now)
+        self._imports.open(self._store, new_links, now, self.bus.open_reader)
         self._http.open(self._links)
         self._redirect.open(self._links, self._clicks, now)
         try:
@@ -165,78 +150,6 @@ class LinkWorker(Worker):
         await self._cache.follow()
         await self._spellings.learn()
 
-    @function("link::create")
-    async def create(self, request: Create) -> Link:
-        """Make a short link; answered when it is on disk.
-
-        Raises:
-            InvalidUrl: The address cannot be a link's target.
-            InvalidCode: The chosen code cannot be used.
-            CodeTaken: The chosen code leads somewhere already.
-            InvalidArguments: `expires_at` is over.
-            KeyReused: The idempotency key came with another request before.
-        """
-        return await self._links.create(request)
-
-    @function("link::resolve")
-    async def resolve(self, code: Code) -> Resolved:
-        """Say where a code leads, null if nowhere: unknown, expired, or no clicks left.
-
-        Args:
-            code: The short code.
-        """
-        return await self._links.resolve(code)
-
-    @function("link::update")
-    async def update(self, request: Update) -> Link:
-        """Change where a link leads, or its limits; the next look-up sees it.
-
-        Raises:
-            InvalidUrl: The address cannot be a link's target.
-            InvalidArguments: `expires_at` is over.
-            NotFound: There is no such link.
-        """
-        return await self._links.update(request)
-
-    @function("link::delete")
-    async def delete(self, code: Code) -> Deleted:
-        """Forget a link and its clicks.
-
-        Args:
-            code: The short code.
-        """
-        return Deleted(await self._links.delete(code))
-
-    @function("link::list")
-    async def list(self, request: ListRequest) -> LinkPage:
-        """List links, newest first, a page at a time.
-
-        Raises:
-            InvalidArguments: The cursor is none that an earlier page gave.
-        """
-        return await self._links.listing(request)
-
-    @function("link::stats")
-    async def stats(self, code: Code, days: Days = 30) -> Stats:
-        """Say how a link was used. Bots are counted apart.
-
-        Args:
-            code: The short code.
-            days: How many days, today included, are listed one by one.
-
-        Raises:
-            NotFound: There is no such link.
-        """
-        return await self._links.stats(code, days)
-
-    @function("link::record_click")
-    async def record_click(self, request: RecordClick) -> Recorded:
-        """Count a click, once for each click_id; answered when it is on disk."""
-        outcome = (await self._clicks.count(request)).outcome
-        if outcome.is_counted:
-            return Recorded(recorded=True)
-        return Recorded(recorded=False, reason=outcome.value)
-
     @function("link::verify")
     async def verify(self) -> Verification:
         """Prove that every counter equals its rows."""
@@ -252,11 +165,6 @@ class LinkWorker(Worker):
     async def rows_changed(self) -> None:
         """Follow what others have changed in the links over `database::*`."""
         await self._follow()
-
-    @function("link::import")
-    async def import_links(self, request: Import) -> Imported:
-        """Import links, from a list or as CSV from a channel. What cannot be imported is skipped and named."""
-        return await self._imports.run(request)
 
 
 def _own_host(entry: str) -> str:
