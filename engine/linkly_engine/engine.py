@@ -98,7 +98,7 @@ class Engine:
             await self.host.start(worker)
         await self.acknowledged()
         for worker in started:
-            await worker.ready()
+            await self.host.ready(worker)
 
     async def stop(self) -> None:
         """Dismiss remote workers, end in-process ones in reverse order, cancel what is left."""

@@ -5,7 +5,9 @@ msgspec says "Expected `int` <= 65535"; a person reads "expected a whole number 
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 _KINDS = {
@@ -36,6 +38,12 @@ def kind(value: object) -> str:
     if isinstance(value, (int, float)):
         return str(value)
     return f"the text {value!r}" if isinstance(value, str) else f"{type(value).__name__} {value}"
+
+
+def unknown_key(key: object, allowed: Sequence[str]) -> str:
+    """Return what is wrong with a key that nobody reads, with the one that was meant."""
+    meant = "".join(f" (`{near}`?)" for near in difflib.get_close_matches(str(key), allowed, n=1))
+    return f"unknown key{meant}; allowed here: {', '.join(allowed) or 'nothing'}"
 
 
 def in_plain_words(reason: str, value: Any) -> str:

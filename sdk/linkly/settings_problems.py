@@ -7,14 +7,13 @@ module knows types and plain data, neither files nor workers.
 from __future__ import annotations
 
 import copy
-import difflib
 import re
 from typing import Any, TypeAlias, cast
 
 import msgspec
 from msgspec import inspect
 
-from linkly.plain_words import in_plain_words
+from linkly.plain_words import in_plain_words, unknown_key
 
 Place: TypeAlias = list[str | int]
 
@@ -49,11 +48,8 @@ def problems_in(settings_type: type[Any], block: object) -> list[tuple[Place, st
         unknown, missing = _UNKNOWN.fullmatch(reason), _MISSING.fullmatch(reason)
         if unknown is not None and isinstance(inside, dict):
             key = next((key for key in inside if str(key) == unknown[1]), unknown[1])
-            fields = _fields(settings_type, place)
-            said = "unknown key" + "".join(f" (`{near}`?)" for near in difflib.get_close_matches(str(key), fields, n=1))
-            found.append(
-                ([*_written(rest, place, indexes), key], f"{said}; allowed here: {', '.join(fields) or 'nothing'}")
-            )
+            said = unknown_key(key, _fields(settings_type, place))
+            found.append(([*_written(rest, place, indexes), key], said))
             if key not in inside:
                 break
             del inside[key]

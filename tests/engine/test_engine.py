@@ -37,6 +37,26 @@ class Sleeper(Worker):
         raise ValueError("no")
 
 
+class Broken(Worker):
+    """Fails while it starts, by its own code or by what the machine lacks."""
+
+    name = "broken"
+
+    def __init__(self, when, error):
+        super().__init__()
+        self.when, self.error = when, error
+
+    @asynccontextmanager
+    async def lifespan(self):
+        if self.when == "lifespan":
+            raise self.error
+        yield
+
+    async def ready(self):
+        if self.when == "ready":
+            raise self.error
+
+
 class Recorder(Worker):
     """Notes when it starts and ends."""
 
@@ -206,3 +226,25 @@ async def test_calls_in_flight_are_bounded_on_both_sides(wire, monkeypatch):
                 await settle()
             cut(engine, "worker")
             cut(engine, "caller")
+
+
+@pytest.mark.parametrize("when", ["lifespan", "ready"])
+async def test_a_worker_that_fails_while_it_starts_is_named(when, caplog):
+    async with Engine() as engine:
+        with pytest.raises(ConfigError, match="worker `broken` failed while it started: ValueError: a fault"):
+            await engine.start([Broken(when, ValueError("a fault"))])
+    (line,) = [each for each in caplog.records if each.exc_info]
+    assert line.getMessage() == "worker `broken` cannot start"
+
+
+async def test_what_the_machine_lacks_is_told_without_a_traceback(caplog):
+    async with Engine() as engine:
+        with pytest.raises(ConfigError, match="PermissionError: a file"):
+            await engine.start([Broken("lifespan", PermissionError("a file"))])
+    assert [each for each in caplog.records if each.exc_info] == []
+
+
+async def test_an_error_that_a_worker_words_itself_stays_as_it_is():
+    async with Engine() as engine:
+        with pytest.raises(ConfigError, match=r"^config_error: port: is taken$"):
+            await engine.start([Broken("ready", ConfigError("port: is taken"))])

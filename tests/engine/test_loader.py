@@ -38,6 +38,7 @@ def test_a_worker_of_ones_own_lies_beside_the_config(tmp_path):
     [
         ("workers:\n  - name: stat\n", ["config.yaml:2: $.workers[0].name", "did you mean `state`", "database"]),
         ("workers:\n  - module: no_such_module:X\n", ["$.workers[0].module", "cannot import `no_such_module`"]),
+        ("workers:\n  - module: linkly.client:Nope\n", ["`Nope` is no Worker class in `linkly.client`; there: none"]),
         ("workers:\n  - module: linkly:Nope\n", ["`Nope` is no Worker class", "Worker"]),
         (
             "workers:\n  - name: state\n    config: {trigers_enabled: 1}\n",
@@ -95,3 +96,11 @@ async def test_an_enqueue_without_a_queue_worker_recommends_only_what_there_is()
             await bus.trigger("t::later", {}, action=Enqueue("mails"))
     assert "engine::queue::enqueue" in caught.value.message
     assert ("`- name: queue`" in caught.value.message) == ("queue" in shipped_names())
+
+
+def test_a_module_that_another_one_misses_is_the_one_to_install(tmp_path):
+    (tmp_path / "needs_more.py").write_text("import surely_not_installed\n")
+    with pytest.raises(ConfigError) as caught:
+        workers("workers:\n  - module: needs_more:Mine\n", tmp_path)
+    assert "cannot import `needs_more`" in caught.value.message
+    assert "`surely_not_installed` has to be installed" in caught.value.message

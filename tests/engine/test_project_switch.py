@@ -188,6 +188,23 @@ async def test_a_worker_port_that_cannot_be_opened_leaves_the_old_one_open(liste
     assert not await refused(old.port)
 
 
+@pytest.mark.parametrize(
+    "taken, way_out",
+    [
+        (True, "Address already in use; another engine may be running"),
+        (False, "Cannot assign requested address; choose another address"),
+    ],
+)
+async def test_a_worker_port_that_cannot_be_opened_says_what_to_do(listeners, reserve_port, taken, way_out):
+    port = reserve_port()
+    first = [Listener(port=port)] if taken else []
+    await listeners.start(first)
+    with pytest.raises(ConfigError) as caught:
+        await listeners.start([Listener(port=port, host="127.0.0.1" if taken else "192.0.2.1")])
+    assert way_out in caught.value.message
+    assert "`- name: iii-worker-manager`" in caught.value.message
+
+
 async def test_programs_connect_to_this_machine_whatever_the_port_listens_on(listeners):
     await listeners.start([Listener(host="0.0.0.0", port=0)])
     assert listeners.url == f"ws://127.0.0.1:{listeners.servers[0].port}"

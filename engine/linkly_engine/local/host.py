@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
 
 import msgspec
 
@@ -72,16 +72,21 @@ class Host:
             bus.before_first_registration = takes_over.hand_over
         async with AsyncExitStack() as stack:
             stack.callback(tables.forget, bus.record)
-            try:
+            with _told(worker):
                 if takes_over is not None:
                     takes_over.bequeath(worker)
                 await stack.enter_async_context(running(worker, bus, alone=False))
-            except LinklyError:
-                raise
-            except OSError as error:
-                raise ConfigError(f"worker `{worker.name}` could not start: {error}") from error
             self._hosted.append(_Hosted(worker, bus, stack.pop_all(), internal))
         return bus.record
+
+    async def ready(self, worker: Worker) -> None:
+        """Call a worker's `ready`.
+
+        Raises:
+            ConfigError: It cannot run.
+        """
+        with _told(worker):
+            await worker.ready()
 
     async def stop(self, worker: Worker, *, waiting: bool = False) -> Handover:
         """Stop a worker: calls in flight finish (for at most `DRAIN_S`), new ones are kept from it, then it ends.
@@ -153,6 +158,20 @@ class Host:
     async def _end(self, hosted: _Hosted) -> None:
         self._hosted.remove(hosted)
         await hosted.stack.aclose()
+
+
+@contextmanager
+def _told(worker: Worker) -> Iterator[None]:
+    """Make an error of what a worker raises while it starts; what may be a fault of its code is logged whole."""
+    try:
+        yield
+    except LinklyError:
+        raise
+    except Exception as error:
+        if not isinstance(error, OSError):
+            log.error("worker `%s` cannot start", worker.name, exc_info=error)
+        reason = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"worker `{worker.name}` failed while it started: {reason}") from error
 
 
 async def _drain(worker: Worker) -> None:

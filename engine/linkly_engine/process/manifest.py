@@ -13,7 +13,7 @@ from typing import Any, cast
 import msgspec
 
 from linkly.errors import ConfigError
-from linkly.plain_words import kind
+from linkly.plain_words import kind, unknown_key
 from linkly_engine.yaml.tree import Tree
 
 FILES = ("linkly.worker.yaml", "iii.worker.yaml")
@@ -124,7 +124,7 @@ def _mapping(tree: Tree, path: str, value: Any, allowed: tuple[str, ...]) -> dic
     for key in fields:
         if key not in allowed:
             shown = [known for known in allowed if known not in WITHOUT_EFFECT]
-            raise tree.error(f"{path}.{key}", f"unknown key; allowed here: {', '.join(shown)}")
+            raise tree.error(f"{path}.{key}", unknown_key(key, shown))
     return fields
 
 

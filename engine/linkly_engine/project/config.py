@@ -15,7 +15,7 @@ from typing import Any, cast
 import msgspec
 
 from linkly.errors import ConfigError
-from linkly.plain_words import kind
+from linkly.plain_words import kind, unknown_key
 from linkly_engine import CONFIG_FILE, LISTENER
 from linkly_engine.project.built_in import BUILT_IN, read_block
 from linkly_engine.project.entry import WorkerEntry, check_names, numbered, unnumbered
@@ -150,7 +150,7 @@ def _parse(tree: Tree, variables: Mapping[str, str], problems: Problems) -> Conf
     fields = cast("dict[str, Any]", top)
     for key in fields:
         if key not in TOP_LEVEL:
-            problems.add(tree.error(f"$.{key}", f"unknown key; allowed here: {', '.join(TOP_LEVEL)}"))
+            problems.add(tree.error(f"$.{key}", unknown_key(key, TOP_LEVEL)))
     entries: list[tuple[str, Any]] = []
     for key in ("workers", "modules"):
         listed = fields.get(key)
@@ -223,7 +223,7 @@ def _entry(tree: Tree, path: str, entry: Any) -> tuple[WorkerEntry, str]:
             )
             problems.add(tree.error(f"{path}.image", reason))
         elif key not in (*ENTRY_KEYS, "worker_path"):
-            problems.add(tree.error(f"{path}.{key}", f"unknown key; allowed here: {', '.join(ENTRY_KEYS)}"))
+            problems.add(tree.error(f"{path}.{key}", unknown_key(key, ENTRY_KEYS)))
     for key in ("name", "module", *FOLDER_KEYS):
         if isinstance(fields.get(key), (bool, int, float)):
             fields[key] = tree.text(f"{path}.{key}", fields[key])

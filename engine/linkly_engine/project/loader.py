@@ -184,15 +184,17 @@ def _from_module(entry: WorkerEntry) -> type[Worker]:
     module_name, _, class_name = str(entry.module).partition(":")
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise entry.error(
-            ".module", f"cannot import `{module_name}`: {error}; it has to be installed, or lie beside the config file"
-        ) from error
+    except ModuleNotFoundError as error:
+        reason = (
+            f"cannot import `{module_name}`: {error}; `{error.name}` has to be installed, or lie beside the config file"
+        )
+        raise entry.error(".module", reason) from error
     except Exception as error:
         raise entry.error(".module", f"importing `{module_name}` failed: {type(error).__name__}: {error}") from error
     found = getattr(module, class_name, None)
     if not (inspect.isclass(found) and issubclass(found, Worker)):
-        known = [name for name, value in vars(module).items() if inspect.isclass(value) and issubclass(value, Worker)]
+        classes = {name: value for name, value in vars(module).items() if inspect.isclass(value)}
+        known = [name for name, value in classes.items() if issubclass(value, Worker) and value is not Worker]
         raise entry.error(
             ".module", f"`{class_name}` is no Worker class in `{module_name}`; there: {', '.join(known) or 'none'}"
         )

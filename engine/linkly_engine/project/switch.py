@@ -94,7 +94,7 @@ class Switch:
         """Return whether it runs, and not its predecessor."""
         try:
             await self._host.start(each.worker, takes_over=self._handovers.get(each.member))
-        except Exception as error:
+        except LinklyError as error:
             await self._fall_back(each, error)
             return False
         each.member.serve(each.entry, each.worker)
@@ -102,12 +102,12 @@ class Switch:
 
     async def _ready(self, each: Entering) -> None:
         try:
-            await each.worker.ready()
-        except Exception as error:
+            await self._host.ready(each.worker)
+        except LinklyError as error:
             await self._stop(each.member, waiting=True)
             await self._fall_back(each, error)
 
-    async def _fall_back(self, each: Entering, error: Exception) -> None:
+    async def _fall_back(self, each: Entering, error: LinklyError) -> None:
         member = each.member
         earlier = self._earlier.get(member)
         reason = _sentence(each.entry, error)
@@ -120,8 +120,8 @@ class Switch:
             await self._host.start(worker, takes_over=self._handovers.get(member))
             member.serve(earlier, worker, reason)
             await self._host.acknowledged()
-            await worker.ready()
-        except Exception as again:
+            await self._host.ready(worker)
+        except LinklyError as again:
             await self._stop(member, waiting=False)
             reason = f"{reason}; nor by its earlier settings: {_sentence(earlier, again)}"
             member.fail(each.entry, reason)
@@ -130,10 +130,5 @@ class Switch:
         self._problems.append(f"{reason}; it runs by its earlier settings")
 
 
-def _sentence(entry: WorkerEntry, error: Exception) -> str:
-    if isinstance(error, LinklyError):
-        reason = error.message
-    else:
-        log.error("worker `%s` could not start", entry.name, exc_info=error)
-        reason = f"{type(error).__name__}: {error}"
-    return f"{entry.path}: worker `{entry.name}` cannot start: {reason}"
+def _sentence(entry: WorkerEntry, error: LinklyError) -> str:
+    return f"{entry.path}: worker `{entry.name}` cannot start: {error.message}"

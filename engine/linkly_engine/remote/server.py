@@ -123,15 +123,8 @@ class WorkerServer:
             loop = asyncio.get_running_loop()
             self._server = await loop.create_server(self._enter, self._host, self._port)
         except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE):
-                raise ConfigError(
-                    f"the worker port {self._host}:{self._port} cannot be opened: {os.strerror(error.errno)}; "
-                    "raise the limit (`ulimit -n`, `LimitNOFILE=` of systemd)"
-                ) from error
             raise ConfigError(
-                f"the worker port {self._host}:{self._port} cannot be opened: {error.strerror or error}; "
-                "another engine may be running, or choose another port: "
-                "`- name: iii-worker-manager` with `config: {port: ...}` in config.yaml"
+                f"the worker port {self._host}:{self._port} cannot be opened: {_reason_and_way_out(error)}"
             ) from error
 
     async def stop(self) -> None:
@@ -370,3 +363,13 @@ class _ChannelWriterSocket(WebSocketStream):
 
     def stream_closed(self, reason: str) -> None:
         self._pipe.close_writer()
+
+
+def _reason_and_way_out(error: OSError) -> str:
+    number = error.errno or 0
+    reason = os.strerror(number) if number > 0 else error.strerror or str(error)  # uvloop's text repeats the address
+    if number in (errno.EMFILE, errno.ENFILE):
+        return f"{reason}; raise the limit (`ulimit -n`, `LimitNOFILE=` of systemd)"
+    running = "another engine may be running, or " if number == errno.EADDRINUSE else ""
+    address = "`- name: iii-worker-manager` with `config: {host: ..., port: ...}` in config.yaml"
+    return f"{reason}; {running}choose another address: {address}"
