@@ -11,7 +11,7 @@ from linkly.errors import CallTimeout, LinklyError, Overloaded, TooManyHops
 from linkly.testing import ManualClock, running_engine, settle, wired
 from linkly.worker import running
 from linkly_engine.engine import Engine
-from linkly_engine.remote.calls import PENDING_LIMIT
+from linkly_engine.remote.forwarding import PENDING_LIMIT
 
 WIRES = pytest.mark.parametrize("wire", ["in process", "native", "json"])
 

@@ -13,7 +13,7 @@ from linkly.testing import settle
 from linkly.wire import native_stream
 from linkly.wire.messages import MAX_MESSAGE_BYTES
 from linkly_engine.core.changes import WorkerGone
-from linkly_engine.remote.calls import PENDING_LIMIT
+from linkly_engine.remote.forwarding import PENDING_LIMIT
 from support.raw_client import WAIT_S
 from support.raw_native import (
     CALL,

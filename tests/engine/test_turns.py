@@ -2,7 +2,7 @@
 
 import pytest
 
-from linkly_engine.remote.calls import PENDING_LIMIT
+from linkly_engine.remote.forwarding import PENDING_LIMIT
 from linkly_engine.remote.small_reads import READ_BYTES, SmallReads
 from linkly_engine.remote.turns import (
     FIRST_SLICE,

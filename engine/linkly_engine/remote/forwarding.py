@@ -1,9 +1,11 @@
-"""Calls from one native connection to another: their frames get another head and go on as they are.
+"""Calls from one connection to another that carry nothing but a payload: they go on, and their answers come back.
 
-Neither payload nor names are read, and no task, future or message is made: engine 20 -> 5 us a call. Only what is usual
-is dealt with here. Whatever needs a decision (a limit is reached, a trace travels along, the function is served in
-process or over JSON, an error has to be logged) goes to the connection as any other frame; both keep the same books,
-`Session.calls` and `Session.serving`.
+Between two native connections a frame gets another head and goes on as it is, unread: engine 20 -> 5 us a call. Over
+JSON the payload is spliced into a frame that is ready but for it: 18 -> 12 us. No task, future or message is made.
+
+Only what is usual is dealt with here. Whatever needs a decision (a limit is reached, a trace travels along, the
+function is served in process, an error has to be logged) goes the way of all other frames; both ways keep the same
+books, `Session.calls` and `Session.serving`.
 
 This module must never know what is in a payload.
 """
@@ -12,27 +14,36 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from struct import error as StructError
+from typing import Any
 
 import msgspec
 
 from linkly.errors import LinklyError
 from linkly.invocation import HOP_LIMIT, Invocation, Json
-from linkly.outcome import is_absent, read_error
+from linkly.outcome import ABSENT, is_absent, read_error
+from linkly.schema import encode
 from linkly.wire import connection as wire
 from linkly.wire.connection import Connection, Served
+from linkly.wire.json_frames import call_text, result_text
+from linkly.wire.messages import CallId, InvokeFunction
 from linkly.wire.native_frames import (
     ANSWER,
     CALL,
     CALL_BYTES,
     CALL_HEAD,
     LENGTH_BYTES,
+    NO_LIMIT,
     RESULT,
+    call_frame,
     read_route,
+    route_of,
 )
 from linkly_engine.core.exchange import Exchange
 from linkly_engine.core.records import WorkerRecord
-from linkly_engine.remote.calls import PENDING_LIMIT
-from linkly_engine.remote.function import RemoteFunction
+from linkly_engine.remote.function import RemoteFunction, with_caller
+
+PENDING_LIMIT = 1000
+"""How many unanswered calls of one function a worker may have made: circles that no deadline reaches end here."""
 
 _ROUTES_LIMIT = 4096
 """How many routes of one connection are remembered."""
@@ -42,13 +53,17 @@ class Route(msgspec.Struct, gc=False):
     """Where calls of one function go, as long as the tables are at this version.
 
     Attributes:
-        target: The native connection that serves it; `None`: calls of it are not forwarded here.
+        target: The connection that serves it; `None`: its calls are not forwarded here.
+        function_text: Its id as JSON.
+        native: As it travels natively.
         failed: Told when its handler failed.
     """
 
     version: int
-    function_id: str
-    target: Connection | None
+    function_id: str = ""
+    target: Connection | None = None
+    function_text: bytes = b""
+    native: bytes = b""
     failed: Callable[[Invocation, LinklyError], None] | None = None
 
 
@@ -56,10 +71,10 @@ class Forwarded(msgspec.Struct, eq=False, gc=False):
     """One call on its way between two connections: what both keep of it."""
 
     origin: Connection
-    call_id: int
+    call_id: CallId
     route: Route
     target: Connection
-    target_id: int
+    target_id: CallId
     caller: WorkerRecord
 
     @property
@@ -72,22 +87,33 @@ class Forwarded(msgspec.Struct, eq=False, gc=False):
         self.target.abandon_call(self.target_id)
 
     def __call__(self, result: Json, error: Json) -> None:
-        """Take an outcome that needs a decision (`Done`)."""
-        if not is_absent(error) and self.route.failed is not None:
+        """Take the outcome (`Done`)."""
+        origin, call_id, route = self.origin, self.call_id, self.route
+        if is_absent(error) and result is not ABSENT and type(call_id) is str:
+            frame = result_text(call_id, route.function_text, bytes(result))
+            if len(frame) <= origin.peer_limit_bytes and not origin.closed:
+                origin.finish(call_id)
+                if origin.draining is not None:
+                    origin.draining.set()
+                origin.write(frame)
+                return
+        if not is_absent(error) and route.failed is not None:
             invocation = Invocation(function_id=self.function_id, caller=self.caller.caller, origin=self.caller.id)
-            self.route.failed(invocation, read_error(error))
-        self.origin.answer_call(Served(self.origin, self.call_id, self.function_id), result, error)
+            route.failed(invocation, read_error(error))
+        origin.answer_call(Served(origin, call_id, self.function_id), result, error)
 
 
 class Forwarding:
-    """Takes the frames of one native connection: a `FramesReceiver`."""
+    """Takes the frames of one native connection (a `FramesReceiver`), and the calls of a JSON one."""
 
     def __init__(self, connection: Connection, record: WorkerRecord, exchange: Exchange) -> None:
         self._connection = connection
         self._record = record
         self._worker_id = record.id.encode()
         self._router = exchange.router
-        self._routes: dict[bytes, Route] = {}
+        self._routes: dict[Any, Route] = {}
+
+    # --- native to native ----------------------------------------------------------------------------------
 
     def frame_received(self, data: bytes, *, text: bool) -> None:
         """Take one frame."""
@@ -113,7 +139,7 @@ class Forwarding:
                 elif kind == RESULT:
                     number = ANSWER.unpack_from(data)[2]
                     call = calls.get(number)
-                    if isinstance(call, Forwarded):
+                    if isinstance(call, Forwarded) and type(call.call_id) is int:
                         del calls[number]
                         connection.statistics.frames_received += 1
                         origin = call.origin
@@ -129,7 +155,6 @@ class Forwarding:
 
     def _forward(self, data: bytes) -> bool:
         """Forward a call; return whether it was one that may go on as it is."""
-        connection = self._connection
         _, _, call_id, left_ms, hops, caller_bytes, route_bytes, extras_bytes = CALL_HEAD.unpack_from(data)
         route_at = CALL_BYTES + caller_bytes
         if extras_bytes or not call_id or not left_ms or hops > HOP_LIMIT or route_at + route_bytes > len(data):
@@ -137,38 +162,91 @@ class Forwarding:
         key = data[route_at : route_at + route_bytes]
         route = self._routes.get(key)
         if route is None or route.version != self._router.version:
-            route = self._route(key)
-        target, serving, function_id = route.target, connection.serving, route.function_id
-        if target is None or call_id in serving or connection.cancelled_ahead or connection.closed or target.closed:
+            route = self._find_native(key)
+        target = route.target
+        if target is None or not target.native or not self._may_go(route, target, call_id):
             return False
         size = CALL_BYTES + len(self._worker_id) + len(data) - route_at
-        pending = connection.pending.get(function_id, 0)
-        if (
-            pending >= PENDING_LIMIT
-            or target.stream.blocked
-            or len(target.calls) >= wire.CALLS_LIMIT
-            or size > target.peer_limit_bytes
-        ):
+        if size > target.peer_limit_bytes:
             return False
-        connection.statistics.frames_received += 1
+        self._connection.statistics.frames_received += 1
         number = target.calls_begun = target.calls_begun + 1
-        serving[call_id] = target.calls[number] = Forwarded(connection, call_id, route, target, number, self._record)
-        connection.pending[function_id] = pending + 1
+        self._note(Forwarded(self._connection, call_id, route, target, number, self._record))
         head = CALL_HEAD.pack(size - LENGTH_BYTES, CALL, number, left_ms, hops, len(self._worker_id), route_bytes, 0)
         target.write(b"".join((head, self._worker_id, data[route_at:])))
         return True
 
-    def _route(self, key: bytes) -> Route:
-        version = self._router.version
-        route = Route(version, "", None)
+    # --- from JSON -----------------------------------------------------------------------------------------
+
+    def forwarded(self, call: InvokeFunction) -> bool:
+        """Forward a call of a JSON client; return whether it was one that carries nothing but a payload."""
+        call_id = call.invocation_id
+        if (
+            type(call_id) is not str
+            or call.data is ABSENT
+            or call.action is not None
+            or call.traceparent is not None
+            or call.baggage is not None
+            or call.metadata is not ABSENT
+            or self._connection.native
+        ):
+            return False
+        key = (call.namespace, call.function_id)
+        route = self._routes.get(key)
+        if route is None or route.version != self._router.version:
+            route = self._find(key, call.namespace, call.function_id)
+        target = route.target
+        if target is None or not self._may_go(route, target, call_id):
+            return False
+        target_id = target.next_call_id()
+        if type(target_id) is int:
+            payload = bytes(call.data)
+            frame = call_frame(target_id, NO_LIMIT, 0, self._worker_id, route.native, b"", payload)
+        else:
+            payload = bytes(with_caller(call.data, self._record.id))
+            frame = call_text(str(target_id), route.function_text, payload)
+        if len(frame) > target.peer_limit_bytes:
+            return False
+        self._note(Forwarded(self._connection, call_id, route, target, target_id, self._record))
+        target.write(frame)
+        return True
+
+    # --- both ----------------------------------------------------------------------------------------------
+
+    def _may_go(self, route: Route, target: Connection, call_id: CallId) -> bool:
+        connection = self._connection
+        return not (
+            call_id in connection.serving
+            or connection.cancelled_ahead
+            or connection.closed
+            or target.closed
+            or target.stream.blocked
+            or len(target.calls) >= wire.CALLS_LIMIT
+            or connection.pending.get(route.function_id, 0) >= PENDING_LIMIT
+        )
+
+    def _note(self, call: Forwarded) -> None:
+        call.target.calls[call.target_id] = call
+        call.origin.begin_serving(call.call_id, call)
+
+    def _find_native(self, key: bytes) -> Route:
         try:
             namespace, function_id = read_route(key)
+        except ValueError:
+            return Route(self._router.version)
+        return self._find(key, namespace, function_id)
+
+    def _find(self, key: object, namespace: str | None, function_id: str) -> Route:
+        version = self._router.version
+        try:
             endpoint = self._router.resolve(namespace, function_id).endpoint
-        except (ValueError, LinklyError):
-            return route
-        if isinstance(endpoint, RemoteFunction) and endpoint.connection.native:
-            route = Route(version, function_id, endpoint.connection, endpoint.failed)
-            if len(self._routes) >= _ROUTES_LIMIT:
-                self._routes.clear()
-            self._routes[key] = route
+            if not isinstance(endpoint, RemoteFunction):
+                return Route(version)
+            text, native = encode(function_id), route_of(None, function_id)
+        except LinklyError:
+            return Route(version)
+        route = Route(version, function_id, endpoint.connection, text, native, endpoint.failed)
+        if len(self._routes) >= _ROUTES_LIMIT:
+            self._routes.clear()
+        self._routes[key] = route
         return route

@@ -103,9 +103,10 @@ def with_caller(payload: Json, worker_id: str) -> Json:
     It is spliced in at the end, where the last of equal keys wins for every JSON reader. Other payloads are
     returned as they are.
     """
-    data = bytes(payload)
+    data = bytes(payload).strip()
     if data[:1] != b"{":
         return payload
-    body = data.rstrip()[:-1]
-    separator = b"" if not body[1:].strip() else b","
+    body = data[:-1]
+    # Most bodies show with their second byte that they are not empty; a large one is not copied to see it.
+    separator = b"" if body[1:2] in b" \t\r\n" and not body[1:].strip() else b","
     return Json(b'%b%b"_caller_worker_id":"%b"}' % (body, separator, worker_id.encode()))

@@ -35,7 +35,7 @@ FIRST_SLICE, LARGEST_SLICE = 64, 512
 
 MANY_CALLS, MANY_CALLS_STEP_S = 500, 0.001
 """A connection that waits for more answers than this gets so much time between two slices. Well below the pending
-calls of one function at which further ones are `overloaded` (`calls.PENDING_LIMIT`): a refusal is an answer, so a
+calls of one function at which further ones are `overloaded` (`forwarding.PENDING_LIMIT`): a refusal is an answer, so a
 flooder of one function would never reach this limit, and be refused as fast as it can send."""
 
 SLICE_BYTES = 1024 * 1024

@@ -16,6 +16,26 @@ _decoder = msgspec.json.Decoder(cast("type[AnyMessage]", AnyMessage))
 write_json: Callable[[Message], bytes] = msgspec.json.Encoder().encode
 """Encodes one message as a JSON frame."""
 
+_text = msgspec.json.Encoder().encode
+
+
+def call_text(call_id: str, function_id: bytes, data: bytes) -> bytes:
+    """Return the frame of a call that carries nothing but a payload; `function_id` is encoded already."""
+    return b'{"type":"invokefunction","function_id":%b,"invocation_id":"%b","data":%b}' % (
+        function_id,
+        call_id.encode(),
+        data,
+    )
+
+
+def result_text(call_id: str, function_id: bytes, result: bytes) -> bytes:
+    """Return the frame of a result, whatever the other side calls its call; `function_id` is encoded already."""
+    return b'{"type":"invocationresult","invocation_id":%b,"function_id":%b,"result":%b}' % (
+        _text(call_id),
+        function_id,
+        result,
+    )
+
 
 def read_json(data: bytes) -> AnyMessage | None:
     """Decode one JSON frame; `None` for an empty one.

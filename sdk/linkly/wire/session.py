@@ -201,12 +201,15 @@ class Session:
         Raises:
             PayloadTooLarge: Nothing was begun.
         """
-        number = self.calls_begun = self.calls_begun + 1
-        call_id: CallId = number if self.native else f"{self._prefix}{number:012x}"
-        call.invocation_id = call_id
+        call_id = call.invocation_id = self.next_call_id()
         frame = self.encode(call)
         self.calls[call_id] = done
         return call_id, frame
+
+    def next_call_id(self) -> CallId:
+        """Return a wire id for one more call."""
+        number = self.calls_begun = self.calls_begun + 1
+        return number if self.native else f"{self._prefix}{number:012x}"
 
     def abandoned(self, call_id: CallId) -> bytes | None:
         """Stop waiting for a call; return the frame that says so, if the other side understands one."""

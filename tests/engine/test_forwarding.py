@@ -1,0 +1,147 @@
+"""A call from one connection to another arrives as it was made, whichever framing either side speaks."""
+
+import asyncio
+import json
+from contextlib import AsyncExitStack
+
+import pytest
+
+from linkly import Function, current
+from linkly.errors import LinklyError
+from linkly.testing import ManualClock, settle, wired
+from linkly_engine.engine import Engine
+from linkly_engine.remote.function import with_caller
+from support.raw_client import EngineUnderTest
+from support.serving import serving
+
+framings = pytest.mark.parametrize(
+    "caller_speaks, callee_speaks", [(a, b) for a in ("native", "json") for b in ("native", "json")]
+)
+
+
+async def echo(payload):
+    return payload
+
+
+async def connected(stack, engine, **speaks):
+    """Return a client for each name, in order."""
+    return [
+        await stack.enter_async_context(wired(engine, name=name, native=framing == "native"))
+        for name, framing in speaks.items()
+    ]
+
+
+@framings
+@pytest.mark.parametrize("value", [{}, {"a": 'ü"\\'}, {"_caller_worker_id": "mine"}, [1, None], "text", 0, False, None])
+async def test_payload_and_result_arrive_as_they_are(caller_speaks, callee_speaks, value):
+    async with Engine() as engine, AsyncExitStack() as stack:
+        callee, caller = await connected(stack, engine, callee=callee_speaks, caller=caller_speaks)
+        callee.register_function(Function('odd::"name" ü', echo))
+        await settle()
+        for _ in range(2):  # the second finds its route known
+            result = await caller.trigger('odd::"name" ü', value)
+            if isinstance(value, dict) and callee_speaks == "json":
+                assert result.pop("_caller_worker_id") == caller.worker_id
+                value = {name: each for name, each in value.items() if name != "_caller_worker_id"}
+            assert result == value
+
+
+@framings
+async def test_a_handler_knows_who_calls_and_what_it_is_nested_in(caller_speaks, callee_speaks):
+    async with Engine() as engine, AsyncExitStack() as stack:
+        callee, caller = await connected(stack, engine, callee=callee_speaks, caller=caller_speaks)
+
+        async def who(payload):
+            made = current()
+            return [made.caller and made.caller.worker_id, made.hops, made.deadline is not None]
+
+        callee.register_function(Function("far::who", who))
+        await settle()
+        natively = caller_speaks == callee_speaks == "native"
+        for _ in range(2):
+            assert await caller.trigger("far::who", {}) == [caller.worker_id, 0, natively]
+
+
+@framings
+async def test_errors_and_the_end_of_the_callee_reach_the_caller(caller_speaks, callee_speaks):
+    async with Engine() as engine, AsyncExitStack() as stack:
+        callee, caller = await connected(stack, engine, callee=callee_speaks, caller=caller_speaks)
+
+        async def fail(payload):
+            raise LinklyError("not today", code="REFUSED", details={"a": 1})
+
+        callee.register_function(Function("far::fail", fail))
+        entered = asyncio.Event()
+
+        async def wait(payload):
+            entered.set()
+            await asyncio.Event().wait()
+
+        callee.register_function(Function("far::wait", wait))
+        await settle()
+        for _ in range(2):
+            with pytest.raises(LinklyError, match="not today") as failed:
+                await caller.trigger("far::fail", 1)
+            assert (failed.value.code, failed.value.details) == ("REFUSED", {"a": 1})
+        waiting = asyncio.create_task(caller.trigger("far::wait", 1))
+        await entered.wait()
+        peers = {peer.record.name: peer for peer in engine.peers.values()}
+        assert (len(peers["callee"].connection.calls), len(peers["caller"].connection.serving)) == (1, 1)
+        peers["callee"].cut("gone")
+        with pytest.raises(LinklyError) as failed:
+            await waiting
+        assert failed.value.code == "invocation_stopped"
+        assert len(peers["caller"].connection.serving) == len(peers["caller"].connection.pending) == 0
+
+
+@framings
+async def test_a_caller_that_gives_up_or_goes_leaves_nothing_behind(caller_speaks, callee_speaks):
+    clock = ManualClock()
+    async with Engine(clock=clock) as engine, AsyncExitStack() as stack:
+        callee, caller = await connected(stack, engine, callee=callee_speaks, caller=caller_speaks)
+        cancelled = asyncio.Event()
+
+        async def wait(payload):
+            try:
+                await asyncio.Event().wait()
+            finally:
+                cancelled.set()
+
+        callee.register_function(Function("far::wait", wait))
+        await settle()
+        calls = [asyncio.create_task(caller.trigger("far::wait", 1, timeout_s=1 + number)) for number in range(3)]
+        await settle()
+        await clock.advance(2)
+        outcomes = [call.done() for call in calls]
+        assert outcomes == [True, True, False]
+        peers = {peer.record.name: peer for peer in engine.peers.values()}
+        peers["caller"].cut("gone")
+        with pytest.raises(LinklyError):
+            await calls[2]
+        await settle()
+        if caller_speaks == callee_speaks == "native":
+            assert cancelled.is_set()
+        assert len(peers["callee"].connection.calls) == 0
+        peers["callee"].cut("gone")
+
+
+async def test_an_id_that_json_has_to_escape_comes_back_as_it_was():
+    async with serving() as (engine, server), AsyncExitStack() as stack:
+        under_test = EngineUnderTest(engine, server, stack)
+        callee, caller = await under_test.connect(), await under_test.connect()
+        await callee.send(type="registerfunction", id="far::f")
+        await callee.nothing_came()
+        odd = 'a"\\\n\u00fc'
+        await caller.send(type="invokefunction", invocation_id=odd, function_id="far::f", data={"a": 1})
+        message = await callee.serve_one(lambda message: {"result": message["data"]["a"]})
+        assert message["data"] == {"a": 1, "_caller_worker_id": caller.worker_id}
+        assert (await caller.until("invocationresult"))["invocation_id"] == odd
+
+
+@pytest.mark.parametrize(
+    "payload", ["{}", "{ }", '{"a":1}', ' { "a" : {} } ', "{\n\t}", '{"_caller_worker_id":"x"}', "[]", '"{"', "1"]
+)
+def test_the_caller_is_told_inside_every_object(payload):
+    told = json.loads(bytes(with_caller(payload.encode(), "w")))
+    value = json.loads(payload)
+    assert told == ({**value, "_caller_worker_id": "w"} if isinstance(value, dict) else value)
