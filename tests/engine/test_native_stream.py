@@ -334,7 +334,9 @@ async def test_a_silent_peer_is_pinged_and_cut_when_it_says_nothing(monkeypatch)
 
 
 async def test_a_peer_that_answers_pings_is_not_cut(monkeypatch):
-    monkeypatch.setattr(native_stream, "PING_IDLE_S", 0.2)  # longer than a busy machine takes for three turns of the loop
+    monkeypatch.setattr(
+        native_stream, "PING_IDLE_S", 0.2
+    )  # longer than a busy machine takes for three turns of the loop
     async with serving() as (_, server), raw_native(server.port) as client:
         for _ in range(3):
             await client.until(PING)

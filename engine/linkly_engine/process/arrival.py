@@ -8,12 +8,12 @@ before happen in one turn of the loop: no call finds a function missing, no trig
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import os
 from collections.abc import Callable
 
 from linkly.errors import WorkerConflict
+from linkly.origin import is_loopback
 from linkly.wire.messages import RegisterFunction
 from linkly_engine.core.exchange import Exchange
 from linkly_engine.core.metadata import WorkerMetadata
@@ -133,18 +133,12 @@ class Arrival:
 
 def in_session(peer: Peer, pid: int | None, session: int) -> bool:
     """Return whether a connection comes from a process of a session on this machine."""
-    if pid is None or pid <= 0 or not _is_local(peer.record.ip_address):
+    address = peer.record.ip_address
+    if pid is None or pid <= 0 or not (address is None or is_loopback(address.partition("%")[0])):
         return False
     try:
         return os.getsid(pid) == session or os.getpgid(pid) == session
     except (ProcessLookupError, PermissionError, OverflowError):
-        return False
-
-
-def _is_local(address: str | None) -> bool:
-    try:
-        return address is None or ipaddress.ip_address(address.partition("%")[0]).is_loopback
-    except ValueError:
         return False
 
 
