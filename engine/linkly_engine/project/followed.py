@@ -37,7 +37,7 @@ class FollowedFile:
             forced: Also when its text did not change.
 
         Returns:
-            `None` if the file is gone, cannot be read, did not change, or cannot be used; that is logged.
+            `None` if the file did not change, or is gone or cannot be used, which is logged.
         """
         if not self._changed(forced):
             return None
