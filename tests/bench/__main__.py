@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, help="how long a turn is")
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="compare two checkouts, without peers")
     parser.add_argument("--only", nargs="+", default=[], metavar="TEXT", help="only sides whose name contains a text")
-    parser.add_argument("--up-to", type=int, metavar="POINT", help="how far growth goes")
+    parser.add_argument("--points", nargs="+", type=int, default=[], metavar="N", help="which points of growth")
     parser.add_argument("--json", type=Path, metavar="FILE", help="add everything that was measured to a file")
     parser.add_argument("--page", type=Path, metavar="FILE", help="write docs/performance.md and its plots from a file")
     asked = parser.parse_args()
@@ -47,12 +47,14 @@ def main() -> int:
             measured: dict[str, Any] = _told(measure(ROWS[name])).as_json()
         else:
             growth = GROWTHS[name]
-            points = [point for point in growth.points if asked.up_to is None or point <= asked.up_to]
-            at_points = [_told(measure(growth.row_at(point))).as_json() for point in points]
-            told = {"title": growth.title, "axis": growth.axis, "points": points, "plotted": growth.plotted}
-            measured = {**told, "rows": at_points}
+            rows = {
+                str(point): _told(measure(growth.row_at(point))).as_json() for point in asked.points or growth.points
+            }
+            measured = {"title": growth.title, "axis": growth.axis, "plotted": growth.plotted, "points": rows}
         if asked.json:
             kept = json.loads(asked.json.read_text()) if asked.json.exists() else {}
+            if "points" in measured:  # those of other commands stay
+                measured["points"] = {**kept.get(name, {}).get("points", {}), **measured["points"]}
             asked.json.write_text(json.dumps({**kept, name: {"machine": machine, **measured}}, indent=1))
     return 0
 

@@ -79,17 +79,18 @@ def _row(row: dict[str, Any]) -> Iterator[str]:
 
 def _growth(grown: dict[str, Any]) -> Iterator[str]:
     """Yield the table of medians by point."""
-    yield f"| | {' | '.join(f'{point:,}' for point in grown['points'])} |"
-    yield f"|---|{'---|' * len(grown['points'])}"
+    points = sorted(map(int, grown["points"]))
+    yield f"| | {' | '.join(f'{point:,}' for point in points)} |"
+    yield f"|---|{'---|' * len(points)}"
     for figure in grown["plotted"]:
         for side, medians in _medians(grown, figure).items():
-            cells = (number(medians[point]) if point in medians else "" for point in grown["points"])
+            cells = (number(medians[point]) if point in medians else "" for point in points)
             yield f"| {side}, {figure} | {' | '.join(cells)} |"
 
 
 def _medians(grown: dict[str, Any], figure: str) -> dict[str, dict[int, float]]:
     lines: dict[str, dict[int, float]] = {}
-    for point, row in zip(grown["points"], grown["rows"], strict=True):
+    for point, row in sorted((int(point), row) for point, row in grown["points"].items()):
         for side, figures in row["figures"].items():
             if figure in figures:
                 lines.setdefault(side, {})[point] = statistics.median(figures[figure])
