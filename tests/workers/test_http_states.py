@@ -96,5 +96,5 @@ async def test_what_is_no_http_is_refused_and_then_nothing_is_read(connection):
 
 
 async def test_a_state_that_cannot_follow_raises(connection):
-    with pytest.raises(ImpossibleTransition, match="a connection that is OPENED cannot become IDLE"):
+    with pytest.raises(ImpossibleTransition, match="a connection that is OPENED cannot become WAITING"):
         connection.on_message_complete()

@@ -49,7 +49,7 @@ class Gateway:
             return
         found = self._routes.find(exchange.method, exchange.path)
         if not isinstance(found, Match):
-            exchange.connection.run(self._serving.guarded(exchange, self._without_route(exchange, found)))
+            exchange.connection.run(self._serving.answer(exchange, self._without_route(exchange, found)))
         elif self._serving.has_room():
             exchange.connection.run(self._serving.serve(exchange, found))
         else:

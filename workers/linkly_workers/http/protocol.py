@@ -216,6 +216,7 @@ class GatewayProtocol(asyncio.Protocol):
         self._hosts: list[bytes] = []
         self._codings: list[bytes] = []
         self._expects_continue = False
+        self._upgrades = False
 
     def _parse(self, data: bytes) -> None:
         while True:
@@ -236,6 +237,7 @@ class GatewayProtocol(asyncio.Protocol):
         """
         framing = [b"%s: %s\r\n" % field for field in self._fields if field[0] in _FRAMING]
         self._parser = self._new_parser()
+        self._upgrades = False
         self._parser.feed_data(b"".join([b"POST / HTTP/1.1\r\n", *framing, b"\r\n"]))
 
     def on_message_begin(self) -> None:
@@ -279,7 +281,6 @@ class GatewayProtocol(asyncio.Protocol):
         if self.state is not HEAD:
             self._beyond_body = 0
             return
-        self._enter(BODY)
         if self._shared or self._head_bytes > self._common.limits.head_bytes:  # not all that came is this head
             size = len(self._target) + sum(len(name) + len(value) + _SEPARATORS for name, value in self._fields)
             if size > self._common.limits.head_bytes:
@@ -312,6 +313,9 @@ class GatewayProtocol(asyncio.Protocol):
             expects_continue=self._expects_continue,
         )
         self._waiting.append(self._newest)
+        self._upgrades = parser.should_upgrade()
+        if self._newest.has_body or self._upgrades:
+            self._enter(BODY)
         if self._active is not None or len(self._waiting) > 1:
             self.flow.pause_reading()  # a client that never waits for an answer does not fill the queue without limit
 
@@ -324,10 +328,10 @@ class GatewayProtocol(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The request is complete: from now on it is the function's time that counts."""
-        if self._parser.should_upgrade():  # what follows may be its body, which another parser reads
+        if self._upgrades:  # what follows may be its body, which another parser reads
             return
         self._shared = True
-        self._enter(WAITING if self.state is BODY else IDLE)
+        self._enter(IDLE if self.state is DISCARDING else WAITING)
         if self._newest is not None:
             self._newest.take_end()
 

@@ -18,7 +18,7 @@ from linkly_workers.http.exchange import ClientGone, Exchange
 from linkly_workers.http.middleware import run_middleware
 from linkly_workers.http.request import is_json, json_body, no_json_type, read_request
 from linkly_workers.http.response import Headers, Reply, error_reply, failure_reply, reply
-from linkly_workers.http.routes import Match
+from linkly_workers.http.routes import Match, Route
 from linkly_workers.http.settings import HttpSettings
 from linkly_workers.http.streaming import Conversation, CutOff
 from linkly_workers.http.trigger import HttpTrigger
@@ -71,7 +71,8 @@ class Serving:
 
     async def serve(self, exchange: Exchange, match: Match) -> None:
         """Answer a request; its call is cancelled when the client hangs up, and when the gateway stops."""
-        headers = exchange.headers
+        route, headers = match.route, exchange.headers
+        binding = route.binding
         # Nested calls inherit the trace of the request, and the socket it came on.
         trace = Invocation(
             function_id="http",
@@ -82,62 +83,61 @@ class Serving:
         traced, asked = current_invocation.set(trace), asking.set(exchange.connection)
         self.active += 1
         try:
-            await self.guarded(exchange, self._answer(exchange, match))
+            request = read_request(exchange, match)
+            answer: Reply | None
+            if exchange.has_body or self._middleware or not binding.config.is_direct:
+                answer = await self._in_steps(exchange, binding, request)
+            else:
+                answer = await self._function(binding, request, self._timeout_s)
+        except BaseException as error:
+            answer = self._failed(error, exchange, route)
         finally:
             self.active -= 1
             asking.reset(asked)
             current_invocation.reset(traced)
-
-    async def guarded(self, exchange: Exchange, answering: Coroutine[Any, Any, Reply | None]) -> None:
-        """Send what a coroutine answers, or why it does not; nothing if it has sent a response itself."""
-        try:
-            answer = await answering
-        except ClientGone:
-            return
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None:
-                task.uncancel()
-            if exchange.gone:
-                return
-            if exchange.started:
-                exchange.cut_off()
-                return
-            answer = _stopped()
-        except Exception as error:
-            log.exception("%s %s", exchange.method, exchange.path)
-            if exchange.started:
-                exchange.cut_off()
-                return
-            answer = error_reply(500, "internal_error", f"{type(error).__name__}: {error}", shown=_BROKEN)
         if answer is not None:
             exchange.answer(answer)
 
-    async def _answer(self, exchange: Exchange, match: Match) -> Reply | None:
+    async def answer(self, exchange: Exchange, answering: Coroutine[Any, Any, Reply | None]) -> None:
+        """Send what a coroutine answers, or why it does not; nothing if it has sent a response itself."""
         try:
-            return await self._call(exchange, match)
-        except BodyTooLarge as error:
+            answer = await answering
+        except BaseException as error:
+            answer = self._failed(error, exchange, None)
+        if answer is not None:
+            exchange.answer(answer)
+
+    def _failed(self, error: BaseException, exchange: Exchange, route: Route | None) -> Reply | None:
+        """Return the answer to a request that failed; `None` where there is nobody, or no way, to tell."""
+        if isinstance(error, BodyTooLarge):
             # A client that is sending is heard out (its bytes are dropped): closing now would reset the connection
             # before it reads this. One that asked first will not send.
             close: Headers = [(b"connection", b"close")] if "expect" in exchange.headers else []
             return error_reply(413, error.code, error.message, headers=close)
-        except LinklyError as error:
-            route = match.route
+        if isinstance(error, LinklyError) and route is not None:
             where = f"{route.method} {route.pattern}"
             return failure_reply(error, route.binding.function_id, where, expose=self._expose_errors)
+        if isinstance(error, asyncio.CancelledError):
+            task = asyncio.current_task()
+            if task is not None:
+                task.uncancel()
+        elif isinstance(error, Exception):
+            if not isinstance(error, (ClientGone, CutOff)):
+                log.error("%s %s", exchange.method, exchange.path, exc_info=error)
+        else:
+            raise error
+        if exchange.gone:
+            return None
+        if exchange.started:
+            exchange.cut_off()
+            return None
+        if isinstance(error, asyncio.CancelledError):
+            return _stopped()
+        return error_reply(500, "internal_error", f"{type(error).__name__}: {error}", shown=_BROKEN)
 
-    async def _call(self, exchange: Exchange, match: Match) -> Reply | None:
-        binding = match.route.binding
-        config: HttpTrigger = binding.config
-        request = read_request(exchange, match)
-        if not exchange.has_body and config.is_direct and not self._middleware:
-            return await self._function(binding, request, self._timeout_s)
-        return await self._in_steps(exchange, binding, config, request)
-
-    async def _in_steps(
-        self, exchange: Exchange, binding: Binding, config: HttpTrigger, request: HttpRequest
-    ) -> Reply | None:
+    async def _in_steps(self, exchange: Exchange, binding: Binding, request: HttpRequest) -> Reply | None:
         """Middleware, body, condition, the route's middleware, function: in this order (docs/workers.md#http)."""
+        config: HttpTrigger = binding.config
         headers = exchange.headers
         time = Time(self._monotonic, self._timeout_s)
         if self._middleware:
@@ -171,16 +171,12 @@ class Serving:
             return await self._function(binding, request, time.left_s())
         # The time-out of a streamed response ends with its headers, so the conversation looks after it.
         conversation = Conversation(self._bus, binding.function_id, time.left_s(), exchange.start, exchange.send_part)
-        try:
-            answer = await conversation.run(
-                request,
-                body if data is None else data,
-                lambda: fire(self._bus, binding, request, result_type=Json, timeout_s=None),
-                streams=config.stream,
-            )
-        except CutOff:
-            exchange.cut_off()
-            return None
+        answer = await conversation.run(
+            request,
+            body if data is None else data,
+            lambda: fire(self._bus, binding, request, result_type=Json, timeout_s=None),
+            streams=config.stream,
+        )
         if answer is None:
             exchange.end()
         return answer

@@ -37,7 +37,7 @@ OPENED, HEAD, BODY, DISCARDING, WAITING, IDLE, REFUSED, LOST = State  # an attri
 
 FOLLOWS: Final[tuple[tuple[State, ...], ...]] = (
     (HEAD, REFUSED, LOST),
-    (BODY, REFUSED, LOST),
+    (BODY, WAITING, REFUSED, LOST),
     (WAITING, DISCARDING, REFUSED, LOST),
     (IDLE, REFUSED, LOST),
     (IDLE, HEAD, REFUSED, LOST),
@@ -45,7 +45,7 @@ FOLLOWS: Final[tuple[tuple[State, ...], ...]] = (
     (LOST,),
     (),
 )
-"""State -> what may follow; a tuple, because every request looks four times."""
+"""State -> what may follow; a tuple, because every request looks three times."""
 
 
 class ImpossibleTransition(RuntimeError):

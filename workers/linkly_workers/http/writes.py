@@ -49,7 +49,7 @@ class GatheringTransport:
         """Send what was written."""
         written, self._written = self._written, []
         if written:
-            self._transport.write(b"".join(written))
+            self._transport.write(b"".join(written) if len(written) > 1 else written[0])
 
     def close(self) -> None:
         """Send what was written, and close."""

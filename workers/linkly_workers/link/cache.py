@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from linkly import Bus
+from linkly import Bus, Json
 from linkly.context import current_invocation
 from linkly.errors import LinklyError
 from linkly_workers.link.shapes import LinkDetails
@@ -43,6 +43,9 @@ class Cached(msgspec.Struct, omit_defaults=True):
 
     url: str
     expires_at: str | None = None
+
+
+_entry_decoder: msgspec.json.Decoder[Cached | None] = msgspec.json.Decoder(Cached | None)
 
 
 class LinkCache:
@@ -95,8 +98,8 @@ class LinkCache:
         try:
             if not self._is_ours and not await self._claim():
                 return None
-            found = await self._bus.trigger("state::get", {"scope": SCOPE, "key": code})
-            return None if found is None else msgspec.convert(found, Cached)
+            found = await self._bus.trigger("state::get", {"scope": SCOPE, "key": code}, result_type=Json)
+            return _entry_decoder.decode(found)
         except (LinklyError, msgspec.ValidationError) as error:
             log.warning("the cached entry of `%s` cannot be read, the store is asked: %s", code, error)
             return None

@@ -89,7 +89,8 @@ class Links:
         code = self._spellings.of(code)
         cached = await self._cache.get(code)
         if cached is not None:
-            return Resolved(None if is_expired(cached.expires_at, self._now()) else cached.url)
+            over = cached.expires_at is not None and is_expired(cached.expires_at, self._now())  # most never end
+            return Resolved(None if over else cached.url)
         link = await self._cache.fill(code, lambda: self._store.find(code))
         if link is None or why_not(link, self._now()) is not None:
             return Resolved(None)
