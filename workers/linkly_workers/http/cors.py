@@ -27,13 +27,18 @@ class CorsSettings(Settings):
 
 
 class Cors:
-    """Which origins are admitted, and the headers that tell browsers so; credentials are never allowed."""
+    """Which origins are admitted, and the headers that tell browsers so; credentials are never allowed.
+
+    Attributes:
+        lines: The header lines of every response to a request that names no origin.
+    """
 
     def __init__(self, settings: CorsSettings | None) -> None:
         origins = settings.allowed_origins if settings is not None else []
         methods = settings.allowed_methods if settings is not None else []
         self._anybody = "*" in origins
         self._listed = _listed(origins)
+        self.lines = _ANYBODY if self._anybody else _NOT_YOU
         self._methods = "*" if not methods or "*" in methods else ", ".join(methods)
 
     def admits(self, origin: str) -> bool:
@@ -45,12 +50,10 @@ class Cors:
         scheme, _, authority = origin.partition("://")
         return scheme in ("http", "https") and host_of(authority) in LOCAL_HOSTS
 
-    def lines_for(self, origin: str | None) -> bytes:
-        """Return the header lines of every response to a request of this origin; `None`: it named none."""
-        if self._anybody:
-            return _ANYBODY
-        if origin is None or not self.admits(origin):
-            return _NOT_YOU
+    def lines_for(self, origin: str) -> bytes:
+        """Return the header lines of every response to a request of this origin."""
+        if self._anybody or not self.admits(origin):
+            return self.lines
         allow = b"access-control-allow-origin: %b\r\naccess-control-expose-headers: *\r\n" % origin.encode()
         return allow + _NOT_YOU
 

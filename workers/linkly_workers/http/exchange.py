@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
-from linkly_workers.http.fields import header_map
 from linkly_workers.http.flow import Flow
 from linkly_workers.http.response import WITHOUT_BODY, Headers, Reply
 from linkly_workers.http.status_lines import StatusLines
@@ -75,7 +74,7 @@ class Exchange:
     """
 
     __slots__ = (
-        "_arrived", "_bodied", "_body", "_chunked", "_expects_continue", "_http_1_0", "client_host", "complete",
+        "_arrived", "_bodied", "_body", "_chunked", "_continued", "_http_1_0", "client_host", "complete",
         "connection", "cors", "fields", "gone", "has_body", "headers", "keep_alive", "method", "path", "query",
         "scheme", "started", "whole",
     )  # fmt: skip
@@ -86,27 +85,26 @@ class Exchange:
         method: str,
         target: str,
         fields: Headers,
+        headers: dict[str, str],
         client_host: str,
         scheme: str,
         *,
         http_1_0: bool,
         keep_alive: bool,
-        expects_continue: bool,
     ) -> None:
         self.connection = connection
         self.method = method
         self.path, _, self.query = target.partition("?")
         self.fields = fields
-        self.headers = header_map(fields)
-        self.has_body = "transfer-encoding" in self.headers or self.headers.get("content-length", "").strip("0") != ""
+        self.headers = headers
+        self.has_body = "transfer-encoding" in headers or headers.get("content-length", "").strip("0") != ""
         self.client_host = client_host
         self.scheme = scheme
         self.cors = b""
         self.keep_alive = keep_alive and not http_1_0
         self.whole = self.started = self.complete = self.gone = False
         self._http_1_0 = http_1_0
-        self._expects_continue = expects_continue
-        self._bodied = self._chunked = False
+        self._bodied = self._chunked = self._continued = False
         self._body = b""
         self._arrived: asyncio.Future[None] | None = None
 
@@ -123,7 +121,8 @@ class Exchange:
     def take_end(self) -> None:
         """The request is complete."""
         self.whole = True
-        self._wake()
+        if self._arrived is not None:
+            self._wake()
 
     def lose(self) -> None:
         """Nobody reads the response any more."""
@@ -136,9 +135,11 @@ class Exchange:
         Raises:
             ClientGone: The connection ended before.
         """
-        if self._expects_continue:
-            self._expects_continue = False
-            self.connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if not self._continued:
+            self._continued = True
+            # From HTTP/1.0 it is to be ignored (RFC 9110 10.1.1).
+            if not self._http_1_0 and self.headers.get("expect", "").lower() == "100-continue":
+                self.connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self.connection.flow.resume_reading()
         while not self._body and not self.whole and not self.gone:
             self._arrived = asyncio.get_running_loop().create_future()

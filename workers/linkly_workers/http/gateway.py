@@ -42,8 +42,10 @@ class Gateway:
     def serve(self, exchange: Exchange) -> None:
         """Answer a request, now or later."""
         origin = exchange.headers.get("origin")
-        exchange.cors = self._cors.lines_for(origin)
-        refused = self._refusal(exchange, origin)
+        exchange.cors = self._cors.lines if origin is None else self._cors.lines_for(origin)
+        refused = self._browsers.misdirected(exchange.headers) if exchange.connection.from_this_machine else None
+        if refused is None and origin is not None:
+            refused = self._judge(exchange, origin)
         if refused is not None:
             exchange.answer(refused)
             return
@@ -56,13 +58,8 @@ class Gateway:
             text = f"{self._serving.active} requests are being served"
             exchange.answer(error_reply(503, "overloaded", text, headers=[(b"retry-after", b"1")]))
 
-    def _refusal(self, exchange: Exchange, origin: str | None) -> Reply | None:
-        if exchange.connection.from_this_machine:
-            misdirected = self._browsers.misdirected(exchange.headers)
-            if misdirected is not None:
-                return misdirected
-        if origin is None:
-            return None
+    def _judge(self, exchange: Exchange, origin: str) -> Reply | None:
+        """Return the answer to a page that asks first, or that may not ask."""
         if self._cors.is_preflight(exchange.method, exchange.headers):
             return self._cors.preflight(exchange.headers)
         return self._browsers.foreign(exchange.method, origin, exchange.headers)

@@ -21,6 +21,7 @@ from uvicorn.server import ServerState
 
 from linkly.runner import Run
 from linkly_workers.http.exchange import Exchange
+from linkly_workers.http.fields import header_map
 from linkly_workers.http.flow import Flow
 from linkly_workers.http.head import Refused, check_codings, check_hosts, check_version, local_target
 from linkly_workers.http.proxies import Proxies, plain_address
@@ -109,11 +110,13 @@ class GatewayProtocol(asyncio.Protocol):
         self._head_bytes = 0  # what came since the head began; at most one packet less if it began inside of one
         self._shared = False  # a request ended in the packet that the head begins in
         self._beyond_body = 0  # what came after the last byte of the body so far: chunk sizes, trailers
-        self._good_hosts: list[bytes] | None = None
+        self._good_host: str | None = None
         self._active: Exchange | None = None
         self._waiting: deque[Exchange] = deque()
         self._newest: Exchange | None = None
-        self._new_head()
+        self._target = b""
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._upgrades = False
         self._parser: Any = self._new_parser()  # its types leave out what it can do
 
     @property
@@ -210,14 +213,6 @@ class GatewayProtocol(asyncio.Protocol):
         parser.set_dangerous_leniencies(lenient_data_after_close=True)
         return parser
 
-    def _new_head(self) -> None:
-        self._target = b""
-        self._fields: list[tuple[bytes, bytes]] = []
-        self._hosts: list[bytes] = []
-        self._codings: list[bytes] = []
-        self._expects_continue = False
-        self._upgrades = False
-
     def _parse(self, data: bytes) -> None:
         while True:
             try:
@@ -244,7 +239,8 @@ class GatewayProtocol(asyncio.Protocol):
         """A head begins; not in a body, where it is the one that `_ignore_upgrade` made up."""
         if self.state is BODY:
             return
-        self._new_head()
+        self._target = b""
+        self._fields = []
         if self._shared:
             self._head_bytes = 0
         self._enter(HEAD)
@@ -261,20 +257,14 @@ class GatewayProtocol(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header has arrived; a trailer is dropped, it must not pass for one (RFC 9110 6.5.1)."""
         name = name.lower()
-        if self.state is not HEAD:
+        if self.state is HEAD:
+            self._fields.append((name, value))
+        else:
             self._beyond_body += len(name) + len(value) + _SEPARATORS
             if self._beyond_body > self._common.limits.head_bytes:
                 raise Refused(self._too_large())
             if name == b"connection" and self._newest is not None:  # the parser obeys it and may drop the next request
                 self._newest.keep_alive = False
-            return
-        self._fields.append((name, value))
-        if name == b"host":
-            self._hosts.append(value)
-        elif name == b"transfer-encoding":
-            self._codings.append(value)
-        elif name == b"expect":
-            self._expects_continue = value.lower() == b"100-continue"
 
     def on_headers_complete(self) -> None:
         """The head is complete: check it; the request waits for its turn."""
@@ -285,36 +275,37 @@ class GatewayProtocol(asyncio.Protocol):
             size = len(self._target) + sum(len(name) + len(value) + _SEPARATORS for name, value in self._fields)
             if size > self._common.limits.head_bytes:
                 raise Refused(self._too_large())
-        parser, target = self._parser, self._target
+        parser, target, fields = self._parser, self._target, self._fields
+        headers = header_map(fields)
         version = parser.get_http_version()
         if version != "1.1":
             check_version(version)
-            self._expects_continue = False  # from HTTP/1.0 it is to be ignored (RFC 9110 10.1.1)
-        if self._hosts != self._good_hosts:  # on most connections every request names the same
-            check_hosts(self._hosts, version)
-            self._good_hosts = self._hosts if self._hosts else None
-        if self._codings:
-            check_codings(self._codings)
+        host = headers.get("host")
+        if host is None or host != self._good_host or len(headers) != len(fields):  # mostly all requests name the same
+            check_hosts([value for name, value in fields if name == b"host"], version)
+            self._good_host = host
+        if "transfer-encoding" in headers:
+            check_codings([value for name, value in fields if name == b"transfer-encoding"])
         if target[:1] != b"/" or b"#" in target:
             target = local_target(parser.get_method(), target)
         self._beyond_body = 0
         client, scheme = self._peer, self._scheme
         if self._by_proxy:
-            client, scheme = self._common.proxies.client_of(self._fields, client, scheme)
-        self._newest = Exchange(
+            client, scheme = self._common.proxies.client_of(fields, client, scheme)
+        exchange = self._newest = Exchange(
             self,
             parser.get_method().decode(),
             target.decode("ascii"),
-            self._fields,
+            fields,
+            headers,
             client,
             scheme,
             http_1_0=version == "1.0",
             keep_alive=parser.should_keep_alive(),
-            expects_continue=self._expects_continue,
         )
-        self._waiting.append(self._newest)
+        self._waiting.append(exchange)
         self._upgrades = parser.should_upgrade()
-        if self._newest.has_body or self._upgrades:
+        if exchange.has_body or self._upgrades:
             self._enter(BODY)
         if self._active is not None or len(self._waiting) > 1:
             self.flow.pause_reading()  # a client that never waits for an answer does not fill the queue without limit
@@ -359,7 +350,8 @@ class GatewayProtocol(asyncio.Protocol):
             self._enter(IDLE)
         elif self.state is BODY:
             self._enter(DISCARDING)
-        self.flow.resume_reading()
+        if self.flow.paused:
+            self.flow.resume_reading()
 
     def shutdown(self) -> None:
         """Close the connection when the requests that have arrived are answered, as uvicorn's server asks for."""

@@ -90,21 +90,16 @@ def _is_plain(response: HttpResponse) -> bool:
 
 
 def _response(status: int, headers: Headers, given: Any) -> Reply:
-    content_type = next((value for name, value in headers if name == b"content-type"), None)
-    if status in WITHOUT_BODY:
+    if status in WITHOUT_BODY or (given is msgspec.UNSET and 300 <= status < 400):
         return Reply(status, headers, b"")
-    if given is msgspec.UNSET:
-        if 300 <= status < 400:
-            return Reply(status, headers, b"")
-        body = b"{}"
-    else:
-        body = bytes(given) if type(given) is Json else msgspec.json.encode(given)
-        if content_type is not None and body == b"null":
-            return Reply(status, headers, b"")
-        if content_type is not None and body[:1] == b'"':
-            return Reply(status, headers, msgspec.json.decode(body, type=str).encode())
-    if content_type is None:
+    value = {} if given is msgspec.UNSET else given
+    body = bytes(value) if type(value) is Json else msgspec.json.encode(value)
+    if not any(name == b"content-type" for name, _ in headers):
         headers.append(JSON_TYPE)
+    elif body == b"null":
+        return Reply(status, headers, b"")
+    elif body[:1] == b'"':
+        return Reply(status, headers, msgspec.json.decode(body, type=str).encode())
     return Reply(status, headers, _compact(body))
 
 
@@ -156,7 +151,11 @@ def read_headers(given: Any, function_id: str) -> Headers:
     if isinstance(given, dict):
         for name, value in cast("dict[str, Any]", given).items():
             if type(value) is str:
-                _add(headers, name, value, function_id)
+                raw_name = _field_name(name)
+                if raw_name and raw_name not in MANAGED and value.isascii() and value.isprintable():
+                    headers.append((raw_name, value.strip().encode()))
+                else:
+                    _add(headers, name, value, function_id)
                 continue
             for one in value if isinstance(value, list) else [value]:
                 if isinstance(one, (bool, int, float)):
@@ -189,7 +188,7 @@ def _add(headers: Headers, name: str, value: str, function_id: str) -> None:
     if raw_name in MANAGED:
         return
     raw_value = value.encode().strip()
-    if raw_name and ((value.isascii() and value.isprintable()) or _VALUE.fullmatch(raw_value)):
+    if raw_name and _VALUE.fullmatch(raw_value):
         headers.append((raw_name, raw_value))
     else:
         log.warning("left out header %r of what `%s` answered: its name or value is not allowed", name, function_id)

@@ -27,6 +27,7 @@ class Route(msgspec.Struct, frozen=True, eq=False):
         segments: Between the slashes; a parameter starts with `:`.
         binding: What it leads to.
         info: What its function is told of it.
+        parameter: The name of the last segment, if that is a parameter.
     """
 
     method: str
@@ -34,6 +35,7 @@ class Route(msgspec.Struct, frozen=True, eq=False):
     segments: tuple[str, ...]
     binding: Binding
     info: HttpTriggerInfo
+    parameter: str
 
     @property
     def shape(self) -> tuple[str, ...]:
@@ -155,18 +157,16 @@ class RouteTable:
             raw_path: Not yet percent-decoded, so that `%2F` stays inside its segment.
         """
         if "%" not in raw_path:
-            cut = raw_path.rfind("/") + 1
-            route = self._among(self._static, method, raw_path)
+            also = "GET" if method == "HEAD" else method
+            route = self._static.get((method, raw_path)) or self._static.get((also, raw_path))
             if route is not None:
                 return Match(route, {})
-            route = self._among(self._by_prefix, method, raw_path[:cut])
+            cut = raw_path.rfind("/") + 1
+            before = raw_path[:cut]
+            route = self._by_prefix.get((method, before)) or self._by_prefix.get((also, before))
             if route is not None and cut < len(raw_path):
-                return Match(route, {route.segments[-1][1:]: raw_path[cut:]})
+                return Match(route, {route.parameter: raw_path[cut:]})
         return self._search(method, raw_path)
-
-    def _among(self, index: dict[tuple[str, str], Route], method: str, path: str) -> Route | None:
-        found = index.get((method, path))
-        return index.get(("GET", path)) if found is None and method == "HEAD" else found
 
     def _search(self, method: str, raw_path: str) -> Match | list[str] | None:
         parts = raw_path[1:].split("/") if raw_path != "/" else []
@@ -220,4 +220,5 @@ def _parse(method: str, path: str, binding: Binding) -> Route:
         problem = "a parameter is written `:name`; `{}`, `*`, `?` and `#` mean nothing here"
     if problem is not None:
         raise TriggerRegistrationFailed(f"api_path `{path}`: {problem}")
-    return Route(upper, pattern, segments, binding, HttpTriggerInfo(path=pattern, method=upper))
+    info = HttpTriggerInfo(path=pattern, method=upper)
+    return Route(upper, pattern, segments, binding, info, segments[-1][1:] if segments else "")

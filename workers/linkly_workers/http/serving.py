@@ -88,7 +88,7 @@ class Serving:
             if exchange.has_body or self._middleware or not binding.config.is_direct:
                 answer = await self._in_steps(exchange, binding, request)
             else:
-                answer = await self._function(binding, request, self._timeout_s)
+                answer = reply(await self._function(binding, request, self._timeout_s), binding.function_id)
         except BaseException as error:
             answer = self._failed(error, exchange, route)
         finally:
@@ -168,7 +168,7 @@ class Serving:
             if stopped is not None:
                 return stopped
         if data is not None and not config.stream:
-            return await self._function(binding, request, time.left_s())
+            return reply(await self._function(binding, request, time.left_s()), binding.function_id)
         # The time-out of a streamed response ends with its headers, so the conversation looks after it.
         conversation = Conversation(self._bus, binding.function_id, time.left_s(), exchange.start, exchange.send_part)
         answer = await conversation.run(
@@ -181,8 +181,8 @@ class Serving:
             exchange.end()
         return answer
 
-    async def _function(self, binding: Binding, request: HttpRequest, timeout_s: float) -> Reply:
-        answer: Any = await self._bus.trigger(
+    def _function(self, binding: Binding, request: HttpRequest, timeout_s: float) -> Coroutine[Any, Any, Any]:
+        return self._bus.trigger(
             binding.function_id,
             InPlace(request, HttpResponse),  # nothing of the request is read here any more
             result_type=InPlace,
@@ -190,7 +190,6 @@ class Serving:
             metadata=binding.metadata,
             timeout_s=timeout_s,
         )
-        return reply(answer, binding.function_id)
 
     async def _read(self, body: Body, exchange: Exchange, time: Time) -> bytes:
         """Read all of a body; the connection answers 408 when the time of the request ends before."""
