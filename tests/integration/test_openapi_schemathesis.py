@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-LIMIT_S = 50
+LIMIT_S = 300
 CONFORMANCE = (
     "not_a_server_error",
     "status_code_conformance",

@@ -127,13 +127,13 @@ async def test_why_it_did_not_start_is_one_sentence_in_the_format_asked_for(tmp_
 
 
 @pytest.mark.parametrize("words", [["--log-format", "xml"], ["--log-format"], ["--colour"]])
-async def test_wrong_words_are_refused_with_the_usage(tmp_path, words):
+async def test_wrong_words_are_refused_with_the_way_to_help(tmp_path, words):
     async with linkly(tmp_path, *words) as engine:
         assert await asyncio.to_thread(engine.wait) == 2
         text = "\n".join(engine.lines)
     assert text.startswith("Error: ")
     assert words[0] in text.splitlines()[0]
-    assert "Example:" in text
+    assert "`linkly --help`" in text
 
 
 async def test_an_output_that_nobody_reads_stops_neither_calls_nor_the_end(tmp_path, reserve_port):
