@@ -2,10 +2,10 @@
 
 from sqlite3 import Error
 
-from linkly_workers._sqlite.batch import Turn
 from linkly_workers._sqlite.connection import Budget, Connection, Durability, connect
 from linkly_workers._sqlite.execution import StatementResult, execute
 from linkly_workers._sqlite.statement import Statement, Statements
+from linkly_workers._sqlite.turn import Turn
 from linkly_workers._sqlite.writer import GroupCommitWriter
 
 __all__ = [

@@ -10,61 +10,20 @@ each has a savepoint.
 from __future__ import annotations
 
 import asyncio
-import logging
 import sqlite3
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter, thread_time
-from typing import Any, Generic, TypeVar
-
-import msgspec
+from typing import Any
 
 from linkly.errors import OutcomeUnknown
 from linkly_workers._sqlite.connection import Connection, is_final, is_locked
 from linkly_workers._sqlite.data_file import DataFile
-
-T = TypeVar("T")
+from linkly_workers._sqlite.operation import Operation
+from linkly_workers._sqlite.text import ALONE
+from linkly_workers._sqlite.turn import Inside
 
 INTERPRETER_S = 0.010
 """So long a quick operation may wait on the writing thread for the interpreter that a busy loop holds: two turns."""
-
-log = logging.getLogger("linkly.sqlite")
-
-
-class Operation(msgspec.Struct, Generic[T], eq=False):
-    """One caller's part of a batch; a Struct because one is made for every write.
-
-    Attributes:
-        run: What to do with the connection. It may be called again when a neighbour's failure undoes everything.
-        future: The caller's answer.
-        several: It is more than one statement, so that a failure can leave half of it behind.
-        alone: It cannot run inside a transaction (VACUUM); it runs on the writing thread.
-        key: What to remember it by if it takes long.
-        caller: Among whom the writer's time is shared out.
-        on_commit: Told the result, in the order of the commits.
-        waits: Where it stands among those whose time will be over; taken out of it, it has all the time it needs.
-        expired: Its time is over.
-        taken: It is in a batch; from here on it is answered with what really happened.
-        took_s: Seconds it ran on the writing thread, commit and waiting for the interpreter not included.
-    """
-
-    run: Callable[[Connection], T]
-    future: asyncio.Future[T]
-    several: bool = False
-    alone: bool = False
-    key: object = None
-    on_commit: Callable[[T], None] | None = None
-    caller: str | None = None
-    waits: dict[Operation[Any], float] | None = None
-    expired: bool = False
-    taken: bool = False
-    took_s: float = 0.0
-    result: Any = None
-    error: BaseException | None = None
-
-    @property
-    def unwanted(self) -> bool:
-        """Whether the caller has gone or its time is over; it stops where it still can."""
-        return self.expired or self.future.cancelled()
 
 
 Done = tuple[list[Operation[Any]], Sequence[Operation[Any]]]
@@ -145,12 +104,12 @@ def run_and_commit(
     started: Callable[[Operation[Any] | None], None],
     file: DataFile,
 ) -> None:
-    """Run a batch, one operation that is `alone` or any others, and commit it: each ends on disk or with an error.
+    """Run a batch, one operation that runs `ALONE` or any others, and commit it: each ends on disk or with an error.
 
     Raises:
         Locked: Another program writes, for longer than the connection's busy timeout.
     """
-    if batch[0].alone:
+    if batch[0].place == ALONE:
         _run_alone(connection, batch[0], started, file)
         return
     left = list(batch)
@@ -235,72 +194,3 @@ def _judge(connection: Connection, operation: Operation[Any], error: sqlite3.Err
             file.resolve(connection)
         except sqlite3.Error:
             operation.error = file.unknown(error)
-
-
-class Inside(Operation[Any]):
-    """Runs in a turn: what it meets is its holder's affair."""
-
-
-class Turn:
-    """The writer's turn, held by one caller for longer than a batch: nobody else writes until its `end`."""
-
-    def __init__(
-        self, run: Callable[[Callable[[Connection], Any]], Awaitable[Any]], end: Callable[[Turn], None]
-    ) -> None:
-        self._run = run
-        self._end = end
-
-    async def run(self, operation: Callable[[Connection], T]) -> T:
-        """Run something on the writer's connection, on its thread, in no transaction but the holder's own."""
-        result: T = await self._run(operation)
-        return result
-
-    def end(self) -> None:
-        """Give the turn back; harmless the second time."""
-        self._end(self)
-
-
-class Asking(Operation[Turn]):
-    """Asks for a turn; it is not run."""
-
-
-def asking(future: asyncio.Future[Turn]) -> Asking:
-    """Ask for a turn."""
-    return Asking(_no_operation, future, alone=True)
-
-
-def _no_operation(_: Connection) -> Turn:
-    raise AssertionError("asking for a turn is not run")
-
-
-def expire(operation: Operation[Any]) -> None:
-    """Its time is over: it stops where it waits or runs; what has run is answered by its commit."""
-    operation.expired = True
-    if not operation.taken and not operation.future.done():
-        operation.future.set_exception(TimeoutError())
-
-
-def disarm(operation: Operation[Any]) -> None:
-    """Its time does not count any longer."""
-    if operation.waits is not None:
-        operation.waits.pop(operation, None)
-
-
-def answer(operation: Operation[Any], path: str) -> None:
-    """Answer the caller; of an operation that is committed to `path`, call `on_commit` before."""
-    if operation.waits is not None:
-        operation.waits.pop(operation, None)
-    error = operation.error
-    if error is None and operation.on_commit is not None:
-        try:
-            operation.on_commit(operation.result)
-        except Exception:
-            log.exception("what follows a commit to %s failed", path)
-    if operation.future.done():
-        return
-    if error is None:
-        operation.future.set_result(operation.result)
-    elif operation.expired and not isinstance(error, OutcomeUnknown):
-        operation.future.set_exception(TimeoutError())
-    else:
-        operation.future.set_exception(error)

@@ -13,11 +13,12 @@ from time import perf_counter
 from typing import Any
 
 from linkly.errors import OutcomeUnknown
-from linkly_workers._sqlite.batch import Done, Locked, Operation, run_and_commit
+from linkly_workers._sqlite.batch import Done, Locked, run_and_commit
 from linkly_workers._sqlite.connection import Budget, Connection, is_locked
 from linkly_workers._sqlite.data_file import DataFile
 from linkly_workers._sqlite.disk import Disk
 from linkly_workers._sqlite.lock import LOCK_SLICE_MS
+from linkly_workers._sqlite.operation import Operation
 
 
 class Commits:

@@ -10,8 +10,9 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from linkly_workers._sqlite.batch import Asking, Operation, expire
 from linkly_workers._sqlite.line import FairLine
+from linkly_workers._sqlite.operation import Operation
+from linkly_workers._sqlite.turn import Asking
 
 LOCK_SLICE_MS = 50
 """So long the writing thread waits at a time."""
@@ -47,7 +48,7 @@ class Lock:
         for operation in batch:
             operation.taken, operation.error = False, None
             if operation.expired:
-                expire(operation)
+                operation.expire()
         for operation in reversed(batch):
             queue.appendleft(operation.caller, operation)
         if self.since is None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from time import perf_counter
 from typing import Any
 
-from linkly_workers._sqlite.batch import Operation, Undone, disarm, failed_unsaved
+from linkly_workers._sqlite.batch import Undone, failed_unsaved
 from linkly_workers._sqlite.connection import Budget, Connection
 from linkly_workers._sqlite.line import FairLine
 from linkly_workers._sqlite.loop_time import BATCH_S, LEAST_BATCH_S, QUICK_S, loop_time
+from linkly_workers._sqlite.operation import Operation
 from linkly_workers._sqlite.slow import BATCH_LIMIT, SlowOperations
 
 LOOP_STATEMENT_S = 0.010
@@ -47,11 +48,11 @@ class LoopBatch:
             # Every write of the process passes here: no call that an attribute can save.
             while rotation and now < end and len(batch) < BATCH_LIMIT:
                 operation = queue.popleft()
-                if operation.alone or (slow and hash(operation.key) in slow):
+                if operation.place or (slow and hash(operation.key) in slow):
                     queue.undo(operation.caller, operation)
                     break
                 if operation.expired or operation.future.cancelled():
-                    disarm(operation)
+                    operation.disarm()
                     continue
                 operation.taken = True
                 batch.append(operation)

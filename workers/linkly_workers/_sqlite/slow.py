@@ -1,15 +1,18 @@
 """Which operations are too long for the loop's thread: learned when one is stopped, forgotten when it is quick again.
 
 Without the second half one hiccup of the machine would send a hot statement to the writing thread, with a commit of its
-own, for ever.
+own, for ever. What is slow is an operation, not a statement: each of a transaction's statements may be quick, and the
+statement that a long one was stopped in is quick by itself. What a text alone tells stands in `Statement.place`.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from linkly_workers._sqlite.batch import Asking, Operation
 from linkly_workers._sqlite.line import FairLine
+from linkly_workers._sqlite.operation import Operation
+from linkly_workers._sqlite.text import ANYWHERE
+from linkly_workers._sqlite.turn import Asking
 
 KEYS = 512
 
@@ -34,7 +37,7 @@ class SlowOperations:
 
     def has(self, operation: Operation[Any]) -> bool:
         """Return whether an operation belongs on the writing thread."""
-        return operation.alone or (bool(self.keys) and hash(operation.key) in self.keys)
+        return operation.place != ANYWHERE or (bool(self.keys) and hash(operation.key) in self.keys)
 
     def take(self, queue: FairLine[Operation[Any]]) -> list[Operation[Any]]:
         """Take a batch for the writing thread: a slow operation by itself, or others together."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from linkly.clock import Clock, TimerHandle
-from linkly_workers._sqlite.batch import Operation, expire
+from linkly_workers._sqlite.operation import Operation
 
 
 class Waits:
@@ -48,6 +48,6 @@ class Waits:
                 self._start(timeout_s, expiry - now)
                 return
             del waits[operation]
-            expire(operation)
+            operation.expire()
         # A class of its own is made again when it is needed: odd time-outs must not pile up.
         del self._timers[timeout_s], self._classes[timeout_s]

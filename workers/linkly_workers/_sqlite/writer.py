@@ -22,17 +22,7 @@ from typing import Any, TypeVar
 from linkly.clock import Clock, SystemClock
 from linkly.context import current_invocation
 from linkly.errors import LinklyError, Overloaded
-from linkly_workers._sqlite.batch import (
-    Asking,
-    Done,
-    Inside,
-    Operation,
-    Turn,
-    answer,
-    asking,
-    disarm,
-    lose,
-)
+from linkly_workers._sqlite.batch import Done, lose
 from linkly_workers._sqlite.checkpoint import CHECKPOINT, Checkpointer
 from linkly_workers._sqlite.commits import Commits
 from linkly_workers._sqlite.connection import OWN_BYTES, Budget, Connection, Durability, connect, is_too_large
@@ -42,11 +32,13 @@ from linkly_workers._sqlite.execution import StatementResult, execute, run_state
 from linkly_workers._sqlite.line import SHARED_FROM, FairLine
 from linkly_workers._sqlite.lock import HOLDERS_PATIENCE_MS, Lock
 from linkly_workers._sqlite.loop_batch import LOOP_STATEMENT_S, LoopBatch
+from linkly_workers._sqlite.operation import Operation
 from linkly_workers._sqlite.slow import SAVED_AFTER_FAILURE, SlowOperations
 from linkly_workers._sqlite.statement import Statement, Statements
 from linkly_workers._sqlite.states import MAY_FOLLOW, State
-from linkly_workers._sqlite.text import ALONE, THREAD
+from linkly_workers._sqlite.text import ALONE
 from linkly_workers._sqlite.thread import WritingThread
+from linkly_workers._sqlite.turn import Asking, Inside, Turn, asking
 from linkly_workers._sqlite.waits import Waits
 
 T = TypeVar("T")
@@ -216,13 +208,11 @@ class GroupCommitWriter:
         """
         future: asyncio.Future[StatementResult] = self._loop.create_future()
         statement = sql if isinstance(sql, Statement) else self.statements.of(sql)
-        alone = statement.place == ALONE
-        run = execute if alone else run_statement
+        place = statement.place
+        run = execute if place == ALONE else run_statement
         operation = Operation(
-            lambda connection: run(connection, statement, parameters), future, False, alone, statement.text, on_commit
+            lambda connection: run(connection, statement, parameters), future, False, place, statement.text, on_commit
         )
-        if statement.place == THREAD:
-            self._slow.stopped(operation)
         return self._submit(operation, timeout_s)
 
     async def turn(self) -> Turn:
@@ -276,7 +266,7 @@ class GroupCommitWriter:
         if self.file.lost is not None:
             self._refuse_all()
         while queue and queue.head.unwanted:
-            disarm(queue.popleft())
+            queue.popleft().disarm()
         if not queue:
             self._enter(State.IDLE)
             self._go_on()
@@ -369,7 +359,7 @@ class GroupCommitWriter:
     def _refuse_all(self) -> None:
         while self._queue:
             operation = self._queue.popleft()
-            disarm(operation)
+            operation.disarm()
             if not operation.future.done():
                 operation.future.set_exception(self.file.error())
 
@@ -383,11 +373,11 @@ class GroupCommitWriter:
     def _answer(self, operation: Operation[Any]) -> None:
         if operation.took_s:
             self._slow.ran(operation)
-        answer(operation, self.path)
+        operation.answer(self.path)
 
     async def _run_in_turn(self, operation: Callable[[Connection], Any]) -> Any:
         future: asyncio.Future[Any] = self._loop.create_future()
-        inside = Inside(operation, future, alone=True)
+        inside = Inside(operation, future, place=ALONE)
         self._thread.put(lambda: self._commits.run([inside], HOLDERS_PATIENCE_MS), lambda _: self._answer(inside))
         return await future
 
@@ -401,7 +391,7 @@ class GroupCommitWriter:
         if self._closing:
             return None
         future: asyncio.Future[Any] = self._loop.create_future()
-        checkpoint = Operation(lambda connection: connection.own(CHECKPOINT).fetchall(), future, alone=True)
+        checkpoint = Operation(lambda connection: connection.own(CHECKPOINT).fetchall(), future, place=ALONE)
         self._queue.append(None, checkpoint)
         if self._state is State.IDLE:
             self._start()
