@@ -32,7 +32,9 @@ class Point:
 
 
 async def call(handler, payload=None, metadata=None):
-    result = await Function("t::f", handler)(Invocation(function_id="t::f", payload=payload, metadata=metadata))
+    invocation = Invocation(function_id="t::f", payload=payload, metadata=metadata)
+    await Function("t::f", handler).serve(invocation)
+    result = invocation.take_answer()
     return msgspec.json.decode(result) if type(result) is Json else result
 
 

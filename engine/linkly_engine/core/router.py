@@ -47,7 +47,8 @@ class Router:
         Raises:
             LinklyError: As `resolve`, or what the call ended with.
         """
-        return await self.resolve(invocation.namespace, invocation.function_id).endpoint(invocation)
+        await self.resolve(invocation.namespace, invocation.function_id).endpoint.serve(invocation)
+        return invocation.take_answer()
 
     def not_found(self, namespace: str, function_id: str) -> FunctionNotFound:
         """Make the error for a function nobody serves."""
