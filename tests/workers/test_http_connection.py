@@ -20,6 +20,7 @@ class Pages(Worker):
         super().__init__()
         self.may_end = asyncio.Event()
         self.started = asyncio.Event()
+        self.served = 0
         self.cancelled = asyncio.Event()
 
     @function("pages::echo", triggers=[http("POST", "/echo"), http("GET", "/echo")])
@@ -37,6 +38,12 @@ class Pages(Worker):
             self.cancelled.set()
             raise
         return HttpResponse(body="slow")
+
+    @function("pages::large", triggers=[http("GET", "/large")])
+    async def large(self, request: HttpRequest) -> HttpResponse:
+        """Answer a megabyte."""
+        self.served += 1
+        return HttpResponse(headers={"content-type": "text/plain"}, body="x" * 1_000_000)
 
     @function("pages::parts", triggers=[http("GET", "/parts", stream=True)])
     async def in_parts(self, request: HttpRequest) -> None:
@@ -256,3 +263,16 @@ async def test_requests_that_wait_for_a_streamed_response_are_answered_after_it(
         answer = await connection.rest()
         assert answer.count(b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n") == 2
         assert answer.endswith(b"null")
+
+
+async def test_the_requests_of_a_client_that_does_not_read_wait(gateway):
+    async with gateway() as (connect, pages):
+        connection = await connect(b"")
+        connection.transport.pause_reading()
+        one = b"GET /large HTTP/1.1\r\nHost: x\r\n"
+        connection.send((one + b"\r\n") * 49 + one + b"Connection: close\r\n\r\n")
+        for _ in range(1000):
+            await settle()
+        assert 1 <= pages.served < 30
+        connection.transport.resume_reading()
+        assert (await connection.rest()).count(b"HTTP/1.1 200 OK") == 50

@@ -20,6 +20,7 @@ class Flow:
 
     Attributes:
         paused: Whether what arrives is held.
+        is_writable: Whether the client reads what it is sent.
     """
 
     def __init__(self, transport: GatheringTransport, feed: Callable[[bytes], None]) -> None:
@@ -29,6 +30,7 @@ class Flow:
         self._unread = False
         self._writable: asyncio.Future[None] | None = None
         self.paused = False
+        self.is_writable = True
 
     def pause_reading(self) -> None:
         """Begin a pause."""
@@ -56,16 +58,17 @@ class Flow:
 
     def pause_writing(self) -> None:
         """Let writers wait: the client reads too slowly."""
-        if self._writable is None:
-            self._writable = asyncio.get_running_loop().create_future()
+        self.is_writable = False
 
     def resume_writing(self) -> None:
         """Let them go on."""
+        self.is_writable = True
         writable, self._writable = self._writable, None
         if writable is not None and not writable.done():
             writable.set_result(None)
 
     async def writable(self) -> None:
         """Wait while the client reads too slowly."""
-        if self._writable is not None:
-            await asyncio.shield(self._writable)
+        if not self.is_writable:
+            self._writable = asyncio.get_running_loop().create_future()
+            await self._writable

@@ -6,6 +6,8 @@ framework's router, which takes 40 more. What no route takes is answered by the 
 
 from __future__ import annotations
 
+from functools import partial
+
 import msgspec
 
 from linkly_workers.http.absent import Absent
@@ -51,7 +53,8 @@ class Gateway:
             return
         found = self._routes.find(exchange.method, exchange.path)
         if not isinstance(found, Match):
-            exchange.connection.run(self._serving.answer(exchange, self._without_route(exchange, found)))
+            answering = partial(self._without_route, exchange, found)
+            exchange.connection.run(self._serving.answer(exchange, answering))
         elif self._serving.has_room():
             exchange.connection.run(self._serving.serve(exchange, found))
         else:

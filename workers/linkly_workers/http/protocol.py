@@ -173,6 +173,7 @@ class GatewayProtocol(asyncio.Protocol):
     def resume_writing(self) -> None:
         """It has read."""
         self.flow.resume_writing()
+        self._next()
 
     def data_received(self, data: bytes) -> None:
         """Parse, and refuse what is too large or no HTTP; then serve a request that is there."""
@@ -329,7 +330,8 @@ class GatewayProtocol(asyncio.Protocol):
     # --- one request after the other ---------------------------------------------------------------------------
 
     def _next(self) -> None:
-        if self._active is None and self._waiting and not self.transport.is_closing():
+        # Who does not read gets no more to read, and his requests wait.
+        if self._active is None and self._waiting and self.flow.is_writable and not self.transport.is_closing():
             exchange = self._active = self._waiting.popleft()
             self._serve(exchange)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from linkly import Binding, Bus, HttpRequest, HttpResponse, Invocation, Json
@@ -98,10 +98,10 @@ class Serving:
         if answer is not None:
             exchange.answer(answer)
 
-    async def answer(self, exchange: Exchange, answering: Coroutine[Any, Any, Reply | None]) -> None:
-        """Send what a coroutine answers, or why it does not; nothing if it has sent a response itself."""
+    async def answer(self, exchange: Exchange, answering: Callable[[], Awaitable[Reply | None]]) -> None:
+        """Send what a callable answers, or why it does not; nothing if it has sent a response itself."""
         try:
-            answer = await answering
+            answer = await answering()
         except BaseException as error:
             answer = self._failed(error, exchange, None)
         if answer is not None:

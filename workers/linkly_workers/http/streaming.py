@@ -1,7 +1,8 @@
 """One request whose function may read the body, or write the response, through channels (docs/workers.md#http).
 
 Both channels last as long as the request; one that was not opened is dropped with it. Data that the client does not
-read waits in the channel, so a slow client slows the writer; a client that has gone ends both.
+read waits in the channel, so a slow client slows the function; a client that has gone ends both. Until the response
+begins the function has the time of the request, by the clock; afterwards as long as it likes.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
 from linkly import Bus, Channel, ChannelReader, ChannelWriter, HttpRequest, Json
-from linkly.clock import Clock
+from linkly.clock import time_limit
 from linkly.errors import CallTimeout, LinklyError
 from linkly_workers.http.body import Body, BodyTooLarge
 from linkly_workers.http.response import Headers, Reply, read_headers, read_status, reply
@@ -26,6 +27,10 @@ ATTACH_S = 5.0
 """How long a function that answered null may take to open its response: its socket may still be on the way."""
 OUTCOME_S = 1.0
 """How long a response that was closed without data waits to hear whether its function failed."""
+
+
+Begun: TypeAlias = tuple[Any, asyncio.Task[Json] | None]
+"""The task that receives the first data of a response, or has received it, and the call, while it lasts."""
 
 
 class CutOff(Exception):
@@ -127,42 +132,49 @@ class Conversation:
         return task
 
     async def _answer(self, call: asyncio.Task[Json], pump: asyncio.Task[None]) -> Reply | None:
+        try:
+            async with time_limit(self._bus.clock, self._timeout_s):
+                begun = await self._begin(call, pump)
+        except TimeoutError as error:
+            text = f"no response within {self._timeout_s:g} s"
+            raise CallTimeout(f"{text}; the function was cancelled. Give it more with `default_timeout`") from error
+        if isinstance(begun, Reply):
+            return begun
+        await self._stream(*begun)
+        return None
+
+    async def _begin(self, call: asyncio.Task[Json], pump: asyncio.Task[None]) -> Reply | Begun:
+        """Wait for what the response begins with, or for a whole one."""
         calling: asyncio.Task[Json] | None = call
         pumping: asyncio.Task[None] | None = pump
-        clock = self._bus.clock
-        with Alarm(clock, self._timeout_s) as late, Alarm(clock, None) as unopened:
-            receiving = self._receive()
-            while True:
-                await _first(receiving, calling, pumping, late.rung, unopened.rung)
-                if pumping is not None and pumping.done():
-                    pumping.result()
-                    pumping = None
-                # What was written comes before what was returned (docs/workers.md#http).
-                if receiving is not None and receiving.done():
-                    message = receiving.result()
-                    if isinstance(message, str):
-                        self._head.apply(message)
-                        receiving = self._receive()
-                        continue
-                    answer = await self._outcome_of(calling) if message is None else None
-                    if answer is not None:
-                        return answer
-                    break
-                if calling is not None and calling.done():
-                    result = calling.result()
-                    if receiving is None or bytes(result) != b"null":
-                        return reply(result, self._function_id)
-                    calling = None
-                    unopened.set(ATTACH_S)
-                elif unopened.rung.done() and self._reader is not None and not self._reader.writer_attached:
+        reader = self._reader
+        receiving = self._receive()
+        open_s: float | None = None
+        while True:
+            try:
+                async with time_limit(self._bus.clock, open_s):
+                    await _first(receiving, calling, pumping)
+            except TimeoutError:
+                open_s = None
+                if reader is not None and not reader.writer_attached:
                     return reply(None, self._function_id)
-                elif late.rung.done():
-                    text = f"no response within {self._timeout_s:g} s"
-                    raise CallTimeout(f"{text}; the function was cancelled. Give it more with `default_timeout`")
-                elif unopened.rung.done():
-                    unopened.clear()
-        await self._stream(receiving, calling)
-        return None
+            if pumping is not None and pumping.done():
+                pumping.result()
+                pumping = None
+            # What was written comes before what was returned (docs/workers.md#http).
+            if receiving is not None and receiving.done():
+                message = receiving.result()
+                if isinstance(message, str):
+                    self._head.apply(message)
+                    receiving = self._receive()
+                    continue
+                whole = await self._outcome_of(calling) if message is None else None
+                return whole or (receiving, calling)
+            if calling is not None and calling.done():
+                result = calling.result()
+                if receiving is None or bytes(result) != b"null":
+                    return reply(result, self._function_id)
+                calling, open_s = None, ATTACH_S
 
     def _receive(self) -> asyncio.Task[bytes | str | None] | None:
         return self._spawn(self._reader.receive()) if self._reader is not None else None
@@ -171,8 +183,9 @@ class Conversation:
         """Return the answer to a response that ended without data, if its function gave or will soon give one."""
         if calling is None:
             return None
-        with Alarm(self._bus.clock, OUTCOME_S) as enough:
-            await _first(calling, enough.rung)
+        with contextlib.suppress(TimeoutError):
+            async with time_limit(self._bus.clock, OUTCOME_S):
+                await _first(calling)
         if not calling.done():
             return None
         result = calling.result()
@@ -233,34 +246,6 @@ async def _pump(body: Body | bytes, writer: ChannelWriter) -> None:
         return
     # Not when the body breaks off: the function, cancelled then, must not take a part for the whole.
     await writer.close()
-
-
-class Alarm:
-    """A future that is done so many seconds from now, `None`: it is not set yet; leaving `with` cancels its timer."""
-
-    def __init__(self, clock: Clock, after_s: float | None) -> None:
-        self._clock = clock
-        self.rung: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._timer = clock.call_later(after_s, self._ring) if after_s is not None else None
-
-    def __enter__(self) -> Alarm:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def set(self, after_s: float) -> None:
-        """Set the alarm, in seconds from now."""
-        self._timer = self._clock.call_later(after_s, self._ring)
-
-    def clear(self) -> None:
-        """Forget that it rang."""
-        self.rung = asyncio.get_running_loop().create_future()
-
-    def _ring(self) -> None:
-        if not self.rung.done():
-            self.rung.set_result(None)
 
 
 async def _first(*waits: asyncio.Future[Any] | None) -> None:
