@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 
+from linkly.clock import TimerHandle
 from linkly.errors import HandlerFailed, InvalidResult, LinklyError
 from linkly.invocation import DEFAULT_NAMESPACE
 from linkly.wire.connection import Connection, FramesReceiver, FrameStream
@@ -82,7 +83,7 @@ class Peer:
         self.registrations = Registrations(self.connection, self.record, nesting, exchange)
         self._waiting = Waiting(self.registrations.apply, self._let_in)
         self._waiting_calls: list[Callable[[], None]] = []
-        self._grace = exchange.clock.call_later(namespace_grace_s, self._grace_over)
+        self._grace: TimerHandle | None = exchange.clock.call_later(namespace_grace_s, self._grace_over)
 
     def start(self) -> None:
         """Enter the tables and say hello: the first frame on every worker socket."""
@@ -110,7 +111,7 @@ class Peer:
         """Fix the namespace (the first call wins) and apply the registrations that waited for it, in order."""
         if self.record.namespace is not None:
             return
-        self._grace.cancel()
+        self._end_grace()
         self._tables.fix_namespace(self.record, namespace)
         self._waiting.let_in()
 
@@ -123,7 +124,7 @@ class Peer:
 
     def hold(self) -> None:
         """Let registrations wait beyond the grace, until `fix_namespace` is called."""
-        self._grace.cancel()
+        self._end_grace()
 
     def reject_name(self, error: LinklyError) -> None:
         """Tell the worker that its name is taken and let it go; none of its registrations is applied."""
@@ -161,6 +162,11 @@ class Peer:
         """Count the registrations and calls that wait for this connection's namespace."""
         return len(self._waiting) + len(self._waiting_calls)
 
+    def _end_grace(self) -> None:
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None  # of an idle connection a handle takes 300 bytes
+
     def _grace_over(self) -> None:
         self.fix_namespace(DEFAULT_NAMESPACE)
 
@@ -185,7 +191,7 @@ class Peer:
                 self.cut(f"more than {WAITING_LIMIT} registrations before its metadata")
 
     def _closed(self, reason: str) -> None:
-        self._grace.cancel()
+        self._end_grace()
         self._waiting.drop()
         calls, self._waiting_calls = self._waiting_calls, []
         self._gone(self)

@@ -14,6 +14,7 @@ import logging
 import os
 from collections.abc import Collection
 from functools import partial
+from sys import intern
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -243,7 +244,7 @@ def _refusal(status: int, text: str) -> WSUpgradeResponseWithListener:
 def _worker(engine: Remote, stream: FrameStream, transport: Any, *, native: bool) -> Peer:
     """Return the peer of a new connection, its telemetry taken."""
     address: Any = transport.get_extra_info("peername")
-    ip_address = address[0] if isinstance(address, tuple) else None
+    ip_address = intern(address[0]) if isinstance(address, tuple) else None
     peer = engine.peers.connected(stream, native=native, ip_address=ip_address)
     peer.connection.on_telemetry = partial(
         engine.telemetry.ingest,

@@ -133,7 +133,7 @@ class Connection(Session):
         self._on_message = on_message
         self._on_closed = on_closed
         self._logged_elsewhere = logged_elsewhere
-        self._unattended: set[Served] = set()
+        self._unattended: dict[Served, None] = {}
 
     # --- frames --------------------------------------------------------------------------------------------
 
@@ -305,7 +305,7 @@ class Connection(Session):
             )
             return
         if not forwarded and served.call_id is None:
-            self._unattended.add(served)
+            self._unattended[served] = None
         self.begin(served, endpoint, invocation)
 
     def begin(self, served: Served, endpoint: Endpoint, invocation: Invocation) -> None:
@@ -336,7 +336,7 @@ class Connection(Session):
         call_id = served.call_id
         succeeded = is_absent(error)
         if call_id is None:
-            self._unattended.discard(served)
+            self._unattended.pop(served, None)
             if not succeeded:
                 self._log_unattended(served.function_id, read_error(error))
             return

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextvars import Context
 from typing import Any
 
 from linkly.wire.connection import FramesReceiver
@@ -25,6 +26,9 @@ and callee would work one after the other instead of side by side: 60k calls/s a
 
 FLUSH_BYTES = 64 * 1024
 """More than this does not wait for other frames."""
+
+_CONTEXT = Context()
+"""Of all timers: each would keep one of its own."""
 
 _LOOKS = 2
 """How often a stream is looked at in `PING_IDLE_S`."""
@@ -127,7 +131,7 @@ class NativeStream(asyncio.Protocol):
         """Begin; the HTTP upgrade is done."""
         self._transport = transport
         self._transport.set_write_buffer_limits(high=0)  # `blocked` says then whether anything is unsent
-        self._timer = self._loop.call_later(PING_IDLE_S / _LOOKS, self._look)
+        self._timer = self._loop.call_later(PING_IDLE_S / _LOOKS, self._look, context=_CONTEXT)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End: said by the transport."""
@@ -230,4 +234,4 @@ class NativeStream(asyncio.Protocol):
             return
         if self._silent > _LOOKS:
             self.send(FRAME.pack(1, PING))
-        self._timer = self._loop.call_later(PING_IDLE_S / _LOOKS, self._look)
+        self._timer = self._loop.call_later(PING_IDLE_S / _LOOKS, self._look, context=_CONTEXT)
