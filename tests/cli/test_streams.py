@@ -7,7 +7,8 @@ import subprocess
 import sys
 
 import pytest
-import websockets
+
+from support.raw_native import foreign_engine
 
 COMMAND = (sys.executable, "-m", "linkly_engine")
 
@@ -22,8 +23,7 @@ async def trigger(result, *, shell='exec "$@"', variables=None):
         head = f'{{"type":"invocationresult","invocation_id":"{call["invocation_id"]}","result":'
         await socket.send(head + result + "}")
 
-    async with websockets.serve(answering, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with foreign_engine(answering) as port:
         words = ["trigger", "f::x", "--address", "127.0.0.1", "--port", str(port), "a=b c"]
         process = await asyncio.create_subprocess_exec(
             "/bin/sh", "-c", shell, "sh", *COMMAND, *words,

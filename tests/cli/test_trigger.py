@@ -1,18 +1,15 @@
 """`linkly trigger` against engines that are missing, slow, foreign or broken."""
 
 import asyncio
-import base64
-import hashlib
 import json
 import os
 import pty
-import re
 import sys
 
 import pytest
-import websockets
 
 from linkly_engine.cli.main import main
+from support.raw_native import foreign_engine
 
 
 async def linkly(*words):
@@ -23,10 +20,9 @@ async def linkly(*words):
     return process.returncode, output.decode(), errors.decode()
 
 
-async def against(handler, *words, **options):
-    """Run the command against a WebSocket server of another make."""
-    async with websockets.serve(handler, "127.0.0.1", 0, **options) as server:
-        port = server.sockets[0].getsockname()[1]
+async def against(handler, *words):
+    """Run the command against an engine of another make."""
+    async with foreign_engine(handler) as port:
         return await linkly("trigger", "--address", "127.0.0.1", "--port", str(port), *words)
 
 
@@ -51,9 +47,9 @@ async def test_an_unknown_host_is_said():
 
 async def test_a_function_that_is_late_is_told_from_an_engine_that_is_not_there():
     async def silent(socket):
-        await socket.wait_closed()
+        pass
 
-    code, _, errors = await against(silent, "f::x", "--timeout-ms", "300", ping_interval=None)
+    code, _, errors = await against(silent, "f::x", "--timeout-ms", "300")
     assert code == 1
     assert "`f::x` has not answered within 300 ms and may still be at work; the engine at 127.0.0.1:" in errors
     assert "--timeout-ms MS gives it longer" in errors
@@ -61,32 +57,23 @@ async def test_a_function_that_is_late_is_told_from_an_engine_that_is_not_there(
 
 
 async def test_an_engine_that_hangs_times_out():
-    async def take(reader, writer):
-        request = await reader.readuntil(b"\r\n\r\n")
-        key = re.search(rb"Sec-WebSocket-Key: (\S+)", request)[1]
-        accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
-        head = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        writer.write(head + b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n")
-        await reader.read()
-        writer.close()
+    async def hang(socket):
+        socket.answers_pings = False
 
-    async with await asyncio.start_server(take, "127.0.0.1", 0) as server:
-        port = str(server.sockets[0].getsockname()[1])
-        words = ["trigger", "f::x", "--address", "127.0.0.1", "--port", port, "--timeout-ms", "300"]
-        code, _, errors = await linkly(*words)
+    code, _, errors = await against(hang, "f::x", "--timeout-ms", "300")
     assert code == 1
     assert "Timed out waiting for the engine (no response within the timeout)" in errors
     assert "takes connections, but answers nothing" in errors
 
 
-async def test_an_answer_in_fragments_between_pings_is_read():
-    async def fragmented(socket):
+async def test_an_answer_in_pieces_behind_a_ping_is_read():
+    async def in_pieces(socket):
         await socket.send('{"type":"workerregistered","worker_id":"x"}')
         text = await answer(socket, function_id="f::x", result={"b": ["ü", 1.5], "a": "x" * 70_000})
-        await socket.ping(b"are you there")
-        await socket.send(text[start : start + 1000] for start in range(0, len(text), 1000))
+        await socket.ping()
+        await socket.send_in_pieces(text, 1000)
 
-    code, output, errors = await against(fragmented, "f::x")
+    code, output, errors = await against(in_pieces, "f::x")
     assert (code, errors) == (0, "")
     assert json.loads(output) == {"a": "x" * 70_000, "b": ["ü", 1.5]}
     assert output.startswith('{\n  "a": "xxx')
@@ -108,9 +95,8 @@ async def test_an_error_is_one_readable_line_on_a_terminal():
 
     master, slave = pty.openpty()
     try:
-        async with websockets.serve(failing, "127.0.0.1", 0) as server:
-            port = str(server.sockets[0].getsockname()[1])
-            words = ["trigger", "f::x", "--address", "127.0.0.1", "--port", port]
+        async with foreign_engine(failing) as port:
+            words = ["trigger", "f::x", "--address", "127.0.0.1", "--port", str(port)]
             process = await asyncio.create_subprocess_exec(sys.executable, "-m", "linkly_engine", *words, stderr=slave)
             await process.wait()
         shown = os.read(master, 65536).decode()
@@ -140,6 +126,7 @@ async def test_an_error_is_one_line_where_that_is_asked_for():
 async def test_an_engine_that_closes_is_said():
     async def closing(socket):
         await socket.recv()
+        await socket.close()
 
     code, _, errors = await against(closing, "f::x")
     assert code == 1
@@ -147,10 +134,14 @@ async def test_an_engine_that_closes_is_said():
 
 
 async def test_what_is_no_engine_is_said():
-    def refuse(connection, request):
-        return connection.respond(404, "not here\n")
+    async def refuse(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
 
-    code, _, errors = await against(lambda socket: None, "f::x", process_request=refuse)
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        port = str(server.sockets[0].getsockname()[1])
+        code, _, errors = await linkly("trigger", "f::x", "--address", "127.0.0.1", "--port", port)
     assert code == 1
     assert "is no engine" in errors
 
@@ -163,7 +154,7 @@ async def test_a_large_payload_is_sent_whole():
             json.dumps({"type": "invocationresult", "invocation_id": call["invocation_id"], "result": size})
         )
 
-    code, output, _ = await against(measuring, "f::x", "text=" + "ab" * 50_000, max_size=None)
+    code, output, _ = await against(measuring, "f::x", "text=" + "ab" * 50_000)
     assert (code, output) == (0, "100000\n")
 
 
@@ -187,7 +178,6 @@ async def test_text_that_has_no_utf_8_is_refused(word, half):
 async def test_an_answer_that_is_no_json_is_said(text):
     async def foreign(socket):
         await socket.send(text)
-        await socket.wait_closed()
 
     code, output, errors = await against(foreign, "f::x")
     assert (code, output) == (1, "")
@@ -226,6 +216,5 @@ def test_usage(words, code, text, capfd):
 async def test_a_call_that_answers_nothing_prints_null(fields):
     async def quiet(socket):
         await socket.send(await answer(socket, function_id="f::x", **fields))
-        await socket.wait_closed()
 
     assert await against(quiet, "f::x") == (0, "null\n", "")

@@ -4,8 +4,8 @@ import asyncio
 import itertools
 import json
 import struct
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from support.raw_client import WAIT_S
@@ -126,3 +126,60 @@ async def raw_native(port: int) -> AsyncIterator[RawNative]:
         yield client
     finally:
         client.writer.transport.abort()
+
+
+class ForeignSocket:
+    """One client's connection to an engine of another make: JSON messages as text."""
+
+    def __init__(self, client: RawNative) -> None:
+        self._client = client
+        self._texts: asyncio.Queue[str] = asyncio.Queue()
+        self.answers_pings = True
+
+    async def recv(self) -> str:
+        return await self._texts.get()
+
+    async def send(self, text: str) -> None:
+        self._client.write(frame(MESSAGE, text.encode()))
+
+    async def ping(self) -> None:
+        self._client.write(frame(PING))
+
+    async def close(self, code: int = 1012) -> None:
+        self._client.write(frame(CLOSE, struct.pack(">H", code) + b"the engine goes"))
+        self._client.writer.close()
+
+    async def send_in_pieces(self, text: str, size: int) -> None:
+        """Send a message so that the network brings it in pieces."""
+        data = frame(MESSAGE, text.encode())
+        for start in range(0, len(data), size):
+            self._client.write(data[start : start + size])
+            await asyncio.sleep(0)
+
+    async def read(self) -> None:
+        """Take what the client sends until it goes."""
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                kind, body = await self._client.receive()
+                if kind == MESSAGE:
+                    self._texts.put_nowait(body.decode())
+                elif kind == PING and self.answers_pings:
+                    self._client.write(frame(PONG))
+
+
+@asynccontextmanager
+async def foreign_engine(handler: Callable[[ForeignSocket], Awaitable[None]]) -> AsyncIterator[int]:
+    """Run an engine of another make, `handler` for each connection; yield its port."""
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: linkly-native/1\r\nConnection: Upgrade\r\n\r\n")
+        socket = ForeignSocket(RawNative(reader, writer))
+        reading = asyncio.ensure_future(socket.read())
+        handling = asyncio.ensure_future(handler(socket))
+        await reading
+        handling.cancel()
+        writer.close()
+
+    async with await asyncio.start_server(take, "127.0.0.1", 0) as server:
+        yield int(server.sockets[0].getsockname()[1])

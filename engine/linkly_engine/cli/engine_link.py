@@ -1,9 +1,11 @@
-"""A WebSocket client on a plain socket: as much of RFC 6455 as one command needs, without importing asyncio."""
+"""A client of native frames on a plain socket: as much of docs/protocol.md 2.4 as one command needs, without asyncio.
+
+Its calls are JSON messages (kind 0), and so are their answers: a command imports no codec.
+"""
 
 from __future__ import annotations
 
 import _socket
-from binascii import b2a_base64
 from os import urandom
 from time import monotonic
 
@@ -15,6 +17,9 @@ TYPE_CHECKING = False  # type checkers take this name for true; importing it fro
 if TYPE_CHECKING:
     from typing import Any
 
+
+MESSAGE, PING, PONG, CLOSE = 0, 5, 6, 7
+"""Kinds of frames."""
 
 PING_S = 1.0
 """How long an engine may take to answer a ping, once the answer to a call is late."""
@@ -40,11 +45,9 @@ class EngineLink:
         self._buffer = b""
         self._inside = False
         self._socket = self._connect(address, port)
-        key = b2a_base64(urandom(16), newline=False).decode()
         host = f"[{address}]" if ":" in address else address
         self._send_all(
-            f"GET / HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+            f"GET / HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: linkly-native/1\r\nConnection: Upgrade\r\n\r\n".encode()
         )
         head = b""
         while not head.endswith(b"\r\n\r\n"):
@@ -90,7 +93,7 @@ class EngineLink:
                 "no UTF-8: no text can hold it. Write the character itself, or both halves",
                 1,
             ) from None
-        self._send_frame(0x81, data)
+        self._send_frame(MESSAGE, data)
         return call_id
 
     def _answer(self, call_id: str) -> dict[str, Any]:
@@ -107,7 +110,7 @@ class EngineLink:
     def close(self) -> None:
         """End the connection."""
         try:  # noqa: SIM105 - importing contextlib costs more than the call
-            self._send_frame(0x88, b"\x03\xe8")
+            self._send_frame(CLOSE, b"\x03\xe8")
         except (OSError, EngineUnreachable):
             pass  # it is closed already
         self._socket.close()
@@ -118,8 +121,8 @@ class EngineLink:
             return True
         self._deadline = monotonic() + PING_S
         try:
-            self._send_frame(0x89, b"")
-            while self._frame()[0] & 0x0F != 0xA:
+            self._send_frame(PING, b"")
+            while self._frame()[0] != PONG:
                 pass
         except EngineUnreachable:
             return False
@@ -167,18 +170,8 @@ class EngineLink:
             except OSError as error:
                 raise EngineUnreachable(f"the engine at {self._where} is gone: {error.strerror}") from None
 
-    def _send_frame(self, first: int, data: bytes) -> None:
-        length = len(data)
-        if length < 126:
-            header = bytes((first, 0x80 | length))
-        elif length < 65536:
-            header = bytes((first, 0x80 | 126)) + length.to_bytes(2, "big")
-        else:
-            header = bytes((first, 0x80 | 127)) + length.to_bytes(8, "big")
-        key = urandom(4)
-        pad = (key * (length // 4 + 1))[:length]
-        masked = (int.from_bytes(data, "big") ^ int.from_bytes(pad, "big")).to_bytes(length, "big")
-        self._send_all(header + key + masked)
+    def _send_frame(self, kind: int, data: bytes) -> None:
+        self._send_all((1 + len(data)).to_bytes(4, "big") + bytes((kind,)) + data)
 
     def _read(self, size: int) -> bytes:
         while len(self._buffer) < size:
@@ -196,28 +189,19 @@ class EngineLink:
         return taken
 
     def _frame(self) -> tuple[int, bytes]:
-        """Return the first byte of the next frame, and its payload."""
-        first, second = self._read(2)
+        """Return kind and content of the next frame."""
+        head = self._read(5)
         self._inside = True
-        length = second & 0x7F
-        if length == 126:
-            length = int.from_bytes(self._read(2), "big")
-        elif length == 127:
-            length = int.from_bytes(self._read(8), "big")
-        data = self._read(length)
+        data = self._read(int.from_bytes(head[:4], "big") - 1)
         self._inside = False
-        return first, data
+        return head[4], data
 
     def _receive_message(self) -> bytes:
-        parts = b""
         while True:
-            first, data = self._frame()
-            kind = first & 0x0F
-            if kind == 0x9:
-                self._send_frame(0x8A, data)
-            elif kind == 0x8:
+            kind, data = self._frame()
+            if kind == PING:
+                self._send_frame(PONG, b"")
+            elif kind == CLOSE:
                 raise EngineUnreachable(f"the engine at {self._where} closed the connection before it answered")
-            elif kind in (0x0, 0x1, 0x2):
-                parts += data
-                if first & 0x80:
-                    return parts
+            elif kind == MESSAGE:
+                return data
