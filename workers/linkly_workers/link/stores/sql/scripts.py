@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Sequence
 from typing import Any, Protocol
 
-from linkly.errors import ConfigError, HandlerFailed, LinklyError
+from linkly.errors import ConfigError, FunctionNotFound, HandlerFailed, LinklyError
 from linkly_workers.link.stores.sql.dialect import Dialect, dialect
 
 ORIGIN = "link"
 """What the link workers of one bus call themselves as writers: they take care of the cache, others do not."""
 
+DEFAULT_TIMEOUT_MS = 30_000
 AN_HOUR_MS = 3_600_000
+"""For what has to look at every click; the deadline of whoever asks ends it before."""
 
 
 class Trigger(Protocol):
@@ -46,19 +48,19 @@ class Scripts:
         changes = [each for name in (*missing, "indexes") for each in await self.script(name)]
         await self._committed(changes, AN_HOUR_MS)
 
-    async def query(self, script: str, values: dict[str, Any]) -> list[dict[str, Any]]:
+    async def query(
+        self, script: str, values: dict[str, Any], timeout_ms: int = DEFAULT_TIMEOUT_MS
+    ) -> list[dict[str, Any]]:
         """Run a script of one statement that reads; return its rows."""
         [statement] = await self.script(script, values)
-        answer = await self._trigger("database::query", {"db": self._db, **statement})
+        answer = await self._call("database::query", statement, timeout_ms)
         rows: list[dict[str, Any]] = answer["rows"]
         return rows
 
     async def execute(self, script: str, values: dict[str, Any]) -> dict[str, Any]:
         """Run a script of one statement that writes; return what `database::execute` answers."""
         [statement] = await self.script(script, values)
-        payload = {"db": self._db, **statement, "returning": ["*"], "origin": ORIGIN}
-        answer: dict[str, Any] = await self._trigger("database::execute", payload)
-        return answer
+        return await self._call("database::execute", {**statement, "returning": ["*"], "origin": ORIGIN})
 
     async def transaction(self, script: str, values: dict[str, Any]) -> list[dict[str, Any]]:
         """Run a script in one transaction; return the result of each statement.
@@ -68,16 +70,9 @@ class Scripts:
         """
         return await self._committed(await self.script(script, values))
 
-    async def run(self, statements: Sequence[dict[str, Any]], timeout_ms: int | None = None) -> dict[str, Any]:
+    async def run(self, statements: Sequence[dict[str, Any]], timeout_ms: int = DEFAULT_TIMEOUT_MS) -> dict[str, Any]:
         """Run statements in one transaction; return what `database::transaction` answers."""
-        payload: dict[str, Any] = {"db": self._db, "statements": statements, "origin": ORIGIN}
-        if timeout_ms is None:
-            answer: dict[str, Any] = await self._trigger("database::transaction", payload)
-        else:
-            answer = await self._trigger(
-                "database::transaction", {**payload, "timeout_ms": timeout_ms}, timeout_s=timeout_ms / 1000
-            )
-        return answer
+        return await self._call("database::transaction", {"statements": statements, "origin": ORIGIN}, timeout_ms)
 
     async def script(self, name: str, values: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Return the statements of a script with their values."""
@@ -85,8 +80,15 @@ class Scripts:
             self._dialect = await self._find_dialect()
         return [statement.using(values or {}) for statement in self._dialect[name]]
 
+    async def _call(
+        self, function_id: str, payload: dict[str, Any], timeout_ms: int = DEFAULT_TIMEOUT_MS
+    ) -> dict[str, Any]:
+        payload = {"db": self._db, "timeout_ms": timeout_ms, **payload}
+        answer: dict[str, Any] = await self._trigger(function_id, payload, timeout_s=timeout_ms / 1000)
+        return answer
+
     async def _committed(
-        self, statements: Sequence[dict[str, Any]], timeout_ms: int | None = None
+        self, statements: Sequence[dict[str, Any]], timeout_ms: int = DEFAULT_TIMEOUT_MS
     ) -> list[dict[str, Any]]:
         answer = await self.run(statements, timeout_ms)
         if not answer["committed"]:
@@ -98,7 +100,7 @@ class Scripts:
         try:
             databases = (await self._trigger("database::listDatabases", {}))["databases"]
         except LinklyError as error:
-            if error.code != "function_not_found":
+            if error.code != FunctionNotFound.code:
                 raise
             raise ConfigError(
                 f"link keeps its links in database `{self._db}`, and no worker serves databases; add the worker "

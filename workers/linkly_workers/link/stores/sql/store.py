@@ -10,7 +10,7 @@ from msgspec.structs import asdict
 from linkly_workers.link.outcome import Counted
 from linkly_workers.link.shapes import LinkDetails, Stats, Verification
 from linkly_workers.link.stores.sql.counting import Counting
-from linkly_workers.link.stores.sql.scripts import Scripts, Trigger, not_committed
+from linkly_workers.link.stores.sql.scripts import AN_HOUR_MS, Scripts, Trigger, not_committed
 from linkly_workers.link.stores.store import (
     MISMATCH_LIMIT,
     REFERRER_LIMIT,
@@ -124,6 +124,6 @@ class SqlStore:
         return msgspec.convert({**figures, **lists}, Stats)
 
     async def verify(self) -> Verification:  # noqa: D102
-        row = (await self._scripts.query("verify", {"mismatch_limit": MISMATCH_LIMIT}))[0]
+        row = (await self._scripts.query("verify", {"mismatch_limit": MISMATCH_LIMIT}, AN_HOUR_MS))[0]
         mismatches = msgspec.json.decode(row["mismatches"])
         return msgspec.convert({**row, "ok": not mismatches, "mismatches": mismatches}, Verification)
