@@ -60,6 +60,18 @@ async def test_a_worker_that_ends_delivers_what_waits(run, tmp_path):
     assert len(ear.heard) == 20
 
 
+async def test_changes_holds_between_the_statements_of_a_transaction_that_is_told(run, tmp_path):
+    async with database_with_ear(run, tmp_path) as (bus, _, ear):
+        await bus.trigger("database::execute", {"sql": "CREATE TABLE counters (n)"})
+        await bus.trigger("database::execute", {"sql": "INSERT INTO counters VALUES (0)"})
+        for _ in range(2):  # the first time it is found out what the statements change
+            texts = "INSERT INTO t VALUES (2)", "UPDATE counters SET n = n + 1 WHERE changes() = 1"
+            answer = await bus.trigger("database::transaction", {"statements": [{"sql": sql} for sql in texts]})
+            assert [each["affected_rows"] for each in answer["results"]] == [1, 1]
+        await settle()
+        assert ear.changes[-2:] == [("insert", "t"), ("update", "counters")]
+
+
 async def test_draining_waits_until_what_waits_is_delivered(run, tmp_path):
     async with database_with_ear(run, tmp_path) as (bus, database, ear):
         ear.may_go_on.clear()

@@ -26,6 +26,9 @@ ROW_BYTES, VALUE_BYTES = 64, 16
 
 _ROWS_AT_ONCE = 64
 
+_TOO_MANY = range(2**31 - 1)
+"""More values than a statement can have: sqlite3 compiles it, refuses to bind them, and does not begin to run it."""
+
 _COMPILED = count()
 
 
@@ -230,7 +233,7 @@ def note_long_text(connection: Connection, sql: str) -> None:
 
 
 def compile_only(connection: Connection, statement: Statement, *, anew: bool = False) -> None:
-    """Compile a statement without running it.
+    """Compile a statement without running it; not even its EXPLAIN runs, because that would set `changes()` to 0.
 
     Args:
         connection: Where.
@@ -248,9 +251,8 @@ def compile_only(connection: Connection, statement: Statement, *, anew: bool = F
     if anew:  # a text of its own, which no cache of compiled statements has
         sql = f"{sql} /*{next(_COMPILED)}*/"
     try:
-        connection.execute(sql).close()
+        connection.execute(sql, _TOO_MANY).close()
     except sqlite3.Error as error:
-        # Missing values are found out after it has been compiled.
         if not isinstance(error, sqlite3.ProgrammingError) or "bindings" not in str(error):
             connection.authorizer.explain(error)
             raise
