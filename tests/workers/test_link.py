@@ -102,7 +102,15 @@ async def test_without_its_cache_a_link_is_found_in_the_database(shortener):
         await bus.trigger("link::create", {"url": "https://a.example", "code": "kept"})
         await bus.trigger("state::delete", {"scope": "links", "key": "kept"})
         assert (await client.get("/s/kept")).headers["location"] == "https://a.example"
+        assert (await client.head("/s/kept")).headers["location"] == "https://a.example"
         assert await bus.trigger("state::get", {"scope": "links", "key": "kept"}) == {"url": "https://a.example"}
+
+
+async def test_a_counted_redirect_leads_where_the_database_says(shortener):
+    async with shortener() as (client, bus):
+        await bus.trigger("link::create", {"url": "https://a.example", "code": "kept"})
+        await bus.trigger("state::set", {"scope": "links", "key": "kept", "value": {"url": "https://old.example"}})
+        assert (await client.get("/s/kept")).headers["location"] == "https://a.example"
 
 
 async def test_a_click_has_the_time_of_the_clock(shortener):
