@@ -106,6 +106,18 @@ async def test_clicks_of_all_kinds_at_once_are_counted_exactly(tmp_path):
         assert (await store.verify()).ok
 
 
+async def test_a_table_that_ignores_case_counts_each_click_once(tmp_path):
+    async with database(tmp_path) as calls:
+        columns = "code TEXT PRIMARY KEY COLLATE NOCASE, url TEXT NOT NULL, created_at TEXT NOT NULL"
+        await run(calls, f"CREATE TABLE links ({columns})")
+        store = SqlStore(calls.trigger, "primary")
+        await store.open()
+        await store.insert(link())
+        assert await outcomes(store, [Click("a", NOW), Click("A", NOW), Click("A", NOW)]) == [Outcome.COUNTED] * 3
+        assert (await store.find("a")).clicks == 3
+        assert (await store.verify()).ok
+
+
 async def test_a_click_of_before_the_end_of_its_link_is_counted_with_one_of_after_it(tmp_path):
     async with opened(tmp_path, link(expires_at=LATER)) as (store, _):
         early, late = await asyncio.gather(store.count(Click("a", NOW), NOW), store.count(Click("a", NOW), LATER))

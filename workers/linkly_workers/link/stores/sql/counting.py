@@ -108,7 +108,7 @@ class Counting:
         return batch
 
     async def _count_many(self, batch: list[_Waiting]) -> None:
-        """Count what can be counted together, and tell everybody; raises nothing."""
+        """Count what can be counted together, and tell everybody, errors as well."""
         # It belongs to the trace of the click that waits longest, but nobody's deadline ends it for the others.
         first = batch[0].invocation
         current_invocation.set(None if first is None else msgspec.structs.replace(first, deadline=None))
@@ -118,7 +118,7 @@ class Counting:
             for waiting in batch:
                 if not waiting.told.done():
                     waiting.told.set_exception(error)
-            if not isinstance(error, LinklyError):
+            if not isinstance(error, Exception):
                 raise
             return
         for waiting in batch:

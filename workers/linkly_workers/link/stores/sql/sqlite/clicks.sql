@@ -10,15 +10,17 @@ RETURNING code, url, created_at, clicks, expires_at, max_clicks;
 
 -- name: count_many
 -- Clicks that nobody else knows by an id, so none of them can be a repeat; `link` and `times` are the codes among them.
--- Both statements have the same condition. A link that does not meet it, or has a limit, is not returned by the first:
+-- Both statements have the same condition, and compare codes letter by letter, whatever the table says: the answer is
+-- told apart by the codes that were asked for. A link that does not meet it, or has a limit, is not returned by the first:
 -- then nothing of its clicks has happened, and `count` decides about each.
 UPDATE links SET clicks = clicks + new.times
 FROM (SELECT column1 AS code, column2 AS times FROM (VALUES (:link, :times), ...)) AS new
-WHERE links.code = new.code AND max_clicks IS NULL AND (expires_at IS NULL OR expires_at > :now)
+WHERE links.code = new.code COLLATE BINARY AND max_clicks IS NULL AND (expires_at IS NULL OR expires_at > :now)
 RETURNING links.code, url, created_at, clicks, expires_at, max_clicks;
 INSERT INTO clicks (code, clicked_at, visitor, referrer, bot)
 SELECT column1, column2, column3, column4, column5
-FROM (VALUES (:code, :clicked_at, :visitor, :referrer, :bot), ...) AS new JOIN links ON links.code = new.column1
+FROM (VALUES (:code, :clicked_at, :visitor, :referrer, :bot), ...) AS new
+JOIN links ON links.code = new.column1 COLLATE BINARY
 WHERE max_clicks IS NULL AND (expires_at IS NULL OR expires_at > :now);
 
 -- name: uncounted
