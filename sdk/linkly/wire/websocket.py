@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import struct
 from typing import Any
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
@@ -71,14 +72,16 @@ class WebSocketStream(WSListener):
             self._flush()
             transport.send(WSMsgType.TEXT if text else WSMsgType.BINARY, data)
             return
-        header = _header(len(data), 0x81 if text else 0x82, masked=self._client)
+        first = 0x81 if text else 0x82
         if self._client:
             key = self._next_mask()
-            self._outgoing.append(header + key + _mask(data, key))
+            frame = _header(len(data), first, 0x80) + key + _mask(data, key)
         else:
-            self._outgoing.append(header + data)
-        self._outgoing_bytes += len(data) + len(header)
-        if len(self._outgoing) >= FLUSH_FRAMES:
+            frame = _header(len(data), first, 0) + data
+        outgoing = self._outgoing
+        outgoing.append(frame)
+        self._outgoing_bytes += len(frame)
+        if len(outgoing) >= FLUSH_FRAMES:
             self._flush()
         elif not self._flush_scheduled:
             self._flush_scheduled = True
@@ -209,13 +212,17 @@ class WebSocketStream(WSListener):
         self.close(code, reason)
 
 
-def _header(length: int, first: int, *, masked: bool) -> bytes:
-    bit = 0x80 if masked else 0
+_medium_header = struct.Struct(">BBH").pack
+_large_header = struct.Struct(">BBQ").pack
+
+
+def _header(length: int, first: int, bit: int) -> bytes:
+    """Return the beginning of a frame (RFC 6455 5.2); `bit` is 0x80 if it is masked."""
     if length < 126:
         return bytes((first, bit | length))
     if length < 65536:
-        return bytes((first, bit | 126)) + length.to_bytes(2, "big")
-    return bytes((first, bit | 127)) + length.to_bytes(8, "big")
+        return _medium_header(first, bit | 126, length)
+    return _large_header(first, bit | 127, length)
 
 
 def _mask(data: bytes, key: bytes) -> bytes:
