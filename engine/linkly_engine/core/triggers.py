@@ -38,6 +38,8 @@ class TriggerTable:
         """Who provides a type; the last one has its bindings."""
         self._provided: Groups[WorkerRecord, Key, TypeRecord] = Groups()
         self._bindings: dict[str, BindingRecord] = {}
+        self._of_type: Groups[str, str, BindingRecord] = Groups()
+        """The same by the id of their type: a provider that comes or goes asks for its own, not for all."""
         self._queued: Groups[str, Owner, BindingRecord] = Groups()
         self._owned: Groups[Owner, str, BindingRecord] = Groups()
         self._on: Groups[tuple[Owner, str, str], str, BindingRecord] = Groups()
@@ -82,8 +84,8 @@ class TriggerTable:
         self._provided.put(record.owner, key, record)
         changes: list[Moved | TypeProvided] = []
         ended_waits = 0
-        for binding in self._bindings.values():
-            if binding.trigger_type != record.id or self._choose(binding) is not record:
+        for binding in self._of_type.of(record.id):
+            if self._choose(binding) is not record:
                 continue
             old = binding.live_at
             if old is not None and old.owner is not record.owner and old.owner.alive:
@@ -103,7 +105,7 @@ class TriggerTable:
             return []
         self._provided.take(owner, key)
         changes: list[Moved | TypeGone] = []
-        for binding in self._bindings.values():
+        for binding in self._of_type.of(type_id):
             if binding.live_at is record:
                 changes += self._place(binding)
         changes.append(TypeGone(record))
@@ -125,7 +127,9 @@ class TriggerTable:
                 changes.append(BindingTakenBack(known, known.live_at))
         if known is not None:
             self._leave(known)
+            self._of_type.take(known.trigger_type, known.id)
         self._bindings[binding.id] = binding
+        self._of_type.put(binding.trigger_type, binding.id, binding)
         self._enter(binding)
         return changes + self._place(binding)
 
@@ -201,6 +205,7 @@ class TriggerTable:
     def _drop(self, binding: BindingRecord) -> list[Moved]:
         """Take a binding from the table; the next of its id goes live."""
         del self._bindings[binding.id]
+        self._of_type.take(binding.trigger_type, binding.id)
         self._leave(binding)
         changes: list[Moved] = []
         if binding.live_at is not None:
@@ -210,6 +215,7 @@ class TriggerTable:
             self._queued.take(heir.id, heir.owner)
             heir.queued = False
             self._bindings[heir.id] = heir
+            self._of_type.put(heir.trigger_type, heir.id, heir)
             changes += self._place(heir)
         return changes
 
