@@ -7,7 +7,7 @@ task groups), and before Python 3.12 none can be entered in the current turn of 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 from linkly.errors import HandlerFailed, LinklyError
@@ -17,7 +17,6 @@ from linkly.runner import Run
 from linkly.schema import as_json
 
 AsyncCall: TypeAlias = Callable[[Invocation], Awaitable[Any]]
-Serve: TypeAlias = Callable[[Invocation], Coroutine[Any, Any, None]]
 
 
 class AsyncEndpoint:
@@ -28,16 +27,16 @@ class AsyncEndpoint:
     def __init__(self, call: AsyncCall) -> None:
         self._call = call
 
-    async def serve(self, invocation: Invocation) -> None:  # noqa: D102
-        invocation.answer = await self._call(invocation)
+    def __call__(self, invocation: Invocation) -> Awaitable[Any]:  # noqa: D102
+        return self._call(invocation)
 
     def start(self, invocation: Invocation, done: Done) -> Callable[[], object]:  # noqa: D102
-        return start_in_task(self.serve, invocation, done)
+        return start_in_task(self._call, invocation, done)
 
 
-def start_in_task(serve: Serve, invocation: Invocation, done: Done) -> Callable[[], object]:
+def start_in_task(call: AsyncCall, invocation: Invocation, done: Done) -> Callable[[], object]:
     """Serve a call in a task and tell `done` how it ended; return what cancels it (`Endpoint.start`)."""
-    return _Served(serve, invocation, done).abandon
+    return _Served(call, invocation, done).abandon
 
 
 class _Served(Run):
@@ -45,19 +44,18 @@ class _Served(Run):
 
     __slots__ = ("_abandoned",)
 
-    def __init__(self, serve: Serve, invocation: Invocation, done: Done) -> None:
+    def __init__(self, call: AsyncCall, invocation: Invocation, done: Done) -> None:
         self._abandoned = False
-        super().__init__(self._serve(serve, invocation, done))
+        super().__init__(self._serve(call, invocation, done))
 
     def abandon(self) -> None:
         self._abandoned = True
         self.cancel()
 
-    async def _serve(self, serve: Serve, invocation: Invocation, done: Done) -> None:
+    async def _serve(self, call: AsyncCall, invocation: Invocation, done: Done) -> None:
         result = error = ABSENT
         try:
-            await serve(invocation)
-            value = invocation.take_answer()
+            value = await call(invocation)
             if value is not None:  # to iii's clients `null` is a value, not `undefined` (docs/protocol.md 3.2)
                 result = as_json(value)
         except LinklyError as failure:

@@ -1,7 +1,7 @@
 """`@function`: a plain async callable becomes something the bus can call.
 
 The decorator checks once and returns the callable unchanged, so that a test calls it like any other. `Function`
-is what gets registered: serving an `Invocation` is the local path of every call. Inspection happens
+is what gets registered: calling it with an `Invocation` is the local path of every call. Inspection happens
 here, at registration; per call there is a decode, the handler, an encode, and neither of the two for frozen Structs
 that nobody can change (`linkly.uncopied`).
 
@@ -139,8 +139,8 @@ class Function:
         self.request_schema = signature.request_schema if request_schema is None else request_schema
         self.response_schema = signature.response_schema if response_schema is None else response_schema
 
-    async def serve(self, invocation: Invocation) -> None:
-        """Serve one call in the caller's task (`Endpoint.serve`).
+    async def __call__(self, invocation: Invocation) -> Any:
+        """Serve one call: the `Endpoint`.
 
         Raises:
             InvalidPayload: The payload does not fit; the handler was not called.
@@ -184,19 +184,22 @@ class Function:
             if self.idle is not None and not self.active:
                 self.idle()
         kind = type(result)
-        if kind not in _PLAIN_RESULTS and kind is not invocation.in_place:
-            fits = self._uncopied_results.get(kind)
-            if fits is None or not fits(result):
-                try:
-                    result = Json(encode(result))
-                except InvalidResult as error:
-                    unusable = InvalidResult(f"the result of {self._what}: {error.message}")
-                    raise self._telling(invocation, unusable) from error
-        invocation.answer = result
+        if kind in _PLAIN_RESULTS:
+            return result
+        fits = self._uncopied_results.get(kind)
+        if fits is not None and fits(result):
+            return result
+        if kind is invocation.in_place:
+            return result
+        try:
+            return Json(encode(result))
+        except InvalidResult as error:
+            unusable = InvalidResult(f"the result of {self._what}: {error.message}")
+            raise self._telling(invocation, unusable) from error
 
     def start(self, invocation: Invocation, done: Done) -> Callable[[], object]:
         """Serve one call in a task of its own (`Endpoint.start`)."""
-        return start_in_task(self.serve, invocation, done)
+        return start_in_task(self, invocation, done)
 
     def _telling(self, invocation: Invocation, failure: LinklyError) -> LinklyError:
         if self.failed is not None:

@@ -5,7 +5,7 @@ This module must never know sockets, codecs, the bus or the engine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
@@ -66,7 +66,6 @@ class Invocation(msgspec.Struct, kw_only=True):
         hops: How many calls this one is nested in; `linkly.errors.TooManyHops` ends a chain beyond `HOP_LIMIT`.
         in_place: The payload is the function's to keep, and an answer of this type its caller's to read (`InPlace`).
         not_finite: The caller has sent `NaN` or `Infinity`, as Python's json module writes them; they are null here.
-        answer: What the function has answered, when it was awaited (`Endpoint.serve`).
     """
 
     function_id: str
@@ -81,12 +80,6 @@ class Invocation(msgspec.Struct, kw_only=True):
     hops: int = 0
     in_place: type | None = None
     not_finite: bool = False
-    answer: Any = None
-
-    def take_answer(self) -> Any:
-        """Return what the function has answered, and forget it: who keeps a call keeps no answer."""
-        answer, self.answer = self.answer, None
-        return answer
 
 
 Done: TypeAlias = Callable[[Json, Json], None]
@@ -96,11 +89,8 @@ Done: TypeAlias = Callable[[Json, Json], None]
 class Endpoint(Protocol):
     """Serves one function, wherever that runs: awaited, or started with a callback and abandoned."""
 
-    def serve(self, invocation: Invocation) -> Coroutine[Any, Any, None]:
-        """Serve one call in the caller's task; `invocation.answer` is a JSON scalar, `Json`, or needs no copy.
-
-        A coroutine that returned the answer would hand it to a caller that takes the first step itself in an exception:
-        0.3 us of the 1.9 of a call.
+    def __call__(self, invocation: Invocation) -> Awaitable[Any]:
+        """Serve one call in the caller's task; answer a JSON scalar, `Json`, or a Struct that needs no copy.
 
         Raises:
             LinklyError: How the call failed; nothing else is raised.

@@ -32,9 +32,7 @@ class Point:
 
 
 async def call(handler, payload=None, metadata=None):
-    invocation = Invocation(function_id="t::f", payload=payload, metadata=metadata)
-    await Function("t::f", handler).serve(invocation)
-    result = invocation.take_answer()
+    result = await Function("t::f", handler)(Invocation(function_id="t::f", payload=payload, metadata=metadata))
     return msgspec.json.decode(result) if type(result) is Json else result
 
 

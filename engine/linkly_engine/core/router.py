@@ -47,8 +47,7 @@ class Router:
         Raises:
             LinklyError: As `resolve`, or what the call ended with.
         """
-        await self.resolve(invocation.namespace, invocation.function_id).endpoint.serve(invocation)
-        return invocation.take_answer()
+        return await self.resolve(invocation.namespace, invocation.function_id).endpoint(invocation)
 
     def not_found(self, namespace: str, function_id: str) -> FunctionNotFound:
         """Make the error for a function nobody serves."""

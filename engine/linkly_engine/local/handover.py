@@ -65,8 +65,7 @@ class Handover:
             caller = invocation.caller
             if caller is not None and caller.worker_id == self._old_id:
                 # Part of a call in flight: waiting for the next generation would be a circle.
-                await endpoint.serve(invocation)
-                return invocation.take_answer()
+                return await endpoint(invocation)
             if not self._waiting:
                 raise self._router.not_found(invocation.namespace, invocation.function_id)
             await self._released.wait()

@@ -6,7 +6,7 @@ Those that another connection serves and that carry nothing but a payload are fo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -151,8 +151,8 @@ class _Bounded:
         self._deadlines = deadlines
         self._clock = clock
 
-    def serve(self, invocation: Invocation) -> Coroutine[Any, Any, None]:
-        return self._endpoint.serve(invocation)
+    def __call__(self, invocation: Invocation) -> Awaitable[Any]:
+        return self._endpoint(invocation)
 
     def start(self, invocation: Invocation, done: Done) -> Callable[[], object]:
         assert invocation.deadline is not None

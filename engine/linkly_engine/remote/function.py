@@ -34,10 +34,10 @@ class RemoteFunction:
         self._nesting = nesting
         self.failed = failed
 
-    async def serve(self, invocation: Invocation) -> None:
+    async def __call__(self, invocation: Invocation) -> Any:
         """Call it and wait."""
         try:
-            invocation.answer = await ended(partial(self._start, invocation))
+            return await ended(partial(self._start, invocation))
         except HandlerFailed as error:
             self.failed(invocation, error)
             raise
