@@ -28,7 +28,17 @@ def write(measured: dict[str, Any]) -> None:
 def tables(measured: dict[str, Any], plots: dict[str, str]) -> str:
     """Return goals, growth and rows as Markdown."""
     rows = [each for each in measured.values() if "row" in each]
-    text = "\n".join(["", *_machine(next(iter(measured.values()))["machine"]), "", *_goals(rows), ""])
+    text = "\n".join(
+        [
+            "",
+            *_machine(next(iter(measured.values()))["machine"]),
+            "",
+            *_goals(rows),
+            "",
+            "In bold: the goal is met.",
+            "",
+        ]
+    )
     for name, plot in plots.items():
         each = measured[name]
         text += f"\n## {each['title']}\n\n{plot}\n" + "\n".join(_growth(each)) + "\n"
@@ -44,19 +54,25 @@ def _machine(machine: dict[str, str]) -> Iterator[str]:
 
 
 def _goals(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """Yield the table of goals."""
-    yield "| Row | What | Reached | Goal |"
-    yield "|---|---|---|---|"
+    """Yield the table of goals: a figure of linkly, that of a peer, their ratio."""
+    yield "| Row | Figure | linkly | Beside | Ratio | Goal |"
+    yield "|---|---|---|---|---|---|"
     for row in rows:
         for goal in row["goals"]:
-            if row["row"] == "flood" or goal["reached"] is None:
+            if goal["reached"] is None or row["row"] == "flood":  # the row's own table says as much
                 continue
-            what = f"{goal['side']}: {goal['figure']}" + (f", against {goal['peer']}" if goal["peer"] else "")
+            side, peer, figure = goal["side"], goal["peer"], goal["figure"]
             met = goal["reached"] <= goal["bound"] if goal["at_most"] else goal["reached"] >= goal["bound"]
-            times = "x" if goal["peer"] else ""
-            bound = f"{'≤' if goal['at_most'] else '≥'} {number(goal['bound'])}{times}"
-            reached = f"{number(goal['reached'])}{times}"
-            yield f"| {row['row']} | {what} | {f'**{reached}**' if met else reached} | {bound} |"
+            cells = [spread(row["figures"][side][figure]), "", ""]
+            if peer is not None:
+                ours, theirs = row["figures"][side][figure], row["figures"][peer][figure]
+                ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
+                cells = [cells[0], f"{peer}: {spread(theirs)}", f"{spread(ratios)}"]
+            decisive = 0 if peer is None else 2
+            cells[decisive] = f"**{cells[decisive]}**" if met else cells[decisive]
+            bound = f"{'≤' if goal['at_most'] else '≥'} {number(goal['bound'])}{'' if peer is None else 'x'}"
+            name = figure if side == "linkly" else f"{side}: {figure}"
+            yield f"| {row['row']} | {name} | {' | '.join(cells)} | {bound} |"
 
 
 def _row(row: dict[str, Any]) -> Iterator[str]:
