@@ -49,8 +49,13 @@ def tables(measured: dict[str, Any], plots: dict[str, str]) -> str:
 
 
 def _machine(machine: dict[str, str]) -> Iterator[str]:
-    told = ", ".join(f"{name} {value}" for name, value in machine.items() if name != "load")
-    yield f"Measured with {told}; the machine was shared with other work (load {machine['load']})."
+    told = "; ".join(f"{name}: {value}" for name, value in machine.items() if name not in ("load", "commit"))
+    yield f"Measured with {told}. Commit and load (processes, last minute) stand beside each row."
+
+
+def _when(measured: dict[str, Any]) -> str:
+    machine = measured["machine"]
+    return f"Commit {machine['commit']}, load {machine['load'].split()[0]}."
 
 
 def _goals(rows: list[dict[str, Any]]) -> Iterator[str]:
@@ -77,7 +82,7 @@ def _goals(rows: list[dict[str, Any]]) -> Iterator[str]:
 
 def _row(row: dict[str, Any]) -> Iterator[str]:
     """Yield the table of one row: medians, with the smallest and largest of the rounds."""
-    yield f"{row['title']}."
+    yield f"{row['title'][0].upper()}{row['title'][1:]}. {_when(row)}"
     yield ""
     names = list(dict.fromkeys(name for figures in row["figures"].values() for name in figures))
     yield f"| | {' | '.join(names)} |"
@@ -96,6 +101,8 @@ def _row(row: dict[str, Any]) -> Iterator[str]:
 def _growth(grown: dict[str, Any]) -> Iterator[str]:
     """Yield the table of medians by point."""
     points = sorted(map(int, grown["points"]))
+    yield _when(grown)
+    yield ""
     yield f"| | {' | '.join(f'{point:,}' for point in points)} |"
     yield f"|---|{'---|' * len(points)}"
     for figure in grown["plotted"]:
