@@ -19,11 +19,6 @@ class Router:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
-    @property
-    def version(self) -> int:
-        """Changes with every change of who serves what."""
-        return self._registry.version
-
     def resolve(self, namespace: str | None, function_id: str) -> FunctionRecord:
         """Return who serves a function.
 

@@ -24,7 +24,7 @@ from linkly_engine.core.exchange import Exchange
 from linkly_engine.core.records import WorkerRecord
 from linkly_engine.core.router import check_namespace, too_many_hops
 from linkly_engine.core.trace import valid_traceparent, with_function_id
-from linkly_engine.remote.forwarding import PENDING_LIMIT, Forwarding
+from linkly_engine.remote.forwarding import PENDING_LIMIT
 from linkly_engine.remote.function import RemoteFunction
 from linkly_engine.remote.nesting import Nesting
 
@@ -43,7 +43,6 @@ class Calls:
         record: WorkerRecord,
         nesting: Nesting | None,
         exchange: Exchange,
-        forwarding: Forwarding,
         wait: Callable[[str, str, Callable[[], None]], bool],
     ) -> None:
         self._connection = connection
@@ -52,7 +51,6 @@ class Calls:
         self._router = exchange.router
         self._clock = exchange.clock
         self._deadlines = exchange.deadlines
-        self._forwarding = forwarding
         self._wait = wait
 
     def made(self, message: InvokeFunction, *, again: bool = False) -> None:
@@ -61,8 +59,6 @@ class Calls:
         Args:
             again: It has waited for its function.
         """
-        if not again and self._forwarding.forwarded(message):
-            return
         connection = self._connection
         call_id = message.awaited_id
         if call_id is not None and call_id in connection.serving and not again:

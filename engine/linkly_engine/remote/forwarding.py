@@ -24,8 +24,8 @@ from linkly.outcome import ABSENT, is_absent, read_error
 from linkly.schema import encode
 from linkly.wire import connection as wire
 from linkly.wire.connection import Connection, Served
-from linkly.wire.json_frames import call_text, result_text
-from linkly.wire.messages import CallId, InvokeFunction
+from linkly.wire.json_frames import call_text, read_json, result_text
+from linkly.wire.messages import CallId, FrameError, InvocationResult, InvokeFunction
 from linkly.wire.native_frames import (
     ANSWER,
     CALL,
@@ -40,7 +40,7 @@ from linkly.wire.native_frames import (
 )
 from linkly_engine.core.exchange import Exchange
 from linkly_engine.core.records import WorkerRecord
-from linkly_engine.remote.function import RemoteFunction, with_caller
+from linkly_engine.remote.function import CALLER_MEMBER, RemoteFunction, with_caller
 
 PENDING_LIMIT = 1000
 """How many unanswered calls of one function a worker may have made: circles that no deadline reaches end here."""
@@ -72,15 +72,11 @@ class Forwarded(msgspec.Struct, eq=False, gc=False):
 
     origin: Connection
     call_id: CallId
+    function_id: str
     route: Route
     target: Connection
     target_id: CallId
     caller: WorkerRecord
-
-    @property
-    def function_id(self) -> str:
-        """What is called."""
-        return self.route.function_id
 
     def cancel(self) -> None:
         """Its caller no longer waits (`Serving`)."""
@@ -104,27 +100,34 @@ class Forwarded(msgspec.Struct, eq=False, gc=False):
 
 
 class Forwarding:
-    """Takes the frames of one native connection (a `FramesReceiver`), and the calls of a JSON one."""
+    """Takes the frames of one connection (a `FramesReceiver`)."""
+
+    __slots__ = ("_caller", "_connection", "_functions", "_record", "_router", "_routes", "_worker_id")
 
     def __init__(self, connection: Connection, record: WorkerRecord, exchange: Exchange) -> None:
         self._connection = connection
         self._record = record
         self._worker_id = record.id.encode()
+        self._caller = b",%b}" % (CALLER_MEMBER % self._worker_id)
         self._router = exchange.router
+        self._functions = exchange.tables.functions
         self._routes: dict[Any, Route] = {}
-
-    # --- native to native ----------------------------------------------------------------------------------
-
-    def frame_received(self, data: bytes, *, text: bool) -> None:
-        """Take one frame."""
-        if text:
-            self._connection.frame_received(data, text=True)
-        else:
-            self.frames_received([data])
 
     def stream_closed(self, reason: str) -> None:
         """The stream has ended."""
         self._connection.stream_closed(reason)
+
+    def frame_received(self, data: bytes, *, text: bool) -> None:
+        """Take one frame: forward it, or leave it to the connection."""
+        connection = self._connection
+        if connection.native and not text:
+            self.frames_received([data])
+        elif connection.native or not text or connection.closed:
+            connection.frame_received(data, text=text)
+        else:
+            self._text_received(data)
+
+    # --- native to native ----------------------------------------------------------------------------------
 
     def frames_received(self, frames: list[bytes]) -> None:
         """Take native frames: forward them, or leave them to the connection."""
@@ -161,7 +164,7 @@ class Forwarding:
             return False
         key = data[route_at : route_at + route_bytes]
         route = self._routes.get(key)
-        if route is None or route.version != self._router.version:
+        if route is None or route.version != self._functions.version:
             route = self._find_native(key)
         target = route.target
         if target is None or not target.native or not self._may_go(route, target, call_id):
@@ -171,14 +174,34 @@ class Forwarding:
             return False
         self._connection.statistics.frames_received += 1
         number = target.calls_begun = target.calls_begun + 1
-        self._note(Forwarded(self._connection, call_id, route, target, number, self._record))
+        self._note(Forwarded(self._connection, call_id, route.function_id, route, target, number, self._record))
         head = CALL_HEAD.pack(size - LENGTH_BYTES, CALL, number, left_ms, hops, len(self._worker_id), route_bytes, 0)
         target.write(b"".join((head, self._worker_id, data[route_at:])))
         return True
 
     # --- from JSON -----------------------------------------------------------------------------------------
 
-    def forwarded(self, call: InvokeFunction) -> bool:
+    def _text_received(self, data: bytes) -> None:
+        connection = self._connection
+        try:
+            message = read_json(data)
+        except FrameError:
+            connection.frame_received(data, text=True)  # which says so
+            return
+        if type(message) is InvokeFunction:
+            if self._forward_text(message):
+                connection.statistics.frames_received += 1
+                return
+        elif type(message) is InvocationResult and message.error is ABSENT:
+            call = connection.calls.get(message.invocation_id)
+            if isinstance(call, Forwarded):
+                connection.statistics.frames_received += 1
+                del connection.calls[call.target_id]
+                call(message.result, ABSENT)
+                return
+        connection.message_received(message)
+
+    def _forward_text(self, call: InvokeFunction) -> bool:
         """Forward a call of a JSON client; return whether it was one that carries nothing but a payload."""
         call_id = call.invocation_id
         if (
@@ -188,26 +211,29 @@ class Forwarding:
             or call.traceparent is not None
             or call.baggage is not None
             or call.metadata is not ABSENT
-            or self._connection.native
         ):
             return False
         key = (call.namespace, call.function_id)
         route = self._routes.get(key)
-        if route is None or route.version != self._router.version:
+        if route is None or route.version != self._functions.version:
             route = self._find(key, call.namespace, call.function_id)
         target = route.target
         if target is None or not self._may_go(route, target, call_id):
             return False
         target_id = target.next_call_id()
-        if type(target_id) is int:
+        if isinstance(target_id, int):
             payload = bytes(call.data)
             frame = call_frame(target_id, NO_LIMIT, 0, self._worker_id, route.native, b"", payload)
         else:
-            payload = bytes(with_caller(call.data, self._record.id))
-            frame = call_text(str(target_id), route.function_text, payload)
+            payload = bytes(call.data)
+            if payload[:2] == b'{"':  # what `with_caller` does, for most calls
+                payload = payload[:-1] + self._caller
+            else:
+                payload = bytes(with_caller(call.data, self._record.id))
+            frame = call_text(target_id, route.function_text, payload)
         if len(frame) > target.peer_limit_bytes:
             return False
-        self._note(Forwarded(self._connection, call_id, route, target, target_id, self._record))
+        self._note(Forwarded(self._connection, call_id, route.function_id, route, target, target_id, self._record))
         target.write(frame)
         return True
 
@@ -233,11 +259,11 @@ class Forwarding:
         try:
             namespace, function_id = read_route(key)
         except ValueError:
-            return Route(self._router.version)
+            return Route(self._functions.version)
         return self._find(key, namespace, function_id)
 
     def _find(self, key: object, namespace: str | None, function_id: str) -> Route:
-        version = self._router.version
+        version = self._functions.version
         try:
             endpoint = self._router.resolve(namespace, function_id).endpoint
             if not isinstance(endpoint, RemoteFunction):

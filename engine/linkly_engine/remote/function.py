@@ -13,6 +13,9 @@ from linkly.outcome import ABSENT, is_absent, read_error
 from linkly.wire.connection import Connection
 from linkly_engine.remote.nesting import Nesting
 
+CALLER_MEMBER = b'"_caller_worker_id":"%b"'
+"""What the engine adds to the payload of a call over JSON (docs/protocol.md 3.1)."""
+
 
 class RemoteFunction:
     """Endpoint of a function that a remote worker serves.
@@ -109,4 +112,4 @@ def with_caller(payload: Json, worker_id: str) -> Json:
     body = data[:-1]
     # Most bodies show with their second byte that they are not empty; a large one is not copied to see it.
     separator = b"" if body[1:2] in b" \t\r\n" and not body[1:].strip() else b","
-    return Json(b'%b%b"_caller_worker_id":"%b"}' % (body, separator, worker_id.encode()))
+    return Json(b"%b%b%b}" % (body, separator, CALLER_MEMBER % worker_id.encode()))

@@ -75,11 +75,10 @@ class Peer:
         self._reattach_token = secrets.token_urlsafe(24)
         self._reattached = reattached
         self._gone = gone
-        # Of native frames calls are forwarded without being read; what is not forwarded goes on to the connection.
-        forwarding = Forwarding(self.connection, self.record, exchange)
-        self.receiver: FramesReceiver = forwarding if native else self.connection
+        # What is not forwarded goes on to the connection.
+        self.receiver: FramesReceiver = Forwarding(self.connection, self.record, exchange)
         nesting = None if native else Nesting()
-        self._calls = Calls(self.connection, self.record, nesting, exchange, forwarding, wait)
+        self._calls = Calls(self.connection, self.record, nesting, exchange, wait)
         self.registrations = Registrations(self.connection, self.record, nesting, exchange)
         self._waiting = Waiting(self.registrations.apply, self._let_in)
         self._waiting_calls: list[Callable[[], None]] = []

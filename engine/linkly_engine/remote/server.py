@@ -263,7 +263,7 @@ class _WorkerSocket(WebSocketStream):
         super().on_ws_connected(transport)
         peer = _worker(self._engine, self, transport.underlying_transport, native=False)
         connection = peer.connection
-        self.receiver = Inbox(connection, self, self._engine.turns, connection.serving.__len__, connection.overtake)
+        self.receiver = Inbox(peer.receiver, self, self._engine.turns, connection.serving.__len__, connection.overtake)
         bound_reads(transport.underlying_transport)
         peer.start()
 

@@ -154,6 +154,14 @@ class Connection(Session):
             if answer is not None:
                 self.write(answer)
             return
+        self._handled(message)
+
+    def message_received(self, message: AnyMessage | None) -> None:
+        """Take one message that has been read from its frame already."""
+        self.statistics.frames_received += 1
+        self._handled(self.take(message))
+
+    def _handled(self, message: AnyMessage | None) -> None:
         if message is not None:
             try:
                 self._on_message(message)

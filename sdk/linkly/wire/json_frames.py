@@ -48,7 +48,8 @@ def read_json(data: bytes) -> AnyMessage | None:
     """
     try:
         # Payloads are forwarded unread, and invalid UTF-8 in a text frame would end the *other* worker's connection.
-        data.decode()
+        if not data.isascii():
+            data.decode()
         return _decoder.decode(data)
     except msgspec.ValidationError as error:
         raise FrameError(f"not a message of the protocol: {error}") from error

@@ -134,6 +134,10 @@ class Session:
             return None
         else:
             message = read_json(data)
+        return self.take(message)
+
+    def take(self, message: AnyMessage | None) -> AnyMessage | None:
+        """Take a message that has been read; return it, or `None` if the session has handled it."""
         if type(message) is InvocationResult:
             done = self.calls.pop(message.invocation_id, None)
             if done is None:
@@ -233,11 +237,12 @@ class Session:
         """End a call of the other side; return it. Harmless the second time."""
         serving = self.serving.pop(call_id, None)
         if serving is not None:
-            left = self.pending[serving.function_id] - 1
+            function_id = serving.function_id
+            left = self.pending[function_id] - 1
             if left:
-                self.pending[serving.function_id] = left
+                self.pending[function_id] = left
             else:
-                del self.pending[serving.function_id]
+                del self.pending[function_id]
         return serving
 
     def caller_of(self, call: InvokeFunction) -> str | None:

@@ -11,7 +11,6 @@ import asyncio
 import logging
 import os
 import struct
-from typing import Any
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
@@ -27,6 +26,7 @@ FLUSH_FRAMES = 16
 """So many frames leave together, the last of a turn with the turn's end. If all of a turn left together, caller, engine
 and callee would work one after the other instead of side by side: 19.0k calls/s against 30.0k."""
 
+_TEXT, _BINARY = WSMsgType.TEXT, WSMsgType.BINARY
 _MASK_LIMIT = 4096
 """Above this picows' vectorised masking beats one big integer."""
 
@@ -170,16 +170,16 @@ class WebSocketStream(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """Called by picows for every frame; pings are answered by picows itself."""
         kind = frame.msg_type
-        if kind is WSMsgType.TEXT or kind is WSMsgType.BINARY:
+        if kind is _TEXT or kind is _BINARY:
             if self._fragments:
                 self._fail(1002, "a new message began inside a fragmented one")
             elif frame.rsv1 or frame.rsv2 or frame.rsv3:
                 self._fail(1002, "a reserved bit is set and no extension was negotiated")
-            elif frame.fin:
-                self._deliver(frame.get_payload_as_bytes(), kind is WSMsgType.TEXT)
-            else:
-                self._fragments_text = kind is WSMsgType.TEXT
+            elif not frame.fin:
+                self._fragments_text = kind is _TEXT
                 self._add_fragment(frame.get_payload_as_bytes())
+            elif self.receiver is not None:
+                self.receiver.frame_received(frame.get_payload_as_bytes(), text=kind is _TEXT)
         elif kind is WSMsgType.CONTINUATION:
             if not self._fragments:
                 self._fail(1002, "a continuation of nothing")
@@ -188,7 +188,8 @@ class WebSocketStream(WSListener):
             if frame.fin and self._fragments:
                 data = b"".join(self._fragments)
                 self._fragments, self._fragments_bytes = [], 0
-                self._deliver(data, self._fragments_text)
+                if self.receiver is not None:
+                    self.receiver.frame_received(data, text=self._fragments_text)
         elif kind is WSMsgType.CLOSE:
             code = frame.get_close_code()
             self._reason = f"the peer closed with {getattr(code, 'value', code)}"
@@ -201,11 +202,6 @@ class WebSocketStream(WSListener):
         if self._fragments_bytes > MAX_MESSAGE_BYTES:
             self._fragments, self._fragments_bytes = [], 0
             self._fail(1009, f"a message may have {MAX_MESSAGE_BYTES} bytes")
-
-    def _deliver(self, data: bytes, text: bool) -> None:
-        receiver: Any = self.receiver
-        if receiver is not None:
-            receiver.frame_received(data, text=text)
 
     def _fail(self, code: int, reason: str) -> None:
         log.warning("closing a WebSocket with %d: %s", code, reason)
