@@ -13,7 +13,7 @@ from linkly.errors import HandlerFailed, LinklyError, OutcomeUnknown, Overloaded
 from linkly.invocation import Invocation
 from linkly.schema import read_settings
 from linkly.testing import running_engine, settle
-from linkly_workers._sqlite.line import CALLER_LIMIT
+from linkly_workers._line import CALLER_LIMIT
 from linkly_workers.database import DatabaseSettings, DatabaseWorker
 from linkly_workers.link.outcome import Outcome
 from linkly_workers.link.stores.sql.counting import AT_ONCE

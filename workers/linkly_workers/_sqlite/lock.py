@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from linkly_workers._sqlite.line import FairLine
+from linkly_workers._line import FairLine
 from linkly_workers._sqlite.operation import Operation
 from linkly_workers._sqlite.turn import Asking
 

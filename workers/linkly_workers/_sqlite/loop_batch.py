@@ -8,9 +8,9 @@ from __future__ import annotations
 from time import perf_counter
 from typing import Any
 
+from linkly_workers._line import FairLine
 from linkly_workers._sqlite.batch import Undone, failed_unsaved
 from linkly_workers._sqlite.connection import Budget, Connection
-from linkly_workers._sqlite.line import FairLine
 from linkly_workers._sqlite.loop_time import BATCH_S, LEAST_BATCH_S, QUICK_S, loop_time
 from linkly_workers._sqlite.operation import Operation
 from linkly_workers._sqlite.slow import BATCH_LIMIT, SlowOperations

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from linkly_workers._sqlite.line import FairLine
+from linkly_workers._line import FairLine
 from linkly_workers._sqlite.operation import Operation
 from linkly_workers._sqlite.text import ANYWHERE
 from linkly_workers._sqlite.turn import Asking

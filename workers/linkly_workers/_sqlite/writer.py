@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from linkly.clock import Clock, SystemClock
 from linkly.context import current_invocation
 from linkly.errors import LinklyError, Overloaded
+from linkly_workers._line import SHARED_FROM, FairLine
 from linkly_workers._sqlite.batch import Done, lose
 from linkly_workers._sqlite.checkpoint import CHECKPOINT, Checkpointer
 from linkly_workers._sqlite.commits import Commits
@@ -29,7 +30,6 @@ from linkly_workers._sqlite.connection import OWN_BYTES, Budget, Connection, Dur
 from linkly_workers._sqlite.data_file import DataFile
 from linkly_workers._sqlite.disk import Disk
 from linkly_workers._sqlite.execution import StatementResult, execute, run_statement
-from linkly_workers._sqlite.line import SHARED_FROM, FairLine
 from linkly_workers._sqlite.lock import HOLDERS_PATIENCE_MS, Lock
 from linkly_workers._sqlite.loop_batch import LOOP_STATEMENT_S, LoopBatch
 from linkly_workers._sqlite.operation import Operation

@@ -8,8 +8,8 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 from linkly.clock import Clock, TimerHandle, time_limit
+from linkly_workers._line import Places
 from linkly_workers._sqlite import Statement, StatementResult
-from linkly_workers._sqlite.line import Places
 from linkly_workers.database.backends import PoolSettings
 from linkly_workers.database.errors import DriverError, PoolTimeout
 from linkly_workers.database.sqlite.reader import Reader

@@ -27,9 +27,9 @@ import msgspec
 from linkly.clock import Clock
 from linkly.context import current_origin
 from linkly.errors import OutcomeUnknown
+from linkly_workers._line import FairLine
 from linkly_workers._sqlite import Connection, Error, GroupCommitWriter
 from linkly_workers._sqlite.connection import is_locked
-from linkly_workers._sqlite.line import FairLine
 from linkly_workers._sqlite.ownership import OwnedElsewhere, locked
 from linkly_workers.state.errors import StoreError
 from linkly_workers.state.stores.memory import MemoryStore

@@ -22,7 +22,7 @@ from msgspec.structs import asdict
 from linkly.context import current_invocation
 from linkly.errors import InvalidPayload, LinklyError
 from linkly.invocation import Invocation
-from linkly_workers._sqlite.line import SHARED_FROM, FairLine
+from linkly_workers._line import SHARED_FROM, FairLine
 from linkly_workers.link.outcome import Counted, Outcome, repetition, why_not
 from linkly_workers.link.shapes import LinkDetails
 from linkly_workers.link.stores.sql.dialect import ROWS

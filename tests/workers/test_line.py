@@ -9,8 +9,8 @@ from linkly import Invocation
 from linkly.context import current_invocation
 from linkly.errors import Overloaded
 from linkly.testing import settle
+from linkly_workers._line import CALLER_LIMIT, FairLine, Places
 from linkly_workers._sqlite import GroupCommitWriter
-from linkly_workers._sqlite.line import CALLER_LIMIT, FairLine, Places
 from linkly_workers.state.stores.sqlite import SqliteStore
 
 
