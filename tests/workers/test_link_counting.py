@@ -4,6 +4,7 @@ import asyncio
 import collections
 import contextlib
 import random
+import sqlite3
 
 import pytest
 
@@ -196,6 +197,40 @@ async def test_a_caller_with_too_many_clicks_is_refused(tmp_path):
         answers = await outcomes(store, [Click("a", NOW)] * (CALLER_LIMIT + 1))
         assert [type(answer) for answer in answers if answer is not Outcome.COUNTED] == [Overloaded]
         assert (await store.find("a")).clicks == CALLER_LIMIT
+
+
+async def test_a_caller_for_whom_too_many_writes_wait_fails_no_other(tmp_path):
+    async with opened(tmp_path, link()) as (store, calls):
+        begun = await calls.bus.trigger("database::beginTransaction", {"isolation": "serializable"})
+        turn = begun["transaction"]["id"]
+
+        async def write(origin, operation, *given):
+            current_invocation.set(Invocation(function_id="f", origin=origin))
+            return await operation(*given)
+
+        insert = {"sql": "INSERT INTO link_settings VALUES (?, '')"}
+        writes = [
+            asyncio.ensure_future(write("greedy", calls.trigger, "database::execute", {**insert, "params": [number]}))
+            for number in range(CALLER_LIMIT)
+        ]
+        await settle(1)
+        clicks = [asyncio.ensure_future(write(origin, store.count, Click("a", NOW), NOW)) for origin in ("greedy", "b")]
+        await asyncio.wait(clicks[:1])
+        await calls.trigger("database::rollbackTransaction", {"transaction_id": turn})
+        assert isinstance(clicks[0].exception(), Overloaded)
+        assert (await clicks[1]).outcome is Outcome.COUNTED
+        await asyncio.gather(*writes)
+
+
+async def test_a_lock_of_another_program_is_waited_for_once(tmp_path):
+    async with opened(tmp_path, link()) as (store, calls):
+        with contextlib.closing(sqlite3.connect(tmp_path / "links.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            answers = await outcomes(store, [Click("a", NOW)] * (2 * AT_ONCE))
+            other.execute("ROLLBACK")
+        assert all("another program has locked" in str(answer) for answer in answers)
+        assert calls.made == {"database::transaction": 1}
+        assert await outcomes(store, [Click("a", NOW)]) == [Outcome.COUNTED]
 
 
 async def test_closing_waits_for_the_clicks_that_wait(tmp_path):

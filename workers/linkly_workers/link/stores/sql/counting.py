@@ -4,7 +4,8 @@ The transaction of many is an UPDATE of the counters and an INSERT of the rows (
 costs a third of what a transaction of its own does. It takes clicks that nobody else knows by an id, of links without a
 limit. What it does not count (no such link, its time is over, it has `max_clicks`) it leaves alone, and if it fails it
 has counted nothing; each such click is then decided by itself, by the exact script `count`, so that no click fails
-another. Where nobody can know whether the transaction happened, no click is tried again.
+another. Where nobody can know whether the transaction happened, no click is tried again; nor where no statement has
+failed but the database (another program has locked it, the disk is full), and then nobody in the line waits any longer.
 
 One transaction is under way at a time; what comes meanwhile gathers for the next. Callers take turns in the line.
 """
@@ -20,20 +21,21 @@ import msgspec
 from msgspec.structs import asdict
 
 from linkly.context import current_invocation
-from linkly.errors import InvalidPayload, LinklyError
+from linkly.errors import InvalidPayload, LinklyError, Overloaded
 from linkly.invocation import Invocation
 from linkly_workers._line import SHARED_FROM, FairLine
 from linkly_workers.link.outcome import Counted, Outcome, repetition, why_not
 from linkly_workers.link.shapes import LinkDetails
 from linkly_workers.link.stores.sql.dialect import ROWS
-from linkly_workers.link.stores.sql.scripts import Scripts
+from linkly_workers.link.stores.sql.scripts import Scripts, not_committed
 from linkly_workers.link.stores.store import Click
 
 AT_ONCE = ROWS[-1]
 """Clicks that share a transaction at most."""
 
-_REFUSED = (InvalidPayload.code, "INVALID_PARAM")
-"""Nothing was written, because a click has a text that is none (half of a surrogate pair)."""
+_REFUSED = (InvalidPayload.code, "INVALID_PARAM", Overloaded.code)
+"""Nothing was written because of one click: it has a text that is none (half of a surrogate pair), or the transaction
+was made in the name of a caller for whom too many writes wait."""
 
 
 class _Alone(Enum):
@@ -94,14 +96,14 @@ class Counting:
 
     async def _run(self) -> None:
         try:
-            while batch := self._next():
+            while batch := self._next(AT_ONCE):
                 await self._count_many(batch)
         finally:
             self._running = None
 
-    def _next(self) -> list[_Waiting]:
+    def _next(self, most: int) -> list[_Waiting]:
         line, batch = self._line, list[_Waiting]()
-        while line.rotation and len(batch) < AT_ONCE:
+        while line.rotation and len(batch) < most:
             waiting = line.popleft()
             if not waiting.told.done():  # its caller has gone
                 batch.append(waiting)
@@ -128,7 +130,9 @@ class Counting:
                 )
 
     async def _transaction(self, batch: list[_Waiting]) -> dict[str, Counted] | None:
-        """Count clicks in one transaction; return by code what was counted, `None` if it did not commit.
+        """Count clicks in one transaction; return by code what was counted, `None` if one of them made it fail.
+
+        If the database made it fail, those in the line are put into the batch: the error is theirs as well.
 
         Raises:
             LinklyError: Nobody knows whether it happened, or it is of no use to try again.
@@ -152,6 +156,9 @@ class Counting:
                 return None
             raise
         if not answer["committed"]:
+            if answer.get("failed_index") is None:
+                batch += self._next(self._line.size)  # batch by batch, each would wait for the lock's time again
+                raise not_committed(answer)
             return None
         links = (LinkDetails(*row) for row in answer["results"][0]["rows"])
         return {link.code: Counted(Outcome.COUNTED, link) for link in links}
