@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
+import re
 
 import pytest
 
 from linkly import HttpRequest, HttpResponse, Worker, function, http
 from linkly.schema import read_settings
-from linkly.testing import running_engine
+from linkly.testing import running_engine, settle
 from linkly_workers.http import HttpSettings, HttpWorker
 from support.raw_http import raw_http
 
@@ -18,6 +19,7 @@ class Pages(Worker):
     def __init__(self) -> None:
         super().__init__()
         self.asked: list[str] = []
+        self.url = ""  # of the gateway
 
     @function("pages::echo", triggers=[http("POST", "/echo/:name"), http("GET", "/echo/:name")])
     async def echo(self, request: HttpRequest) -> HttpResponse:
@@ -55,6 +57,7 @@ def gateway():
                             await asyncio.sleep(0)
                     return answer if endless else answer + await connection.rest()
 
+            pages.url = worker.url
             yield talk, pages
 
     return start
@@ -209,3 +212,19 @@ async def test_what_the_connection_says_itself_is_not_said_twice(gateway):
         assert b"keep-alive" not in answer
         assert b"upgrade" not in answer
         assert b"x-mine: 1" in answer
+
+
+async def test_where_packets_end_makes_no_difference(gateway):
+    async with gateway() as (_, pages):
+        body = b"2\r\n{}\r\n0\r\nT: 1\r\n\r\n"
+        stream = CHUNKED + b"\r\n" + body + HIDDEN + b"HEAD /echo/b HTTP/1.1\r\n" + JSON + WEBSOCKET + b"\r\n" + LAST
+        answers = set()
+        for cut in range(0, len(stream), 3):
+            async with raw_http(pages.url) as connection:
+                connection.send(stream[:cut])
+                await settle()
+                connection.send(stream[cut:])
+                answers.add(re.sub(rb"date: [^\r]*", b"", await connection.rest()))
+        (answer,) = answers
+        assert answer.count(b"HTTP/1.1 200 OK") == 4
+        assert pages.asked == ["a", "hidden", "b", "last"] * (cut // 3 + 1)
