@@ -14,13 +14,13 @@ from linkly.errors import CallTimeout, LinklyError, Shutdown
 from linkly.firing import condition_met, fire
 from linkly_workers.http.body import Body, BodyTooLarge
 from linkly_workers.http.connections import asking
-from linkly_workers.http.exchange import ClientGone, Exchange
+from linkly_workers.http.exchange import Exchange
 from linkly_workers.http.middleware import run_middleware
 from linkly_workers.http.request import is_json, json_body, no_json_type, read_request
 from linkly_workers.http.response import Headers, Reply, error_reply, failure_reply, reply
 from linkly_workers.http.routes import Match, Route
 from linkly_workers.http.settings import HttpSettings
-from linkly_workers.http.streaming import Conversation, CutOff
+from linkly_workers.http.streaming import Conversation
 from linkly_workers.http.trigger import HttpTrigger
 
 log = logging.getLogger("linkly.http")
@@ -109,6 +109,18 @@ class Serving:
 
     def _failed(self, error: BaseException, exchange: Exchange, route: Route | None) -> Reply | None:
         """Return the answer to a request that failed; `None` where there is nobody, or no way, to tell."""
+        if isinstance(error, asyncio.CancelledError):
+            task = asyncio.current_task()
+            if task is not None:
+                task.uncancel()
+        elif not isinstance(error, Exception):
+            raise error
+        if exchange.started:
+            if not exchange.gone:
+                if not isinstance(error, asyncio.CancelledError):
+                    log.error("%s %s: the response is cut off: %s", exchange.method, exchange.path, error)
+                exchange.cut_off()
+            return None
         if isinstance(error, BodyTooLarge):
             # A client that is sending is heard out (its bytes are dropped): closing now would reset the connection
             # before it reads this. One that asked first will not send.
@@ -117,22 +129,11 @@ class Serving:
         if isinstance(error, LinklyError) and route is not None:
             where = f"{route.method} {route.pattern}"
             return failure_reply(error, route.binding.function_id, where, expose=self._expose_errors)
-        if isinstance(error, asyncio.CancelledError):
-            task = asyncio.current_task()
-            if task is not None:
-                task.uncancel()
-        elif isinstance(error, Exception):
-            if not isinstance(error, (ClientGone, CutOff)):
-                log.error("%s %s", exchange.method, exchange.path, exc_info=error)
-        else:
-            raise error
         if exchange.gone:
-            return None
-        if exchange.started:
-            exchange.cut_off()
             return None
         if isinstance(error, asyncio.CancelledError):
             return _stopped()
+        log.error("%s %s", exchange.method, exchange.path, exc_info=error)
         return error_reply(500, "internal_error", f"{type(error).__name__}: {error}", shown=_BROKEN)
 
     async def _in_steps(self, exchange: Exchange, binding: Binding, request: HttpRequest) -> Reply | None:

@@ -208,9 +208,8 @@ class Conversation:
                 self._tasks.discard(calling)
                 error = None if calling.cancelled() else calling.exception()
                 if error is not None or calling.cancelled():
-                    log.error("a response is cut off, its function failed: %s", error)
                     receiving.cancel()
-                    raise CutOff
+                    raise CutOff(f"its function failed: {error or 'cancelled'}")
                 calling = None
 
     async def _end(self, inbound: Channel | None) -> None:
