@@ -11,7 +11,7 @@ import pytest
 from linkly import Worker, function
 from linkly.context import current_invocation
 from linkly.errors import HandlerFailed, LinklyError, OutcomeUnknown, Overloaded
-from linkly.invocation import Invocation
+from linkly.invocation import HOP_LIMIT, Invocation
 from linkly.schema import read_settings
 from linkly.testing import running_engine, settle
 from linkly_workers._line import CALLER_LIMIT
@@ -190,6 +190,42 @@ async def test_callers_take_turns(tmp_path):
         assert len(counted) == 5 * AT_ONCE + 5
         assert len(counted) - counted[::-1].index("modest") <= AT_ONCE
         assert calls.made == {"database::transaction": 6}
+
+
+async def test_clicks_do_not_wait_for_what_else_one_of_their_callers_writes(tmp_path):
+    async with opened(tmp_path, link()) as (store, calls):
+        await run(calls, "CREATE TABLE t (a)")
+        written = 0
+
+        async def write():
+            nonlocal written
+            current_invocation.set(Invocation(function_id="anything", origin="greedy"))
+            await calls.bus.trigger("database::execute", {"sql": "INSERT INTO t VALUES (1)"})
+            written += 1
+
+        async def count(origin):
+            current_invocation.set(Invocation(function_id="link::record_click", origin=origin))
+            await store.count(Click("a", NOW), NOW)
+            return written
+
+        writes = [asyncio.create_task(write()) for _ in range(5000)]
+        found = await asyncio.gather(*(asyncio.create_task(count(origin)) for origin in ("greedy", "modest")))
+        await asyncio.gather(*writes)
+        assert max(found) < 5000
+
+
+@pytest.mark.parametrize("spent", [{"deadline": 0.0}, {"hops": HOP_LIMIT}])
+async def test_what_one_call_has_left_is_not_what_the_others_have(tmp_path, spent):
+    async with opened(tmp_path, link()) as (store, _):
+
+        async def count(**more):
+            current_invocation.set(Invocation(function_id="link::record_click", **more))
+            return (await store.count(Click("a", NOW), NOW)).outcome
+
+        assert await asyncio.gather(*(asyncio.create_task(count(**more)) for more in (spent, {}))) == [
+            Outcome.COUNTED,
+            Outcome.COUNTED,
+        ]
 
 
 async def test_a_caller_with_too_many_clicks_is_refused(tmp_path):

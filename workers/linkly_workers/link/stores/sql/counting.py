@@ -111,9 +111,12 @@ class Counting:
 
     async def _count_many(self, batch: list[_Waiting]) -> None:
         """Count what can be counted together, and tell everybody, errors as well."""
-        # It belongs to the trace of the click that waits longest, but nobody's deadline ends it for the others.
+        # It belongs to the trace of the click that waits longest, and has nothing else of that call: its deadline would
+        # end the wait of all, and its origin would put them behind what else that caller writes.
         first = batch[0].invocation
-        current_invocation.set(None if first is None else msgspec.structs.replace(first, deadline=None))
+        if first is not None:
+            first = Invocation(function_id=first.function_id, traceparent=first.traceparent, baggage=first.baggage)
+        current_invocation.set(first)
         try:
             counted = await self._transaction(batch)
         except BaseException as error:
