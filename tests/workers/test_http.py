@@ -105,6 +105,10 @@ async def test_a_request_becomes_a_call_and_its_answer_the_response(gateway):
         (["127.0.0.1"], "203.0.113.7", "203.0.113.7"),
         (["127.0.0.0/8", "192.0.2.1"], "198.51.100.1, 203.0.113.7, 192.0.2.1", "203.0.113.7"),
         (["127.0.0.1"], "2001:db8::1", "2001:db8::1"),
+        (["127.0.0.1"], "203.0.113.7:4711", "203.0.113.7"),
+        (["127.0.0.1"], "[2001:db8::1]:4711", "2001:db8::1"),
+        (["127.0.0.1"], ", unknown", "unknown"),
+        (["127.0.0.1"], "", "127.0.0.1"),
     ],
 )
 async def test_the_client_is_who_a_trusted_proxy_says_it_is(gateway, trusted, forwarded, client_host):
