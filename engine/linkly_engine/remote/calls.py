@@ -37,6 +37,16 @@ class Calls:
             of its connection; returns whether there is such a registration.
     """
 
+    __slots__ = (
+        "_clock",
+        "_connection",
+        "_deadlines",
+        "_nesting",
+        "_record",
+        "_router",
+        "_wait",
+    )
+
     def __init__(
         self,
         connection: Connection,

@@ -27,6 +27,13 @@ class RemoteProvider:
         refuse: Parks a binding that cannot be told, by its id.
     """
 
+    __slots__ = (
+        "_answers",
+        "_clock",
+        "_refuse_binding",
+        "_send",
+    )
+
     def __init__(self, send: Callable[[Message], None], refuse: Callable[[str, Json], None], clock: Clock) -> None:
         self._send = send
         self._refuse_binding = refuse

@@ -47,6 +47,16 @@ REGISTRATIONS: tuple[type[Message], ...] = (*_MADE, *_TAKEN_BACK)
 class Registrations:
     """The registrations of one connection."""
 
+    __slots__ = (
+        "_connection",
+        "_failed",
+        "_nesting",
+        "_owned",
+        "_provider",
+        "_record",
+        "_tables",
+    )
+
     def __init__(
         self,
         connection: Connection,
@@ -192,8 +202,10 @@ class Registrations:
 class Owned:
     """Counts what one connection has registered, each kind and id once."""
 
+    __slots__ = ("_all",)
+
     def __init__(self) -> None:
-        self._all: set[tuple[type[Message], str]] = set()
+        self._all: dict[tuple[type[Message], str], None] = {}  # an empty set has 216 bytes
 
     def takes(self, message: Message) -> bool:
         """Note a message that registers something or takes it back; `False`: that would be too much."""
@@ -201,7 +213,7 @@ class Owned:
         if isinstance(message, _MADE):
             if len(self._all) >= OWNED_LIMIT and (kind, message.id) not in self._all:
                 return False
-            self._all.add((kind, message.id))
+            self._all[kind, message.id] = None
         elif kind in _TAKEN_BACK:
-            self._all.discard((_TAKEN_BACK[kind], str(getattr(message, "id", ""))))
+            self._all.pop((_TAKEN_BACK[kind], str(getattr(message, "id", ""))), None)
         return True

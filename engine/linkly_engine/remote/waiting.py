@@ -26,6 +26,13 @@ class Waiting:
         applied: Told when nothing waits any more.
     """
 
+    __slots__ = (
+        "_applied",
+        "_apply",
+        "_functions",
+        "_messages",
+    )
+
     def __init__(self, apply: Callable[[Message], None], applied: Callable[[], None]) -> None:
         self._apply = apply
         self._applied = applied
