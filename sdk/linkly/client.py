@@ -321,14 +321,14 @@ class Client:
             invocation.traceparent, invocation.baggage = parent.traceparent, parent.baggage
             if action is None:
                 invocation.deadline, invocation.hops = parent.deadline, parent.hops + 1
-        if timeout_s is not None and action is None:
-            deadline = self._clock.monotonic() + timeout_s
-            if invocation.deadline is None or deadline < invocation.deadline:
-                invocation.deadline = deadline
         connection = self._live()
         if connection is not None and action is None:
             result = await connection.call(invocation, timeout_s, namespace=namespace)
         else:
+            if timeout_s is not None and action is None:
+                deadline = self._clock.monotonic() + timeout_s
+                if invocation.deadline is None or deadline < invocation.deadline:
+                    invocation.deadline = deadline
             call = self._call(invocation, namespace, action)
             result = await (call if timeout_s is None else bounded(call, self._deadlines, timeout_s, function_id))
         if result_type is Any and action is None:

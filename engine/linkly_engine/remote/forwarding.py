@@ -48,6 +48,9 @@ PENDING_LIMIT = 1000
 _ROUTES_LIMIT = 4096
 """How many routes of one connection are remembered."""
 
+_read_call, _pack_call = CALL_HEAD.unpack_from, CALL_HEAD.pack
+_read_answer, _pack_answer, _ANSWER_BYTES = ANSWER.unpack_from, ANSWER.pack, ANSWER.size
+
 
 class Route(msgspec.Struct, gc=False):
     """Where calls of one function go, as long as the tables are at this version.
@@ -102,13 +105,23 @@ class Forwarded(msgspec.Struct, eq=False, gc=False):
 class Forwarding:
     """Takes the frames of one connection (a `FramesReceiver`)."""
 
-    __slots__ = ("_caller", "_connection", "_functions", "_record", "_router", "_routes", "_worker_id")
+    __slots__ = (
+        "_caller",
+        "_connection",
+        "_functions",
+        "_record",
+        "_router",
+        "_routes",
+        "_worker_id",
+        "_worker_id_bytes",
+    )
 
     def __init__(self, connection: Connection, record: WorkerRecord, exchange: Exchange) -> None:
         self._connection = connection
         self._record = record
         self._worker_id = record.id.encode()
         self._caller = b",%b}" % (CALLER_MEMBER % self._worker_id)
+        self._worker_id_bytes = len(self._worker_id)
         self._router = exchange.router
         self._functions = exchange.tables.functions
         self._routes: dict[Any, Route] = {}
@@ -140,7 +153,7 @@ class Forwarding:
                     if self._forward(data):
                         continue
                 elif kind == RESULT:
-                    number = ANSWER.unpack_from(data)[2]
+                    number = _read_answer(data)[2]
                     call = calls.get(number)
                     if isinstance(call, Forwarded) and type(call.call_id) is int:
                         del calls[number]
@@ -149,8 +162,12 @@ class Forwarding:
                         origin.finish(call.call_id)
                         if origin.draining is not None:
                             origin.draining.set()
-                        answer = ANSWER.pack(len(data) - LENGTH_BYTES, RESULT, call.call_id)
-                        origin.write(answer + data[ANSWER.size :])
+                        answer = _pack_answer(len(data) - LENGTH_BYTES, RESULT, call.call_id) + data[_ANSWER_BYTES:]
+                        stream = origin.stream
+                        if stream.blocked:
+                            origin.write(answer)
+                        else:
+                            stream.send(answer, text=False)
                         continue
             except (IndexError, StructError):
                 pass  # a frame that is cut off: the connection says so
@@ -158,7 +175,7 @@ class Forwarding:
 
     def _forward(self, data: bytes) -> bool:
         """Forward a call; return whether it was one that may go on as it is."""
-        _, _, call_id, left_ms, hops, caller_bytes, route_bytes, extras_bytes = CALL_HEAD.unpack_from(data)
+        _, _, call_id, left_ms, hops, caller_bytes, route_bytes, extras_bytes = _read_call(data)
         route_at = CALL_BYTES + caller_bytes
         if extras_bytes or not call_id or not left_ms or hops > HOP_LIMIT or route_at + route_bytes > len(data):
             return False
@@ -169,14 +186,14 @@ class Forwarding:
         target = route.target
         if target is None or not target.native or not self._may_go(route, target, call_id):
             return False
-        size = CALL_BYTES + len(self._worker_id) + len(data) - route_at
+        size = CALL_BYTES + self._worker_id_bytes + len(data) - route_at
         if size > target.peer_limit_bytes:
             return False
         self._connection.statistics.frames_received += 1
         number = target.calls_begun = target.calls_begun + 1
         self._note(Forwarded(self._connection, call_id, route.function_id, route, target, number, self._record))
-        head = CALL_HEAD.pack(size - LENGTH_BYTES, CALL, number, left_ms, hops, len(self._worker_id), route_bytes, 0)
-        target.write(b"".join((head, self._worker_id, data[route_at:])))
+        head = _pack_call(size - LENGTH_BYTES, CALL, number, left_ms, hops, self._worker_id_bytes, route_bytes, 0)
+        target.stream.send(b"".join((head, self._worker_id, data[route_at:])), text=False)  # it is not blocked
         return True
 
     # --- from JSON -----------------------------------------------------------------------------------------
@@ -252,8 +269,9 @@ class Forwarding:
         )
 
     def _note(self, call: Forwarded) -> None:
-        call.target.calls[call.target_id] = call
-        call.origin.begin_serving(call.call_id, call)
+        connection, function_id = self._connection, call.route.function_id
+        call.target.calls[call.target_id] = connection.serving[call.call_id] = call
+        connection.pending[function_id] = connection.pending.get(function_id, 0) + 1
 
     def _find_native(self, key: bytes) -> Route:
         try:

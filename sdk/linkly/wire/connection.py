@@ -354,7 +354,7 @@ class Connection(Session):
         if self.closed:
             return
         if succeeded and type(call_id) is int and len(memoryview(result)) < self.peer_limit_bytes - ANSWER.size:
-            self.write(answer_frame(RESULT, call_id, result))
+            self.write(answer_frame(RESULT, call_id, bytes(result)))
             return
         message = InvocationResult(
             invocation_id=call_id,

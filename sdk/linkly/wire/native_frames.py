@@ -186,16 +186,15 @@ def write_native(message: Message) -> bytes:
         if type(message.invocation_id) is int:
             failed = not is_absent(message.error)
             value = message.error if failed else message.result
-            return answer_frame(ERROR if failed else RESULT, message.invocation_id, value)
+            return answer_frame(ERROR if failed else RESULT, message.invocation_id, bytes(value))
     elif type(message) is CancelInvocation and type(message.invocation_id) is int:
         return answer_frame(CANCEL, message.invocation_id, b"")
     text = write_json(message)
     return FRAME.pack(1 + len(text), MESSAGE) + text
 
 
-def answer_frame(kind: int, call_id: int, value: bytes | Json) -> bytes:
+def answer_frame(kind: int, call_id: int, value: bytes) -> bytes:
     """Return the frame of a result, an error or a cancellation."""
-    value = bytes(value)
     return ANSWER.pack(ANSWER.size - LENGTH_BYTES + len(value), kind, call_id) + value
 
 

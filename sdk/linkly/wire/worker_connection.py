@@ -93,7 +93,7 @@ class WorkerConnection(Connection):
         """Call a function of the engine's and wait for its answer: JSON text, `b""` for none.
 
         Args:
-            invocation: The call, its payload encoded.
+            invocation: The call, its payload encoded; it gets the deadline that follows from `timeout_s`.
             timeout_s: How long it may take; `None`: any time.
             namespace: Where the function is looked up.
             action: Through a queue.
@@ -104,11 +104,14 @@ class WorkerConnection(Connection):
         """
         function_id = invocation.function_id
         call = _Awaited(self, self._loop.create_future(), function_id)
+        now = self._clock.monotonic()
+        if timeout_s is not None and (invocation.deadline is None or now + timeout_s < invocation.deadline):
+            invocation.deadline = now + timeout_s
         if self.native and action is None and invocation.metadata is None and invocation.traceparent is None:
             self.check_takes_calls(function_id)
             left_ms = NO_LIMIT
             if invocation.deadline is not None:
-                left_ms = max(0, int((invocation.deadline - self._clock.monotonic()) * 1000))
+                left_ms = max(0, int((invocation.deadline - now) * 1000))
             route = self._routes.get(function_id) if namespace is None else route_of(namespace, function_id)
             if route is None:
                 route = self._keep_route(function_id)
@@ -119,7 +122,7 @@ class WorkerConnection(Connection):
         if timeout_s is not None:
             call.timeout_s = timeout_s
             queue = self._deadlines.queue(timeout_s)
-            queue[call] = self._clock.monotonic() + timeout_s
+            queue[call] = now + timeout_s
         try:
             return await call.answer
         except asyncio.CancelledError:
