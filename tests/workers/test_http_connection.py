@@ -276,3 +276,17 @@ async def test_the_requests_of_a_client_that_does_not_read_wait(gateway):
         assert 1 <= pages.served < 30
         connection.transport.resume_reading()
         assert (await connection.rest()).count(b"HTTP/1.1 200 OK") == 50
+
+
+async def test_requests_of_one_moment_do_not_pass_the_limit_together(gateway):
+    async with gateway(concurrency_request_limit=2) as (connect, pages):
+        connections = [await connect(b"") for _ in range(8)]
+        await settle()
+        for connection in connections:
+            connection.send(b"GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        statuses = []
+        for answer in asyncio.as_completed([connection.rest() for connection in connections]):
+            statuses.append((await answer)[9:12])
+            if len(statuses) == 6:
+                pages.may_end.set()
+        assert statuses == [b"503"] * 6 + [b"200"] * 2

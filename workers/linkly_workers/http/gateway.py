@@ -16,7 +16,7 @@ from linkly_workers.http.browsers import BrowserRules
 from linkly_workers.http.cors import Cors
 from linkly_workers.http.exchange import Exchange
 from linkly_workers.http.pages import PATHS
-from linkly_workers.http.response import JSON_TYPE, Reply, error_reply, not_allowed
+from linkly_workers.http.response import JSON_TYPE, Reply, not_allowed
 from linkly_workers.http.routes import METHODS, Match, RouteTable
 from linkly_workers.http.serving import Serving
 
@@ -55,11 +55,8 @@ class Gateway:
         if not isinstance(found, Match):
             answering = partial(self._without_route, exchange, found)
             exchange.connection.run(self._serving.answer(exchange, answering))
-        elif self._serving.has_room():
-            exchange.connection.run(self._serving.serve(exchange, found))
         else:
-            text = f"{self._serving.active} requests are being served"
-            exchange.answer(error_reply(503, "overloaded", text, headers=[(b"retry-after", b"1")]))
+            exchange.connection.run(self._serving.serve(exchange, found))
 
     def _judge(self, exchange: Exchange, origin: str) -> Reply | None:
         """Return the answer to a page that asks first, or that may not ask."""

@@ -70,7 +70,15 @@ class Serving:
         return self.active < self._concurrency
 
     async def serve(self, exchange: Exchange, match: Match) -> None:
-        """Answer a request; its call is cancelled when the client hangs up, and when the gateway stops."""
+        """Answer a request; its call is cancelled when the client hangs up, and when the gateway stops.
+
+        Whether there is room is asked here and not before: runs of one turn are started before the first of them
+        begins, and one that is cancelled before has taken none.
+        """
+        if not self.has_room():
+            text = f"{self.active} requests are being served"
+            exchange.answer(error_reply(503, "overloaded", text, headers=[(b"retry-after", b"1")]))
+            return
         route, headers = match.route, exchange.headers
         binding = route.binding
         # Nested calls inherit the trace of the request, and the socket it came on.
