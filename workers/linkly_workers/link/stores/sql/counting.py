@@ -34,8 +34,8 @@ AT_ONCE = ROWS[-1]
 """Clicks that share a transaction at most."""
 
 _REFUSED = (InvalidPayload.code, "INVALID_PARAM", Overloaded.code)
-"""Nothing was written because of one click: it has a text that is none (half of a surrogate pair), or the transaction
-was made in the name of a caller for whom too many writes wait."""
+"""Nothing was written, and each click by itself may be: one has a text that is none (half of a surrogate pair), or too
+many writes wait in the name of the link worker, in which the transaction is made."""
 
 
 class _Alone(Enum):
