@@ -223,7 +223,7 @@ class NativeStream(asyncio.Protocol):
     # --- keeping alive -------------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        """Ping a peer that is silent for `PING_IDLE_S`, cut one that says nothing for as long again."""
+        """Ping a peer that is silent for `PING_IDLE_S`, or half as long again; cut one that says nothing after that."""
         if self._transport is None:
             return
         self._silent += 1
