@@ -5,7 +5,8 @@ In-process workers reach the tables through a `LocalBus`, remote ones through a 
 Start: `async with engine:`, then `await engine.start(workers)`, then open listeners (`linkly_engine.remote.server`).
 Single in-process workers are started and stopped by `host`.
 Stop: close the listeners, then `await engine.stop()`: remote workers are closed with a code after which every published
-client reconnects; in-process workers end in reverse order, and their `lifespan` finishes what they still serve.
+client reconnects; in-process workers end, those that only call first (a gateway), and their `lifespan` finishes what
+they still serve.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ class Engine:
             await self.host.ready(worker)
 
     async def stop(self) -> None:
-        """Dismiss remote workers, end in-process ones in reverse order, cancel what is left."""
+        """Dismiss remote workers, end in-process ones (`Host.end`), cancel what is left."""
         streams = [peer.connection.stream for peer in self.peers.values()]
         for peer in list(self.peers.values()):
             peer.dismiss()

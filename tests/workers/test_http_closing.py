@@ -112,3 +112,32 @@ async def test_a_stream_is_not_waited_for(gateway):
         await asyncio.wait_for(worker.drain(), 10)
         with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
             await answer.aread()
+
+
+class Slow(Worker):
+    """Asks for its own page while it ends."""
+
+    name = "slow"
+    url, answer = "", None
+
+    @function("slow::page", triggers=[http("GET", "/page")])
+    async def page(self) -> str:
+        """Answer."""
+        return "page"
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self):
+        """Run, and ask at the end."""
+        yield
+        async with httpx.AsyncClient(verify=False) as client:
+            try:
+                self.answer = (await client.get(self.url)).status_code
+            except httpx.ConnectError:
+                self.answer = "closed"
+
+
+async def test_at_the_end_of_an_engine_the_gateway_ends_before_what_it_calls():
+    gateway, slow = HttpWorker(read_settings(HttpSettings, {"port": 0}, "$")), Slow()
+    async with running_engine(gateway, slow):
+        slow.url = f"{gateway.url}/page"
+    assert slow.answer == "closed"

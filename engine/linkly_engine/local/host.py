@@ -122,9 +122,9 @@ class Host:
         await asyncio.gather(*(_drain(worker) for worker in self.running))
 
     async def end(self) -> None:
-        """End all workers, in reverse order."""
-        async with AsyncExitStack() as ends:
-            for hosted in self._hosted:
+        """End all workers, each when its turn has come (`turn_to_end`)."""
+        async with AsyncExitStack() as ends:  # which goes backwards
+            for hosted in sorted(self._hosted, key=lambda each: self.turn_to_end(each.worker), reverse=True):
                 ends.push_async_callback(self._end, hosted)
 
     async def acknowledged(self) -> None:
