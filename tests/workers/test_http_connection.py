@@ -290,3 +290,13 @@ async def test_requests_of_one_moment_do_not_pass_the_limit_together(gateway):
             if len(statuses) == 6:
                 pages.may_end.set()
         assert statuses == [b"503"] * 6 + [b"200"] * 2
+
+
+async def test_who_sends_no_more_gets_what_is_answered_at_once(gateway):
+    async with gateway() as (connect, pages):
+        slow = b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n"
+        connection = await connect((GET + b"\r\n") * 20 + slow + GET + b"\r\n")
+        connection.transport.write_eof()
+        answer = await connection.rest()
+        assert answer.count(b"HTTP/1.1 200 OK") == 20
+        assert pages.cancelled.is_set()

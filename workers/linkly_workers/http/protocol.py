@@ -45,6 +45,8 @@ from linkly_workers.http.writes import GatheringTransport, Writes
 
 _SEPARATORS = 4  # `: ` and the line's end
 _FRAMING = (b"content-length", b"transfer-encoding")
+AT_ONCE_TURNS = 5
+"""Turns of the loop in which a function that does not wait has answered, and its response was written."""
 
 
 class Common(msgspec.Struct, frozen=True, eq=False):
@@ -152,6 +154,20 @@ class GatewayProtocol(asyncio.Protocol):
             self.from_this_machine = self._common.proxies.is_local_client(host)
             self._by_proxy = self._common.proxies.trusts(host)
         self._open.add(self)
+
+    def eof_received(self) -> bool:
+        """The client sends no more, mostly because it has hung up: it still gets what is answered at once."""
+        self._leave(self.request, AT_ONCE_TURNS)
+        return True
+
+    def _leave(self, asked: Exchange | None, turns: int) -> None:
+        """Close the connection, if this request is not answered within some turns of the loop and another is next."""
+        request = self.request
+        if request is None or (request is asked and turns == 0):
+            self.transport.close()
+        else:
+            left = turns - 1 if request is asked else AT_ONCE_TURNS
+            asyncio.get_running_loop().call_soon(self._leave, request, left)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has hung up, or the gateway has closed the connection."""
