@@ -90,7 +90,8 @@ class _Line:
         self._begin(run)
 
     def _begin(self, run: Run) -> None:
-        self._loop.create_task(self._work(run.context), context=run.context)
+        # Not by the task factory of the loop: an eager one (`asyncio.eager_task_factory`) would run it now.
+        asyncio.Task(self._work(run.context), loop=self._loop, context=run.context)
 
     async def _work(self, context: Context) -> None:
         """Take runs, in a task whose context is `context`."""

@@ -426,6 +426,29 @@ def test_an_error_goes_to_the_exception_handler_of_the_loop_and_stops_no_other(r
     run(main)
 
 
+def test_the_task_factory_of_the_loop_makes_no_difference(run):
+    def refuse(loop, coroutine, **how):
+        coroutine.close()
+        raise AssertionError("asked")
+
+    async def main():
+        heard = []
+
+        async def append(number):
+            heard.append(number)
+            await asyncio.sleep(0)
+
+        for factory in (refuse, getattr(asyncio, "eager_task_factory", refuse)):
+            asyncio.get_running_loop().set_task_factory(factory)
+            for number in range(5):
+                Run(append(number))
+            await ended(nothing())
+        asyncio.get_running_loop().set_task_factory(None)
+        assert heard == [0, 1, 2, 3, 4] * 2
+
+    run(main)
+
+
 def test_a_system_exit_ends_the_loop(run):
     async def main():
         async def leave():
