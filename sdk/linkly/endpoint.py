@@ -67,6 +67,12 @@ class _Served(Run):
                 raise
             told = f"`{invocation.function_id}` ended by a cancellation that its caller did not ask for"
             error = error_body(HandlerFailed(told))
+        except GeneratorExit:  # nobody runs this any more: the loop is gone
+            raise
+        except BaseException as failure:  # `SystemExit` and others like it are the loop's; the call ends all the same
+            if not self._abandoned:
+                done(ABSENT, error_body(HandlerFailed.wrap(failure)))
+            raise
         if not self._abandoned:
             done(result, error)
 

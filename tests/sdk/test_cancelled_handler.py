@@ -1,6 +1,7 @@
 """A handler that ends with CancelledError: every call ends, and nobody else is cancelled by it."""
 
 import asyncio
+import gc
 
 import pytest
 
@@ -50,6 +51,11 @@ class Quitter(Worker):
         task.cancel()
         await asyncio.sleep(0)
 
+    @function("quitter::beyond")
+    async def beyond(self) -> None:
+        """Raise what is no `Exception`."""
+        raise BaseExceptionGroup("beyond", [asyncio.CancelledError()])
+
     @function("quitter::endless")
     async def endless(self) -> None:
         """Wait until the test is over: a JSON client cannot cancel, and a worker's end waits for its handlers."""
@@ -79,6 +85,18 @@ async def test_a_handler_that_cancels_its_own_task_is_answered_over_the_wire(nat
         with pytest.raises(LinklyError, match="a cancellation that its caller did not ask for"):
             async with asyncio.timeout(WAIT_S):
                 await bus.trigger("quitter::itself")
+
+
+@pytest.mark.parametrize("native", [True, False])
+async def test_a_handler_that_raises_what_is_no_exception_is_answered_over_the_wire(native):
+    told = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.set_result(context["exception"]))
+    async with running_engine(Quitter(), wire=True, native=native) as bus:
+        with pytest.raises(HandlerFailed, match="beyond"):
+            async with asyncio.timeout(WAIT_S):
+                await bus.trigger("quitter::beyond")
+        gc.collect()
+        assert type(await told) is BaseExceptionGroup
 
 
 async def test_a_cancelled_caller_is_cancelled(options):
