@@ -33,7 +33,7 @@ from linkly.channel import Channel, ChannelReader, ChannelRef, ChannelWriter
 from linkly.clock import Clock, SystemClock
 from linkly.context import current_invocation
 from linkly.deadline import Deadlines, bounded
-from linkly.errors import CallTimeout, LinklyError, Shutdown, WorkerConflict
+from linkly.errors import CallTimeout, InvalidPayload, InvalidResult, LinklyError, Shutdown, WorkerConflict
 from linkly.function import Function
 from linkly.invocation import DEFAULT_TIMEOUT_S, InPlace, Invocation, Json
 from linkly.outcome import ABSENT, is_absent, read_error
@@ -332,7 +332,10 @@ class Client:
             call = self._call(invocation, namespace, action)
             result = await (call if timeout_s is None else bounded(call, self._deadlines, timeout_s, function_id))
         if result_type is Any and action is None:
-            return decode(result) if result else None
+            try:
+                return decode(result) if result else None
+            except InvalidPayload as error:  # from one native connection to another nobody has looked at it
+                raise InvalidResult(f"the answer of `{function_id}` cannot be read: {error.message}") from error
         value = Json(result) if result else None
         if result_type is Json:
             return as_json(value)

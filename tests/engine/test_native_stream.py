@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from linkly import Client, Function
-from linkly.errors import LinklyError
+from linkly.errors import InvalidResult, LinklyError
 from linkly.testing import settle
 from linkly.wire import native_stream
 from linkly.wire.messages import MAX_MESSAGE_BYTES
@@ -194,6 +194,20 @@ async def test_a_broken_value_reaches_no_client_of_the_other_framing(value):
         _kind, body = await caller.until(ERROR)
         assert number_of(body) == 9
         assert await other.trigger("engine::statistics")
+
+
+@pytest.mark.parametrize("value", [b'{"a":', b'"\xff"', b"[" * 5000, b"1e999"])
+@pytest.mark.parametrize("kind", ["native", "json", "in process"])
+async def test_a_caller_is_told_that_an_answer_is_broken(kind, value):
+    async with pair() as (engine, caller, callee), AsyncExitStack() as stack:
+        url = f"ws://127.0.0.1:{caller.writer.get_extra_info('peername')[1]}"
+        other = engine.bus("near")
+        if kind != "in process":
+            other = await stack.enter_async_context(Client(url) if kind == "native" else _json_client(url))
+        asked = asyncio.create_task(other.trigger("far::f", 1))
+        callee.write(answer(RESULT, parts_of_call((await callee.until(CALL))[1])[0], value))
+        with pytest.raises(InvalidResult, match=r"answer .*cannot be read"):
+            await asked
 
 
 def _json_client(url):

@@ -32,7 +32,7 @@ from linkly.channel import Channel, ChannelReader, ChannelRef, ChannelWriter
 from linkly.clock import Clock
 from linkly.context import current_invocation
 from linkly.deadline import suspended
-from linkly.errors import LinklyError
+from linkly.errors import InvalidResult, LinklyError
 from linkly.function import Function
 from linkly.schema import Codec, as_json, encode, payload_json
 from linkly.trigger import TriggerDeclaration, TriggerType
@@ -127,7 +127,10 @@ class LocalBus:
         else:
             result = await call
         if result_type is Any and type(result) is Json:
-            return _decode_any(result)
+            try:
+                return _decode_any(result)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:  # 1e999 is JSON, but no float
+                raise InvalidResult(f"the answer of `{function_id}` cannot be read: {error}") from error
         return read_result(result, result_type, function_id)
 
     async def _act(self, action: Action, invocation: Invocation) -> Receipt | None:
@@ -234,9 +237,7 @@ def read_result(result: Any, result_type: Any, function_id: str) -> Any:
     Raises:
         InvalidPayload: The result does not fit `result_type`.
     """
-    if result_type is Any:
-        if type(result) is Json:
-            return _decode_any(result)
+    if result_type is Any:  # and no `Json`
         return _decode_any(encode(result)) if isinstance(result, msgspec.Struct) else result
     if result_type is Json:
         return as_json(result)
