@@ -238,6 +238,18 @@ async def test_a_cancellation_reaches_who_serves_the_call():
         assert [kind for kind, _ in await caller.nothing_more()] == []
 
 
+async def test_a_cancellation_that_crosses_the_answer_is_nothing_to_a_later_call_with_that_id():
+    async with pair() as (_, caller, callee):
+        for _ in range(2):
+            caller.write(call(1, "far::f"))
+            callee.write(answer(RESULT, parts_of_call((await callee.until(CALL))[1])[0], b'"mine"'))
+            while (await caller.until(RESULT))[1] != struct.pack(">Q", 1) + b'"mine"':
+                pass
+            waiting = b"".join(call(number, "engine::workers::list") for number in range(2, 300))
+            caller.write(waiting + answer(CANCEL, 1))  # overtakes those that wait for their turn
+            await caller.nothing_more()
+
+
 async def test_a_caller_that_goes_cancels_its_calls():
     async with pair() as (_, caller, callee):
         caller.write(call(1, "far::f") + call(2, "far::f"))

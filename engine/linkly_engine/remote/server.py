@@ -166,6 +166,7 @@ class WorkerServer:
             connection.serving.__len__,
             connection.overtake,
             peer.receiver.frames_received,
+            connection.cancelled_ahead.clear,  # whatever was cancelled has been read, or answered before
         )
         peer.start()
 
@@ -263,7 +264,7 @@ class _WorkerSocket(WebSocketStream):
         super().on_ws_connected(transport)
         peer = _worker(self._engine, self, transport.underlying_transport, native=False)
         connection = peer.connection
-        self.receiver = Inbox(peer.receiver, self, self._engine.turns, connection.serving.__len__, connection.overtake)
+        self.receiver = Inbox(peer.receiver, self, self._engine.turns, connection.serving.__len__)
         bound_reads(transport.underlying_transport)
         peer.start()
 

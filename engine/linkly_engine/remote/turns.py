@@ -126,6 +126,7 @@ class Inbox:
     Args:
         owed: Counts the calls of this connection that have not been answered.
         overtake: Takes a frame ahead of those that wait, if it may be; returns whether it has.
+        caught_up: Told when no frame waits any more that another has overtaken.
         many: Takes native frames, many at a time.
     """
 
@@ -137,6 +138,7 @@ class Inbox:
         owed: Callable[[], int] = int,
         overtake: Callable[..., bool] | None = None,
         many: Callable[[list[bytes]], None] | None = None,
+        caught_up: Callable[[], object] | None = None,
     ) -> None:
         self._receiver = receiver
         self._stream = stream
@@ -144,6 +146,7 @@ class Inbox:
         self._count_owed = owed
         self._overtake = overtake
         self._many = many
+        self._caught_up = caught_up
         self._owed = 0  # unanswered calls when the last slice had been handed over
         self._turn = -1
         self._slice = FIRST_SLICE
@@ -232,6 +235,8 @@ class Inbox:
             self._turns.wait_longer(self)
             return False
         self._frames = _NONE
+        if self._caught_up is not None:
+            self._caught_up()
         if self._closed is not None:
             receiver.stream_closed(self._closed)
         return False
