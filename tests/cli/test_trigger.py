@@ -143,7 +143,24 @@ async def test_what_is_no_engine_is_said():
         port = str(server.sockets[0].getsockname()[1])
         code, _, errors = await linkly("trigger", "f::x", "--address", "127.0.0.1", "--port", port)
     assert code == 1
-    assert "is no engine" in errors
+    assert "is no engine, or one of another version" in errors
+    assert "it answered `HTTP/1.1 404 Not Found`" in errors
+
+
+@pytest.mark.parametrize("length", [0, 2**32 - 1])
+async def test_a_frame_with_a_length_that_none_has_is_said(length):
+    async def mad(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: linkly-native/1\r\nConnection: Upgrade\r\n\r\n")
+        writer.write(length.to_bytes(4, "big") + b"\0")
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(mad, "127.0.0.1", 0) as server:
+        port = str(server.sockets[0].getsockname()[1])
+        code, _, errors = await linkly("trigger", "f::x", "--address", "127.0.0.1", "--port", port)
+    assert code == 1
+    assert f"sent what is no frame: {length} bytes were announced" in errors
 
 
 async def test_a_large_payload_is_sent_whole():

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 MESSAGE, PING, PONG, CLOSE = 0, 5, 6, 7
 """Kinds of frames."""
 
+LIMIT_BYTES = 64 * 1024 * 1024
+"""Of a frame."""
+
 PING_S = 1.0
 """How long an engine may take to answer a ping, once the answer to a call is late."""
 
@@ -54,7 +57,10 @@ class EngineLink:
             head += self._read(1)
         if b" 101 " not in head.split(b"\r\n", 1)[0]:
             status = head.split(b"\r\n", 1)[0].decode("latin-1")
-            raise EngineUnreachable(f"what listens at {self._where} is no engine: it answered `{status}`")
+            raise EngineUnreachable(
+                f"what listens at {self._where} is no engine, or one of another version: asked for native frames, "
+                f"it answered `{status}`. Start the engine with the `linkly` that this command is of"
+            )
 
     def call(self, function_id: str, payload: Any, namespace: str | None = None) -> dict[str, Any]:
         """Call a function; return the members `result` and `error` of its answer, those that it has.
@@ -156,7 +162,7 @@ class EngineLink:
         if left <= 0:
             raise Late(
                 f"Timed out waiting for the engine (no response within the timeout): {self._where} takes connections, "
-                "but answers nothing. Is the engine running at the given address and port?"
+                "but answers nothing; it may be no engine"
             )
         return left
 
@@ -191,8 +197,11 @@ class EngineLink:
     def _frame(self) -> tuple[int, bytes]:
         """Return kind and content of the next frame."""
         head = self._read(5)
+        length = int.from_bytes(head[:4], "big")
+        if not 0 < length <= LIMIT_BYTES:
+            raise EngineUnreachable(f"the engine at {self._where} sent what is no frame: {length} bytes were announced")
         self._inside = True
-        data = self._read(int.from_bytes(head[:4], "big") - 1)
+        data = self._read(length - 1)
         self._inside = False
         return head[4], data
 
