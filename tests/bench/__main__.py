@@ -39,8 +39,7 @@ def main() -> int:
     unknown = [name for name in names if name not in ROWS and name not in GROWTHS]
     if unknown:
         parser.error(f"no row {', '.join(unknown)}; there are {', '.join([*ROWS, *GROWTHS])}")
-    machine = report.machine()
-    print("; ".join(f"{name}: {value}" for name, value in machine.items()))
+    print("; ".join(f"{name}: {value}" for name, value in report.machine().items()))
     measure = partial(rounds.run, rounds=asked.rounds, seconds=asked.seconds, against=asked.against, only=asked.only)
     for name in names:
         if name in ROWS:
@@ -55,7 +54,7 @@ def main() -> int:
             kept = json.loads(asked.json.read_text()) if asked.json.exists() else {}
             if "points" in measured:  # those of other commands stay
                 measured["points"] = {**kept.get(name, {}).get("points", {}), **measured["points"]}
-            asked.json.write_text(json.dumps({**kept, name: {"machine": machine, **measured}}, indent=1))
+            asked.json.write_text(json.dumps({**kept, name: {"machine": report.machine(), **measured}}, indent=1))
     return 0
 
 
