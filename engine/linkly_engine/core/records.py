@@ -43,8 +43,6 @@ class WorkerRecord(msgspec.Struct, kw_only=True, eq=False):
     os: str | None = None
     pid: int | None = None
     isolation: str | None = None
-    features: list[str] = []
-    telemetry: dict[str, Any] | None = None
     ip_address: str | None = None
     in_process: bool = False
     internal: bool = False

@@ -129,8 +129,6 @@ class Tables:
         worker.os = clean(metadata.os)
         worker.pid = metadata.pid
         worker.isolation = clean(metadata.isolation)
-        worker.telemetry = metadata.telemetry
-        worker.features = metadata.features or []
 
     def started_by(self, worker: WorkerRecord, program: str) -> None:
         """Note which entry of config.yaml has started a worker."""

@@ -54,7 +54,7 @@ def apply_metadata(tables: Tables, arrivals: Iterable[Arrival], peer: Peer, meta
         return
     if record.runtime == "python":
         peer.connection.peer_limit_bytes = (
-            MAX_MESSAGE_BYTES if "large-messages.v1" in record.features else OLD_PYTHON_LIMIT_BYTES
+            MAX_MESSAGE_BYTES if "large-messages.v1" in (metadata.features or ()) else OLD_PYTHON_LIMIT_BYTES
         )
     arrival = next((arrival for arrival in arrivals if arrival.takes(peer, metadata)), None)
     if arrival is None or record.namespace is not None:

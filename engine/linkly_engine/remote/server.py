@@ -13,7 +13,6 @@ import errno
 import logging
 import os
 from collections.abc import Collection
-from functools import partial
 from sys import intern
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -243,16 +242,10 @@ def _refusal(status: int, text: str) -> WSUpgradeResponseWithListener:
 
 
 def _worker(engine: Remote, stream: FrameStream, transport: Any, *, native: bool) -> Peer:
-    """Return the peer of a new connection, its telemetry taken."""
+    """Return the peer of a new connection."""
     address: Any = transport.get_extra_info("peername")
     ip_address = intern(address[0]) if isinstance(address, tuple) else None
-    peer = engine.peers.connected(stream, native=native, ip_address=ip_address)
-    peer.connection.on_telemetry = partial(
-        engine.telemetry.ingest,
-        worker=lambda: peer.record.program or peer.record.name,
-        source=peer.record.id,
-    )
-    return peer
+    return engine.peers.connected(stream, native=native, ip_address=ip_address)
 
 
 class _WorkerSocket(WebSocketStream):
@@ -262,11 +255,16 @@ class _WorkerSocket(WebSocketStream):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         super().on_ws_connected(transport)
-        peer = _worker(self._engine, self, transport.underlying_transport, native=False)
+        peer = self._peer = _worker(self._engine, self, transport.underlying_transport, native=False)
         connection = peer.connection
+        connection.on_telemetry = self._ingest
         self.receiver = Inbox(peer.receiver, self, self._engine.turns, connection.serving.__len__)
         bound_reads(transport.underlying_transport)
         peer.start()
+
+    def _ingest(self, frame: bytes) -> None:
+        record = self._peer.record
+        self._engine.telemetry.ingest(frame, lambda: record.program or record.name, source=record.id)
 
 
 class _TelemetrySocket(WebSocketStream):

@@ -58,7 +58,7 @@ class WebSocketStream(WSListener):
         self._fragments_text = False
         self._reason = "connection lost"
         self._reading_paused = False
-        self._ended = asyncio.Event()
+        self._ended: asyncio.Event | None = None
         self.blocked = False
 
     # --- towards the network -------------------------------------------------------------------------------
@@ -119,6 +119,7 @@ class WebSocketStream(WSListener):
     async def ended(self) -> None:
         """Wait until the socket is gone: what was queued before `close` is sent, or lost with the network."""
         if self.transport is not None:
+            self._ended = self._ended or asyncio.Event()
             await self._ended.wait()
 
     def pause_writing(self) -> None:
@@ -160,7 +161,9 @@ class WebSocketStream(WSListener):
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """Called by picows when the socket is gone."""
-        self._ended.set()
+        self.transport = None
+        if self._ended is not None:
+            self._ended.set()
         self._outgoing.clear()
         self._outgoing_bytes = 0
         if self.receiver is not None:
