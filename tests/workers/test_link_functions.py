@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from linkly import LinklyError
-from linkly.errors import ConfigError
+from linkly.errors import ConfigError, InvalidPayload
 from linkly.schema import read_settings
 from linkly_workers.link import LinkSettings, LinkWorker
 
@@ -31,6 +31,15 @@ async def test_a_click_is_recorded_once_for_each_id(shortener):
             assert await bus.trigger("link::record_click", {"code": "a", "click_id": "x"}) == {"recorded": True}
         assert await bus.trigger("link::record_click", {"code": "none"}) == {"recorded": False, "reason": "not_found"}
         assert await bus.trigger("link::verify") == {"ok": True, "links": 1, "counted": 1, "rows": 1, "mismatches": []}
+
+
+@pytest.mark.parametrize(
+    "function_id", ["http::redirect", "link::http_get", "link::http_delete", "link::http_stats", "link::http_qr"]
+)
+async def test_who_calls_a_route_without_a_code_is_told_what_is_missing(shortener, function_id):
+    async with shortener() as (_, bus):
+        with pytest.raises(InvalidPayload, match=r"`path_params.code` is missing"):
+            await bus.trigger(function_id, {"headers": {"host": "a.example"}})
 
 
 async def test_verify_names_the_counter_that_is_wrong(shortener):

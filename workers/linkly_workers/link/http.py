@@ -19,7 +19,7 @@ from linkly import HttpRequest, HttpResponse, function, http
 from linkly.errors import InvalidArguments, LinklyError
 from linkly.http import Media
 from linkly_workers.link.links import Links
-from linkly_workers.link.responses import NOT_FOUND, answer, idempotency_key, refused
+from linkly_workers.link.responses import NOT_FOUND, answer, code_in_path, idempotency_key, refused
 from linkly_workers.link.shapes import (
     Create,
     CreateBody,
@@ -102,7 +102,7 @@ class LinkHttp:
     async def http_get(self, request: HttpRequest) -> HttpResponse:
         """Show a link, also one that is over."""
         try:
-            return answer(200, await self._links.find(request.path_params["code"]))
+            return answer(200, await self._links.find(code_in_path(request)))
         except LinklyError as error:
             return refused(error)
 
@@ -117,7 +117,7 @@ class LinkHttp:
             return answer(400, Refusal(request.body_error or 'missing "url"'))
         try:
             body = _read(request.body, UpdateBody)
-            wanted = Update(code=request.path_params["code"], **asdict(body))
+            wanted = Update(code=code_in_path(request), **asdict(body))
             return answer(200, await self._links.change(wanted, _own_host(request)))
         except LinklyError as error:
             return refused(error)
@@ -129,7 +129,7 @@ class LinkHttp:
     )
     async def http_delete(self, request: HttpRequest) -> HttpResponse:
         """Forget a link and its clicks."""
-        deleted = (await self._links.delete(request.path_params["code"])).deleted
+        deleted = (await self._links.delete(code_in_path(request))).deleted
         return HttpResponse(status_code=204) if deleted else answer(404, NOT_FOUND)
 
     @function(
@@ -143,7 +143,7 @@ class LinkHttp:
         """Say how a link was used: people, visitors, bots, days, referrers."""
         try:
             query = _read(_query(request), StatsQuery)
-            return answer(200, await self._links.stats(request.path_params["code"], query.days))
+            return answer(200, await self._links.stats(code_in_path(request), query.days))
         except LinklyError as error:
             return refused(error)
 
@@ -161,7 +161,7 @@ class LinkHttp:
                 return answer(400, Refusal(f"the Host header {host[:64]!r} names no host; set base_url in the config"))
             base_url = f"{request.scheme}://{host}"
         try:
-            link = await self._links.find(request.path_params["code"])
+            link = await self._links.find(code_in_path(request))
         except LinklyError as error:
             return refused(error)
         svg = await anyio.to_thread.run_sync(_qr_code, f"{base_url.rstrip('/')}/s/{link.code}")

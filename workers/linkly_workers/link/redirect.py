@@ -7,7 +7,7 @@ from linkly.errors import LinklyError, NotFound
 from linkly_workers.link.clicks import Clicks
 from linkly_workers.link.links import Links
 from linkly_workers.link.outcome import Outcome, why_not
-from linkly_workers.link.responses import NO_STORE, NOT_FOUND, answer, idempotency_key, refused
+from linkly_workers.link.responses import NO_STORE, NOT_FOUND, answer, code_in_path, idempotency_key, refused
 from linkly_workers.link.shapes import RecordClick, Refusal
 from linkly_workers.link.times import Now
 from linkly_workers.link.urls import with_query
@@ -62,7 +62,7 @@ class Redirect:
             key = idempotency_key(request)
         except LinklyError as error:
             return refused(error)
-        code = request.path_params["code"]
+        code = code_in_path(request)
         if request.method == "HEAD":
             url = (await self._links.resolve(code)).url
             return await self._leads_nowhere(code) if url is None else self._to(url, request)

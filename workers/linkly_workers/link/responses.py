@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from linkly import HttpRequest, HttpResponse
-from linkly.errors import InvalidArguments, LinklyError, NotFound
+from linkly.errors import InvalidArguments, InvalidPayload, LinklyError, NotFound
 from linkly_workers.link.codes import InvalidCode
 from linkly_workers.link.shapes import Refusal
 from linkly_workers.link.stores.store import CodeTaken, KeyReused
@@ -37,6 +37,21 @@ def refused(error: LinklyError) -> HttpResponse:
     if status is None:
         raise error
     return answer(status, NOT_FOUND if status == 404 else Refusal(error.message))
+
+
+def code_in_path(request: HttpRequest) -> str:
+    """Return the code that a request's path names.
+
+    Raises:
+        InvalidPayload: There is none: the request is not the gateway's, whose routes all have one.
+    """
+    code = request.path_params.get("code")
+    if code is None:
+        raise InvalidPayload(
+            "the request names no link: `path_params.code` is missing; the gateway fills it in from the path, "
+            'who calls this function without it gives {"path_params": {"code": "CODE"}}'
+        )
+    return code
 
 
 def idempotency_key(request: HttpRequest) -> str | None:
