@@ -120,8 +120,10 @@ def test_functions_and_workers_are_listed(asked, linkly):
     code, out, _ = linkly("workers")
     assert code == 0
     assert out.splitlines()[1].split()[:2] == ["database", "running"]
-    names = [row["name"] for row in json.loads(linkly("workers", "--json")[1])["workers"]]
-    assert names == ["database", "http", "http", "link", "mine", "state"]
+    rows = json.loads(linkly("workers", "--json")[1])["workers"]
+    assert [row["worker_name"] for row in rows] == ["database", "http", "http", "link", "mine", "state"]
+    assert [row["name"] for row in rows] == [line.split()[0] for line in out.splitlines()[1:]]
+    assert {"http#1", "http#2"} < {row["name"] for row in rows}
 
 
 def test_banner_list_and_workers_agree_in_names_counts_and_status(asked, linkly):

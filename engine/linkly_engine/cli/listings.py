@@ -64,13 +64,15 @@ def workers(as_json: bool, target: Target) -> int:
     engine = RunningEngine(target.where())
     rows: list[dict[str, Any]] = engine.call("engine::workers::list", {}).get("workers") or []
     columns = ("name", "status", "runtime", "version", "functions", "namespace", "address", "id")
-    if not as_json:
-        _as_worker_list(engine, rows)
+    _name_as_configured(engine, rows)
     if as_json:
         data({"workers": rows})
     elif not rows:
         note("No workers. Use `linkly worker add` to get started.")
     else:
+        for row in rows:
+            row["status"] = "running"
+            row["id"] = str(row["id"])[:ID_CHARACTERS]
         keys = {"functions": "function_count", "address": "ip_address"}
         table(columns, [[row.get(keys.get(column, column)) for column in columns] for row in rows])
     return 0
@@ -111,15 +113,14 @@ def check(as_json: bool, config: Path | None) -> int:
     return 0
 
 
-def _as_worker_list(engine: RunningEngine, rows: list[dict[str, Any]]) -> None:
-    """Give workers the names and the status that they have in `linkly worker list`; ids are shortened."""
+def _name_as_configured(engine: RunningEngine, rows: list[dict[str, Any]]) -> None:
+    """Give workers the names that they have in `linkly worker list`; `worker_name` is what `linkly functions` says."""
     names: dict[str, str] = {}
     with contextlib.suppress(CallFailed):  # an engine without a project
         names = engine.call("worker::names", {})["names"]
     for row in rows:
-        row["name"] = names.get(row["id"], row.get("name"))
-        row["status"] = "running"
-        row["id"] = str(row["id"])[:ID_CHARACTERS]
+        row["worker_name"] = row.get("name")
+        row["name"] = names.get(row["id"], row["worker_name"])
 
 
 def _id(row: dict[str, Any]) -> str:
