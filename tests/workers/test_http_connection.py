@@ -54,6 +54,11 @@ class Pages(Worker):
             await self.may_end.wait()
             await out.write("two")
 
+    @function("pages::leave", triggers=[http("GET", "/leave")])
+    async def leave(self, request: HttpRequest) -> None:
+        """End the program, or try to."""
+        raise SystemExit("usage: leave")
+
 
 @pytest.fixture
 def gateway():
@@ -300,3 +305,14 @@ async def test_who_sends_no_more_gets_what_is_answered_at_once(gateway):
         answer = await connection.rest()
         assert answer.count(b"HTTP/1.1 200 OK") == 20
         assert pages.cancelled.is_set()
+
+
+async def test_a_function_that_exits_ends_its_request_alone(gateway, caplog):
+    async with gateway() as (connect, _):
+        leave = b"GET /leave HTTP/1.1\r\nHost: x\r\n\r\n"
+        connection = await connect(leave + GET + b"Connection: close\r\n\r\n")
+        answer = await connection.rest()
+        assert answer.startswith(b"HTTP/1.1 500")
+        assert answer.count(b"HTTP/1.1 200 OK") == 1
+        assert "usage" not in answer.decode()
+        assert "usage: leave" in caplog.text

@@ -121,7 +121,7 @@ class Serving:
             task = asyncio.current_task()
             if task is not None:
                 task.uncancel()
-        elif not isinstance(error, Exception):
+        elif not isinstance(error, (Exception, SystemExit)):  # a function that exits does not end the engine
             raise error
         if exchange.started:
             if not exchange.gone:
