@@ -73,7 +73,18 @@ def _fits(info: inspect.Type, path: str, names: dict[str, Any], outer: tuple[typ
         return None
     if scalar is float:  # JSON has neither infinity nor NaN
         return f"({_is(float, path, names)} and {path} - {path} == 0)"
+    if scalar is str:  # nor half a surrogate pair
+        names["has_utf8"] = _has_utf8
+        return f"({_is(str, path, names)} and ({path}.isascii() or has_utf8({path})))"
     return _is(scalar, path, names)
+
+
+def _has_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is(cls: type, path: str, names: dict[str, Any]) -> str:
