@@ -1,5 +1,6 @@
 """The `linkly` engine as a process: started in a project folder, asked, stopped and killed."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -96,7 +97,13 @@ class EngineProcess:
     def run(self, *words: str, within_s: float = WAIT_S) -> subprocess.CompletedProcess[str]:
         """Run another command of `linkly` in the folder."""
         return subprocess.run(
-            [*self.command, *words], cwd=self.folder, capture_output=True, text=True, check=False, timeout=within_s
+            [*self.command, *words],
+            cwd=self.folder,
+            env={**os.environ, **self.environment},  # its `linkly`, if that is another checkout's
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=within_s,
         )
 
     def trigger(self, *words: str, within_s: float = WAIT_S) -> subprocess.CompletedProcess[str]:
