@@ -21,6 +21,9 @@ LOG_PAGES = 1000
 """Database pages (of 4 KiB) that the log may hold before it is folded in: 4 MiB. Until it was that long once, every
 commit makes the file longer, which is a second write to the disk (330 us against 145 us for overwriting)."""
 
+LOG_BYTES = 4 * LOG_PAGES * 4096
+"""A log that one large write has made longer is cut to this length when the next write starts at its beginning."""
+
 MOST_ROWS = 100_000
 LOOK_EVERY = 64
 """Rows that change between two looks at the log's size."""
@@ -57,14 +60,16 @@ class Checkpointer:
         self._connection.close()
 
     def _has_grown(self) -> bool:
-        # A row may be huge; the file tells (it never shrinks, so only growth means anything).
+        # A row may be huge; the file tells (it keeps its length when it is begun anew, so only growth means anything).
         if self._since < self._look_at:
             return False
         self._look_at = self._since + LOOK_EVERY
         try:
-            return os.stat(self._log_path).st_size > self._log_bytes + LOG_PAGES * 4096
+            size = os.stat(self._log_path).st_size
         except OSError:
             return False
+        self._log_bytes = min(self._log_bytes, size)  # it may have been cut
+        return size > self._log_bytes + LOG_PAGES * 4096
 
     def _fold(self, rows: int) -> None:
         try:

@@ -24,7 +24,7 @@ from linkly.context import current_invocation
 from linkly.errors import LinklyError, Overloaded
 from linkly_workers._line import SHARED_FROM, FairLine
 from linkly_workers._sqlite.batch import Done, lose
-from linkly_workers._sqlite.checkpoint import CHECKPOINT, Checkpointer
+from linkly_workers._sqlite.checkpoint import CHECKPOINT, LOG_BYTES, LOOK_EVERY, Checkpointer
 from linkly_workers._sqlite.commits import Commits
 from linkly_workers._sqlite.connection import OWN_BYTES, Budget, Connection, Durability, connect, is_too_large
 from linkly_workers._sqlite.data_file import DataFile
@@ -119,6 +119,7 @@ class GroupCommitWriter:
         self._commits = Commits(self._connection, self._budget, self.file)
         if self.path != ":memory:":
             self._connection.own("PRAGMA wal_autocheckpoint = 0")
+            self._connection.own("PRAGMA journal_size_limit = ", LOG_BYTES)
             try:
                 self.file.opened(self._connection)
                 self._checkpointer = Checkpointer(self.path, self.durability, self._finish_checkpoint)
@@ -292,7 +293,7 @@ class GroupCommitWriter:
         elif not self._connection.in_transaction:
             lose(batch)
             self._done(batch)
-        elif self._waits_for_disk and not self._disk.is_quick_for(self._changed(batch)):
+        elif self._waits_for_disk and not self._disk.is_quick_for(self._changed(len(batch))):
             self._enter(State.ON_THREAD)
             self._thread.put(lambda: self._commits.on_thread(batch, self._disk), self._done_on_thread)
         else:
@@ -342,14 +343,17 @@ class GroupCommitWriter:
         self.operations += len(batch)
         for operation in batch:
             self._answer(operation)
-        if self._checkpointer is not None:
-            self._checkpointer.committed(self._changed(batch))
-        self._rows = self._connection.total_changes
+        self._note_changes(len(batch))
         self._go_on()
 
-    def _changed(self, batch: list[Operation[Any]]) -> int:
-        """Count the rows that have changed since the last commit, by a batch: at least one for each operation."""
-        return max(len(batch), self._connection.total_changes - self._rows)
+    def _note_changes(self, least: int) -> None:
+        if self._checkpointer is not None:
+            self._checkpointer.committed(self._changed(least))
+        self._rows = self._connection.total_changes
+
+    def _changed(self, least: int) -> int:
+        """Count the rows that have changed since the last commit: at least one for each operation of a batch."""
+        return max(least, self._connection.total_changes - self._rows)
 
     def _refusal(self) -> LinklyError:
         if self.file.lost is not None:
@@ -384,6 +388,7 @@ class GroupCommitWriter:
     def _end_turn(self, turn: Turn) -> None:
         if self._turn is turn:
             self._turn, self._moved = None, self._monotonic()
+            self._note_changes(LOOK_EVERY)  # its holder may have another connection: how many it were, the log tells
             self._enter(State.IDLE)
             self._go_on()
 
