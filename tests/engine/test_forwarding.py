@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from contextlib import AsyncExitStack
 
 import pytest
@@ -44,6 +45,18 @@ async def test_payload_and_result_arrive_as_they_are(caller_speaks, callee_speak
                 assert result.pop("_caller_worker_id") == caller.worker_id
                 value = {name: each for name, each in value.items() if name != "_caller_worker_id"}
             assert result == value
+
+
+@framings
+@pytest.mark.parametrize("timeout_s", [5e6, math.inf])
+async def test_a_call_may_take_longer_than_a_frame_can_say(caller_speaks, callee_speaks, timeout_s):
+    async with Engine(clock=ManualClock()) as engine, AsyncExitStack() as stack:
+        callee, caller = await connected(stack, engine, callee=callee_speaks, caller=caller_speaks)
+        callee.register_function(Function("far::echo", echo))
+        await settle()
+        for bus in (caller, engine.bus("near")):
+            assert await bus.trigger("far::echo", 1, timeout_s=timeout_s) == 1
+            assert await bus.trigger("far::echo", 1, timeout_s=timeout_s, metadata={}) == 1
 
 
 @framings

@@ -29,7 +29,7 @@ from linkly.wire.messages import (
     InvokeFunction,
     Message,
 )
-from linkly.wire.native_frames import ANSWER, NO_LIMIT, RESULT, answer_frame, call_frame, extras_of, route_of
+from linkly.wire.native_frames import ANSWER, RESULT, answer_frame, call_frame, extras_of, left_ms_of, route_of
 from linkly.wire.session import Session
 
 log = logging.getLogger("linkly.connection")
@@ -236,9 +236,7 @@ class Connection(Session):
         )
         if self.native:
             caller = b"" if invocation.caller is None else invocation.caller.worker_id.encode()
-            left_ms = NO_LIMIT
-            if invocation.deadline is not None:
-                left_ms = max(0, int((invocation.deadline - self._clock.monotonic()) * 1000))
+            left_ms = left_ms_of(invocation.deadline, self._clock.monotonic())
             route = route_of(namespace, invocation.function_id)
             return self.start_native_call(
                 done, route, bytes(call.data), left_ms, invocation.hops, caller, extras_of(call)

@@ -101,6 +101,16 @@ def read_route(route: bytes) -> tuple[str | None, str]:
     return route[2:end].decode(), route[end:].decode()
 
 
+def left_ms_of(deadline: float | None, now: float) -> int:
+    """Return how long a call with this deadline may take, as it travels: more than 49 days are any time."""
+    if deadline is None:
+        return NO_LIMIT
+    left_ms = (deadline - now) * 1000
+    if left_ms >= NO_LIMIT:
+        return NO_LIMIT
+    return int(left_ms) if left_ms > 0 else 0
+
+
 def extras_of(call: InvokeFunction) -> bytes:
     """Return the extras of a call, as they travel: `b""` for most."""
     queue: str | None = None

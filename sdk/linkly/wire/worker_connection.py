@@ -26,6 +26,7 @@ from linkly.wire.native_frames import (
     LENGTH_BYTES,
     NO_LIMIT,
     RESULT,
+    left_ms_of,
     read_route,
     route_of,
 )
@@ -109,9 +110,7 @@ class WorkerConnection(Connection):
             invocation.deadline = now + timeout_s
         if self.native and action is None and invocation.metadata is None and invocation.traceparent is None:
             self.check_takes_calls(function_id)
-            left_ms = NO_LIMIT
-            if invocation.deadline is not None:
-                left_ms = max(0, int((invocation.deadline - now) * 1000))
+            left_ms = left_ms_of(invocation.deadline, now)
             route = self._routes.get(function_id) if namespace is None else route_of(namespace, function_id)
             if route is None:
                 route = self._keep_route(function_id)
