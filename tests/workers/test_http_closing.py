@@ -11,6 +11,7 @@ from linkly.http import StreamedResponse
 from linkly.schema import read_settings
 from linkly.testing import ManualClock, running_engine, settle
 from linkly_workers.http import HttpSettings, HttpWorker
+from support.raw_http import raw_http
 
 
 class Pages(Worker):
@@ -21,11 +22,13 @@ class Pages(Worker):
     def __init__(self) -> None:
         super().__init__()
         self.started = asyncio.Event()
+        self.calls = 0
         self.may_end = asyncio.Event()
 
     @function("pages::slow", triggers=[http("GET", "/slow")])
     async def slow(self, request: HttpRequest) -> str:
         """Answer when it may."""
+        self.calls += 1
         self.started.set()
         await self.may_end.wait()
         return "slow"
@@ -141,3 +144,21 @@ async def test_at_the_end_of_an_engine_the_gateway_ends_before_what_it_calls():
     async with running_engine(gateway, slow):
         slow.url = f"{gateway.url}/page"
     assert slow.answer == "closed"
+
+
+async def test_requests_that_wait_behind_the_one_that_is_served_are_left_for_the_next_gateway(gateway):
+    async def let_it_end(pages):
+        await settle()
+        pages.may_end.set()
+
+    async with contextlib.AsyncExitStack() as connections:
+        async with gateway() as (_, worker, pages, _):
+            connection = await connections.enter_async_context(raw_http(worker.url))
+            connection.send(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n" * 3)
+            await asyncio.wait_for(pages.started.wait(), 10)
+            ending = asyncio.create_task(let_it_end(pages))
+            # The gateway ends here.
+        await ending
+        answer = await connection.rest()
+    assert answer.count(b"HTTP/1.1 200 OK") == answer.count(b"HTTP/1.1") == pages.calls == 1
+    assert b"connection: close" in answer

@@ -372,11 +372,16 @@ class GatewayProtocol(asyncio.Protocol):
             self.flow.resume_reading()
 
     def shutdown(self) -> None:
-        """Close the connection when the requests that have arrived are answered, as uvicorn's server asks for."""
-        if self._active is None and not self._waiting:
+        """Close the connection when the request that is being served is answered, as uvicorn's server asks for.
+
+        Those that wait behind it are dropped: begun now, they would be cancelled half done, or find no function. Their
+        client sees the connection end before the answer, so it may ask again (RFC 9112 9.3.1).
+        """
+        self._waiting.clear()
+        if self._active is None:
             self.transport.close()
-        elif self._newest is not None:
-            self._newest.keep_alive = False
+        else:
+            self._active.keep_alive = False
 
     # --- time --------------------------------------------------------------------------------------------------
 
