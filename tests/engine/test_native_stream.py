@@ -177,6 +177,15 @@ async def test_a_call_that_cannot_be_read_is_answered(broken):
         assert (kind, number_of(body)) == (ERROR, 5)
 
 
+@pytest.mark.parametrize("number", [{"hops": -5}, {"timeout_ms": 10**400}])
+async def test_a_call_as_a_message_with_a_number_that_means_nothing_is_answered(number):
+    async with pair() as (_, caller, _):
+        caller.write(message(type="invokefunction", invocation_id="a", function_id="far::f", **number))
+        told = json.loads((await caller.until(MESSAGE))[1])
+        assert (told["invocation_id"], told["error"]["code"]) == ("a", "invalid_frame")
+        assert await goes_on(caller)
+
+
 @pytest.mark.parametrize("value", [b'{"a":', b'"\xff"'])
 async def test_a_broken_value_reaches_no_client_of_the_other_framing(value):
     async with pair() as (_, caller, callee), AsyncExitStack() as stack:

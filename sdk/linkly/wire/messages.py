@@ -8,7 +8,7 @@ This module must never know sockets, tables or time.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import msgspec
 
@@ -129,8 +129,8 @@ class InvokeFunction(Message, tag="invokefunction"):
     metadata: Json = ABSENT
     namespace: str | None = None
     caller_worker_id: str | None = None
-    timeout_ms: int | None = None
-    hops: int = 0
+    timeout_ms: Annotated[int, msgspec.Meta(le=2**53)] | None = None
+    hops: Annotated[int, msgspec.Meta(ge=0)] = 0
     not_finite: bool = False
 
     @property
