@@ -45,6 +45,12 @@ class Pages(Worker):
         self.served += 1
         return HttpResponse(headers={"content-type": "text/plain"}, body="x" * 1_000_000)
 
+    @function("pages::huge", triggers=[http("GET", "/huge")])
+    async def huge(self, request: HttpRequest) -> HttpResponse:
+        """Answer more than the kernel keeps."""
+        self.started.set()
+        return HttpResponse(headers={"content-type": "text/plain"}, body="x" * 20_000_000)
+
     @function("pages::parts", triggers=[http("GET", "/parts", stream=True)])
     async def in_parts(self, request: HttpRequest) -> None:
         """Answer in two parts, the second when it may."""
@@ -316,3 +322,21 @@ async def test_a_function_that_exits_ends_its_request_alone(gateway, caplog):
         assert answer.count(b"HTTP/1.1 200 OK") == 1
         assert "usage" not in answer.decode()
         assert "usage: leave" in caplog.text
+
+
+@pytest.mark.parametrize("more", [b"", b"Connection: close\r\n", b"\r\n" + b"GET /large HTTP/1.1\r\nHost: x\r\n"])
+async def test_who_reads_nothing_is_cut_off(gateway, more):
+    clock = ManualClock()
+    async with gateway(clock, body_timeout_ms=5000) as (connect, pages):
+        connection = await connect(b"")
+        connection.transport.pause_reading()
+        connection.send(b"GET /huge HTTP/1.1\r\nHost: x\r\n" + more + b"\r\n")
+        await asyncio.wait_for(pages.started.wait(), 10)
+        for _ in range(13):
+            await settle()
+            await clock.advance(1)
+        connection.transport.resume_reading()
+        answer = b""
+        with contextlib.suppress(ConnectionResetError):
+            answer = await connection.rest()
+        assert len(answer) < 20_000_000

@@ -112,6 +112,8 @@ class GatewayProtocol(asyncio.Protocol):
         self._head_bytes = 0  # what came since the head began; at most one packet less if it began inside of one
         self._shared = False  # a request ended in the packet that the head begins in
         self._beyond_body = 0  # what came after the last byte of the body so far: chunk sizes, trailers
+        self._unread = 0  # how much of whole responses the client had not read at the last look
+        self._unread_since = self._since
         self._good_host: str | None = None
         self._active: Exchange | None = None
         self._waiting: deque[Exchange] = deque()
@@ -387,6 +389,12 @@ class GatewayProtocol(asyncio.Protocol):
 
     def check_time(self, now: float) -> None:
         """Close the connection if its client has taken too long."""
+        unread = 0 if self.streaming else self.transport.unsent_bytes()
+        if unread != self._unread:
+            self._unread, self._unread_since = unread, now
+        elif unread and now - self._unread_since >= self._common.limits.body_s:  # a close would wait for ever
+            self.transport.abort()
+            return
         allowed_s = self._times_s[self.state]
         if allowed_s is None or self.transport.is_closing():
             return

@@ -62,7 +62,7 @@ class ConnectionLimits(msgspec.Struct, frozen=True):
         head_bytes: Request line and headers.
         target_bytes: What stands between method and version.
         head_s: From the connection, or a head's first byte, to the end of the head.
-        body_s: Without any byte of a body that is being waited for.
+        body_s: Without any byte of a body that is being waited for, or without reading any of a whole response.
         idle_s: Between two requests.
     """
 

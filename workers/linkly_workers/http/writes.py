@@ -38,6 +38,7 @@ class GatheringTransport:
         self.pause_reading = transport.pause_reading
         self.resume_reading = transport.resume_reading
         self.abort = transport.abort
+        self.unsent_bytes = transport.get_write_buffer_size
 
     def write(self, data: bytes) -> None:
         """Send data."""
