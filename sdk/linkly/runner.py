@@ -5,8 +5,9 @@ long as nothing suspends; what is left behind a run that does is taken by furthe
 coroutine that never suspends costs a place in a queue, and one that does finds what any task has:
 `asyncio.current_task()`, `asyncio.timeout`, anyio's scopes and groups, cancellation.
 
-Nothing passes from one run to the next: a task goes on only if its context equals the one in which the next run was
-started, and if nobody has kept the task, waits for its end, or has cancelled it. Otherwise it ends.
+Nothing passes from one run to the next: a task goes on only if its context has the same values, not equal ones, as that
+in which the next run was started, and if nobody has kept the task, waits for its end, or has cancelled it. Otherwise
+it ends.
 
 This module must never know what runs. It offers `Run`.
 """
@@ -104,11 +105,7 @@ class _Line:
                 if not runs:
                     break
                 run = runs[0]
-                try:
-                    as_new = run.context == context
-                except Exception:  # values of a variable that cannot be compared are not the same
-                    as_new = False
-                if not as_new:
+                if not _same(run.context, context):
                     self._begin(run)
                     return
                 del runs[0]
@@ -129,6 +126,20 @@ class _Line:
             await wake
 
 
+def _same(one: Context, other: Context) -> bool:
+    """Return whether both have the same objects as values: an equal one, `{}`, may be filled later.
+
+    Takes 0.2 us for one variable, `==` 0.06.
+    """
+    if len(one) != len(other):
+        return False
+    for variable, value in one.items():  # noqa: SIM110 - `all` takes twice as long
+        if other.get(variable, _UNSET) is not value:
+            return False
+    return True
+
+
+_UNSET = object()
 _lines: dict[asyncio.AbstractEventLoop, _Line] = {}
 
 

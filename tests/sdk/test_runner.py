@@ -200,6 +200,23 @@ def test_values_that_cannot_be_compared_count_as_changed(run):
     run(main)
 
 
+def test_a_value_that_equals_the_callers_is_not_seen_by_the_next(run):
+    async def main():
+        variable.set({})
+        await ended(nothing())
+        seen = []
+
+        async def change():
+            seen.append(variable.get())
+            variable.set({})  # and something that goes on would fill it later
+
+        await ended(change())
+        await ended(change())
+        assert all(each is variable.get() for each in seen)
+
+    run(main)
+
+
 def test_a_token_resets_its_variable_after_a_suspension(run):
     async def main():
         async def work():
