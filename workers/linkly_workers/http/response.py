@@ -84,9 +84,11 @@ def reply(result: Any, function_id: str) -> Reply:
 
 
 def _is_plain(response: HttpResponse) -> bool:
-    """Return whether a response of this process can be read as it is: status a number, headers a map of texts."""
+    """Return whether a response of this process can be read as it is: status a number, headers a map of text."""
     given: Any = response.headers
-    return type(response.status_code) is int and type(given) is dict and _TEXT.issuperset(map(type, given.values()))
+    if type(response.status_code) is not int or type(given) is not dict:
+        return False
+    return _TEXT.issuperset(map(type, given)) and _TEXT.issuperset(map(type, given.values()))
 
 
 def _response(status: int, headers: Headers, given: Any) -> Reply:
