@@ -4,6 +4,7 @@ import asyncio
 import socket
 
 import pytest
+import uvloop
 
 from linkly_workers.http.writes import GatheringTransport, Writes
 
@@ -36,3 +37,22 @@ async def test_a_close_sends_what_was_written(transport):
     loop = asyncio.get_running_loop()
     assert await loop.sock_recv(client, 100) == b"last words"
     assert await loop.sock_recv(client, 100) == b""
+
+
+def test_a_connection_that_is_lost_meanwhile_takes_nothing_from_the_others():
+    async def main():
+        loop, writes = asyncio.get_running_loop(), Writes()
+        pairs = [socket.socketpair() for _ in range(2)]
+        for near, far in pairs:
+            near.setblocking(False)
+            far.setblocking(False)
+        lost, kept = [(await loop.create_connection(asyncio.Protocol, sock=near))[0] for near, _ in pairs]
+        gathering_lost, gathering_kept = GatheringTransport(lost, writes), GatheringTransport(kept, writes)
+        lost.abort()
+        gathering_lost.write(b"to nobody")
+        gathering_kept.write(b"answer")
+        with pairs[0][1], pairs[1][1]:
+            assert await asyncio.wait_for(loop.sock_recv(pairs[1][1], 100), 10) == b"answer"
+        kept.abort()
+
+    uvloop.run(main())  # the engine's loop; asyncio's own ignores what is written to a closed transport

@@ -47,9 +47,9 @@ class GatheringTransport:
         self._written.append(data)
 
     def flush(self) -> None:
-        """Send what was written."""
+        """Send what was written; it is dropped when the connection has ended."""
         written, self._written = self._written, []
-        if written:
+        if written and not self.is_closing():  # a connection that is lost meanwhile must not fail for the others
             self._transport.write(b"".join(written) if len(written) > 1 else written[0])
 
     def close(self) -> None:
