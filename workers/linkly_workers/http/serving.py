@@ -123,6 +123,10 @@ class Serving:
                 task.uncancel()
         elif not isinstance(error, (Exception, SystemExit)):  # a function that exits does not end the engine
             raise error
+        if exchange.complete:  # what an app does after its answer is no part of it, and the next request may be served
+            if not isinstance(error, asyncio.CancelledError):
+                log.error("%s %s: after the response", exchange.method, exchange.path, exc_info=error)
+            return None
         if exchange.started:
             if not exchange.gone:
                 if not isinstance(error, asyncio.CancelledError):
