@@ -7,6 +7,7 @@ a wait, against 5 us for a timer of its own and 20 us for a cancel scope.
 from __future__ import annotations
 
 import asyncio
+import logging
 import types
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Protocol
@@ -15,6 +16,8 @@ import msgspec
 
 from linkly.clock import Clock, TimerHandle
 from linkly.errors import CallTimeout
+
+log = logging.getLogger("linkly")
 
 
 class Wait(Protocol):
@@ -90,7 +93,10 @@ class Deadlines:
                 self._timers[timeout_s] = self._clock.call_later(expiry - now, lambda: self._sweep(timeout_s))
                 return
             del queue[wait]
-            wait.expire()
+            try:
+                wait.expire()
+            except Exception:  # those behind it are to expire as well
+                log.exception("the end of a time-out failed")
         # An empty class goes, and is made again when it is needed: rare time-outs would accumulate.
         self._timers.pop(timeout_s, None)
         self._classes.pop(timeout_s, None)

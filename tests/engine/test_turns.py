@@ -183,6 +183,21 @@ def test_a_frame_that_cannot_be_handled_ends_only_its_connection(loop, caplog):
     assert "a fault" in caplog.text
 
 
+def test_an_end_that_cannot_be_handled_takes_nothing_from_the_others(loop, caplog):
+    class Faulty(Side):
+        def stream_closed(self, reason):
+            raise RuntimeError("a fault")
+
+    bad, good = Faulty(loop), Side(loop)
+    bad.come(*FRAMES)
+    good.come(*FRAMES)
+    bad.inbox.stream_closed("gone")
+    loop.turns_until_idle()
+    assert bad.aborted
+    assert good.taken == FRAMES
+    assert "a fault" in caplog.text
+
+
 def test_a_connection_with_very_many_answers_gets_one_frame_at_a_time(loop):
     calls = dict.fromkeys(range(MANY_CALLS + 1))
     side = Side(loop, calls)

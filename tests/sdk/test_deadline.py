@@ -150,5 +150,21 @@ async def test_waits_of_many_lengths_expire_in_their_order(clock, deadlines):
     assert len(deadlines) == 0
 
 
+async def test_one_that_cannot_expire_takes_no_time_out_from_the_others(clock, deadlines, caplog):
+    def fail():
+        raise RuntimeError("a fault")
+
+    expired = []
+    deadlines.arm(1.0, fail)
+    deadlines.arm(1.0, lambda: expired.append("at once"))
+    await clock.advance(0.5)
+    deadlines.arm(1.0, lambda: expired.append("later"))
+    await clock.advance(0.5)
+    assert expired == ["at once"]
+    await clock.advance(0.5)
+    assert expired == ["at once", "later"]
+    assert "a fault" in caplog.text
+
+
 async def bounded_in_task(coroutine, deadlines):
     return await bounded(coroutine, deadlines, 1.0, "service::function")

@@ -56,3 +56,21 @@ def test_a_connection_that_is_lost_meanwhile_takes_nothing_from_the_others():
         kept.abort()
 
     uvloop.run(main())  # the engine's loop; asyncio's own ignores what is written to a closed transport
+
+
+async def test_what_cannot_be_written_takes_nothing_from_the_others(caplog):
+    loop, writes = asyncio.get_running_loop(), Writes()
+    pairs = [socket.socketpair() for _ in range(2)]
+    for near, far in pairs:
+        near.setblocking(False)
+        far.setblocking(False)
+    faulty, kept = [
+        GatheringTransport((await loop.create_connection(asyncio.Protocol, sock=near))[0], writes) for near, _ in pairs
+    ]
+    faulty.write("no bytes")
+    kept.write(b"answer")
+    with pairs[0][1] as ended, pairs[1][1] as client:
+        assert await asyncio.wait_for(loop.sock_recv(client, 100), 10) == b"answer"
+        assert await asyncio.wait_for(loop.sock_recv(ended, 100), 10) == b""
+    kept.abort()
+    assert "a response could not be sent" in caplog.text

@@ -101,7 +101,17 @@ class Turns:
         if self._waiting:
             self.begin()
             waiting, self._waiting = self._waiting, []
-            self._waiting += [inbox for inbox in waiting if inbox.hand_over()]
+            self._waiting += [inbox for inbox in waiting if self._hand_over(inbox)]
+
+    @staticmethod
+    def _hand_over(inbox: Inbox) -> bool:
+        """Let one hand over its slice; a fault ends its connection and takes no turn from the others."""
+        try:
+            return inbox.hand_over()
+        except Exception:
+            log.exception("frames could not be handled; their connection is ended")
+            inbox.abort()
+            return len(inbox) > 0
 
 
 class PausableStream(Protocol):
@@ -240,6 +250,10 @@ class Inbox:
         if self._closed is not None:
             receiver.stream_closed(self._closed)
         return False
+
+    def abort(self) -> None:
+        """End the stream now."""
+        self._stream.abort()
 
     def _begin_turn(self) -> None:
         self._turn = self._turns.number

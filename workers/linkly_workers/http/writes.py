@@ -7,6 +7,9 @@ still to be answered. Written together, the responses of one turn wake the clien
 from __future__ import annotations
 
 import asyncio
+import logging
+
+log = logging.getLogger("linkly.http")
 
 
 class Writes:
@@ -24,7 +27,11 @@ class Writes:
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
         for transport in waiting:
-            transport.flush()
+            try:
+                transport.flush()
+            except Exception:  # of one connection; the others are owed their responses
+                log.exception("a response could not be sent; its connection is ended")
+                transport.abort()
 
 
 class GatheringTransport:
