@@ -145,7 +145,7 @@ class Function:
         Raises:
             InvalidPayload: The payload does not fit; the handler was not called.
             HandlerFailed: The handler raised something that is not a `LinklyError`, or `CancelledError` although nobody
-                cancelled it.
+                cancelled it, or `GeneratorExit`.
             LinklyError: The handler raised this.
         """
         token = current_invocation.set(invocation)
@@ -178,6 +178,12 @@ class Function:
                 stacktrace=HandlerFailed.wrap(error).stacktrace,
             )
             raise self._telling(invocation, failure) from error
+        except GeneratorExit as error:
+            # One that begins in this frame is that of `close()`: nobody runs this call any more. What is awaited here
+            # is closed before, and its own ends there (PEP 342): one that comes from further in the handler has raised.
+            if error.__traceback__ is None or error.__traceback__.tb_next is None:
+                raise
+            raise self._telling(invocation, HandlerFailed.wrap(error)) from error
         finally:
             self.active -= 1
             current_invocation.reset(token)

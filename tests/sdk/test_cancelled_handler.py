@@ -1,12 +1,13 @@
-"""A handler that ends with CancelledError: every call ends, and nobody else is cancelled by it."""
+"""A handler that ends with what is no `Exception`: every call ends, and nobody else is cancelled by it."""
 
 import asyncio
 import gc
 
 import pytest
 
-from linkly import LinklyError, Worker, function
+from linkly import Invocation, LinklyError, Worker, function
 from linkly.errors import CallTimeout, HandlerFailed
+from linkly.function import Function
 from linkly.testing import ManualClock, running_engine, settle
 
 WAIT_S = 30
@@ -56,10 +57,22 @@ class Quitter(Worker):
         """Raise what is no `Exception`."""
         raise BaseExceptionGroup("beyond", [asyncio.CancelledError()])
 
+    @function("quitter::exit")
+    async def exits(self) -> None:
+        """Raise what the interpreter raises in coroutines that it closes."""
+        raise GeneratorExit
+
     @function("quitter::endless")
     async def endless(self) -> None:
         """Wait until the test is over: a JSON client cannot cancel, and a worker's end waits for its handlers."""
         await self.end.wait()
+
+
+class Suspended:
+    """Waits for ever, without a loop."""
+
+    def __await__(self):
+        yield
 
 
 @pytest.fixture(params=["in process", "native wire", "json wire"])
@@ -97,6 +110,31 @@ async def test_a_handler_that_raises_what_is_no_exception_is_answered_over_the_w
                 await bus.trigger("quitter::beyond")
         gc.collect()
         assert type(await told) is BaseExceptionGroup
+
+
+async def test_a_handler_that_raises_generator_exit_has_failed(options):
+    async with running_engine(Quitter(), **options) as bus:
+        with pytest.raises(HandlerFailed, match="GeneratorExit"):
+            async with asyncio.timeout(WAIT_S):
+                await bus.trigger("quitter::exit")
+
+
+def test_a_call_that_is_closed_ends_without_an_answer():
+    ends = []
+
+    async def endless() -> None:
+        try:
+            await Suspended()
+        finally:
+            ends.append("handler")
+
+    called = Function("quitter::endless", endless)
+    called.failed = lambda invocation, failure: ends.append(failure)
+    call = called(Invocation(function_id=called.id))
+    call.send(None)
+    call.close()
+    assert ends == ["handler"]
+    assert called.active == 0
 
 
 async def test_a_cancelled_caller_is_cancelled(options):
