@@ -26,6 +26,7 @@ MARKS = [
     {"sec-fetch-site": "same-origin"},
     {"sec-fetch-mode": "navigate"},
     {"sec-fetch-dest": "empty"},
+    {"user-agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) HeadlessChrome/130.0.0.0"},
     {"accept-language": "en"},  # a page that reads its own address over plain HTTP sends none of the above
 ]
 

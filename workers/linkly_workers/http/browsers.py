@@ -20,7 +20,9 @@ _MARKS = frozenset(
 )
 """What browsers send and programs do not. The first five are left out where a page reads its own address over plain
 HTTP (Fetch 3.2, Fetch Metadata 2), which is all that a page needs whose name was rebound to this machine; the language
-is in every request and cannot be taken out by a page."""
+is in every request that a user's browser sends, and cannot be taken out by a page. A headless one sends none then."""
+_AGENT = "Mozilla/"
+"""How every browser, headless or not, begins its `User-Agent`; curl and the HTTP libraries of languages do not."""
 
 
 class Hosts:
@@ -71,7 +73,7 @@ class BrowserRules:
 
     def misdirected(self, headers: dict[str, str]) -> Reply | None:
         """Return the refusal of a browser on this machine that takes the gateway for another host (DNS rebinding)."""
-        if _MARKS.isdisjoint(headers):
+        if _MARKS.isdisjoint(headers) and not headers.get("user-agent", "").startswith(_AGENT):
             return None
         host = host_of(headers.get("host", ""))
         if host in self._hosts.names:
