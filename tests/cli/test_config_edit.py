@@ -125,6 +125,12 @@ def test_removing_any_entry_leaves_all_others_as_they_are_written(text, data):
     assert "\r" not in after.text or "\n" not in after.text.replace("\r\n", "")
 
 
+def test_the_last_line_of_a_text_keeps_its_end_when_the_entry_below_goes():
+    above = "workers:\n  - name: w0\n    config:\n      k: |\n        text\n"
+    before = read(above + "  - name: w1", "c")
+    assert remove_entry(before, before.entries[1]).text == above
+
+
 @given(block_configs(), st.data())
 def test_replacing_an_entry_changes_its_own_text_only(text, data):
     before = read(text, "c")

@@ -166,8 +166,11 @@ def _removal(layout: Layout, listing: Listing, index: int) -> list[Replacement]:
     if nothing_above or kept_above:  # the gap below it goes
         while end < len(text) and not text[end : _line_end(text, end)].strip():
             end = _line_end(text, end)
-    if end == len(text) and not text.endswith("\n"):  # the line before becomes the last one, without an end as well
-        start -= len(layout.line_end) if text[:start].endswith(layout.line_end) else 0
+    if end == len(text) and not text.endswith("\n"):
+        # The line before becomes the last one, without an end as well, unless that belongs to a text (`|`).
+        bare = text[:start].removesuffix(layout.line_end)
+        if repr(read(bare, layout.file).value) == repr(read(text[:start], layout.file).value):
+            start = len(bare)
     removal = (start, end, "")
     if len(listing.entries) > 1:
         return [removal]
