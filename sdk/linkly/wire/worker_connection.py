@@ -1,7 +1,7 @@
 """A worker's side of the conversation: the calls it makes, and those that it serves.
 
-Native calls that carry nothing but a payload take a short path, without messages: caller 21 -> 6 us, callee 19 -> 7 us
-a call. Everything else goes by messages, as over JSON.
+Native calls that carry nothing but a payload take a short path, without messages: caller 22 -> 10 us a call, callee
+22 -> 11 us. Everything else goes by messages, as over JSON.
 """
 
 from __future__ import annotations
