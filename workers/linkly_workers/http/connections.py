@@ -13,13 +13,14 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from typing import TypeAlias, cast
 
 import uvicorn
 
-from linkly.clock import Clock, TimerHandle
+from linkly.clock import Clock, TimerHandle, time_limit
 from linkly_workers.http.asgi import App
 from linkly_workers.http.exchange import Carrier, Exchange
 from linkly_workers.http.listener import BACKLOG
@@ -133,28 +134,22 @@ class Connections:
     ) -> list[GatewayProtocol]:
         """Wait until these requests have ended, or until that time; return the connections of those that have not."""
         left = serving
-        changed = self.changed
-        over = False  # set by the timer, not read off the clock: a timer of uvloop may fire a millisecond early
-
-        def end() -> None:
-            nonlocal over
-            over = True
-            changed.set()
-
-        timer = self._clock.call_later(max(until - self._clock.monotonic(), 0), end)
-        try:
-            while left and not over:
-                changed.clear()
-                await changed.wait()
-                left = {each: request for each, request in left.items() if each.request is request and which(each)}
-        finally:
-            timer.cancel()
-        return list(left)
+        with suppress(TimeoutError):
+            async with time_limit(self._clock, max(until - self._clock.monotonic(), 0)):
+                while left:
+                    self.changed.clear()
+                    await self.changed.wait()
+                    left = _left_of(left, which)
+        return list(_left_of(left, which))  # a request may have ended in the turn in which the time was over
 
     def _served(self, which: Callable[[GatewayProtocol], bool]) -> Served:
         own = asking.get()
         requests = {each: each.request for each in self.open if each is not own and which(each)}
         return {each: request for each, request in requests.items() if request is not None}
+
+
+def _left_of(serving: Served, which: Callable[[GatewayProtocol], bool]) -> Served:
+    return {each: request for each, request in serving.items() if each.request is request and which(each)}
 
 
 def server_of(common: Common, app: App) -> uvicorn.Server:
