@@ -22,7 +22,6 @@ from linkly.errors import LinklyError
 from linkly.invocation import HOP_LIMIT, Invocation, Json
 from linkly.outcome import ABSENT, is_absent, read_error
 from linkly.schema import encode
-from linkly.wire import connection as wire
 from linkly.wire.connection import Connection, Served
 from linkly.wire.json_frames import call_text, read_json, result_text
 from linkly.wire.messages import CallId, FrameError, InvocationResult, InvokeFunction
@@ -264,7 +263,7 @@ class Forwarding:
             or connection.closed
             or target.closed
             or target.stream.blocked
-            or len(target.calls) >= wire.CALLS_LIMIT
+            or target.owes_too_many
             or connection.pending.get(route.function_id, 0) >= PENDING_LIMIT
         )
 

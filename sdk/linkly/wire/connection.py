@@ -266,6 +266,11 @@ class Connection(Session):
         self.write(frame)
         return number
 
+    @property
+    def owes_too_many(self) -> bool:
+        """Whether the other side has as many calls to answer as it may."""
+        return len(self.calls) >= CALLS_LIMIT
+
     def check_takes_calls(self, function_id: str) -> None:
         """Refuse one more call.
 
@@ -277,7 +282,7 @@ class Connection(Session):
                 f"worker {self.name!r} does not read its messages fast enough; `{function_id}` "
                 "was not called, try again later"
             )
-        if len(self.calls) >= CALLS_LIMIT:
+        if self.owes_too_many:
             raise Overloaded(
                 f"worker {self.name!r} has not answered {CALLS_LIMIT} calls; `{function_id}` was not "
                 "called, try again later"
