@@ -29,7 +29,7 @@ async def ask(port: int, path: str, wanted: bytes, seconds: float) -> list[float
         found = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
         await reader.readexactly(int(found[1]) if found else 0)
         latencies.append(time.perf_counter() - began)
-        await asyncio.sleep(PAUSE_S)
+        await asyncio.sleep(PAUSE_S)  # the client's pace is a part of what is measured
     writer.close()
     return latencies
 

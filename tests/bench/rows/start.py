@@ -64,7 +64,7 @@ def _wait_for_http(port: int) -> None:
             if connection.getresponse().status == 200:
                 return
         except OSError:
-            time.sleep(0.005)
+            time.sleep(0.005)  # a port that is not open yet tells nobody when it opens
         finally:
             connection.close()
     raise SystemExit("the engine did not answer")
