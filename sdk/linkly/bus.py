@@ -1,8 +1,9 @@
 """The seam, on one page: what a worker and the engine know of one another.
 
 A function is an `Endpoint`. A worker reaches everything else through a `Bus`, and cannot tell whether that bus is the
-engine around it or a WebSocket (`linkly.client`). Values cross the bus as JSON: what one side receives is never the
-object the other side holds.
+engine around it or a connection (`linkly.client`). Values cross the bus as JSON: what one side receives the other side
+cannot change. In one process what nobody can change (`linkly.uncopied`), and what a caller gives away (`InPlace`), is
+not copied.
 
 This module must never know sockets, codecs or the engine.
 """

@@ -1,7 +1,8 @@
 """Responses leave together, at the end of the loop's turn.
 
 A response that is sent wakes its client, which on a busy machine then takes the processor from the requests that are
-still to be answered. Written together, the responses of one turn wake the clients once: 73 -> 54 us a request.
+still to be answered. Written together, the responses of one turn wake the clients once: 4.4 us of system time a request
+in place of 6.1, on a busy machine whose clients are awake anyway.
 """
 
 from __future__ import annotations

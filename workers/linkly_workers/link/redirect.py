@@ -73,7 +73,7 @@ class Redirect:
                 await self._clicks.count_in_background(click)
                 return self._to(found.url, request)
         # Only the count knows whether a click is left, or whether this very click was counted and its answer got lost.
-        # It brings the target along, so nothing else is asked: the cache would cost 7 us more.
+        # It brings the target along, so the cache is not asked as well.
         counted = await self._clicks.count(click)
         link = counted.link
         if link is None:
