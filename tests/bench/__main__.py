@@ -43,19 +43,24 @@ def main() -> int:
     measure = partial(rounds.run, rounds=asked.rounds, seconds=asked.seconds, against=asked.against, only=asked.only)
     for name in names:
         if name in ROWS:
-            measured: dict[str, Any] = _told(measure(ROWS[name])).as_json()
-        else:
-            growth = GROWTHS[name]
-            rows = {
-                str(point): _told(measure(growth.row_at(point))).as_json() for point in asked.points or growth.points
-            }
-            measured = {"title": growth.title, "axis": growth.axis, "plotted": growth.plotted, "points": rows}
-        if asked.json:
-            kept = json.loads(asked.json.read_text()) if asked.json.exists() else {}
-            if "points" in measured:  # those of other commands stay
-                measured["points"] = {**kept.get(name, {}).get("points", {}), **measured["points"]}
-            asked.json.write_text(json.dumps({**kept, name: {"machine": report.machine(), **measured}}, indent=1))
+            _keep(asked.json, name, _told(measure(ROWS[name])).as_json())
+            continue
+        growth = GROWTHS[name]
+        told = {"title": growth.title, "axis": growth.axis, "plotted": growth.plotted}
+        for point in asked.points or growth.points:
+            row = _told(measure(growth.row_at(point))).as_json()
+            _keep(asked.json, name, {**told, "points": {str(point): row}})
     return 0
+
+
+def _keep(file: Path | None, name: str, measured: dict[str, Any]) -> None:
+    """Add what was measured to a file; points of a growth that it has already stay."""
+    if file is None:
+        return
+    kept = json.loads(file.read_text()) if file.exists() else {}
+    if "points" in measured:
+        measured["points"] = {**kept.get(name, {}).get("points", {}), **measured["points"]}
+    file.write_text(json.dumps({**kept, name: {"machine": report.machine(), **measured}}, indent=1))
 
 
 def _named(rows: list[str]) -> list[str]:

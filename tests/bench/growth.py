@@ -22,8 +22,8 @@ KIB, MIB = 1024, 1024 * 1024
 LINKS = 1000
 """Links which share the clicks."""
 
-PAYLOADS_IN_FLIGHT = 4
-"""Calls under way with large payloads: 64 of 16 MiB would measure memory."""
+PAYLOADS_IN_FLIGHT = 2
+"""Calls under way with payloads of up to 16 MiB; a connection that has more than that to send refuses calls."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +174,7 @@ GROWTHS = {
             name="growth-functions",
             title="Calls of one of many functions, 64 in flight",
             axis="functions",
-            points=(10, 100, 1000, 9_900),  # a connection owns at most 10,000 functions and triggers
+            points=(10, 100, 1000, 10_000),  # a connection owns at most so many
             row_at=_functions,
             plotted=("engine us",),
         ),
