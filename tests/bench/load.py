@@ -9,13 +9,23 @@ import resource
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.bench import peers
 from tests.bench.processes import PROGRAMS, cpu_s, measured
 from tests.bench.row import Figures
 
 CONNECTIONS = 64
+CLIENT_CPU = "client CPU %"
+"""The figure that every load over HTTP has."""
+
 UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 60e3}
+
+
+def client() -> str:
+    """Return what loads over HTTP here and, where that is not wrk, why."""
+    wrk = peers.wrk()
+    return "wrk" if isinstance(wrk, Path) else f"a client of our own, for want of wrk: {wrk}"
 
 
 @dataclass(frozen=True)
@@ -65,18 +75,19 @@ class Load:
         Returns:
             How many requests were answered, and the figures.
         """
-        wrk = None if every_answer else peers.wrk()
-        if self.many and wrk is None and not every_answer:
-            raise SystemExit("only wrk asks for many paths, and there is none")
+        wrk = peers.wrk()
+        by_wrk = isinstance(wrk, Path) and not every_answer
+        if self.many and not by_wrk and not every_answer:
+            raise SystemExit(f"only wrk asks for many paths, and there is none: {wrk}")
         before = cpu_s(server)
-        count, took, client_s, figures = self._with_ours(seconds) if wrk is None else self._with_wrk(str(wrk), seconds)
+        count, took, client_s, figures = self._with_wrk(str(wrk), seconds) if by_wrk else self._with_ours(seconds)
         cost = cpu_s(server) - before
         return count, {
             "requests/s": count / took,
             **figures,
             "p99 / p50": figures["p99 ms"] / figures["p50 ms"],
             "CPU us": cost / max(count, 1) * 1e6,
-            "client CPU %": client_s / took * 100,
+            CLIENT_CPU: client_s / took * 100,
         }
 
     def _with_wrk(self, wrk: str, seconds: float) -> tuple[int, float, float, Figures]:

@@ -65,6 +65,7 @@ def lines(result: Result) -> list[str]:
     for line in cells:
         name, *values = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
         written.append("  ".join([name, *(value.strip().rjust(len(value)) for value in values)]).rstrip())
+    written += [f"HTTP load: {result.client}"] if result.client else []
     written += [f"{side}: skipped, {reason}" for side, reason in result.skipped.items()]
     written += [told(goal, result.reached(goal)) for goal in result.goals]
     return written

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tests.bench import load
 from tests.bench.processes import THIS
 from tests.bench.row import Goal, Measure, Missing, Row
 
@@ -25,6 +26,7 @@ class Result:
         skipped: Why a side was not measured.
         pairs: Which side is compared with which.
         goals: What was hoped for.
+        client: What has loaded over HTTP; empty if nothing has.
     """
 
     row: str
@@ -33,6 +35,7 @@ class Result:
     skipped: dict[str, str] = field(default_factory=dict)
     pairs: list[tuple[str, str]] = field(default_factory=list)
     goals: tuple[Goal, ...] = ()
+    client: str = ""
 
     def ratios(self, side: str, peer: str, figure: str) -> list[float]:
         """Return a figure of a side divided by that of another one, round by round."""
@@ -103,6 +106,8 @@ def run(
                 if number:
                     for figure, value in figures.items():
                         result.figures[name].setdefault(figure, []).append(value)
+    if any(load.CLIENT_CPU in figures for figures in result.figures.values()):
+        result.client = load.client()
     result.pairs = [pair for pair in pairs if pair[0] in result.figures and pair[1] in result.figures]
     return result
 

@@ -1,8 +1,10 @@
 """The benchmarks can be run: the figures themselves are never asserted."""
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.bench import page
@@ -13,10 +15,18 @@ from tests.bench.rows import ROWS
 from support.program import WAIT_S
 
 
-def bench(*words: str) -> str:
+def bench(*words: str, env: Mapping[str, str] = {}) -> str:
     """Run the command and return what it printed."""
     command = [sys.executable, "-m", "tests.bench", *words]
-    ran = subprocess.run(command, cwd=THIS, capture_output=True, text=True, check=False, timeout=2 * WAIT_S)
+    ran = subprocess.run(
+        command,
+        cwd=THIS,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=2 * WAIT_S,
+    )
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
 
@@ -63,3 +73,9 @@ def test_growth_becomes_a_table_with_a_column_for_a_point(tmp_path: Path) -> Non
     written = page.tables(json.loads(file.read_text()), {"growth-functions": "![plot](plot.svg)"})
     assert "| | 10 |\n" in written
     assert "| linkly native, engine us | " in written
+
+
+def test_a_report_of_http_load_without_wrk_says_so_and_why(tmp_path: Path) -> None:
+    nothing = {"PATH": str(tmp_path), "LINKLY_BENCH_CACHE": str(tmp_path / "cache")}
+    printed = bench("route", "--only", "linkly", "--rounds", "1", "--seconds", "0.2", env=nothing)
+    assert "HTTP load: a client of our own, for want of wrk: cannot run sh" in printed

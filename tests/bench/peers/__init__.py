@@ -22,6 +22,8 @@ from tests.bench.row import Missing
 CACHE = Path(os.environ.get("LINKLY_BENCH_CACHE") or "~/.cache/linkly-bench").expanduser()
 INSTALL_S = 900.0
 NODE_HEADERS = Path("/usr/include/node/node.h")
+WRK_PACKAGES = "wrk libluajit-5.1-2 libluajit-5.1-common"
+"""Debian's, of all that wrk needs and a Debian need not have."""
 
 
 @contextmanager
@@ -73,17 +75,24 @@ def node_modules() -> Path:
 
 
 @functools.cache
-def wrk() -> Path | None:
-    """Return the load generator wrk: found, or unpacked from its Debian package; None if neither is possible."""
+def wrk() -> Path | Missing:
+    """Return the load generator wrk: found, or unpacked from its Debian package; else why there is none."""
     if found := shutil.which("wrk"):
         return Path(found)
-    folder = CACHE / "wrk"
+    folder, start = CACHE / "wrk", PEERS / "wrk.sh"
+    program = folder / "wrk"
+    unpack = f"cd '{folder}' && apt-get download {WRK_PACKAGES} && for each in *.deb; do dpkg -x $each .; done"
     try:
-        _install(folder, "wrk", ["sh", "-c", f"cd '{folder}' && apt-get download wrk && dpkg -x wrk*.deb ."])
-    except Missing:
-        return None
-    program = folder / "usr" / "bin" / "wrk"
-    return program if "wrk" in _said(str(program), "--version") else None
+        _install(
+            folder,
+            WRK_PACKAGES + start.read_text(),
+            ["sh", "-c", unpack],
+            ["install", "--mode=755", start, program],
+        )
+    except Missing as reason:
+        return reason
+    ran = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    return program if "wrk" in ran.stdout else Missing(f"wrk does not run here: {ran.stderr[-300:].strip()}")
 
 
 def nats_server() -> str:
