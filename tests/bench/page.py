@@ -1,4 +1,7 @@
-"""Writes docs/performance.md, what stands below its mark, and its plots from a file with what was measured."""
+"""Writes docs/performance.md, what stands below its mark, and its plots from a file with what was measured.
+
+The same file makes the same bytes. A second file, of an optimised build of Python, adds its table of goals.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import statistics
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from tests.bench import peers
@@ -15,17 +19,16 @@ from tests.bench.report import number, spread
 from tests.bench.row import Missing
 
 PAGE = THIS / "docs" / "performance.md"
-PLOTS = THIS / "docs" / "performance"
 MARK = "<!-- Below: written by `python -m tests.bench --page FILE`. -->"
 
 
-def write(measured: dict[str, Any]) -> None:
-    """Write the tables and the plots of everything that a file of `--json` holds."""
-    plots = {name: _plots(name, each) for name, each in measured.items() if "points" in each}
-    PAGE.write_text(f"{PAGE.read_text().partition(MARK)[0]}{MARK}\n{tables(measured, plots)}")
+def write(measured: dict[str, Any], optimised: dict[str, Any] | None = None, *, page: Path = PAGE) -> None:
+    """Write the tables and the plots of everything that a file of `--json` holds; goals of a second one as well."""
+    plots = {name: _plots(name, each, page) for name, each in measured.items() if "points" in each}
+    page.write_text(f"{page.read_text().partition(MARK)[0]}{MARK}\n{tables(measured, plots, optimised)}")
 
 
-def tables(measured: dict[str, Any], plots: dict[str, str]) -> str:
+def tables(measured: dict[str, Any], plots: dict[str, str], optimised: dict[str, Any] | None = None) -> str:
     """Return goals, growth and rows as Markdown."""
     rows = [each for each in measured.values() if "row" in each]
     text = "\n".join(
@@ -39,6 +42,8 @@ def tables(measured: dict[str, Any], plots: dict[str, str]) -> str:
             "",
         ]
     )
+    if optimised:
+        text += "\n".join(["", *_with_optimised(measured, optimised), ""])
     for name, plot in plots.items():
         each = measured[name]
         text += f"\n## {each['title']}\n\n{plot}\n" + "\n".join(_growth(each)) + "\n"
@@ -55,7 +60,30 @@ def _machine(machine: dict[str, str]) -> Iterator[str]:
 
 def _when(measured: dict[str, Any]) -> str:
     machine = measured["machine"]
-    return f"Commit {machine['commit']}, load {machine['load'].split()[0]}."
+    clients = {row.get("client") for row in measured.get("points", {"": measured}).values()} - {None, ""}
+    by = "".join(f", HTTP load from {client}" for client in sorted(clients))
+    return f"Commit {machine['commit']}, load {machine['load'].split()[0]}{by}."
+
+
+def _with_optimised(measured: dict[str, Any], optimised: dict[str, Any]) -> Iterator[str]:
+    """Yield the goals once more, as an optimised build of Python reaches them."""
+    (plain, _), (build, commits) = _origin(measured), _origin(optimised)
+    yield "## The same with an optimised build of Python"
+    yield ""
+    yield (
+        f"Everything else on this page is measured with {plain}, a build without profile-guided and link-time "
+        f"optimisation, as pyenv makes it. Debian's, Docker's and uv's Python has both. With {build}, which has "
+        f"them, for linkly and for every peer in Python (commit {commits}):"
+    )
+    yield ""
+    yield from _goals([each for each in optimised.values() if "row" in each])
+
+
+def _origin(measured: dict[str, Any]) -> tuple[str, str]:
+    """Return interpreters and commits of everything in a file."""
+    machines = [each["machine"] for each in measured.values()]
+    interpreters, commits = (dict.fromkeys(machine[name] for machine in machines) for name in ("interpreter", "commit"))
+    return " and ".join(interpreters), ", ".join(commits)
 
 
 def _goals(rows: list[dict[str, Any]]) -> Iterator[str]:
@@ -120,10 +148,11 @@ def _medians(grown: dict[str, Any], figure: str) -> dict[str, dict[int, float]]:
     return lines
 
 
-def _plots(name: str, grown: dict[str, Any]) -> str:
-    """Draw the figures of one growth in one file; return its Markdown."""
-    PLOTS.mkdir(exist_ok=True)
-    file = PLOTS / f"{name}.svg"
+def _plots(name: str, grown: dict[str, Any], page: Path) -> str:
+    """Draw the figures of one growth in one file, in a folder beside the page; return its Markdown."""
+    folder = page.with_suffix("")
+    folder.mkdir(exist_ok=True)
+    file = folder / f"{name}.svg"
     plots = [{"figure": figure, "lines": _medians(grown, figure)} for figure in grown["plotted"]]
     with tempfile.NamedTemporaryFile("w", suffix=".json") as told:
         json.dump({"axis": grown["axis"], "plots": plots}, told)
@@ -133,4 +162,4 @@ def _plots(name: str, grown: dict[str, Any]) -> str:
         except Missing as reason:
             return f"(not drawn: {reason})\n"
         subprocess.run(draw, check=True)
-    return f"![{grown['title']}]({PLOTS.name}/{file.name})\n"
+    return f"![{grown['title']}]({folder.name}/{file.name})\n"

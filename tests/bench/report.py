@@ -6,7 +6,9 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from tests.bench.processes import THIS
 from tests.bench.rounds import Result
@@ -23,10 +25,19 @@ def machine() -> dict[str, str]:
         "commit": _said("git", "-C", str(THIS), "describe", "--always", "--dirty"),
         "processor": f"{os.cpu_count()} x {model}",
         "system": f"{platform.system()} {platform.release()}",
-        "interpreter": f"{platform.python_implementation()} {platform.python_version()}",
+        "interpreter": _interpreter(),
         "node": _said("node", "--version"),
         "load": " ".join(f"{load:.1f}" for load in os.getloadavg()),
     }
+
+
+def _interpreter() -> str:
+    """Return version and origin: builds of one version differ by a tenth, and cannot tell how they were optimised."""
+    version = f"{platform.python_implementation()} {platform.python_version()}"
+    origin = Path(sys.base_prefix)
+    if origin.is_relative_to(Path.home()):
+        origin = "~" / origin.relative_to(Path.home())
+    return f"{version} in {origin}"
 
 
 def _said(*words: str) -> str:

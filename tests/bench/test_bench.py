@@ -6,8 +6,10 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from tests.bench import page
+import pytest
+from tests.bench import page, peers
 from tests.bench.growth import GROWTHS
 from tests.bench.processes import THIS
 from tests.bench.rows import ROWS
@@ -79,3 +81,52 @@ def test_a_report_of_http_load_without_wrk_says_so_and_why(tmp_path: Path) -> No
     nothing = {"PATH": str(tmp_path), "LINKLY_BENCH_CACHE": str(tmp_path / "cache")}
     printed = bench("route", "--only", "linkly", "--rounds", "1", "--seconds", "0.2", env=nothing)
     assert "HTTP load: a client of our own, for want of wrk: cannot run sh" in printed
+
+
+def measured(interpreter: str, reached: float) -> dict[str, Any]:
+    """Return what `--json` keeps of a row and of a growth of it."""
+    machine = {"commit": "abc", "interpreter": interpreter, "load": "0.1 0.2 0.3"}
+    row = {
+        "row": "redirect",
+        "title": "a redirect",
+        "figures": {"linkly": {"requests/s": [reached]}, "peer": {"requests/s": [1.0]}},
+        "goals": [
+            {
+                "side": "linkly",
+                "figure": "requests/s",
+                "bound": 3.0,
+                "peer": "peer",
+                "at_most": False,
+                "reached": reached,
+            }
+        ],
+        "ratios": {},
+        "skipped": {},
+    }
+    growth = {"title": "Redirects", "axis": "links", "plotted": ["requests/s"], "points": {"10": row, "100": row}}
+    return {"redirect": {"machine": machine, **row}, "growth-links": {"machine": machine, **growth}}
+
+
+def test_the_goals_of_a_second_file_have_a_table_that_names_both_interpreters() -> None:
+    written = page.tables(measured("CPython 3.11.7 in /a", 2.0), {}, measured("CPython 3.11.2 in /b", 4.0))
+    first, second = written.split("## The same with an optimised build of Python")
+    assert "| redirect | requests/s | 2.00 | peer: 1.00 | 2.00 | ≥ 3.00x |" in first
+    assert "measured with CPython 3.11.7 in /a" in second
+    assert "With CPython 3.11.2 in /b" in second
+    assert "| redirect | requests/s | 4.00 | peer: 1.00 | **4.00** | ≥ 3.00x |" in second
+
+
+def test_a_file_makes_the_same_page_and_plots_again(tmp_path: Path) -> None:
+    if not (peers.python_folder() / "bin" / "python").exists():
+        pytest.skip("the peers, and what draws, are not installed: `python -m tests.bench` does that")
+    file = tmp_path / "performance.md"
+
+    def written(introduction: str) -> list[bytes]:
+        file.write_text(introduction)
+        page.write(measured("CPython", 2.0), page=file)
+        return [file.read_bytes(), (tmp_path / "performance" / "growth-links.svg").read_bytes()]
+
+    first = written(f"# Performance\n{page.MARK}\nwhat was here before")
+    assert b"before" not in first[0]
+    assert b"![Redirects](performance/growth-links.svg)" in first[0]
+    assert written(first[0].decode()) == first

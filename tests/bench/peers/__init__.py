@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import fcntl
 import functools
+import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -44,10 +46,16 @@ def node(program: str, *words: object, folder: Path | None = None, needs: str = 
         yield running
 
 
+def python_folder() -> Path:
+    """Return where the venv of the peers is: one for each build of Python, so that they run on the same as linkly."""
+    build = hashlib.sha256(os.fsencode(Path(sys.executable).resolve())).hexdigest()[:8]
+    return CACHE / f"python-{platform.python_version()}-{build}"
+
+
 @functools.cache
 def python_path() -> Path:
-    """Return a Python of this version with `requirements.txt`."""
-    folder, wanted = CACHE / "python", PEERS / "requirements.txt"
+    """Return a Python, of the same build as this one, with `requirements.txt`."""
+    folder, wanted = python_folder(), PEERS / "requirements.txt"
     program = folder / "bin" / "python"
     _install(
         folder,
