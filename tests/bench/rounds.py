@@ -106,6 +106,8 @@ def run(
                 if number:
                     for figure, value in figures.items():
                         result.figures[name].setdefault(figure, []).append(value)
+    for figures_of_side in result.figures.values():
+        figures_of_side.update(row.over_rounds(figures_of_side))
     if any(load.CLIENT_CPU in figures for figures in result.figures.values()):
         result.client = load.client()
     result.pairs = [pair for pair in pairs if pair[0] in result.figures and pair[1] in result.figures]

@@ -10,6 +10,9 @@ from pathlib import Path
 Figures = Mapping[str, float]
 """What one turn measured, by name: `"requests/s"`, `"p99 ms"`, `"CPU us"`."""
 
+OfRounds = Mapping[str, list[float]]
+"""The figures of a side, one value a round."""
+
 Measure = Callable[[float], Figures]
 """Measures a side that is open, for so many seconds."""
 
@@ -57,6 +60,7 @@ class Row:
         seconds: How long a turn is.
         warm_up: One more round comes first, and is not kept.
         only_named: It takes long: only a command that names it measures it.
+        over_rounds: Returns what only all rounds of a side together tell, from their figures.
     """
 
     name: str
@@ -68,3 +72,4 @@ class Row:
     seconds: float = 3.0
     warm_up: bool = True
     only_named: bool = False
+    over_rounds: Callable[[OfRounds], OfRounds] = lambda _: {}

@@ -12,7 +12,7 @@ import pytest
 from tests.bench import page, peers
 from tests.bench.growth import GROWTHS
 from tests.bench.processes import THIS
-from tests.bench.rows import ROWS
+from tests.bench.rows import ROWS, soak
 
 from support.program import WAIT_S
 
@@ -130,3 +130,18 @@ def test_a_file_makes_the_same_page_and_plots_again(tmp_path: Path) -> None:
     assert b"before" not in first[0]
     assert b"![Redirects](performance/growth-links.svg)" in first[0]
     assert written(first[0].decode()) == first
+
+
+@pytest.mark.parametrize(("mb_a_minute", "mb_an_hour"), [(0, [0, 0, 0]), (1, [60, 60, 60])])
+def test_a_soak_tells_by_how_much_memory_grew(mb_a_minute: float, mb_an_hour: list[float]) -> None:
+    """The first tenth, where caches fill, is not growth."""
+    minutes = [float(number) for number in range(40)]
+    memory = [50.0, 90.0, 95.0, 99.0, *(100 + mb_a_minute * minute for minute in range(36))]
+    told = soak.growth({"minutes": minutes, "memory MB": memory})
+    assert told["MB/h"] == pytest.approx(mb_an_hour)
+    assert (told["first MB"], told["last MB"]) == ([50], [memory[-1]])
+    assert told["last / settled"] == [memory[-1] / 100]
+
+
+def test_a_soak_too_short_for_a_slope_has_none() -> None:
+    assert "MB/h" not in soak.growth({"minutes": [0.1, 0.2, 0.3], "memory MB": [1.0, 2.0, 3.0]})

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import statistics
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.bench.load import Load
 from tests.bench.processes import engine, ours, resident_bytes
-from tests.bench.row import Figures, Goal, Measure, Row
+from tests.bench.row import Figures, Goal, Measure, OfRounds, Row
 from tests.bench.rows.call import PAYLOAD_BYTES
 from tests.bench.rows.redirect import CONFIG, Counted, add_link
 
-SETTLED = 6
-"""Turns after which memory is compared with what it was: caches are full, pools have their size."""
+SETTLED = 10
+"""Of so many parts of the soak memory settles in the first: caches fill, pools get their size."""
+
+STRETCHES = 3
+"""Parts of the rest, each with a growth of its own: their spread says how sure a growth is."""
 
 CALLS_IN_FLIGHT = 8
 
@@ -29,7 +34,7 @@ def linkly(checkout: Path) -> Iterator[Measure]:
     ):
         add_link(running.http)
         redirects = Counted("linkly", Load(running.http_port, "/s/a"), running.pid, running.folder / "data/iii.db")
-        memory: list[float] = []
+        began = time.monotonic()
 
         def measure(seconds: float) -> Figures:
             calls: dict[str, float] = {}
@@ -42,25 +47,41 @@ def linkly(checkout: Path) -> Iterator[Measure]:
             calling.start()
             figures = dict(redirects(seconds))
             calling.join()
-            memory.append(resident_bytes(running.pid) / 1e6)
-            settled = memory[min(SETTLED, len(memory)) - 1]
-            return {**figures, **calls, "memory MB": memory[-1], "memory / a minute's": memory[-1] / settled}
+            memory = resident_bytes(running.pid) / 1e6
+            return {**figures, **calls, "minutes": (time.monotonic() - began) / 60, "memory MB": memory}
 
         yield measure
+
+
+def growth(figures: OfRounds) -> OfRounds:
+    """Return memory at both ends, against what it had settled at, and by how much it grew in an hour.
+
+    That is the slope of the line through each stretch; too short a soak has none.
+    """
+    memory = figures["memory MB"]
+    settled = len(memory) // SETTLED
+    told = {"first MB": [memory[0]], "last MB": [memory[-1]], "last / settled": [memory[-1] / memory[settled]]}
+    turns = (len(memory) - settled) // STRETCHES
+    if turns > 1:
+        stretches = [slice(settled + turns * number, settled + turns * (number + 1)) for number in range(STRETCHES)]
+        lines = [statistics.linear_regression(figures["minutes"][part], memory[part]) for part in stretches]
+        told["MB/h"] = [line.slope * 60 for line in lines]
+    return told
 
 
 ROWS = (
     Row(
         name="soak",
-        title="ten minutes of durable redirects over 64 connections, and calls from one worker to another",
+        title="durable redirects over 64 connections and, beside them, calls from one worker to another, for `minutes`",
         ours={"linkly": linkly},
         goals=(
             Goal("linkly", "p99 / p50", 3, at_most=True),
-            Goal("linkly", "memory / a minute's", 1.1, at_most=True),
+            Goal("linkly", "last / settled", 1.1, at_most=True),
         ),
         rounds=60,
         seconds=10.0,
         warm_up=False,
         only_named=True,
+        over_rounds=growth,
     ),
 )
