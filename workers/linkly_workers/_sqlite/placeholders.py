@@ -1,8 +1,8 @@
-"""Values of a list, for statements whose placeholders are numbered (`?2`) or named (`:name`, `@name`, `$1`).
+"""Values of a list, for statements whose placeholders are numbered (`?2`, `$2`) or named (`:name`, `@name`).
 
-SQLite numbers every placeholder, so a list fits any statement. Python's sqlite3 disagrees from one version to the next:
-3.12 warns at each run (up to 3.12.3 for `?2` too), 3.14 refuses names. All of them take a mapping, if every placeholder
-has a name. It knows text and values, no connection.
+Python's sqlite3 disagrees on lists from one version to the next: 3.12 warns at each run (up to 3.12.3 for `?2` too),
+3.14 refuses names. All of them take a mapping, if every placeholder has a name. It knows text and values, no
+connection.
 """
 
 from __future__ import annotations
@@ -14,19 +14,10 @@ from typing import Any
 
 import msgspec
 
-LARGEST_NUMBER = 250_000
-"""The most that any build of SQLite allows, as distributions set it."""
+from linkly_workers._sql.parameters import parameters_of
+from linkly_workers._sql.tokens import SQLITE
 
-_IN_NAME = r"[\w$\u0080-\U0010ffff]"
-
-TOKENS = re.compile(
-    r"""('[^']*'|"[^"]*"|`[^`]*`|\[[^\]]*\]|--[^\n]*|/\*.*?(?:\*/|\Z)|[\w\u0080-\U0010ffff]""" + _IN_NAME + r"*)"
-    r"|\?[0-9]*|[:@$#](?:" + _IN_NAME + r"|::)+(?:\([^\s)]*\))?",
-    re.DOTALL,
-)
-"""What is no placeholder although it may look so from inside (group 1), and placeholders."""
-
-_PERHAPS = re.compile(r"\?[0-9]|[:@$#]" + _IN_NAME)
+_PERHAPS = re.compile(r"\?[0-9]|[:@$#][\w$\u0080-\U0010ffff]")
 
 
 class Named(msgspec.Struct, frozen=True):
@@ -57,36 +48,20 @@ class Named(msgspec.Struct, frozen=True):
 
 
 def named_in(sql: str) -> Named | None:
-    """Return how values are given by name; `None`: every placeholder is `?`, or only SQLite can say what is wrong."""
+    """Return how values are given by name; `None`: every placeholder is `?`.
+
+    Raises:
+        UnclearPlaceholders: It mixes styles, or leaves out a number.
+    """
     if _PERHAPS.search(sql) is None:
         return None
-    numbers: dict[str, int] = {}
-    names: dict[int, str] = {}
-    found: list[tuple[int, int, int]] = []
-    last = 0
-    for token in TOKENS.finditer(sql):
-        if token[1] is not None:
-            continue
-        text = token[0]
-        # Python refuses to read a number of thousands of digits.
-        number = numbers.get(text) or (int(text[1:20]) if text[0] == "?" and text != "?" else last + 1)
-        if not 0 < number <= LARGEST_NUMBER:
-            return None
-        last = max(last, number)
-        found.append((token.start(), token.end(), number))
-        if text != "?":
-            numbers[text] = number
-            names.setdefault(number, text[1:])
-    if not names:
+    found = parameters_of(sql, SQLITE)
+    if found.style is None or found.style == "order":
         return None
-    if len(set(names.values())) == last:
-        return Named(sql, tuple((names[number], number - 1) for number in range(1, last + 1)), last)
-    # `?` between others, a number left out, or `:a` beside `@a`: to SQLite `?1`, `?2`, ... mean the same.
-    used = {number: place for place, number in enumerate(sorted({number for _, _, number in found}), 1)}
-    parts: list[str] = []
-    end = 0
-    for start, stop, number in found:
-        parts += (sql[end:start], f"?{used[number]}")
-        end = stop
-    parts.append(sql[end:])
-    return Named("".join(parts), tuple((str(place), number - 1) for number, place in used.items()), last)
+    spelled = {sql[start:end]: number for start, end, number in found.placeholders}
+    names = {spelling[1:]: number - 1 for spelling, number in spelled.items()}
+    marks = {spelling[0] for spelling in spelled}
+    # SQLite gives `$2` the next number and `?2` its own, so the two cannot stand together.
+    if len(names) == len(spelled) == found.count and ("?" not in marks or len(marks) == 1):
+        return Named(sql, tuple(names.items()), found.count)  # the columns keep the names that the caller gave them
+    return Named(found.text, tuple((str(number), number - 1) for number in range(1, found.count + 1)), found.count)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from linkly_workers._sqlite.placeholders import named_in
+from linkly_workers._sql.parameters import UnclearPlaceholders
+from linkly_workers._sqlite.placeholders import Named, named_in
 from linkly_workers._sqlite.text import first_word, is_vacuum, place_of, refusal_of, skip, without_end
 
 Op = Literal["insert", "update", "delete", "other"]
@@ -35,6 +36,7 @@ class Statement:
         text: The statement without the semicolons around it; empty if there is none.
         word: Its first word in upper case.
         refusal: Why callers may not send it, as far as its text tells.
+        unclear: Why nobody can say which values its placeholders mean; it is refused for that as well.
         place: Where it may run: `ANYWHERE`, `THREAD` or `ALONE`.
         vacuum: It is VACUUM and nothing else.
         changes_schema: It may change what tables there are.
@@ -55,6 +57,7 @@ class Statement:
         "target",
         "text",
         "types",
+        "unclear",
         "vacuum",
         "word",
     )
@@ -66,11 +69,16 @@ class Statement:
             text = text[start:]  # EXPLAIN is put before it
         self.text = text if skip(text) < len(text) else ""
         self.word = word = first_word(text)
-        self.refusal = refusal_of(text, word)
+        self.named: Named | None = None
+        self.unclear: str | None = None
+        try:
+            self.named = named_in(text)
+        except UnclearPlaceholders as error:
+            self.unclear = str(error)
+        self.refusal = refusal_of(text, word) or self.unclear
         self.place = place_of(text, word)
         self.vacuum = is_vacuum(text)
         self.changes_schema = word in _SCHEMA_WORDS
-        self.named = named_in(text)
         self.kind = 0
         self.target: Target | None = None
         self.types: list[str] | None = None

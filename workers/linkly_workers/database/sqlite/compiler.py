@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import sqlite3
 
+from linkly_workers._sql.parameters import with_nulls
+from linkly_workers._sql.tokens import SQLITE
 from linkly_workers._sqlite import Connection, Statement, Statements, connect
 from linkly_workers._sqlite.execution import compile_only
-from linkly_workers._sqlite.placeholders import TOKENS
 from linkly_workers._sqlite.statement import Op, Target
 from linkly_workers._sqlite.text import TEXT_LIMIT
 
@@ -67,7 +68,7 @@ def learn(connection: Connection, statement: Statement, count: int) -> list[str]
 def _ask(connection: Connection, sql: str) -> list[str]:
     # A temporary view is made of what this connection remembers of the schema; reading notices that it has changed.
     connection.execute("SELECT 1 FROM main.sqlite_schema LIMIT 1").fetchall()
-    text = TOKENS.sub(lambda found: found[1] or "NULL", sql).rstrip().rstrip(";")
+    text = with_nulls(sql, SQLITE).rstrip().rstrip(";")
     authorizer = connection.authorizer
     authorizer.view = "linkly_types"
     try:

@@ -95,7 +95,7 @@ class SqliteDatabase:
         """Return the statement of a text: see `Database.statement`."""
         statement = self._statements.of(sql)
         if statement.refusal is not None:
-            raise refused(statement.refusal)
+            raise refused(statement.refusal, unclear=statement.refusal == statement.unclear)
         if not statement.text:
             raise DriverError("empty SQL", details={"driver": "sqlite", "inner_code": None})
         return statement

@@ -45,10 +45,12 @@ def driver_error(error: Exception, parameters: Sequence[Any] = ()) -> LinklyErro
     return DriverError(text, details={"driver": "sqlite", "inner_code": inner})
 
 
-def refused(why: str) -> InvalidParam:
-    """Return the error for what callers may not send, in the words of the authorizer."""
+def refused(why: str, *, unclear: bool = False) -> InvalidParam:
+    """Return the error for what callers may not send, in the words of the authorizer, or of `unclear` placeholders."""
     reason = "changes a shared connection"
-    if CONTROL in why:
+    if unclear:
+        reason = "unclear placeholders"
+    elif CONTROL in why:
         reason = "transaction control"
     elif OUTSIDE in why or "all callers, so" in why:
         reason = "reaches outside the database"
