@@ -116,3 +116,11 @@ async def test_explaining_by_running_ends_at_its_timeout(database, monkeypatch):
         monkeypatch.undo()  # a busy machine takes longer than that to say anything
         error = await refused(bus, "explain", sql="CREATE TABLE t (a)", analyze=True)
         assert (error.code, error.details["reason"]) == ("INVALID_PARAM", "the statement writes")
+
+
+@pytest.mark.parametrize("sql", ["CREATE TABLE u (a)", "VACUUM", "PRAGMA user_version = 4", "ANALYZE"])
+async def test_what_is_no_reading_is_refused_where_only_reading_was_wanted(database, sql):
+    async with running_engine(database) as bus:
+        error = await refused(bus, "query", sql=sql, read_only=True)
+        assert (error.code, error.details["reason"]) == ("INVALID_PARAM", "the statement writes")
+        assert (await call(bus, "query", sql="PRAGMA user_version", read_only=True))["rows"] == [{"user_version": 0}]

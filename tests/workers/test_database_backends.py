@@ -73,6 +73,18 @@ async def test_a_query_answers_rows_and_a_type_for_each_column(bus):
     assert all(isinstance(column["type"], str) for column in answer["columns"])
 
 
+async def test_a_query_that_may_only_read_writes_nothing(bus):
+    await call(bus, "execute", sql="INSERT INTO t (a) VALUES ('one')")
+    answer = await call(bus, "query", sql="SELECT id, a FROM t", read_only=True)
+    assert answer["rows"] == [{"id": 1, "a": "one"}]
+    assert [column["name"] for column in answer["columns"]] == ["id", "a"]
+    for sql in ("INSERT INTO t (a) VALUES ('two')", "DELETE FROM t", "UPDATE t SET a = 'two' RETURNING a"):
+        error = await refused(bus, "query", sql=sql, read_only=True)
+        assert (error.code, error.details["reason"]) == ("INVALID_PARAM", "the statement writes")
+        assert "`read_only` is for statements that only read" in error.message
+    assert await values(bus) == ["one"]
+
+
 async def test_a_query_that_writes_is_kept(bus):
     await call(bus, "query", sql="INSERT INTO t (a) VALUES ('one')")
     assert await values(bus) == ["one"]

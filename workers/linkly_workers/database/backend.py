@@ -169,7 +169,7 @@ class Database(Protocol[S]):
         ...
 
     async def read_only(self, statement: S, parameters: list[Any], timeout_ms: int) -> Result:
-        """Run a statement that must not write.
+        """Run a statement that must not write for its rows, `types` of the columns included.
 
         Raises:
             StatementWrites: It writes; nothing was written.

@@ -22,9 +22,10 @@ class Query(msgspec.Struct, kw_only=True):
 
     Attributes:
         db: Name of a configured database; may be left out if there is only one, or one called primary.
-        sql: One statement, with ? for parameters.
+        sql: One statement. Parameters are ? in order, or $1, $2 by number.
         params: Values of the parameters.
         timeout_ms: The statement is interrupted after this time, at most an hour; 0 for no limit of its own.
+        read_only: It must not write; one that does is refused, and nothing of it happens.
         blobs: How bytes are answered: `base64` text, or `object`: {"$blob": base64}, which can go back as a parameter.
         invalid_text: How a text that is not UTF-8 is answered: with U+FFFD in it, or as a `blob`.
     """
@@ -33,6 +34,7 @@ class Query(msgspec.Struct, kw_only=True):
     db: Db = None
     params: Parameters = []
     timeout_ms: Timeout = DEFAULT_TIMEOUT_MS
+    read_only: bool = False
     blobs: Blobs = "base64"
     invalid_text: InvalidText = "replace"
 
@@ -63,7 +65,7 @@ class Execute(msgspec.Struct, kw_only=True):
 
     Attributes:
         db: Name of a configured database; may be left out if there is only one, or one called primary.
-        sql: One statement, with ? for parameters.
+        sql: One statement. Parameters are ? in order, or $1, $2 by number.
         params: Values of the parameters.
         returning: A non-empty list asks for the rows of the statement's RETURNING clause.
         timeout_ms: It may wait and run for this time, at most an hour; 0 for no limit of its own.
@@ -155,7 +157,7 @@ class Prepare(msgspec.Struct, kw_only=True):
     """A statement to run often.
 
     Attributes:
-        sql: One statement, with ? for parameters; it is checked now.
+        sql: One statement; it is checked now. Parameters are ? in order, or $1, $2 by number.
         db: Name of a configured database; may be left out if there is only one, or one called primary.
         ttl_seconds: How long the handle works, at most a day.
     """
@@ -200,7 +202,7 @@ class TransactionStatement(msgspec.Struct, kw_only=True):
 
     Attributes:
         transaction_id: The id that beginTransaction answered.
-        sql: One statement, with ? for parameters.
+        sql: One statement. Parameters are ? in order, or $1, $2 by number.
         params: Values of the parameters.
         returning: A non-empty list asks for the rows of the statement's RETURNING clause.
         blobs: How bytes are answered: `base64` text, or `object`: {"$blob": base64}.

@@ -12,9 +12,8 @@ from linkly.clock import Clock
 from linkly.errors import NotFound
 from linkly_workers.database.backends import OneDatabase
 from linkly_workers.database.databases import Databases
-from linkly_workers.database.errors import InvalidParam, StatementWrites
 from linkly_workers.database.shapes import Db, Explain
-from linkly_workers.database.values import check_parameters
+from linkly_workers.database.values import check_parameters, reading
 
 TOOL_TIMEOUT_MS = 30_000
 
@@ -86,12 +85,6 @@ class Tools:
         if not request.analyze:
             return {"plan": plan}
         started = self.clock.monotonic()
-        try:
-            result = await database.read_only(statement, parameters, TOOL_TIMEOUT_MS)
-        except StatementWrites as error:
-            raise InvalidParam(
-                "analyze runs the statement, so it is for statements that only read",
-                details={"index": 0, "reason": "the statement writes"},
-            ) from error
+        result = await reading(database, statement, parameters, TOOL_TIMEOUT_MS, "analyze runs the statement, so it is")
         took_ms = (self.clock.monotonic() - started) * 1000
         return {"plan": plan, "row_count": len(result.rows), "took_ms": took_ms}

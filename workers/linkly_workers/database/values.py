@@ -11,8 +11,8 @@ import msgspec
 from linkly.context import current_invocation
 from linkly.errors import InvalidPayload, LinklyError
 from linkly.schema import INSTEAD
-from linkly_workers.database.backend import Result
-from linkly_workers.database.errors import DriverError, InvalidParam
+from linkly_workers.database.backend import Database, Result, S
+from linkly_workers.database.errors import DriverError, InvalidParam, StatementWrites
 from linkly_workers.database.shapes import (
     Blobs,
     Column,
@@ -96,6 +96,20 @@ def check_isolation(isolation: str | None) -> None:
             f"isolation `{isolation}` is unknown; use one of {', '.join(known)}",
             details={"index": 0, "reason": "unknown isolation level"},
         )
+
+
+async def reading(database: Database[S], statement: S, parameters: list[Any], timeout_ms: int, what_is: str) -> Result:
+    """Run a statement that must not write; `what_is` begins the sentence of the error.
+
+    Raises:
+        InvalidParam: It writes; nothing was written.
+    """
+    try:
+        return await database.read_only(statement, parameters, timeout_ms)
+    except StatementWrites as error:
+        raise InvalidParam(
+            f"{what_is} for statements that only read", details={"index": 0, "reason": "the statement writes"}
+        ) from error
 
 
 def as_rows(result: Result, blobs: Blobs, invalid_text: InvalidText = "replace") -> list[dict[str, Any]]:

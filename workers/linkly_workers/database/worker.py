@@ -43,6 +43,7 @@ from linkly_workers.database.values import (
     check_isolation,
     check_parameters,
     check_statements,
+    reading,
 )
 
 LARGEST_RESULT_BYTES = 1_000_000_000
@@ -123,13 +124,17 @@ class DatabaseWorker(Worker):
 
         Raises:
             DriverError: The database refused it.
+            InvalidParam: It writes, and `read_only` is set; or it cannot be used at all.
             QueryTimeout: It took longer than `timeout_ms`.
             UnknownDatabase: There is no such database.
         """
         database = self._databases.find(request.db)
         statement, parameters = database.statement(request.sql), check_parameters(request.params)
-        committed = self._events.following(database.name, (statement,))
-        result = await database.query(statement, parameters, request.timeout_ms, committed)
+        if request.read_only:
+            result = await reading(database, statement, parameters, request.timeout_ms, "`read_only` is")
+        else:
+            committed = self._events.following(database.name, (statement,))
+            result = await database.query(statement, parameters, request.timeout_ms, committed)
         return as_queried(result, request.blobs, request.invalid_text)
 
     @function("database::execute", aliases=["iii-database::execute"])

@@ -20,7 +20,7 @@ from linkly_workers._sqlite.connection import LOOP_VALUE_BYTES
 from linkly_workers._sqlite.execution import compile_only
 from linkly_workers.database.backend import Committed
 from linkly_workers.database.backends import Opening
-from linkly_workers.database.errors import DriverError, QueryTimeout
+from linkly_workers.database.errors import DriverError, QueryTimeout, StatementWrites
 from linkly_workers.database.sqlite import schema
 from linkly_workers.database.sqlite.compiler import can_learn, describing, learn, target_of
 from linkly_workers.database.sqlite.errors import FAILURES, driver_error, is_write, refused
@@ -117,11 +117,9 @@ class SqliteDatabase:
     ) -> StatementResult:
         """Run a statement for its rows; one that writes is sent to the writer: see `Database.query`."""
         result = await self._query(statement, parameters, timeout_ms, committed)
-        count = len(result.columns)
-        if self._describing is None and count and can_learn(statement):
-            with contextlib.suppress(TimeoutError, Overloaded, sqlite3.Error):  # then they are not told
-                await self._writer.run(lambda connection: learn(connection, statement, count), timeout_s=1)
-        result.types = self._known_types(statement, count)
+        if self._describing is None:
+            await self._learn_in_memory(statement, len(result.columns))
+        result.types = self._known_types(statement, len(result.columns))
         return result
 
     async def _query(
@@ -129,13 +127,9 @@ class SqliteDatabase:
     ) -> StatementResult:
         if self._on_loop is not None:
             try:
-                found = self._on_loop.read(statement, parameters)
-                if found is not None:
-                    return found
-                async with time_limit(self._clock, _seconds(timeout_ms)):
-                    return await self._pool.read(statement, parameters)
-            except TimeoutError as error:
-                raise self._timeout(timeout_ms) from error
+                return self._on_loop.read(statement, parameters) or await self._on_thread(
+                    statement, parameters, timeout_ms
+                )
             except FAILURES as error:
                 if not (is_write(error) or statement.vacuum):
                     raise driver_error(error, parameters) from error
@@ -143,18 +137,33 @@ class SqliteDatabase:
 
     async def read_only(self, statement: Statement, parameters: list[Any], timeout_ms: int) -> StatementResult:
         """Run a statement that must not write: see `Database.read_only`."""
+        if statement.vacuum:  # a reader says of it what is true of no caller's VACUUM
+            raise StatementWrites("VACUUM writes", details={"driver": self.driver, "inner_code": None})
         try:
-            if self._on_loop is None:
-                return await self._writer.run(
+            if self._on_loop is not None:
+                result = self._on_loop.read(statement, parameters) or await self._on_thread(
+                    statement, parameters, timeout_ms
+                )
+            else:
+                result = await self._writer.run(
                     lambda connection: _without_writing(connection, statement, parameters),
                     timeout_s=_seconds(timeout_ms),
                 )
-            async with time_limit(self._clock, _seconds(timeout_ms)):
-                return await self._pool.read(statement, parameters)
         except TimeoutError as error:
             raise self._timeout(timeout_ms) from error
         except FAILURES as error:
             raise driver_error(error, parameters) from error
+        if self._describing is None:
+            await self._learn_in_memory(statement, len(result.columns))
+        result.types = self._known_types(statement, len(result.columns))
+        return result
+
+    async def _on_thread(self, statement: Statement, parameters: list[Any], timeout_ms: int) -> StatementResult:
+        try:
+            async with time_limit(self._clock, _seconds(timeout_ms)):
+                return await self._pool.read(statement, parameters)
+        except TimeoutError as error:
+            raise self._timeout(timeout_ms) from error
 
     async def tables(self) -> list[tuple[str, str]]:
         """Return name and kind of the tables: see `Database.tables`."""
@@ -176,6 +185,11 @@ class SqliteDatabase:
     def _reader(self) -> Reader:
         self._writer.file.check()
         return Reader(self.path, self._statements, self._writer.max_result_bytes)
+
+    async def _learn_in_memory(self, statement: Statement, count: int) -> None:
+        if count and can_learn(statement):
+            with contextlib.suppress(TimeoutError, Overloaded, sqlite3.Error):  # then they are not told
+                await self._writer.run(lambda connection: learn(connection, statement, count), timeout_s=1)
 
     def _known_types(self, statement: Statement, count: int) -> list[str]:
         """Return the types of columns; in memory they are known once the statement was queried by itself."""
