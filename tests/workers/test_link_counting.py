@@ -17,7 +17,7 @@ from linkly.testing import running_engine, settle
 from linkly_workers._line import CALLER_LIMIT
 from linkly_workers.database import DatabaseSettings, DatabaseWorker
 from linkly_workers.link.outcome import Outcome
-from linkly_workers.link.stores.sql.counting import AT_ONCE
+from linkly_workers.link.stores.sql.counting import AT_ONCE, QUIET_TURNS
 from linkly_workers.link.stores.sql.store import SqlStore
 from linkly_workers.link.stores.store import Click, NewLink
 
@@ -79,6 +79,31 @@ async def test_clicks_that_wait_share_one_transaction(tmp_path, count):
         assert (proof.ok, proof.rows) == (True, count)
         stats = await store.stats("a", "2026-01-01")
         assert (stats.total, stats.unique) == ((count + 1) // 2, (count + 1) // 2)
+
+
+async def test_those_who_click_again_at_once_share_one_transaction_with_all_others(tmp_path):
+    async with opened(tmp_path, link()) as (store, calls):
+
+        async def visit():
+            for _ in range(5):
+                assert (await store.count(Click("a", NOW), NOW)).outcome is Outcome.COUNTED
+                await settle(6)  # so long it takes over HTTP
+
+        first = asyncio.ensure_future(visit())
+        await settle(3)
+        assert calls.made == {"database::transaction": 1}
+        await asyncio.gather(first, *(visit() for _ in range(7)))
+        # His first click alone, the others' last without him.
+        assert calls.made == {"database::transaction": 1 + 4 + 1}
+
+
+async def test_nobody_waits_long_for_those_who_do_not_come_again(tmp_path):
+    async with opened(tmp_path, link()) as (store, calls):
+        await outcomes(store, [Click("a", NOW)] * 8)
+        alone = asyncio.ensure_future(store.count(Click("a", NOW), NOW))
+        await settle(QUIET_TURNS + 2)
+        assert calls.made == {"database::transaction": 2}
+        assert (await alone).outcome is Outcome.COUNTED
 
 
 async def test_more_clicks_than_fit_are_counted_by_the_next_transactions(tmp_path):

@@ -7,7 +7,8 @@ has counted nothing; each such click is then decided by itself, by the exact scr
 another. Where nobody can know whether the transaction happened, no click is tried again; nor where no statement has
 failed but the database (another program has locked it, the disk is full), and then nobody in the line waits any longer.
 
-One transaction is under way at a time; what comes meanwhile gathers for the next. Callers take turns in the line.
+One transaction is under way at a time; what comes meanwhile gathers for the next, which waits a moment for those who
+have just been answered (`_gather`). Callers take turns in the line.
 """
 
 from __future__ import annotations
@@ -33,6 +34,14 @@ from linkly_workers.link.stores.store import Click
 AT_ONCE = ROWS[-1]
 """Clicks that share a transaction at most."""
 
+QUIET_TURNS = 16
+"""Turns of the loop, 1.6 us each when nothing happens, that a transaction waits for one more click. Those who have just
+been answered over HTTP ask again within 2 to 6."""
+
+GATHERING_TURNS = 64
+"""It waits no longer than this, even if a click comes now and then."""
+
+_current_invocation = current_invocation.get
 _REFUSED = (InvalidPayload.code, "INVALID_PARAM", Overloaded.code)
 """Nothing was written, and each click by itself may be: one has a text that is none (half of a surrogate pair), or too
 many writes wait in the name of the link worker, in which the transaction is made."""
@@ -63,6 +72,7 @@ class Counting:
         self._scripts = scripts
         self._line: FairLine[_Waiting] = FairLine()
         self._running: asyncio.Task[None] | None = None
+        self._expected = 0
 
     async def count(self, click: Click, now: str) -> Counted:
         """Count a click: see `LinkStore.count`.
@@ -73,21 +83,24 @@ class Counting:
         """
         if click.click_id is not None:
             return await self._exactly(click, now)
-        told: asyncio.Future[Counted | _Alone] = asyncio.get_running_loop().create_future()
-        invocation = current_invocation.get()
+        loop, line = asyncio.get_running_loop(), self._line
+        told: asyncio.Future[Counted | _Alone] = loop.create_future()
+        invocation = _current_invocation()
         caller = None if invocation is None else invocation.origin
-        if self._line.size >= SHARED_FROM:
-            self._line.check(caller, "their clicks to be counted")
-        self._line.append(caller, _Waiting(click, now, told, invocation))
+        if line.size >= SHARED_FROM:
+            line.check(caller, "their clicks to be counted")
+        line.append(caller, _Waiting(click, now, told, invocation))
         if self._running is None:
             # It begins at the end of this turn of the loop, when all have come that the turn brings.
-            self._running = asyncio.get_running_loop().create_task(self._run())
+            self._running = loop.create_task(self._run())
         counted = await told
+        if type(counted) is Counted:
+            return counted
         if counted is _Alone.NOT_COUNTED:  # most of these are for no link: nothing is written before that is known
             outcome, link = await self._look(click, now)
             if outcome is not None:
                 return Counted(outcome, link)
-        return counted if isinstance(counted, Counted) else await self._exactly(click, now)
+        return await self._exactly(click, now)
 
     async def close(self) -> None:
         """Wait until nobody waits any more."""
@@ -96,10 +109,24 @@ class Counting:
 
     async def _run(self) -> None:
         try:
-            while batch := self._next(AT_ONCE):
+            while batch := await self._gathered():
                 await self._count_many(batch)
+                self._expected = min(AT_ONCE, len(batch) + self._line.size)
         finally:
             self._running = None
+
+    async def _gathered(self) -> list[_Waiting]:
+        """Take the next batch, after waiting for those who have just been answered: most of them ask again at once.
+
+        Without the wait those who come while the others are in a transaction keep one of their own for ever. Seen with
+        64 connections: 63 and 1 by turns, and the transaction of the one costs as much as 45 more clicks in the other.
+        """
+        line, turns, quiet = self._line, 0, 0
+        while 0 < (came := line.size) < self._expected and quiet < QUIET_TURNS and turns < GATHERING_TURNS:
+            await asyncio.sleep(0)
+            turns += 1
+            quiet = 0 if line.size > came else quiet + 1
+        return self._next(AT_ONCE)
 
     def _next(self, most: int) -> list[_Waiting]:
         line, batch = self._line, list[_Waiting]()
