@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
+import msgspec
+
 from linkly_workers.http.flow import Flow
 from linkly_workers.http.response import WITHOUT_BODY, Headers, Reply
 from linkly_workers.http.status_lines import StatusLines
@@ -52,7 +54,7 @@ class Carrier(Protocol):
         ...
 
 
-class Exchange:
+class Exchange(msgspec.Struct, eq=False):  # made in 0.2 us, a class with slots in 0.4
     """One request and its response.
 
     Attributes:
@@ -64,49 +66,37 @@ class Exchange:
         headers: The last value of each name (`header_map`).
         client_host: The client's address, as a trusted proxy says.
         scheme: `http` or `https`, as a trusted proxy says.
-        cors: Header lines that every response to this request has.
         keep_alive: Whether the connection goes on after the response.
         has_body: Whether the request has a body; one in chunks may be empty.
+        http_1_0: Whether the client speaks HTTP/1.0.
+        cors: Header lines that every response to this request has.
         whole: Whether all of the request has arrived.
         started: Whether a response has begun.
         complete: Whether it has ended.
         gone: Whether nobody reads it.
     """
 
-    __slots__ = (
-        "_arrived", "_bodied", "_body", "_chunked", "_continued", "_http_1_0", "client_host", "complete",
-        "connection", "cors", "fields", "gone", "has_body", "headers", "keep_alive", "method", "path", "query",
-        "scheme", "started", "whole",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        connection: Carrier,
-        method: str,
-        target: str,
-        fields: Headers,
-        headers: dict[str, str],
-        client_host: str,
-        scheme: str,
-        *,
-        http_1_0: bool,
-        keep_alive: bool,
-    ) -> None:
-        self.connection = connection
-        self.method = method
-        self.path, _, self.query = target.partition("?")
-        self.fields = fields
-        self.headers = headers
-        self.has_body = "transfer-encoding" in headers or headers.get("content-length", "").strip("0") != ""
-        self.client_host = client_host
-        self.scheme = scheme
-        self.cors = b""
-        self.keep_alive = keep_alive and not http_1_0
-        self.whole = self.started = self.complete = self.gone = False
-        self._http_1_0 = http_1_0
-        self._bodied = self._chunked = self._continued = False
-        self._body = b""
-        self._arrived: asyncio.Future[None] | None = None
+    connection: Carrier
+    method: str
+    path: str
+    query: str
+    fields: Headers
+    headers: dict[str, str]
+    client_host: str
+    scheme: str
+    keep_alive: bool
+    has_body: bool = False
+    http_1_0: bool = False
+    cors: bytes = b""
+    whole: bool = False
+    started: bool = False
+    complete: bool = False
+    gone: bool = False
+    _bodied: bool = False
+    _chunked: bool = False
+    _continued: bool = False
+    _body: bytes = b""
+    _arrived: asyncio.Future[None] | None = None
 
     # --- the request's body ------------------------------------------------------------------------------------
 
@@ -138,7 +128,7 @@ class Exchange:
         if not self._continued:
             self._continued = True
             # From HTTP/1.0 it is to be ignored (RFC 9110 10.1.1).
-            if not self._http_1_0 and self.headers.get("expect", "").lower() == "100-continue":
+            if not self.http_1_0 and self.headers.get("expect", "").lower() == "100-continue":
                 self.connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self.connection.flow.resume_reading()
         while not self._body and not self.whole and not self.gone:
@@ -157,13 +147,11 @@ class Exchange:
 
     def answer(self, reply: Reply) -> None:
         """Send a whole response, to HEAD without its body."""
-        status = reply.status
-        head = self._head(status, reply.headers)
-        if status not in (204, 304):
-            head.append(b"content-length: %d\r\n" % len(reply.body))
-        head.append(b"\r\n")
+        status, body = reply.status, reply.body
+        head = self._head(status, reply.headers, reply.lines)
+        head.append(b"\r\n" if status in (204, 304) else b"content-length: %d\r\n\r\n" % len(body))
         if self.method != "HEAD":
-            head.append(reply.body)
+            head.append(body)
         self._write(b"".join(head))
         self._complete()
 
@@ -174,7 +162,7 @@ class Exchange:
             head.append(b"content-length: 0\r\n")
         elif self.method != "HEAD" and status not in WITHOUT_BODY:
             # Without chunks, which HTTP/1.0 does not know, the response's end is the connection's (RFC 9112 6.3).
-            self._bodied, self._chunked = True, not self._http_1_0
+            self._bodied, self._chunked = True, not self.http_1_0
             if self._chunked:
                 head.append(b"transfer-encoding: chunked\r\n")
         head.append(b"\r\n")
@@ -202,9 +190,9 @@ class Exchange:
         self.gone = True
         self.connection.transport.close()
 
-    def _head(self, status: int, headers: Headers) -> list[bytes]:
+    def _head(self, status: int, headers: Headers, lines: bytes = b"") -> list[bytes]:
         self.started = True
-        head = [self.connection.lines[status]]
+        head = [self.connection.lines[status], lines]
         for name, value in headers:
             if name == b"connection":
                 self.keep_alive = False

@@ -195,14 +195,15 @@ class GatewayProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse, and refuse what is too large or no HTTP; then serve a request that is there."""
-        if self.state is REFUSED:
+        state = self.state
+        if state is REFUSED:
             return
         if self.flow.paused:
             self.flow.hold(data)
             return
-        if self.state is HEAD:
+        if state is HEAD:
             self._head_bytes += len(data)
-        elif self.state is BODY or self.state is DISCARDING:
+        elif state is BODY or state is DISCARDING:
             self._beyond_body += len(data)
         else:
             self._head_bytes = len(data)
@@ -311,16 +312,19 @@ class GatewayProtocol(asyncio.Protocol):
         client, scheme = self._peer, self._scheme
         if self._by_proxy:
             client, scheme = self._common.proxies.client_of(fields, client, scheme)
+        path, _, query = target.decode("ascii").partition("?")
         exchange = self._newest = Exchange(
             self,
             parser.get_method().decode(),
-            target.decode("ascii"),
+            path,
+            query,
             fields,
             headers,
             client,
             scheme,
-            http_1_0=version == "1.0",
-            keep_alive=parser.should_keep_alive(),
+            version != "1.0" and parser.should_keep_alive(),
+            "transfer-encoding" in headers or headers.get("content-length", "").strip("0") != "",
+            version == "1.0",
         )
         self._waiting.append(exchange)
         self._upgrades = parser.should_upgrade()

@@ -8,12 +8,12 @@ from http import HTTPStatus
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
-class StatusLines:
+class StatusLines(dict[int, bytes]):
     """Status -> the bytes that a response with it begins with."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._date = b""
-        self._known: dict[int, bytes] = {}
 
     def turn_to(self, time_s: float) -> None:
         """Give responses this date from now on.
@@ -22,11 +22,9 @@ class StatusLines:
             time_s: Seconds since the epoch.
         """
         self._date = formatdate(time_s, usegmt=True).encode()
-        self._known.clear()
+        self.clear()
 
-    def __getitem__(self, status: int) -> bytes:
-        known = self._known.get(status)
-        if known is None:
-            phrase = _PHRASES.get(status, "").encode()
-            known = self._known[status] = b"HTTP/1.1 %d %b\r\ndate: %b\r\n" % (status, phrase, self._date)
-        return known
+    def __missing__(self, status: int) -> bytes:
+        phrase = _PHRASES.get(status, "").encode()
+        line = self[status] = b"HTTP/1.1 %d %b\r\ndate: %b\r\n" % (status, phrase, self._date)
+        return line
