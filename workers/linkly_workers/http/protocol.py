@@ -20,6 +20,7 @@ import msgspec
 from uvicorn.server import ServerState
 
 from linkly.runner import Run
+from linkly_workers.http.alike import Alike
 from linkly_workers.http.exchange import Exchange
 from linkly_workers.http.fields import header_map
 from linkly_workers.http.flow import Flow
@@ -84,6 +85,7 @@ class GatewayProtocol(asyncio.Protocol):
         serving: What serves a request now, if it is not answered at once.
         transport: Where responses go.
         flow: What may pass now.
+        alike: What its last request was like.
         origin: Where the calls of its requests enter.
         from_this_machine: The client is a program on this machine, a browser perhaps, and no trusted proxy.
         body_until: The clock's time until which a body that is being waited for has to be complete.
@@ -121,6 +123,7 @@ class GatewayProtocol(asyncio.Protocol):
         self._target = b""
         self._fields: list[tuple[bytes, bytes]] = []
         self._upgrades = False
+        self.alike = Alike()
         self._parser: Any = self._new_parser()  # its types leave out what it can do
 
     @property
@@ -201,6 +204,13 @@ class GatewayProtocol(asyncio.Protocol):
         if self.flow.paused:
             self.flow.hold(data)
             return
+        if state is IDLE and self.flow.is_writable and not self.transport.is_closing():
+            alike = self.alike.read(data, self._common.limits)
+            if alike is not None:
+                self._enter(WAITING)
+                self._active = self._newest = alike
+                self._serve(alike)
+                return
         if state is HEAD:
             self._head_bytes += len(data)
         elif state is BODY or state is DISCARDING:
@@ -223,6 +233,8 @@ class GatewayProtocol(asyncio.Protocol):
                 self.state in (BODY, DISCARDING) and self._beyond_body > self._common.limits.head_bytes
             ):
                 self._refuse(self._too_large())
+            elif self.state is WAITING and (state is IDLE or state is OPENED) and len(self._waiting) == 1:
+                self.alike.remember(data, self._waiting[0])
         self._next()
 
     # --- the parser's calls ------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ FOLLOWS: Final[tuple[tuple[State, ...], ...]] = (
     (WAITING, DISCARDING, REFUSED, LOST),
     (IDLE, REFUSED, LOST),
     (IDLE, HEAD, REFUSED, LOST),
-    (HEAD, REFUSED, LOST),
+    (HEAD, WAITING, REFUSED, LOST),
     (LOST,),
     (),
 )
