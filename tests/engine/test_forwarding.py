@@ -1,8 +1,10 @@
 """A call from one connection to another arrives as it was made, whichever framing either side speaks."""
 
 import asyncio
+import gc
 import json
 import math
+import weakref
 from contextlib import AsyncExitStack
 
 import pytest
@@ -136,6 +138,24 @@ async def test_a_caller_that_gives_up_or_goes_leaves_nothing_behind(caller_speak
             assert cancelled.is_set()
         assert len(peers["callee"].connection.calls) == 0
         peers["callee"].cut("gone")
+
+
+@framings
+async def test_of_workers_that_called_each_other_nothing_is_left_when_they_have_gone(caller_speaks, callee_speaks):
+    async with Engine() as engine:
+        async with AsyncExitStack() as stack:
+            clients = await connected(stack, engine, one=caller_speaks, other=callee_speaks)
+            for client, function_id in zip(clients, ("one::echo", "other::echo"), strict=True):
+                client.register_function(Function(function_id, echo))
+            await settle()
+            for client in clients:
+                for function_id in ("one::echo", "other::echo"):
+                    await client.trigger(function_id, 1)
+            connections = [weakref.ref(peer.connection) for peer in engine.peers.values()]
+            del client, clients
+        await settle()
+        gc.collect()
+        assert [connection() for connection in connections] == [None, None]
 
 
 async def test_an_id_that_json_has_to_escape_comes_back_as_it_was():

@@ -51,7 +51,7 @@ _read_call, _pack_call = CALL_HEAD.unpack_from, CALL_HEAD.pack
 _read_answer, _pack_answer, _ANSWER_BYTES = ANSWER.unpack_from, ANSWER.pack, ANSWER.size
 
 
-class Route(msgspec.Struct, gc=False):
+class Route(msgspec.Struct):
     """Where calls of one function go, as long as the tables are at this version.
 
     Attributes:
