@@ -57,6 +57,10 @@ class FrameStream(Protocol):
         """Queue one message; never waits, never raises."""
         ...
 
+    def send_many(self, frames: list[bytes]) -> None:
+        """Queue native frames."""
+        ...
+
     def buffered_bytes(self) -> int:
         """Count what is queued and not yet taken by the network."""
         ...

@@ -22,6 +22,10 @@ class MemoryStream:
         if not self._closed and self.other is not None:
             asyncio.get_running_loop().call_soon(self.other._deliver, data, text)
 
+    def send_many(self, frames: list[bytes]) -> None:  # noqa: D102
+        for data in frames:
+            self.send(data, text=False)
+
     def buffered_bytes(self) -> int:  # noqa: D102
         return 0
 

@@ -33,6 +33,8 @@ _CONTEXT = Context()
 _LOOKS = 2
 """How often a stream is looked at in `PING_IDLE_S`."""
 
+_read_head, _HEAD_BYTES = FRAME.unpack_from, FRAME.size
+
 _PROTOCOL_ERROR, _TOO_LARGE = 1002, 1009
 """Codes as of WebSockets (RFC 6455 7.4.1)."""
 
@@ -69,6 +71,21 @@ class NativeStream(asyncio.Protocol):
         outgoing.append(data)
         self._outgoing_bytes += len(data)
         if len(outgoing) >= FLUSH_FRAMES or self._outgoing_bytes > FLUSH_BYTES:
+            self._flush()
+        elif not self._flush_scheduled:
+            self._flush_scheduled = True
+            self._loop.call_soon(self._end_turn)
+
+    def send_many(self, frames: list[bytes]) -> None:
+        """Queue frames; they leave with others of this turn of the loop."""
+        outgoing = self._outgoing
+        outgoing += frames
+        if len(outgoing) >= FLUSH_FRAMES:
+            self._flush()
+            return
+        for data in frames:
+            self._outgoing_bytes += len(data)
+        if self._outgoing_bytes > FLUSH_BYTES:
             self._flush()
         elif not self._flush_scheduled:
             self._flush_scheduled = True
@@ -167,24 +184,27 @@ class NativeStream(asyncio.Protocol):
             self._parts.clear()
         at, size = 0, len(data)
         frames: list[bytes] = []
-        self._needed_bytes = FRAME.size
-        while size - at >= FRAME.size:
-            length, kind = FRAME.unpack_from(data, at)
-            if not 0 < length <= MAX_MESSAGE_BYTES:
+        self._needed_bytes = _HEAD_BYTES
+        last_head = size - _HEAD_BYTES
+        while at <= last_head:
+            length, kind = _read_head(data, at)
+            end = at + LENGTH_BYTES + length
+            if end <= size and kind < PING and length:  # nearly all; one that is here whole is not too large
+                frames.append(data[at:end])
+            elif not 0 < length <= MAX_MESSAGE_BYTES:
                 self._hand_over(frames)
                 self._fail(length)
                 return
-            end = at + LENGTH_BYTES + length
-            if end > size:
+            elif end > size:
                 self._needed_bytes = end - at
                 break
-            if PING <= kind <= CLOSE:
+            elif kind > CLOSE:
+                frames.append(data[at:end])
+            else:
                 self._hand_over(frames)
                 frames = []
                 if not self._goes_on(kind, data[at:end]):
                     return
-            else:
-                frames.append(data[at:end])
             at = end
         if at < size:
             self._parts.append(data[at:])

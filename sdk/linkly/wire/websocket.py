@@ -87,6 +87,11 @@ class WebSocketStream(WSListener):
             self._flush_scheduled = True
             self._loop.call_soon(self._end_turn)
 
+    def send_many(self, frames: list[bytes]) -> None:
+        """Queue binary messages."""
+        for data in frames:
+            self.send(data, text=False)
+
     def _next_mask(self) -> bytes:
         used = self._masks_used
         if used >= len(self._masks):
