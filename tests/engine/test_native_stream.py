@@ -95,6 +95,59 @@ async def test_a_forwarded_call_has_the_callers_id_and_its_payload_as_it_came():
         assert (await caller.until(RESULT))[1] == struct.pack(">Q", 2**64 - 1) + b" [2] "
 
 
+async def test_calls_that_come_together_arrive_in_order_whatever_stands_between_them():
+    async with pair("far::f", "far::g") as (_, caller, callee):
+        caller.write(
+            call(1, "far::f", b"1")
+            + call(2, "far::f", b"2")
+            + call(3, "far::g", b"3")
+            + call(2, "far::g", b"again")  # is being served
+            + frame(PING)
+            + call(4, "far::f", b"4", hops=65)  # refused
+            + call(0, "far::f", b"5")  # nobody waits
+            + call(6, "far::f", b"6", hops=1)
+            + call(7, "far::nowhere", b"7")
+            + message(type="invokefunction", invocation_id="a", function_id="far::f", data=8)
+            + call(9, "far::g", b"9")
+        )
+        came = [parts_of_call((await callee.until(CALL))[1]) for _ in range(7)]
+        assert [function_id + payload.decode() for _, _, function_id, payload in came] == [
+            "far::f1",
+            "far::f2",
+            "far::g3",
+            "far::f5",
+            "far::f6",
+            "far::f8",
+            "far::g9",
+        ]
+        assert await callee.nothing_more() == []
+        callee.write(b"".join(answer(RESULT, number, payload) for number, _, _, payload in came))
+        await callee.nothing_more()
+        answers = {number_of(body): kind for kind, body in await caller.nothing_more() if kind in (RESULT, ERROR)}
+        assert answers == {4: ERROR, 7: ERROR, **dict.fromkeys((1, 2, 3, 6, 9), RESULT)}
+
+
+async def test_answers_that_come_together_reach_whoever_waits_for_each():
+    async with serving() as (_, server), AsyncExitStack() as stack:
+        callee, *callers = [await stack.enter_async_context(raw_native(server.port)) for _ in range(3)]
+        await callee.register("far::f")
+        for caller in callers:
+            for number in range(1, 7):
+                caller.write(call(number, "far::f", b"%d" % number))
+            await caller.nothing_more()
+        calls = [parts_of_call(body) for kind, body in await callee.nothing_more() if kind == CALL]
+        assert len(calls) == 12
+        order = sorted(calls, key=lambda each: each[3])  # each caller's in turn
+        order[4:4] = [(99, "", "", b"nobody's")]
+        callee.write(
+            b"".join(answer(ERROR if value == b"6" else RESULT, number, value) for number, _, _, value in order)
+        )
+        await callee.nothing_more()
+        for caller in callers:
+            came = [(kind, number_of(body), body[8:]) for kind, body in await caller.nothing_more()]
+            assert came == [(RESULT, number, b"%d" % number) for number in range(1, 6)] + [(ERROR, 6, b"6")]
+
+
 async def test_what_a_caller_says_about_who_it_is_does_not_count():
     async with pair() as (_, caller, callee):
         route = b"\xff\xfffar::f"

@@ -13,7 +13,7 @@ This module must never know what is in a payload.
 from __future__ import annotations
 
 from collections.abc import Callable
-from struct import error as StructError
+from struct import Struct
 from typing import Any
 
 import msgspec
@@ -22,14 +22,13 @@ from linkly.errors import LinklyError
 from linkly.invocation import HOP_LIMIT, Invocation, Json
 from linkly.outcome import ABSENT, is_absent, read_error
 from linkly.schema import encode
-from linkly.wire.connection import Connection, Served
+from linkly.wire.connection import CALLS_LIMIT, Connection, Served
 from linkly.wire.json_frames import call_text, read_json, result_text
 from linkly.wire.messages import CallId, FrameError, InvocationResult, InvokeFunction
 from linkly.wire.native_frames import (
     ANSWER,
     CALL,
     CALL_BYTES,
-    CALL_HEAD,
     LENGTH_BYTES,
     NO_LIMIT,
     RESULT,
@@ -47,38 +46,48 @@ PENDING_LIMIT = 1000
 _ROUTES_LIMIT = 4096
 """How many routes of one connection are remembered."""
 
-_read_call, _pack_call = CALL_HEAD.unpack_from, CALL_HEAD.pack
-_read_answer, _pack_answer, _ANSWER_BYTES = ANSWER.unpack_from, ANSWER.pack, ANSWER.size
+# A call in two parts: what differs from call to call, then what all calls of one function begin with (`Route.comes`).
+_ID_AT, _ROUTE_AT = 5, 17
+_read_call, _pack_call = Struct(">QI").unpack_from, Struct(">IBQI").pack
+_read_sizes, _pack_sizes = Struct(">BBHI").unpack_from, Struct(">BBHI").pack
+_read_id = Struct(">Q").unpack_from
+_pack_answer, _ANSWER_BYTES = ANSWER.pack, ANSWER.size
 
 
 class Route(msgspec.Struct):
     """Where calls of one function go, as long as the tables are at this version.
 
     Attributes:
-        target: The connection that serves it; `None`: its calls are not forwarded here.
-        function_text: Its id as JSON.
+        origin: The connection whose calls these are.
+        caller: Its worker.
+        target: The connection that serves them; `None`: they are not forwarded here.
+        function_text: The function's id as JSON.
         native: As it travels natively.
         failed: Told when its handler failed.
+        comes: What their native frames have between the time left and the payload.
+        goes: What they have there when they go on.
     """
 
     version: int
+    origin: Connection
+    caller: WorkerRecord
     function_id: str = ""
     target: Connection | None = None
     function_text: bytes = b""
     native: bytes = b""
     failed: Callable[[Invocation, LinklyError], None] | None = None
+    comes: bytes = b""
+    goes: bytes = b""
 
 
 class Forwarded(msgspec.Struct, eq=False, gc=False):
     """One call on its way between two connections: what both keep of it."""
 
-    origin: Connection
     call_id: CallId
     function_id: str
-    route: Route
-    target: Connection
     target_id: CallId
-    caller: WorkerRecord
+    target: Connection
+    route: Route
 
     def cancel(self) -> None:
         """Its caller no longer waits (`Serving`)."""
@@ -86,7 +95,8 @@ class Forwarded(msgspec.Struct, eq=False, gc=False):
 
     def __call__(self, result: Json, error: Json) -> None:
         """Take the outcome (`Done`)."""
-        origin, call_id, route = self.origin, self.call_id, self.route
+        call_id, route = self.call_id, self.route
+        origin = route.origin
         if is_absent(error) and result is not ABSENT and type(call_id) is str:
             frame = result_text(call_id, route.function_text, bytes(result))
             if len(frame) <= origin.peer_limit_bytes and not origin.closed:
@@ -96,9 +106,10 @@ class Forwarded(msgspec.Struct, eq=False, gc=False):
                 origin.write(frame)
                 return
         if not is_absent(error) and route.failed is not None:
-            invocation = Invocation(function_id=self.function_id, caller=self.caller.caller, origin=self.caller.id)
+            caller = route.caller
+            invocation = Invocation(function_id=route.function_id, caller=caller.caller, origin=caller.id)
             route.failed(invocation, read_error(error))
-        origin.answer_call(Served(origin, call_id, self.function_id), result, error)
+        origin.answer_call(Served(origin, call_id, route.function_id), result, error)
 
 
 class Forwarding:
@@ -108,11 +119,11 @@ class Forwarding:
         "_caller",
         "_connection",
         "_functions",
+        "_nowhere",
         "_record",
         "_router",
         "_routes",
         "_worker_id",
-        "_worker_id_bytes",
     )
 
     def __init__(self, connection: Connection, record: WorkerRecord, exchange: Exchange) -> None:
@@ -120,10 +131,10 @@ class Forwarding:
         self._record = record
         self._worker_id = record.id.encode()
         self._caller = b",%b}" % (CALLER_MEMBER % self._worker_id)
-        self._worker_id_bytes = len(self._worker_id)
         self._router = exchange.router
         self._functions = exchange.tables.functions
         self._routes: dict[Any, Route] = {}
+        self._nowhere = Route(-1, connection, record)
 
     def stream_closed(self, reason: str) -> None:
         """The stream has ended."""
@@ -142,58 +153,128 @@ class Forwarding:
     # --- native to native ----------------------------------------------------------------------------------
 
     def frames_received(self, frames: list[bytes]) -> None:
-        """Take native frames: forward them, or leave them to the connection."""
-        connection = self._connection
-        calls = connection.calls
-        for data in frames:
-            try:
-                kind = data[LENGTH_BYTES]
-                if kind == CALL:
-                    if self._forward(data):
-                        continue
-                elif kind == RESULT:
-                    number = _read_answer(data)[2]
-                    call = calls.get(number)
-                    if isinstance(call, Forwarded) and type(call.call_id) is int:
-                        del calls[number]
-                        connection.statistics.frames_received += 1
-                        origin = call.origin
-                        origin.finish(call.call_id)
-                        if origin.draining is not None:
-                            origin.draining.set()
-                        answer = _pack_answer(len(data) - LENGTH_BYTES, RESULT, call.call_id) + data[_ANSWER_BYTES:]
-                        stream = origin.stream
-                        if stream.blocked:
-                            origin.write(answer)
-                        else:
-                            stream.send(answer, text=False)
-                        continue
-            except (IndexError, StructError):
-                pass  # a frame that is cut off: the connection says so
-            connection.frame_received(data, text=False)
+        """Take native frames: forward them, or leave them to the connection.
 
-    def _forward(self, data: bytes) -> bool:
-        """Forward a call; return whether it was one that may go on as it is."""
-        _, _, call_id, left_ms, hops, caller_bytes, route_bytes, extras_bytes = _read_call(data)
-        route_at = CALL_BYTES + caller_bytes
-        if extras_bytes or not call_id or not left_ms or hops > HOP_LIMIT or route_at + route_bytes > len(data):
-            return False
-        key = data[route_at : route_at + route_bytes]
-        route = self._routes.get(key)
-        if route is None or route.version != self._functions.version:
-            route = self._find_native(key)
+        Calls to one connection that stand together, and answers to one, are dealt with together: 1.5 us of Python a
+        call with its answer when 16 come at a time, in place of 2.4.
+        """
+        connection = self._connection
+        while frames:
+            data = frames[0]
+            kind = data[LENGTH_BYTES] if len(data) > LENGTH_BYTES else None
+            if kind == CALL:
+                went = self._forward_calls(frames)
+            elif kind == RESULT:
+                went = self._forward_results(frames)
+            else:
+                went = 0
+            if went:
+                connection.statistics.frames_received += went
+            else:
+                connection.frame_received(data, text=False)
+                went = 1
+            if went == len(frames):
+                return
+            frames = frames[went:]
+
+    def _forward_calls(self, frames: list[bytes]) -> int:
+        """Forward calls to one connection; return with how many of these frames that could be done, from the first on.
+
+        What holds for many of them is asked once: nothing that is done here changes it.
+        """
+        route = self._find_native(frames[0])
         target = route.target
-        if target is None or not target.native or not self._may_go(route, target, call_id):
-            return False
-        size = CALL_BYTES + self._worker_id_bytes + len(data) - route_at
-        if size > target.peer_limit_bytes:
-            return False
-        self._connection.statistics.frames_received += 1
-        number = target.calls_begun = target.calls_begun + 1
-        self._note(Forwarded(self._connection, call_id, route.function_id, route, target, number, self._record))
-        head = _pack_call(size - LENGTH_BYTES, CALL, number, left_ms, hops, self._worker_id_bytes, route_bytes, 0)
-        target.stream.send(b"".join((head, self._worker_id, data[route_at:])), text=False)  # it is not blocked
-        return True
+        if target is None or not target.native:
+            return 0
+        serving, pending = self._connection.serving, self._connection.pending
+        calls, number, limit_bytes = target.calls, target.calls_begun, target.peer_limit_bytes
+        comes, goes, function_id = route.comes, route.goes, route.function_id
+        room = self._room(function_id, target)
+        onward: list[bytes] = []
+        for data in frames:
+            if not data.startswith(comes, _ROUTE_AT):
+                route = self._find_native(data)
+                if route.target is not target:
+                    break
+                comes, goes, function_id = route.comes, route.goes, route.function_id
+                room = self._room(function_id, target)
+            call_id, left_ms = _read_call(data, _ID_AT)
+            size = len(data) - len(comes) + len(goes)
+            if (
+                room <= 0
+                or data[LENGTH_BYTES] != CALL
+                or not call_id
+                or call_id in serving
+                or not left_ms
+                or size > limit_bytes
+            ):
+                break
+            room -= 1
+            number += 1
+            calls[number] = serving[call_id] = Forwarded(call_id, function_id, number, target, route)
+            pending[function_id] = pending.get(function_id, 0) + 1
+            head = _pack_call(size - LENGTH_BYTES, CALL, number, left_ms)
+            onward.append(b"".join((head, goes, data[_ROUTE_AT + len(comes) :])))
+        went = len(onward)
+        if went:
+            target.calls_begun = number
+            target.stream.send_many(onward)  # it is not blocked
+        return went
+
+    def _forward_results(self, frames: list[bytes]) -> int:
+        """Forward results to one caller; return with how many of these frames that could be done, from the first on."""
+        calls = self._connection.calls
+        origin: Connection | None = None
+        onward: list[bytes] = []
+        for data in frames:
+            size = len(data)
+            if size < _ANSWER_BYTES or data[LENGTH_BYTES] != RESULT:
+                break
+            (number,) = _read_id(data, _ID_AT)
+            call = calls.get(number)
+            if not isinstance(call, Forwarded):
+                break
+            if origin is None:
+                if not call.route.origin.native:
+                    break
+                origin = call.route.origin
+            elif call.route.origin is not origin:
+                break
+            del calls[number]
+            call_id = call.call_id
+            origin.finish(call_id)
+            onward.append(_pack_answer(size - LENGTH_BYTES, RESULT, call_id) + data[_ANSWER_BYTES:])
+        went = len(onward)
+        if origin is not None:
+            if origin.draining is not None:
+                origin.draining.set()
+            if origin.stream.blocked:
+                for answer in onward:
+                    origin.write(answer)
+            else:
+                origin.stream.send_many(onward)
+        return went
+
+    def _find_native(self, data: bytes) -> Route:
+        if len(data) < CALL_BYTES:
+            return self._nowhere
+        hops, caller_bytes, route_bytes, extras_bytes = _read_sizes(data, _ROUTE_AT)
+        name_at = CALL_BYTES + caller_bytes
+        end = name_at + route_bytes
+        if extras_bytes or hops > HOP_LIMIT or end > len(data):
+            return self._nowhere
+        comes = data[_ROUTE_AT:end]
+        route = self._routes.get(comes)
+        if route is None or route.version != self._functions.version:
+            name = data[name_at:end]
+            try:
+                namespace, function_id = read_route(name)
+            except ValueError:
+                return self._nowhere
+            route = self._find(comes, namespace, function_id)
+            route.comes = comes
+            route.goes = _pack_sizes(hops, len(self._worker_id), route_bytes, 0) + self._worker_id + name
+        return route
 
     # --- from JSON -----------------------------------------------------------------------------------------
 
@@ -234,7 +315,7 @@ class Forwarding:
         if route is None or route.version != self._functions.version:
             route = self._find(key, call.namespace, call.function_id)
         target = route.target
-        if target is None or not self._may_go(route, target, call_id):
+        if target is None or call_id in self._connection.serving or self._room(route.function_id, target) <= 0:
             return False
         target_id = target.next_call_id()
         if isinstance(target_id, int):
@@ -249,46 +330,34 @@ class Forwarding:
             frame = call_text(target_id, route.function_text, payload)
         if len(frame) > target.peer_limit_bytes:
             return False
-        self._note(Forwarded(self._connection, call_id, route.function_id, route, target, target_id, self._record))
+        self._note(Forwarded(call_id, route.function_id, target_id, target, route))
         target.write(frame)
         return True
 
     # --- both ----------------------------------------------------------------------------------------------
 
-    def _may_go(self, route: Route, target: Connection, call_id: CallId) -> bool:
+    def _room(self, function_id: str, target: Connection) -> int:
+        """Return how many calls of a function may go on to a connection now."""
         connection = self._connection
-        return not (
-            call_id in connection.serving
-            or connection.cancelled_ahead
-            or connection.closed
-            or target.closed
-            or target.stream.blocked
-            or target.owes_too_many
-            or connection.pending.get(route.function_id, 0) >= PENDING_LIMIT
-        )
+        if connection.cancelled_ahead or connection.closed or target.closed or target.stream.blocked:
+            return 0
+        return min(CALLS_LIMIT - len(target.calls), PENDING_LIMIT - connection.pending.get(function_id, 0))
 
     def _note(self, call: Forwarded) -> None:
         connection, function_id = self._connection, call.route.function_id
         call.target.calls[call.target_id] = connection.serving[call.call_id] = call
         connection.pending[function_id] = connection.pending.get(function_id, 0) + 1
 
-    def _find_native(self, key: bytes) -> Route:
-        try:
-            namespace, function_id = read_route(key)
-        except ValueError:
-            return Route(self._functions.version)
-        return self._find(key, namespace, function_id)
-
     def _find(self, key: object, namespace: str | None, function_id: str) -> Route:
-        version = self._functions.version
+        route = Route(self._functions.version, self._connection, self._record)
         try:
             endpoint = self._router.resolve(namespace, function_id).endpoint
             if not isinstance(endpoint, RemoteFunction):
-                return Route(version)
-            text, native = encode(function_id), route_of(None, function_id)
+                return route
+            route.function_text, route.native = encode(function_id), route_of(None, function_id)
         except LinklyError:
-            return Route(version)
-        route = Route(version, function_id, endpoint.connection, text, native, endpoint.failed)
+            return route
+        route.function_id, route.target, route.failed = function_id, endpoint.connection, endpoint.failed
         if len(self._routes) >= _ROUTES_LIMIT:
             self._routes.clear()
         self._routes[key] = route
