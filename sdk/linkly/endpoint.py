@@ -7,16 +7,24 @@ task groups), and before Python 3.12 none can be entered in the current turn of 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeAlias
 
 from linkly.errors import HandlerFailed, LinklyError
-from linkly.invocation import Done, Invocation, Json
+from linkly.invocation import Done, Endpoint, Invocation, Json
 from linkly.outcome import ABSENT, error_body, is_absent, read_error
-from linkly.runner import Run
+from linkly.runner import Line, Run
 from linkly.schema import as_json
 
-AsyncCall: TypeAlias = Callable[[Invocation], Awaitable[Any]]
+AsyncCall: TypeAlias = Callable[[Invocation], Coroutine[Any, Any, Any]]
+
+
+class TaskEndpoint(Endpoint, Protocol):
+    """An `Endpoint` whose calls are coroutines: whoever makes one may run it in a task of its own choice."""
+
+    def __call__(self, invocation: Invocation) -> Coroutine[Any, Any, Any]:
+        """Serve one call."""
+        ...
 
 
 class AsyncEndpoint:
@@ -27,7 +35,7 @@ class AsyncEndpoint:
     def __init__(self, call: AsyncCall) -> None:
         self._call = call
 
-    def __call__(self, invocation: Invocation) -> Awaitable[Any]:  # noqa: D102
+    def __call__(self, invocation: Invocation) -> Coroutine[Any, Any, Any]:  # noqa: D102
         return self._call(invocation)
 
     def start(self, invocation: Invocation, done: Done) -> Callable[[], object]:  # noqa: D102
@@ -36,45 +44,71 @@ class AsyncEndpoint:
 
 def start_in_task(call: AsyncCall, invocation: Invocation, done: Done) -> Callable[[], object]:
     """Serve a call in a task and tell `done` how it ended; return what cancels it (`Endpoint.start`)."""
-    return _Served(call, invocation, done).abandon
+    return _Served(call, invocation, done).cancel
 
 
-class _Served(Run):
-    """One call."""
+class ServedInTask(Run):
+    """A call that a task serves; whoever makes it says in `ended` what becomes of its outcome.
 
-    __slots__ = ("_abandoned",)
+    Attributes:
+        function_id: What is called.
+        abandoned: Nobody waits any more: `ended` is not told.
+    """
+
+    __slots__ = ("abandoned", "function_id")
+
+    def __init__(self, call: AsyncCall, invocation: Invocation, line: Line | None = None) -> None:
+        self.abandoned = False
+        self.function_id = invocation.function_id
+        Run.__init__(self, call(invocation), line)  # `super()` takes as long as all this
+
+    def ended(self, result: Json, error: Json) -> None:
+        """Take the outcome (`Done`)."""
+        raise NotImplementedError
+
+    def cancel(self) -> None:
+        """Abandon it."""
+        self.abandoned = True
+        Run.cancel(self)
+
+    def returned(self, value: Any) -> None:
+        """Encode what the call has returned."""
+        if self.abandoned:
+            return
+        result = error = ABSENT
+        if value is not None:  # to iii's clients `null` is a value, not `undefined` (docs/protocol.md 3.2)
+            try:
+                result = as_json(value)
+            except LinklyError as failure:
+                error = error_body(failure)
+        self.ended(result, error)
+
+    def failed(self, error: BaseException) -> bool:
+        """Make an answer of what the call has raised."""
+        if isinstance(error, GeneratorExit):  # nobody runs this any more: the loop is gone
+            return False
+        if isinstance(error, asyncio.CancelledError):
+            if self.abandoned:
+                return False
+            told = f"`{self.function_id}` ended by a cancellation that its caller did not ask for"
+            self.ended(ABSENT, error_body(HandlerFailed(told)))
+            return True
+        if not self.abandoned:
+            self.ended(ABSENT, error_body(error if isinstance(error, LinklyError) else HandlerFailed.wrap(error)))
+        return isinstance(error, Exception)  # `SystemExit` and others like it are the loop's; the call has ended
+
+
+class _Served(ServedInTask):
+    """One call of `start_in_task`."""
+
+    __slots__ = ("_done",)
 
     def __init__(self, call: AsyncCall, invocation: Invocation, done: Done) -> None:
-        self._abandoned = False
-        super().__init__(self._serve(call, invocation, done))
+        self._done = done
+        ServedInTask.__init__(self, call, invocation)
 
-    def abandon(self) -> None:
-        self._abandoned = True
-        self.cancel()
-
-    async def _serve(self, call: AsyncCall, invocation: Invocation, done: Done) -> None:
-        result = error = ABSENT
-        try:
-            value = await call(invocation)
-            if value is not None:  # to iii's clients `null` is a value, not `undefined` (docs/protocol.md 3.2)
-                result = as_json(value)
-        except LinklyError as failure:
-            error = error_body(failure)
-        except Exception as failure:
-            error = error_body(HandlerFailed.wrap(failure))
-        except asyncio.CancelledError:
-            if self._abandoned:
-                raise
-            told = f"`{invocation.function_id}` ended by a cancellation that its caller did not ask for"
-            error = error_body(HandlerFailed(told))
-        except GeneratorExit:  # nobody runs this any more: the loop is gone
-            raise
-        except BaseException as failure:  # `SystemExit` and others like it are the loop's; the call ends all the same
-            if not self._abandoned:
-                done(ABSENT, error_body(HandlerFailed.wrap(failure)))
-            raise
-        if not self._abandoned:
-            done(result, error)
+    def ended(self, result: Json, error: Json) -> None:
+        self._done(result, error)
 
 
 async def ended(start: Callable[[Done], Callable[[], object]]) -> Any:

@@ -6,10 +6,10 @@ coroutine that never suspends costs a place in a queue, and one that does finds 
 `asyncio.current_task()`, `asyncio.timeout`, anyio's scopes and groups, cancellation.
 
 Nothing passes from one run to the next: a task goes on only if its context has the same values, not equal ones, as that
-in which the next run was started, and if nobody has kept the task, waits for its end, or has cancelled it. Otherwise
-it ends.
+in which the next run was started, and if nobody has kept the task, waits for its end, or has cancelled it, and if the
+run has not raised. Otherwise it ends.
 
-This module must never know what runs. It offers `Run`.
+This module must never know what runs. It offers `Run` and `line_of`.
 """
 
 from __future__ import annotations
@@ -19,17 +19,26 @@ import sys
 from collections import deque
 from collections.abc import Coroutine
 from contextvars import Context, copy_context
-from typing import Any
+from typing import Any, Protocol
 
 IDLE_LIMIT = 64
 """How many tasks of one loop wait for work at most; each takes 1.5 KB."""
+
+
+class Line(Protocol):
+    """Where the runs of one loop stand that have not begun."""
+
+    def append(self, run: Run, /) -> None:
+        """Let a run begin in the next turn of the loop."""
+        ...
 
 
 class Run:
     """A coroutine that runs from the next turn of the loop on, in a copy of the current context.
 
     Args:
-        coroutine: What it raises goes to the loop's exception handler.
+        coroutine: What runs.
+        line: Of the running loop (`line_of`), for who has it: asking for the running loop takes 0.14 us.
 
     Attributes:
         context: As it was when this was made.
@@ -39,14 +48,12 @@ class Run:
 
     __slots__ = ("context", "coroutine", "task")
 
-    def __init__(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], line: Line | None = None) -> None:
         self.context = copy_context()
-        self.coroutine: Coroutine[Any, Any, None] | None = coroutine
+        self.coroutine: Coroutine[Any, Any, Any] | None = coroutine
         self.task: asyncio.Task[None] | None = None
-        loop = asyncio.get_running_loop()
-        line = _lines.get(loop)
         if line is None:
-            line = _line_of(loop)
+            line = line_of(asyncio.get_running_loop())
         line.append(self)
 
     def cancel(self) -> None:
@@ -56,6 +63,13 @@ class Run:
         elif self.coroutine is not None:
             self.coroutine.close()
             self.coroutine = None
+
+    def returned(self, value: Any) -> None:
+        """Take what the coroutine has returned; its task still runs."""
+
+    def failed(self, error: BaseException) -> bool:
+        """Take what the coroutine has raised; return whether that is all, otherwise it goes to the loop."""
+        return False
 
 
 class _Line:
@@ -99,13 +113,14 @@ class _Line:
         runs, idle = self._runs, self._idle
         task: asyncio.Task[None] = asyncio.current_task()  # type: ignore[assignment]
         marks: Any = task  # asyncio's own tasks have these two, written in C and in Python
-        references = sys.getrefcount(task)
+        getrefcount, cancelling = sys.getrefcount, task.cancelling
+        references = getrefcount(task)
         while True:
             for _ in range(len(runs)):  # not those that come meanwhile: others want their turn
                 if not runs:
                     break
                 run = runs[0]
-                if not _same(run.context, context):
+                if (context or run.context) and not _same(run.context, context):
                     self._begin(run)
                     return
                 del runs[0]
@@ -113,11 +128,17 @@ class _Line:
                     continue
                 run.task = task
                 try:
-                    await run.coroutine
+                    value = await run.coroutine
+                except BaseException as error:
+                    if not run.failed(error):
+                        raise
+                    return  # raised while this was being closed, it must not go on
+                else:
+                    run.returned(value)
                 finally:
                     run.coroutine = run.task = None
                 # Kept, cancelled, its end waited for, or cancelled and taken back in one step.
-                if sys.getrefcount(task) > references or task.cancelling() or marks._callbacks or marks._must_cancel:
+                if getrefcount(task) > references or cancelling() or marks._callbacks or marks._must_cancel:
                     return
             if len(idle) >= IDLE_LIMIT:
                 return
@@ -143,7 +164,11 @@ _UNSET = object()
 _lines: dict[asyncio.AbstractEventLoop, _Line] = {}
 
 
-def _line_of(loop: asyncio.AbstractEventLoop) -> _Line:
-    for known in [known for known in _lines if known.is_closed()]:
-        del _lines[known]
-    return _lines.setdefault(loop, _Line(loop))
+def line_of(loop: asyncio.AbstractEventLoop) -> Line:
+    """Return the line of a loop."""
+    line = _lines.get(loop)
+    if line is None:
+        for known in [known for known in _lines if known.is_closed()]:
+            del _lines[known]
+        line = _lines[loop] = _Line(loop)
+    return line
