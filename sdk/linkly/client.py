@@ -38,7 +38,7 @@ from linkly.function import Function
 from linkly.invocation import DEFAULT_TIMEOUT_S, InPlace, Invocation, Json
 from linkly.outcome import ABSENT, is_absent, read_error
 from linkly.registered import Registered
-from linkly.schema import Codec, as_json, decode, payload_json
+from linkly.schema import Codec, as_json, decode, payload_json, payload_text
 from linkly.trigger import TriggerDeclaration, TriggerType
 from linkly.wire.connection import FramesReceiver, FrameStream
 from linkly.wire.dialer import Dialer, PortDialer
@@ -316,21 +316,23 @@ class Client:
         parent = current_invocation.get()
         if type(payload) is InPlace:
             payload = payload.payload
-        invocation = Invocation(function_id=function_id, payload=payload_json(payload), metadata=metadata)
-        if parent is not None:
-            invocation.traceparent, invocation.baggage = parent.traceparent, parent.baggage
-            if action is None:
-                invocation.deadline, invocation.hops = parent.deadline, parent.hops + 1
         connection = self._live()
-        if connection is not None and action is None:
-            result = await connection.call(invocation, timeout_s, namespace=namespace)
+        plain = metadata is None and (parent is None or (parent.traceparent is None and parent.baggage is None))
+        if connection is not None and action is None and plain:
+            call = connection.call_plain(function_id, payload_text(payload), timeout_s, namespace, parent)
+            result = await call.outcome()
         else:
-            if timeout_s is not None and action is None:
-                deadline = self._clock.monotonic() + timeout_s
-                if invocation.deadline is None or deadline < invocation.deadline:
-                    invocation.deadline = deadline
-            call = self._call(invocation, namespace, action)
-            result = await (call if timeout_s is None else bounded(call, self._deadlines, timeout_s, function_id))
+            invocation = self._invocation(function_id, payload, metadata, action, parent)
+            if connection is not None and action is None:
+                result = await connection.call(invocation, timeout_s, namespace=namespace).outcome()
+            else:
+                if timeout_s is not None and action is None:
+                    deadline = self._clock.monotonic() + timeout_s
+                    if invocation.deadline is None or deadline < invocation.deadline:
+                        invocation.deadline = deadline
+                started = self._call(invocation, namespace, action)
+                bound = started if timeout_s is None else bounded(started, self._deadlines, timeout_s, function_id)
+                result = await bound
         if result_type is Any and action is None:
             try:
                 return decode(result) if result else None
@@ -346,6 +348,17 @@ class Client:
         if isinstance(action, Void):
             return None
         return Codec(result_type).read(value, f"the caller of `{function_id}` (its result)")
+
+    @staticmethod
+    def _invocation(
+        function_id: str, payload: object, metadata: object, action: Action | None, parent: Invocation | None
+    ) -> Invocation:
+        invocation = Invocation(function_id=function_id, payload=payload_json(payload), metadata=metadata)
+        if parent is not None:
+            invocation.traceparent, invocation.baggage = parent.traceparent, parent.baggage
+            if action is None:
+                invocation.deadline, invocation.hops = parent.deadline, parent.hops + 1
+        return invocation
 
     async def _call(self, invocation: Invocation, namespace: str | None, action: Action | None) -> bytes:
         connection = await self._live_connection()
@@ -363,7 +376,7 @@ class Client:
             )
             return b""
         queued = EnqueueAction(queue=action.queue) if action is not None else None
-        return await connection.call(invocation, None, namespace=namespace, action=queued)
+        return await connection.call(invocation, None, namespace=namespace, action=queued).outcome()
 
     def register_function(self, function: Function) -> Registration:  # noqa: D102
         return self._registered.add_function(function)

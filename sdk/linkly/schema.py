@@ -72,13 +72,18 @@ def payload_json(value: object) -> Json:
         InvalidResult: It has no JSON form.
         InvalidPayload: A number in it is infinite or NaN: JSON has only `null` for that, which means something else.
     """
+    return value if type(value) is Json else Json(payload_text(value))
+
+
+def payload_text(value: object) -> bytes:
+    """Return the payload of a call as JSON text; otherwise as `payload_json`."""
     if type(value) is Json:
-        return value
+        return bytes(value)
     data = encode(value)
     # Such a number is always written as null, so most payloads need no second look.
     if b"null" in data:
         refuse_not_finite(value)
-    return Json(data)
+    return data
 
 
 def refuse_not_finite(value: object) -> None:

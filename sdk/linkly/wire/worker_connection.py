@@ -1,22 +1,28 @@
 """A worker's side of the conversation: the calls it makes, and those that it serves.
 
-Native calls that carry nothing but a payload take a short path, without messages: caller 22 -> 10 us a call, callee
-22 -> 11 us. Everything else goes by messages, as over JSON.
+Calls that carry nothing but a payload take a short path, without messages: native ones on both sides, JSON ones when
+they are made. Everything else goes by messages.
 """
 
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 
 from linkly.clock import Clock
 from linkly.deadline import Deadlines, Wait, timed_out
+from linkly.endpoint import ServedInTask, TaskEndpoint
 from linkly.errors import ConnectionLost, FunctionNotFound
-from linkly.invocation import Caller, Endpoint, Invocation, Json
+from linkly.invocation import Caller, Invocation, Json
 from linkly.outcome import ABSENT, is_absent, read_error
-from linkly.wire.connection import Connection, FrameStream, Served
+from linkly.runner import Run, line_of
+from linkly.schema import encode
+from linkly.wire.connection import CALLS_LIMIT, Connection, FrameStream, Served
+from linkly.wire.json_frames import call_text
 from linkly.wire.messages import AnyMessage, CallId, EnqueueAction, InvokeFunction
 from linkly.wire.native_frames import (
     ANSWER,
@@ -31,8 +37,14 @@ from linkly.wire.native_frames import (
     route_of,
 )
 
+_pack_answer, _pack_call, _ANSWER_BYTES = ANSWER.pack, CALL_HEAD.pack, ANSWER.size
+_read_call, _read_number = CALL_HEAD.unpack_from, struct.Struct(">5xQ").unpack_from
+
+_LENGTHS_AT = CALL_BYTES - struct.calcsize(">BHI")
+"""Where the head of a call says how long caller, route and extras are."""
+
 _KNOWN_LIMIT = 1024
-"""How many callers, and how many routes, are kept decoded."""
+"""How many routes of calls that are made, and heads of calls that are served, are kept."""
 
 
 class WorkerConnection(Connection):
@@ -48,6 +60,9 @@ class WorkerConnection(Connection):
         functions: What this worker serves, by id.
         worker_name: Of this worker, for errors.
         name: Of the engine, for log lines and errors.
+
+    Attributes:
+        line: Where calls that it serves stand until they begin.
     """
 
     def __init__(
@@ -59,7 +74,7 @@ class WorkerConnection(Connection):
         on_closed: Callable[[str], None],
         clock: Clock,
         deadlines: Deadlines,
-        functions: Mapping[str, Endpoint],
+        functions: Mapping[str, TaskEndpoint],
         worker_name: str,
         name: str,
     ) -> None:
@@ -77,100 +92,144 @@ class WorkerConnection(Connection):
         self._functions = functions
         self._worker_name = worker_name
         self._loop = asyncio.get_running_loop()
-        self._routes: dict[str, bytes] = {}
-        self._ids: dict[bytes, str] = {}
-        self._callers: dict[bytes, Caller | None] = {b"": None}
+        self.line = line_of(self._loop)
+        self._routes: dict[str | tuple[str, str], bytes] = {}
+        self._known: dict[bytes, tuple[Caller | None, str]] = {}
 
     # --- calls that it makes -------------------------------------------------------------------------------
 
-    async def call(
+    def call_plain(
+        self,
+        function_id: str,
+        payload: bytes,
+        timeout_s: float | None,
+        namespace: str | None = None,
+        parent: Invocation | None = None,
+    ) -> Awaited:
+        """Send a call that carries nothing but a payload.
+
+        Args:
+            function_id: What is called.
+            payload: JSON text.
+            timeout_s: How long it may take; `None`: any time.
+            namespace: Where the function is looked up.
+            parent: The call that it is nested in, without a trace; it takes no longer than that one may.
+
+        Raises:
+            LinklyError: Why it was not sent (`start_call`).
+        """
+        stream = self.stream
+        if stream.blocked or len(self.calls) >= CALLS_LIMIT:
+            self.check_takes_calls(function_id)
+        place = function_id if namespace is None else (namespace, function_id)
+        route = self._routes.get(place) or self._keep_route(namespace, function_id)
+        now = self._clock.monotonic()
+        number = self.calls_begun = self.calls_begun + 1
+        call_id: CallId
+        if self.native:
+            call_id, hops, deadline = number, 0, None if timeout_s is None else now + timeout_s
+            if parent is not None:
+                hops = parent.hops + 1
+                if parent.deadline is not None and (deadline is None or parent.deadline < deadline):
+                    deadline = parent.deadline
+            length = CALL_BYTES - LENGTH_BYTES + len(route) + len(payload)
+            head = _pack_call(length, CALL, number, left_ms_of(deadline, now), hops, 0, len(route), 0)
+            frame = b"".join((head, route, payload))
+        else:
+            call_id = f"{self._prefix}{number:012x}"
+            frame = call_text(call_id, route, payload or b"null")
+        if len(frame) > self.peer_limit_bytes:
+            self.fitting(frame)
+        call = Awaited(self, self._loop.create_future(), function_id, call_id)
+        self.calls[call_id] = call
+        if stream.blocked:
+            self.write(frame)
+        else:
+            stream.send(frame, text=not self.native)
+        if timeout_s is not None:
+            call.timeout_s = timeout_s
+            call.queue = self._deadlines.queue(timeout_s)
+            call.queue[call] = now + timeout_s
+        return call
+
+    def call(
         self,
         invocation: Invocation,
         timeout_s: float | None,
         *,
         namespace: str | None = None,
         action: EnqueueAction | None = None,
-    ) -> bytes:
-        """Call a function of the engine's and wait for its answer: JSON text, `b""` for none.
+    ) -> Awaited:
+        """Send any call.
 
         Args:
-            invocation: The call, its payload encoded; it gets the deadline that follows from `timeout_s`.
+            invocation: The call; it gets the deadline that follows from `timeout_s`.
             timeout_s: How long it may take; `None`: any time.
             namespace: Where the function is looked up.
             action: Through a queue.
 
         Raises:
-            CallTimeout: It took longer; the engine is told that nobody waits.
-            LinklyError: What the other side answered, that it went away, or why it was not called.
+            LinklyError: Why it was not sent (`start_call`).
         """
-        function_id = invocation.function_id
-        call = _Awaited(self, self._loop.create_future(), function_id)
+        call = Awaited(self, self._loop.create_future(), invocation.function_id)
         now = self._clock.monotonic()
         if timeout_s is not None and (invocation.deadline is None or now + timeout_s < invocation.deadline):
             invocation.deadline = now + timeout_s
-        if self.native and action is None and invocation.metadata is None and invocation.traceparent is None:
-            self.check_takes_calls(function_id)
-            left_ms = left_ms_of(invocation.deadline, now)
-            route = self._routes.get(function_id) if namespace is None else route_of(namespace, function_id)
-            if route is None:
-                route = self._keep_route(function_id)
-            call.call_id = self.start_native_call(call, route, invocation.payload, left_ms, invocation.hops)
-        else:
-            call.call_id = self.start_call(invocation, call, namespace=namespace, action=action)
-        queue: dict[Wait, float] | None = None
+        call.call_id = self.start_call(invocation, call, namespace=namespace, action=action)
         if timeout_s is not None:
             call.timeout_s = timeout_s
-            queue = self._deadlines.queue(timeout_s)
-            queue[call] = now + timeout_s
-        try:
-            return await call.answer
-        except asyncio.CancelledError:
-            self.abandon_call(call.call_id)
-            raise
-        finally:
-            if queue is not None:
-                queue.pop(call, None)
+            call.queue = self._deadlines.queue(timeout_s)
+            call.queue[call] = now + timeout_s
+        return call
 
-    def _keep_route(self, function_id: str) -> bytes:
+    def _keep_route(self, namespace: str | None, function_id: str) -> bytes:
+        """Return what a call says about where it goes, and remember it."""
+        if self.native:
+            route = route_of(namespace, function_id)
+        else:
+            route = encode(function_id)
+            if namespace is not None:  # one more member, behind the first
+                route += b',"namespace":' + encode(namespace)
         if len(self._routes) >= _KNOWN_LIMIT:
             self._routes.clear()
-        route = self._routes[function_id] = route_of(None, function_id)
+        self._routes[function_id if namespace is None else (namespace, function_id)] = route
         return route
 
     # --- frames --------------------------------------------------------------------------------------------
 
     def frames_received(self, frames: list[bytes]) -> None:
         """Take native frames from the stream: answers and calls of the common kind without messages."""
-        calls = self.calls
+        calls, usual = self.calls, 0
         for data in frames:
-            if data[LENGTH_BYTES] == RESULT and len(data) >= ANSWER.size and not self.closed:
-                done = calls.pop(ANSWER.unpack_from(data)[2], None)
-                self.statistics.frames_received += 1
-                if isinstance(done, _Awaited):
+            if data[LENGTH_BYTES] == RESULT and len(data) >= _ANSWER_BYTES and not self.closed:
+                usual += 1
+                done = calls.pop(_read_number(data)[0], None)
+                if isinstance(done, Awaited):
                     if not done.answer.done():
-                        done.answer.set_result(data[ANSWER.size :])
+                        done.answer.set_result(data[_ANSWER_BYTES:])
                 elif done is None:
                     self.statistics.late_results += 1
                 else:
-                    done(Json(data[ANSWER.size :]), ABSENT)
-            elif data[LENGTH_BYTES] != CALL or not self._served_at_once(data):
+                    done(Json(data[_ANSWER_BYTES:]), ABSENT)
+            elif data[LENGTH_BYTES] == CALL and self._served_at_once(data):
+                usual += 1
+            else:
                 self.frame_received(data, text=False)
+        self.statistics.frames_received += usual
 
     def _served_at_once(self, data: bytes) -> bool:
         """Serve a call that carries nothing but a payload; return whether it was one."""
         if len(data) < CALL_BYTES or self.closed or self.cancelled_ahead or self.serves_too_many:
             return False
-        _, _, call_id, left_ms, hops, caller_bytes, route_bytes, extras_bytes = CALL_HEAD.unpack_from(data)
-        route_at = CALL_BYTES + caller_bytes
-        payload_at = route_at + route_bytes
+        _, _, call_id, left_ms, hops, caller_bytes, route_bytes, extras_bytes = _read_call(data)
+        payload_at = CALL_BYTES + caller_bytes + route_bytes
         if extras_bytes or not call_id or payload_at > len(data):
             return False
-        function_id = self._ids.get(data[route_at:payload_at]) or self._keep_id(data[route_at:payload_at])
+        known = data[_LENGTHS_AT:payload_at]
+        caller, function_id = self._known.get(known) or self._keep_known(known)
         function = self._functions.get(function_id)
         if function is None:
             return False
-        known = data[CALL_BYTES:route_at]
-        caller = self._callers[known] if known in self._callers else self._keep_caller(known)
         payload = data[payload_at:]
         invocation = Invocation(
             function_id=function_id,
@@ -181,26 +240,23 @@ class WorkerConnection(Connection):
         )
         if left_ms != NO_LIMIT:
             invocation.deadline = self._clock.monotonic() + left_ms / 1000
-        self.statistics.frames_received += 1
-        self.begin(Served(self, call_id, function_id), function, invocation)
+        self.begin_serving(call_id, _Served(self, call_id, function, invocation))
         return True
 
-    def _keep_id(self, route: bytes) -> str:
+    def _keep_known(self, head: bytes) -> tuple[Caller | None, str]:
+        """Read caller and function of a call, and remember them by the end of its head, from the lengths in it on."""
+        route_at = CALL_BYTES - _LENGTHS_AT + head[0]
         try:
-            function_id = read_route(route)[1]
+            function_id = read_route(head[route_at:])[1]
         except ValueError:
-            return ""
+            return None, ""
+        worker_id = head[CALL_BYTES - _LENGTHS_AT : route_at]
+        caller = Caller(worker_id.decode("utf-8", "replace")) if worker_id else None
         if function_id in self._functions:
-            if len(self._ids) >= _KNOWN_LIMIT:
-                self._ids.clear()
-            self._ids[route] = function_id
-        return function_id
-
-    def _keep_caller(self, worker_id: bytes) -> Caller:
-        if len(self._callers) >= _KNOWN_LIMIT:
-            self._callers = {b"": None}
-        caller = self._callers[worker_id] = Caller(worker_id.decode("utf-8", "replace"))
-        return caller
+            if len(self._known) >= _KNOWN_LIMIT:
+                self._known.clear()
+            self._known[head] = caller, function_id
+        return caller, function_id
 
     def _message(self, message: AnyMessage) -> None:
         if isinstance(message, InvokeFunction):
@@ -231,14 +287,71 @@ class WorkerConnection(Connection):
             )
 
 
-class _Awaited(msgspec.Struct, eq=False):
-    """A call that a task waits for."""
+class _Served(ServedInTask):
+    """A call of the common kind that is being served: answered without a message if its result fits."""
+
+    __slots__ = ("_call_id", "_connection")
+
+    def __init__(
+        self, connection: WorkerConnection, call_id: int, function: TaskEndpoint, invocation: Invocation
+    ) -> None:
+        self._connection = connection
+        self._call_id = call_id
+        self.abandoned = False
+        self.function_id = invocation.function_id
+        Run.__init__(self, function(invocation), connection.line)
+
+    def returned(self, value: Any) -> None:
+        """Answer with what the handler has returned."""
+        if type(value) is not Json or self.abandoned:
+            ServedInTask.returned(self, value)
+            return
+        connection, call_id, result = self._connection, self._call_id, bytes(value)
+        stream = connection.stream
+        frame = _pack_answer(_ANSWER_BYTES - LENGTH_BYTES + len(result), RESULT, call_id) + result
+        if stream.blocked or connection.closed or len(frame) > connection.peer_limit_bytes:
+            self.ended(value, ABSENT)
+            return
+        connection.finish(call_id)
+        if connection.draining is not None:
+            connection.draining.set()
+        stream.send(frame, text=False)
+
+    def ended(self, result: Json, error: Json) -> None:
+        """Answer it (`Done`)."""
+        self._connection.answer_call(Served(self._connection, self._call_id, self.function_id), result, error)
+
+
+class Awaited(msgspec.Struct, eq=False):
+    """A call that a task waits for.
+
+    Attributes:
+        answer: JSON text, `b""` for none.
+        queue: Where it waits for its time to be over.
+    """
 
     connection: WorkerConnection
     answer: asyncio.Future[bytes]
     function_id: str
     call_id: CallId = 0
     timeout_s: float = 0.0
+    queue: dict[Wait, float] | None = None
+
+    async def outcome(self) -> bytes:
+        """Wait for the answer.
+
+        Raises:
+            CallTimeout: It took longer; the engine is told that nobody waits.
+            LinklyError: What the other side answered, or that it went away.
+        """
+        try:
+            return await self.answer
+        except asyncio.CancelledError:
+            self.connection.abandon_call(self.call_id)
+            raise
+        finally:
+            if self.queue is not None:
+                self.queue.pop(self, None)
 
     def __call__(self, result: Json, error: Json) -> None:
         """Take the outcome (`Done`)."""
