@@ -1,6 +1,7 @@
 """Every worker's tests run in process and over the wire: it has to behave the same."""
 
-from collections.abc import AsyncIterator, Callable
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from linkly_workers.database import DatabaseSettings, DatabaseWorker
 from linkly_workers.http import HttpSettings, HttpWorker
 from linkly_workers.link import LinkSettings, LinkWorker
 from linkly_workers.state import StateSettings, StateWorker
+from support.postgres_server import own_schema, server_url
 
 Run = Callable[..., AbstractAsyncContextManager[Bus]]
 
@@ -61,6 +63,20 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> DatabaseWorker:
     """Make a worker with one database."""
     url = f"sqlite:{tmp_path}/a.db" if request.param == "file" else "sqlite::memory:"
     return DatabaseWorker(read_settings(DatabaseSettings, {"databases": {"primary": {"url": url}}}, "$"))
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """Return the url of a PostgreSQL server that all tests of the session share, or skip."""
+    with server_url() as url:
+        yield url
+
+
+@pytest.fixture
+async def postgres_url(postgres_server: str) -> AsyncIterator[str]:
+    """Return the url of a database of one's own, as far as tables go: a schema that goes with the test."""
+    async with own_schema(postgres_server, f"test_{secrets.token_hex(6)}") as url:
+        yield url
 
 
 @pytest.fixture
