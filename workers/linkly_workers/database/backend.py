@@ -39,9 +39,9 @@ class Result(Protocol):
     Attributes:
         columns: Names of the columns of its rows, empty for a statement without rows.
         types: Declared types of these columns, `""` where the database does not say; empty if they were not asked for.
-        rows: Its rows; a value is None, bool, int, float, str or bytes.
+        rows: Its rows; a value is None, bool, int, float, str or bytes, or lists and dicts of these where the database
+            has such types.
         affected_rows: Rows inserted, updated or deleted by the statement itself, not by triggers or foreign keys.
-        last_insert_id: Key of the last row that an INSERT made, `None` where there is none.
         change: Operation and table, if somebody asked for it and rows were changed; `other` without a table for what
             is none of the three.
     """
@@ -50,8 +50,12 @@ class Result(Protocol):
     types: Sequence[str]
     rows: list[tuple[Any, ...]]
     affected_rows: int
-    last_insert_id: int | None
     change: tuple[Op, str | None] | None
+
+    @property
+    def last_insert_id(self) -> int | str | None:
+        """Return the key of the last row that an INSERT made; `None` where there is none, or nobody says."""
+        ...
 
     def readable(self, *, as_bytes: bool) -> list[tuple[Any, ...]]:
         """Return the rows, where texts that are not UTF-8 are bytes, or have U+FFFD where they are not."""
@@ -188,9 +192,15 @@ class Database(Protocol[S]):
         ...
 
     async def transaction(
-        self, statements: Sequence[tuple[S, list[Any]]], timeout_ms: int, committed: Committed | None = None
+        self,
+        statements: Sequence[tuple[S, list[Any]]],
+        timeout_ms: int,
+        committed: Committed | None = None,
+        isolation: str | None = None,
     ) -> Sequence[Result]:
         """Run statements with their values all or not at all; answered when they are on disk.
+
+        `isolation` is as for `begin`.
 
         Raises:
             DriverError: One failed, or the commit; `details.failed_index` says which statement, if it was one.

@@ -36,7 +36,7 @@ class Tools:
                 "driver": database.driver,
                 "url": database.url,
                 "pool": msgspec.to_builtins(self._settings[database.name].pool),
-                "tls": None,
+                "tls": msgspec.to_builtins(self._settings[database.name].tls),
                 "waiting_writes": database.waiting_writes,
                 "idle_connections": database.idle_connections,
             }

@@ -185,7 +185,7 @@ class DatabaseWorker(Worker):
         statements = check_statements(request.statements, database.statement)
         try:
             committed = self._events.following(database.name, [each for each, _ in statements], request.origin)
-            results = await database.transaction(statements, request.timeout_ms, committed)
+            results = await database.transaction(statements, request.timeout_ms, committed, request.isolation)
         except DriverError as error:
             index = error.details.get("failed_index")
             body: dict[str, Any] = {"code": error.code, "message": error.message, **error.details}

@@ -100,7 +100,7 @@ class ScratchDatabase:
     async def execute(self, statement, parameters, timeout_ms, committed=None):
         return (await self.all([(statement, parameters)], timeout_ms, committed))[0]
 
-    async def transaction(self, statements, timeout_ms, committed=None):
+    async def transaction(self, statements, timeout_ms, committed=None, isolation=None):
         try:
             return await self.all(statements, timeout_ms, committed)
         except DriverError as error:

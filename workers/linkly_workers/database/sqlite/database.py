@@ -225,8 +225,11 @@ class SqliteDatabase:
         statements: Sequence[tuple[Statement, list[Any]]],
         timeout_ms: int,
         committed: Committed | None = None,
+        isolation: str | None = None,
     ) -> list[StatementResult]:
         """Run statements all or not at all; answered when they are on disk: see `Database.transaction`.
+
+        Every level is serializable.
 
         Raises:
             DataFileLost: The file was deleted or replaced; nothing was written.
