@@ -102,13 +102,7 @@ class Deadlines:
         self._classes.pop(timeout_s, None)
 
 
-async def bounded(
-    coroutine: Coroutine[Any, Any, Any],
-    deadlines: Deadlines,
-    timeout_s: float,
-    function_id: str,
-    expiry: float | None = None,
-) -> Any:
+async def bounded(coroutine: Coroutine[Any, Any, Any], deadlines: Deadlines, timeout_s: float, function_id: str) -> Any:
     """Await a call in the current task, for at most `timeout_s` seconds from its first suspension on.
 
     A coroutine that never suspends arms nothing.
@@ -120,7 +114,7 @@ async def bounded(
         awaited = coroutine.send(None)
     except StopIteration as stop:
         return stop.value
-    return await suspended(coroutine, awaited, deadlines, timeout_s, function_id, expiry)
+    return await suspended(coroutine, awaited, deadlines, timeout_s, function_id)
 
 
 @types.coroutine

@@ -227,7 +227,7 @@ async def test_a_cancelled_caller_leaves_no_connection_open(run, database, open_
             await settle(1)
 
 
-@pytest.mark.parametrize("url", ["postgres://localhost/a", "a.db", "sqlite:"])
+@pytest.mark.parametrize("url", ["mongo://localhost/a", "a.db", "sqlite:"])
 async def test_a_url_that_cannot_be_used_is_a_config_error(url):
     with pytest.raises(ConfigError, match="primary"):
         DatabaseWorker(read_settings(DatabaseSettings, {"databases": {"primary": {"url": url}}}, "$"))

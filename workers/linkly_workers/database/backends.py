@@ -18,7 +18,12 @@ from linkly import Settings
 from linkly.clock import Clock
 from linkly_workers.database.backend import Database
 
-BACKENDS = {"sqlite": "linkly_workers.database.sqlite"}
+BACKENDS = {
+    "sqlite": "linkly_workers.database.sqlite",
+    "postgres": "linkly_workers.database.postgres",
+    "postgresql": "linkly_workers.database.postgres",
+    "postgresql+asyncpg": "linkly_workers.database.postgres",
+}
 """The module of each scheme that a url may have."""
 
 
@@ -31,19 +36,37 @@ class PoolSettings(Settings):
 
 
 class TlsSettings(Settings):
-    """How a connection over the network is secured; a database that is a file ignores it."""
+    """How a connection over the network is secured; a database that is a file ignores it.
+
+    Attributes:
+        mode: `require`: encrypted, and somebody who is trusted has signed the server's certificate; `verify-full`: it
+            is that of this host as well.
+        ca_cert: File of the certificates that are trusted, in place of the system's.
+    """
 
     mode: Literal["disable", "require", "verify-full"] = "require"
     ca_cert: str | None = None
 
 
 class OneDatabase(Settings):
-    """One entry of `databases`."""
+    """One entry of `databases`; what a kind of database has no use for, it ignores.
+
+    Attributes:
+        url: Its scheme says which kind of database it is.
+        pool: Its connections.
+        tls: How they are secured.
+        durability: What an answered write survives, where the database leaves that to its clients.
+        password_file: File of the password in place of the url's; read for every connection.
+        pooler: `transaction`: between linkly and the server stands a pooler that gives a connection to a client for one
+            transaction at a time (PgBouncer and its kind).
+    """
 
     url: str
     pool: PoolSettings = msgspec.field(default_factory=PoolSettings)
     tls: TlsSettings | None = None
     durability: Literal["power", "process"] = "power"
+    password_file: str | None = None
+    pooler: Literal["transaction"] | None = None
 
     def __post_init__(self) -> None:
         backend_of(self.url).check(self)
@@ -105,7 +128,7 @@ def backend_of(url: str) -> Backend:
     scheme, found, rest = url.partition(":")
     module = BACKENDS.get(scheme.lower())
     if module is None or not found or not rest:
-        examples = [example for each in BACKENDS.values() for example in _imported(each).examples]
+        examples = [example for each in dict.fromkeys(BACKENDS.values()) for example in _imported(each).examples]
         raise ValueError(
             f"url: scheme `{scheme}` is not supported by this version; "
             f"allowed: {' or '.join(f'`{example}`' for example in examples)}"

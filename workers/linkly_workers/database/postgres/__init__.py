@@ -1,0 +1,73 @@
+"""PostgreSQL, from version 12 on, through asyncpg (`pip install 'linkly[postgres]'`)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from linkly.errors import ConfigError, LinklyError
+from linkly.paths import check_path
+from linkly_workers.database.backends import OneDatabase, Opening
+from linkly_workers.database.postgres.address import address_of
+
+if TYPE_CHECKING:
+    from linkly_workers.database.postgres.database import PostgresDatabase
+
+examples = ("postgres://user:password@host/database",)
+
+LONGEST_NAME = 63
+"""What the server keeps of an application_name, in bytes."""
+
+
+def check(settings: OneDatabase) -> None:
+    """Check an entry of `databases`.
+
+    Raises:
+        ValueError: Its url or its password_file cannot be used.
+    """
+    address = address_of(settings)
+    if settings.password_file is not None:
+        check_path("password_file", settings.password_file)
+        if address.password is not None:
+            raise ValueError("password_file: the url has a password as well; say it in one place")
+
+
+@asynccontextmanager
+async def open(opening: Opening) -> AsyncIterator[PostgresDatabase]:
+    """Keep a pool of connections; a server that is away is waited for.
+
+    Raises:
+        ConfigError: The driver is missing, or the server does not let the user in.
+    """
+    try:
+        import_module("asyncpg")
+    except ImportError as error:
+        raise ConfigError(
+            f"database `{opening.name}`: PostgreSQL needs a driver; install it with: pip install 'linkly[postgres]'"
+        ) from error
+    # Not before: they import the driver.
+    from linkly_workers.database.postgres.database import PostgresDatabase
+    from linkly_workers.database.postgres.errors import FAILURES
+    from linkly_workers.database.postgres.server import described
+
+    written = opening.settings.password_file
+    database = PostgresDatabase(
+        opening, await _application(opening), None if written is None else opening.located(written)
+    )
+    try:
+        await database.start()
+    except FAILURES as error:
+        raise ConfigError(f"database `{database.name}` ({database.url}): {described(error)}") from error
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+async def _application(opening: Opening) -> str:
+    try:
+        return f"linkly:{await opening.engine_id()}"[:LONGEST_NAME]
+    except LinklyError:
+        return "linkly"

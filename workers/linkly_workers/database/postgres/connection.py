@@ -1,0 +1,235 @@
+"""One connection: its statements, their results, and what makes it as good as new for the next caller."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from linkly_workers._sql.parameters import WrongNumberOfValues
+from linkly_workers.database.backend import Op
+from linkly_workers.database.errors import DriverError, ResultTooLarge
+from linkly_workers.database.postgres.codecs import set_codecs
+from linkly_workers.database.postgres.counting import Meter
+from linkly_workers.database.postgres.parameters import Converter, converted, converter_of
+from linkly_workers.database.postgres.statement import Statement
+
+PREPARED = 200
+"""Statements that a connection keeps compiled."""
+
+CLOSE_S = 2.0
+
+RESET = (
+    "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; SELECT pg_advisory_unlock_all(); "
+    "DISCARD TEMP; DISCARD SEQUENCES"
+)
+"""DISCARD ALL but for the compiled statements, in one round trip; SET ROLE ends with the authorization. A text
+does not tell what its statement leaves behind: a function of a trigger may do it."""
+
+ROW_BYTES, VALUE_BYTES = 64, 16
+"""What a row and a value count in a result besides the length of texts and bytes."""
+
+WIRE_SHARE = 8
+"""A row takes at most so many times the bytes in a result that it took on the wire: a row of one boolean has 12."""
+
+_CHANGING = frozenset(("INSERT", "UPDATE", "DELETE", "MERGE"))
+_AS_TEXT_ONLY = frozenset(("composite", "range", "multirange"))
+
+
+class Result(msgspec.Struct):
+    """What one statement did: see `backend.Result`.
+
+    Attributes:
+        last_insert_id: What an INSERT returned for the last row as `id`.
+    """
+
+    columns: list[str]
+    rows: list[tuple[Any, ...]]
+    affected_rows: int
+    last_insert_id: int | str | None
+    types: Sequence[str]
+    change: tuple[Op, str | None] | None = None
+
+    def readable(self, *, as_bytes: bool) -> list[tuple[Any, ...]]:
+        """Return the rows: the server has no text that is not UTF-8."""
+        return self.rows
+
+
+class _Prepared(msgspec.Struct):
+    statement: Any
+    converters: list[Converter]
+    columns: list[str]
+    types: list[str]
+
+
+class Connection:
+    """A connection that one caller after another has.
+
+    Args:
+        raw: The driver's.
+        meter: Counts what it receives.
+        keeps_statements: The server behind it stays the same.
+
+    Attributes:
+        raw: The driver's.
+        left_bytes: What the answer of this caller may still take.
+        idle_since: When it was given back.
+        fit: It may go to the next caller.
+    """
+
+    def __init__(self, raw: Any, meter: Meter, *, keeps_statements: bool) -> None:
+        self.raw = raw
+        self.left_bytes = 0
+        self.idle_since = 0.0
+        self.fit = True
+        self._limit = 0
+        self._meter = meter
+        self._keeps_statements = keeps_statements
+        self._prepared: dict[str, _Prepared] = {}
+
+    async def open(self) -> None:
+        """Make it ready for callers."""
+        await set_codecs(self.raw)
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it can go to a caller."""
+        return self.fit and not self.raw.is_closed()
+
+    @property
+    def is_in_transaction(self) -> bool:
+        """Whether a transaction block is open, as far as the server has said."""
+        return bool(self.raw.is_in_transaction())
+
+    def allow(self, limit: int) -> None:
+        """Let the next answer take so many bytes."""
+        self._limit = self.left_bytes = limit
+
+    async def command(self, sql: str) -> str:
+        """Run a text of our own without values; returns the command tag of its last statement."""
+        return str(await self.raw.execute(sql))
+
+    async def check(self, statement: Statement) -> None:
+        """Compile a statement without running it.
+
+        Raises:
+            asyncpg.PostgresError, DriverError: It cannot be compiled, or its result cannot be read.
+        """
+        await self._compiled(statement.parameters.text)
+
+    async def run(self, statement: Statement, values: list[Any]) -> Result:
+        """Run a statement and read all of its result.
+
+        Raises:
+            asyncpg.PostgresError: The server refused it.
+            DriverError: There are too many values or too few, or a column cannot be read.
+            InvalidParam: A value does not fit.
+            ResultTooLarge: The rows are larger than allowed; the statement was stopped.
+        """
+        try:
+            statement.parameters.check(len(values))
+        except WrongNumberOfValues as error:
+            raise DriverError(str(error), details={"driver": "postgres", "inner_code": None}) from error
+        try:
+            return await self._run(statement, values)
+        except (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError):
+            # A table has been altered since the statement was compiled; the server has not run it.
+            self._prepared.clear()
+            if self.is_in_transaction:
+                raise
+            return await self._run(statement, values)
+
+    async def _run(self, statement: Statement, values: list[Any]) -> Result:
+        text = statement.parameters.text
+        prepared = self._prepared.get(text) or await self._compiled(text)
+        arguments = converted(prepared.converters, values) if values else values
+        before = self._meter.received
+        rows = await self._fetched(prepared, arguments)
+        if (self._meter.received - before) * WIRE_SHARE > self.left_bytes:
+            self.left_bytes -= _size(rows)
+            if self.left_bytes < 0:
+                raise self._too_large()
+        word, _, rest = (prepared.statement.get_statusmsg() or "").partition(" ")
+        affected = int(rest.rpartition(" ")[2]) if word in _CHANGING else 0
+        change = None if not affected else statement.target or ("other", None)
+        inserted = _inserted(prepared.columns, rows) if word == "INSERT" and rows else None
+        return Result(prepared.columns, rows, affected, inserted, prepared.types, change)
+
+    async def _fetched(self, prepared: _Prepared, arguments: list[Any]) -> list[tuple[Any, ...]]:
+        over = asyncio.timeout(None)
+        try:
+            async with over:
+                self._meter.watch(self.left_bytes, lambda: over.reschedule(0))
+                try:
+                    records = await prepared.statement.fetch(*arguments)
+                finally:
+                    self._meter.rest()
+        except TimeoutError as error:
+            if over.expired():
+                raise self._too_large() from error
+            raise
+        return [tuple(record) for record in records]
+
+    async def _compiled(self, text: str) -> _Prepared:
+        statement: Any = await self.raw.prepare(text, name=None if self._keeps_statements else "")
+        attributes: Any = statement.get_attributes()
+        for column in attributes:
+            if column.type.kind in _AS_TEXT_ONLY or column.type.name == "record":
+                raise DriverError(
+                    f"column `{column.name}` has type {column.type.name}, which has no JSON form; "
+                    f"cast it: `{column.name}::text`",
+                    details={"driver": "postgres", "inner_code": "UNSUPPORTED"},
+                )
+        prepared = _Prepared(
+            statement,
+            [converter_of(each.name, each.kind) for each in statement.get_parameters()],
+            [column.name for column in attributes],
+            [column.type.name for column in attributes],
+        )
+        if self._keeps_statements:
+            if len(self._prepared) >= PREPARED:
+                del self._prepared[next(iter(self._prepared))]
+            self._prepared[text] = prepared
+        return prepared
+
+    async def reset(self) -> None:
+        """Undo what a caller has left: an open transaction, settings, locks, cursors, temporary tables.
+
+        Raises:
+            asyncpg.PostgresError, OSError: It cannot be undone; nobody may have this connection any more.
+        """
+        if self.is_in_transaction:
+            await self.raw.execute("ROLLBACK")
+        if self._keeps_statements:
+            await self.raw.execute(RESET)
+
+    async def close(self) -> None:
+        """Disconnect."""
+        try:
+            await self.raw.close(timeout=CLOSE_S)
+        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            self.raw.terminate()
+
+    def _too_large(self) -> ResultTooLarge:
+        return ResultTooLarge(
+            f"the result is larger than max_result_bytes: {self._limit}; ask for fewer rows or columns (LIMIT), "
+            "or raise the setting `max_result_bytes` of the database worker",
+            details={"driver": "postgres", "max_result_bytes": self._limit},
+        )
+
+
+def _size(rows: list[tuple[Any, ...]]) -> int:
+    return sum(
+        ROW_BYTES + sum(VALUE_BYTES + (len(value) if isinstance(value, (str, bytes)) else 0) for value in row)
+        for row in rows
+    )
+
+
+def _inserted(columns: list[str], rows: list[tuple[Any, ...]]) -> int | str | None:
+    if "id" not in columns:
+        return None
+    found = rows[-1][columns.index("id")]
+    return found if isinstance(found, (int, str)) else None

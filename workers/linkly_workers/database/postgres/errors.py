@@ -1,0 +1,78 @@
+"""The errors of asyncpg and of the server, translated."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import asyncpg
+
+from linkly.errors import LinklyError
+from linkly_workers.database.errors import DriverError, StatementWrites
+from linkly_workers.database.postgres.parameters import refused_value
+
+FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, EOFError)
+"""What a statement of a caller may raise."""
+
+READ_ONLY = "25006"
+NOT_IN_TRANSACTION = "25001"
+"""The statement cannot run inside a transaction block."""
+
+RETRYABLE = frozenset(
+    (
+        *("40001", "40P01"),  # serialization failure, deadlock
+        *("55P03", "53300", "57P01", "57P02", "57P03", "57P05"),  # a lock, connections, a server that stops or starts
+        *("08000", "08001", "08003", "08004", "08006"),
+        READ_ONLY,  # elsewhere there is a server that writes
+    )
+)
+REFUSED_FOR_GOOD = frozenset(("28000", "28P01", "3D000"))
+"""Wrong user, wrong password, no such database: waiting does not help."""
+
+_LOST = frozenset(("08000", "08001", "08003", "08006", "57P01", "57P02", "57P03", "57P05"))
+_PARAMETER = re.compile(r"(?:portal \"[^\"]*\"|unnamed portal) parameter \$([0-9]+)")
+_ARGUMENT = re.compile(r"invalid input .*?\$([0-9]+)", re.DOTALL)
+
+
+def code_of(error: BaseException) -> str | None:
+    """Return the SQLSTATE of an error of the server."""
+    found = getattr(error, "sqlstate", None)
+    return found if isinstance(found, str) else None
+
+
+def is_lost(error: BaseException) -> bool:
+    """Return whether the connection is gone with an error."""
+    if isinstance(error, asyncpg.InterfaceError):
+        return "connection" in str(error) and "closed" in str(error)
+    return isinstance(error, (OSError, EOFError, asyncpg.PostgresConnectionError)) or code_of(error) in _LOST
+
+
+def driver_error(error: BaseException) -> LinklyError:
+    """Translate what asyncpg raised."""
+    if isinstance(error, LinklyError):
+        return error
+    code, text = code_of(error), str(getattr(error, "message", None) or error) or type(error).__name__
+    found = _PARAMETER.search(getattr(error, "context", None) or "") or (
+        _ARGUMENT.match(text) if isinstance(error, asyncpg.InterfaceError) else None
+    )
+    if found is not None:
+        return refused_value(int(found[1]) - 1, text)
+    if code == "42601" and "multiple commands" in text:
+        code, text = "MULTI_STATEMENT", "one statement at a time: use database::transaction for several"
+    details: dict[str, Any] = {"driver": "postgres", "inner_code": code}
+    if code in RETRYABLE or is_lost(error):
+        details["retryable"] = True
+    for name in ("detail", "hint", "constraint_name", "table_name", "column_name"):
+        value = getattr(error, name, None)
+        if value:
+            details[name.removesuffix("_name")] = value
+    if is_lost(error):
+        text = f"the connection to the server was lost: {text}; nothing was written, it may be tried again"
+    elif hint := getattr(error, "hint", None):
+        text = f"{text} ({hint})"
+    return DriverError(text, details=details)
+
+
+def writes(error: BaseException) -> StatementWrites:
+    """Return the error for a statement that had to read only."""
+    return StatementWrites(str(error), details={"driver": "postgres", "inner_code": READ_ONLY})

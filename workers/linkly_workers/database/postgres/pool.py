@@ -1,0 +1,248 @@
+"""The connections of one database: at most so many, shared fairly, each as good as new for the next caller.
+
+What a caller has left in a session is undone after his answer and before the next caller, beside both of them: the
+server needs a round trip for it, nobody waits for that while another connection is idle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Hashable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from linkly.clock import Clock, TimerHandle, time_limit
+from linkly.context import current_invocation
+from linkly_workers._line import Places
+from linkly_workers.database.backends import PoolSettings
+from linkly_workers.database.errors import DriverError, PoolTimeout
+from linkly_workers.database.postgres.connection import Connection
+from linkly_workers.database.postgres.errors import REFUSED_FOR_GOOD, code_of
+from linkly_workers.database.postgres.server import Server, described
+
+
+class Lease(msgspec.Struct, eq=False):
+    """A connection in the hands of a caller.
+
+    Attributes:
+        connection: His until he gives it back.
+        place: For `Places`.
+        function_id: What he called; `""` outside of a call.
+        worker: Who called it; `""` if nobody says.
+        since: Monotonic time.
+    """
+
+    connection: Connection
+    place: Hashable
+    function_id: str
+    worker: str
+    since: float
+
+
+class Pool:
+    """Connections to one server."""
+
+    def __init__(self, name: str, server: Server, settings: PoolSettings, max_result_bytes: int, clock: Clock) -> None:
+        self._name = name
+        self._server = server
+        self._settings = settings
+        self._max_result_bytes = max_result_bytes
+        self._clock = clock
+        self._places = Places(settings.max)
+        self._waiting = 0
+        self._idle: list[Connection] = []
+        self._leases: dict[Lease, None] = {}
+        self._behind: set[asyncio.Task[None]] = set()
+        self._sweeping: TimerHandle | None = None
+        self._closing = False
+
+    @property
+    def idle(self) -> int:
+        """Count the open connections that nobody uses."""
+        return len(self._idle)
+
+    @property
+    def waiting(self) -> int:
+        """Count the callers that wait for a connection."""
+        return self._waiting
+
+    async def start(self) -> None:
+        """Make the first connection, or wait for the server beside the callers.
+
+        Raises:
+            asyncpg.PostgresError, OSError: The server does not let anybody in, and waiting will not help.
+        """
+        try:
+            self._keep(await self._server.connect())
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            if code_of(error) in REFUSED_FOR_GOOD:
+                raise
+            self._server.is_away(error, self._keep)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """Have a connection; see `take`."""
+        lease = await self.take()
+        try:
+            yield lease.connection
+        finally:
+            self.give(lease)
+
+    async def take(self) -> Lease:
+        """Take a connection; it has to be given back.
+
+        Raises:
+            PoolTimeout: None became free.
+            DriverError: The server cannot be reached, or lets nobody in.
+        """
+        limit_s = self._settings.acquire_timeout_ms / 1000
+        started = self._clock.monotonic()
+        self._waiting += 1
+        try:
+            async with time_limit(self._clock, limit_s):
+                place = await self._places.acquire()
+        except TimeoutError as error:
+            raise self._exhausted() from error
+        finally:
+            self._waiting -= 1
+        try:
+            connection = self._usable() or await self._made(limit_s - (self._clock.monotonic() - started))
+        except BaseException:
+            self._places.release(place)
+            raise
+        connection.allow(self._max_result_bytes)
+        invocation = current_invocation.get()
+        caller = None if invocation is None else invocation.caller
+        function_id = "" if invocation is None else invocation.function_id
+        worker = "" if caller is None else caller.worker_name or caller.worker_id
+        lease = Lease(connection, place, function_id, worker, self._clock.monotonic())
+        self._leases[lease] = None
+        return lease
+
+    def give(self, lease: Lease) -> None:
+        """Give a connection back, in whatever state it is."""
+        self._leases.pop(lease, None)
+        self._beside(self._cleaned(lease))
+
+    def read_only(self, error: BaseException) -> None:
+        """The server only reads now: make new connections, which ask anew where the server is."""
+        for lease in self._leases:
+            lease.connection.fit = False
+        self._drop_idle()
+        self._server.takes_no_writes(error, self._keep)
+
+    async def close(self) -> None:
+        """Close the connections, after what is being undone."""
+        self._closing = True
+        await self._server.close()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        self._drop_idle()
+        while self._behind:
+            await asyncio.wait(self._behind)
+
+    def _usable(self) -> Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_usable:
+                return connection
+        return None
+
+    async def _made(self, limit_s: float) -> Connection:
+        """Make a connection; while the server is away, one task asks for it, and all callers wait for that."""
+        error: BaseException = OSError("it is away")
+        try:
+            async with time_limit(self._clock, limit_s):
+                while True:
+                    await self._server.reachable()
+                    connection = self._usable()
+                    if connection is not None:
+                        return connection
+                    try:
+                        return await self._server.connect()
+                    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as failure:
+                        error = failure
+                        if code_of(failure) in REFUSED_FOR_GOOD:
+                            break
+                        self._server.is_away(failure, self._keep)
+        except TimeoutError as late:
+            error = late if isinstance(error, OSError) and self._server.trouble is None else error
+        trouble = self._server.trouble or f"the server cannot be reached: {described(error)}"
+        raise DriverError(
+            f"database `{self._name}`: {trouble}; nothing was written",
+            details={
+                "driver": "postgres",
+                "inner_code": code_of(error) or "08001",
+                "retryable": code_of(error) not in REFUSED_FOR_GOOD,
+            },
+        ) from error
+
+    async def _cleaned(self, lease: Lease) -> None:
+        connection = lease.connection
+        try:
+            if connection.is_usable and not self._closing:
+                async with time_limit(self._clock, self._settings.acquire_timeout_ms / 1000):
+                    await connection.reset()
+                self._keep(connection)
+                return
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+            connection.raw.terminate()
+        finally:
+            self._places.release(lease.place)
+        await connection.close()
+
+    def _keep(self, connection: Connection) -> None:
+        if self._closing or not connection.is_usable:
+            self._beside(connection.close())
+            return
+        connection.idle_since = self._clock.monotonic()
+        self._idle.append(connection)
+        if self._sweeping is None:
+            self._sweeping = self._clock.call_later(self._settings.idle_timeout_ms / 1000, self._sweep)
+
+    def _sweep(self) -> None:
+        """Close what has been idle for long; the list is in the order of its last use."""
+        self._sweeping = None
+        limit = self._clock.monotonic() - self._settings.idle_timeout_ms / 1000
+        while self._idle and self._idle[0].idle_since <= limit:
+            self._beside(self._idle.pop(0).close())
+        if self._idle:
+            self._sweeping = self._clock.call_later(self._idle[0].idle_since - limit, self._sweep)
+
+    def _drop_idle(self) -> None:
+        while self._idle:
+            self._beside(self._idle.pop().close())
+
+    def _beside(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._behind.add(task)
+        task.add_done_callback(self._behind.discard)
+
+    def _exhausted(self) -> PoolTimeout:
+        waited_ms = self._settings.acquire_timeout_ms
+        invocation = current_invocation.get()
+        origin = None if invocation is None else invocation.origin
+        own = sum(1 for lease in self._leases if lease.place == origin)
+        details: dict[str, Any] = {
+            "db": self._name,
+            "waited_ms": waited_ms,
+            "in_use": len(self._leases),
+            "waiting": self._waiting,
+        }
+        text = (
+            f"no connection of `{self._name}` became free for {waited_ms} ms: {len(self._leases)} of "
+            f"{self._settings.max} are in use and {self._waiting} callers wait"
+        )
+        oldest = min(self._leases, key=lambda lease: lease.since, default=None)
+        if oldest is not None:
+            held_ms = int((self._clock.monotonic() - oldest.since) * 1000)
+            who = f" called by `{oldest.worker}`" if oldest.worker else ""
+            text += f"; the oldest has been in use by `{oldest.function_id}`{who} for {held_ms} ms"
+            details["oldest"] = {"function": oldest.function_id, "worker": oldest.worker, "held_ms": held_ms}
+        if own and origin is not None:
+            text += f"; this caller has {own} of them itself: end its transactions, or run the statement inside one"
+            details["own"] = own
+        return PoolTimeout(f"{text}; the setting is `pool.max`", details=details)

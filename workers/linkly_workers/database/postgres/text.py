@@ -1,0 +1,139 @@
+"""What a text says of its statement: which table it changes, whether it only reads, why callers may not send it.
+
+The words are found outside of strings, names and comments, so no spelling hides them. What a function does when it is
+called is the server's to say; what it leaves in the session is undone behind every call (`connection.RESET`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from linkly_workers._sql.tokens import POSTGRES, tokens
+from linkly_workers.database.backend import Op
+
+CONTROL = (
+    "is transaction control; database::transaction runs statements that belong together, "
+    "database::beginTransaction opens a transaction over several calls"
+)
+SHARED = "would change the connection that all callers share"
+OUTSIDE = "moves rows through files, programs or a stream of its own; use INSERT and SELECT"
+
+_CONTROL = frozenset(
+    ("BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE", "SET TRANSACTION", "SET SESSION")
+)
+_SHARED = frozenset(
+    (
+        *("SET", "RESET", "DISCARD", "LISTEN", "UNLISTEN", "LOAD"),
+        *("PREPARE", "EXECUTE", "DEALLOCATE", "DECLARE", "FETCH", "MOVE", "CLOSE"),
+    )
+)
+_LOCAL = frozenset(("SET LOCAL", "SET CONSTRAINTS"))
+"""End with the transaction."""
+
+_CHANGES: dict[str, Op] = {"INSERT": "insert", "UPDATE": "update", "DELETE": "delete", "MERGE": "other"}
+_READS = frozenset(("SELECT", "VALUES", "TABLE", "SHOW"))
+_WRITES = frozenset((*_CHANGES, "INTO"))
+"""In a SELECT as well: `FOR UPDATE`, a WITH that changes rows, `INTO`."""
+
+_BEFORE_TABLE = frozenset(("INTO", "FROM", "ONLY"))
+
+
+class Word(NamedTuple):
+    """A word or a quoted name that stands outside of strings and comments.
+
+    Attributes:
+        text: A word in upper case; a quoted name with its quotes, as it is written.
+        written: As it is written.
+        depth: In how many brackets it stands.
+        dotted: There is a dot between the one before and this one.
+    """
+
+    text: str
+    written: str
+    depth: int
+    dotted: bool
+
+
+class Findings(NamedTuple):
+    """What is known of a text.
+
+    Attributes:
+        refusal: Why callers may not send it, and the reason in a few words; `None` if nothing is against it.
+        empty: There is no statement in it.
+        reads: It neither changes nor locks a row, if the functions that it calls do not.
+        target: Operation and table, `None` for a statement that changes none.
+    """
+
+    refusal: tuple[str, str] | None
+    empty: bool
+    reads: bool
+    target: tuple[Op, str | None] | None
+
+
+def findings_of(sql: str) -> Findings:
+    """Return what a text says of its statement."""
+    words = list(_words(sql))
+    if not words:
+        return Findings(None, not _has_anything(sql), False, None)
+    first = words[0].text
+    two = f"{first} {words[1].text}" if len(words) > 1 else first
+    refusal = None
+    if first in _CONTROL or two in _CONTROL or two == "PREPARE TRANSACTION":
+        refusal = (f"`{two if two in _CONTROL or first == 'PREPARE' else first}` {CONTROL}", "transaction control")
+    elif first in _SHARED and two not in _LOCAL:
+        refusal = (f"`{two if first == 'SET' else first}` {SHARED}", "changes a shared connection")
+    elif first == "COPY":
+        refusal = (f"`COPY` {OUTSIDE}", "reaches outside the database")
+    main = _main(words)
+    reads = words[main].text in _READS and not any(word.text in _WRITES for word in words)
+    return Findings(refusal, False, reads, _target(words, main))
+
+
+def _has_anything(sql: str) -> bool:
+    """Return whether there is something beside blanks, comments and semicolons: the server will say what it is."""
+    last = 0
+    for kind, start, end in tokens(sql, POSTGRES):
+        if sql[last:start].strip() or kind not in ("comment", "end"):
+            return True
+        last = end
+    return bool(sql[last:].strip())
+
+
+def _words(sql: str) -> Iterator[Word]:
+    last = depth = 0
+    for kind, start, end in tokens(sql, POSTGRES):
+        if kind == "comment":
+            continue
+        between = sql[last:start]
+        depth += between.count("(") - between.count(")")
+        written = sql[start:end]
+        if kind == "word" or (kind == "quoted" and written.startswith('"')):
+            yield Word(written.upper() if kind == "word" else written, written, depth, "." in between)
+        last = end
+
+
+def _main(words: list[Word]) -> int:
+    """Return the place of the word that says what a statement does: behind WITH and its brackets."""
+    if words[0].text != "WITH":
+        return 0
+    depth = words[0].depth
+    for at, word in enumerate(words):
+        if word.depth == depth and (word.text in _CHANGES or word.text in _READS):
+            return at
+    return 0
+
+
+def _target(words: list[Word], main: int) -> tuple[Op, str | None] | None:
+    op = _CHANGES.get(words[main].text)
+    if op is None:
+        return None
+    at = main + 1
+    while at < len(words) and words[at].text in _BEFORE_TABLE:
+        at += 1
+    if at == len(words):
+        return op, None
+    while at + 1 < len(words) and words[at + 1].dotted:
+        at += 1
+    name = words[at].written
+    return op, name[1:-1].replace('""', '"') if name.startswith('"') else name.lower()
