@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 AS_TEXT = (
-    *("numeric", "money", "uuid", "char", "xml", "jsonpath"),
+    *("numeric", "money", "uuid", "xml", "jsonpath"),
     *("date", "time", "timetz", "interval"),
     *("bit", "varbit", "inet", "cidr", "macaddr", "macaddr8"),
     *("point", "line", "lseg", "box", "path", "polygon", "circle"),
@@ -21,6 +21,9 @@ AS_TEXT = (
     *("regconfig", "regdictionary", "regcollation", "aclitem", "refcursor", "cstring"),
 )
 """Types whose values are texts in both directions; the driver has the other text types by itself."""
+
+AS_BYTES = "char"
+"""The type `"char"` of the catalog, one byte that is shown as a letter: to the driver its name is another type's."""
 
 _DECODED: dict[str, Callable[[str], Any]] = {}
 

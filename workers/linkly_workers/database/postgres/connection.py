@@ -12,7 +12,7 @@ import msgspec
 from linkly_workers._sql.parameters import WrongNumberOfValues
 from linkly_workers.database.backend import Op
 from linkly_workers.database.errors import DriverError, ResultTooLarge
-from linkly_workers.database.postgres.codecs import set_codecs
+from linkly_workers.database.postgres.codecs import AS_BYTES, set_codecs
 from linkly_workers.database.postgres.counting import Meter
 from linkly_workers.database.postgres.parameters import Converter, converted, converter_of
 from linkly_workers.database.postgres.statement import Statement
@@ -63,6 +63,7 @@ class _Prepared(msgspec.Struct):
     converters: list[Converter]
     columns: list[str]
     types: list[str]
+    letters: list[int]
 
 
 class Connection:
@@ -171,7 +172,8 @@ class Connection:
             if over.expired():
                 raise self._too_large() from error
             raise
-        return [tuple(record) for record in records]
+        rows = [tuple(record) for record in records]
+        return [_with_letters(row, prepared.letters) for row in rows] if prepared.letters else rows
 
     async def _compiled(self, text: str) -> _Prepared:
         statement: Any = await self.raw.prepare(text, name=None if self._keeps_statements else "")
@@ -188,6 +190,7 @@ class Connection:
             [converter_of(each.name, each.kind) for each in statement.get_parameters()],
             [column.name for column in attributes],
             [column.type.name for column in attributes],
+            [at for at, column in enumerate(attributes) if column.type.name == AS_BYTES],
         )
         if self._keeps_statements:
             if len(self._prepared) >= PREPARED:
@@ -219,6 +222,13 @@ class Connection:
             "or raise the setting `max_result_bytes` of the database worker",
             details={"driver": "postgres", "max_result_bytes": self._limit},
         )
+
+
+def _with_letters(row: tuple[Any, ...], places: list[int]) -> tuple[Any, ...]:
+    found = list(row)
+    for at in places:
+        found[at] = None if row[at] is None else row[at].decode("latin-1")
+    return tuple(found)
 
 
 def _size(rows: list[tuple[Any, ...]]) -> int:

@@ -101,6 +101,10 @@ def _bytes(value: Any) -> bytes:
     raise ValueError(f'{_shown(value)} is not bytes: send {{"$blob": base64}}, or the text \\x and hexadecimal digits')
 
 
+def _letter(value: Any) -> bytes:
+    return _text(value).encode()
+
+
 def _text(value: Any) -> str:
     if isinstance(value, str):
         if "\0" in value:
@@ -163,6 +167,7 @@ _CONVERTERS: dict[str, Converter] = {
     "bool": _bool,
     "float8": _float,
     "bytea": _bytes,
+    "char": _letter,
     "oid": _oid,
     "json": _json,
     "jsonb": _json,
