@@ -102,7 +102,13 @@ class Deadlines:
         self._classes.pop(timeout_s, None)
 
 
-async def bounded(coroutine: Coroutine[Any, Any, Any], deadlines: Deadlines, timeout_s: float, function_id: str) -> Any:
+async def bounded(
+    coroutine: Coroutine[Any, Any, Any],
+    deadlines: Deadlines,
+    timeout_s: float,
+    function_id: str,
+    expiry: float | None = None,
+) -> Any:
     """Await a call in the current task, for at most `timeout_s` seconds from its first suspension on.
 
     A coroutine that never suspends arms nothing.
@@ -114,7 +120,7 @@ async def bounded(coroutine: Coroutine[Any, Any, Any], deadlines: Deadlines, tim
         awaited = coroutine.send(None)
     except StopIteration as stop:
         return stop.value
-    return await suspended(coroutine, awaited, deadlines, timeout_s, function_id)
+    return await suspended(coroutine, awaited, deadlines, timeout_s, function_id, expiry)
 
 
 @types.coroutine

@@ -18,7 +18,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import types
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import anyio.to_thread
@@ -31,10 +32,23 @@ from linkly.invocation import Done, Invocation, Json
 from linkly.schema import Codec, docstring_summary, encode
 from linkly.signature import signature_of
 from linkly.trigger import TriggerDeclaration
+from linkly.uncopied import Check
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_PLAIN_RESULTS = frozenset((str, int, bool, type(None), Json))
+ENDED = object()
+"""What `next(call, ENDED)` answers when the call has ended in its first step (`Function.__call__`)."""
+
+# Here and in `__call__` what is called per call has a name of its own: a method looked up on an imported name, or a
+# callable kept in an attribute, is not specialized by CPython 3.11 (0.04 us each).
+_enter, _leave = current_invocation.set, current_invocation.reset
+
+
+def _anything(value: object) -> bool:
+    return True
+
+
+_PLAIN_RESULTS: dict[type, Check] = dict.fromkeys((str, int, bool, type(None), Json), _anything)
 
 
 class FunctionDeclaration(msgspec.Struct, kw_only=True):
@@ -105,9 +119,6 @@ class Function:
         failed: Told of each call that failed by a fault of the handler; what its caller gets is raised afterwards.
     """
 
-    failed: Callable[[Invocation, LinklyError], None] | None = None
-    idle: Callable[[], None] | None = None
-
     def __init__(
         self,
         function_id: str,
@@ -125,6 +136,8 @@ class Function:
         self.metadata = metadata
         self.triggers = tuple(triggers)
         self.active = 0
+        self.idle: Callable[[], None] | None = None
+        self.failed: Callable[[Invocation, LinklyError], None] | None = None
         self._what = f"function `{function_id}`"
         signature = signature_of(function_id, handler)
         self._takes_metadata = signature.takes_metadata
@@ -133,14 +146,19 @@ class Function:
         self._takes_whole_payload = signature.takes_payload and not signature.spread and not signature.takes_metadata
         self.codec: Codec[Any] = signature.codec
         self._copy = signature.codec.copy
-        self._uncopied = signature.codec.uncopied
-        self._uncopied_results = signature.uncopied
-        self._call = handler if signature.is_coroutine else _in_thread(handler)
+        self._payload_type = signature.codec.type
+        self._uncopied = dict(signature.codec.uncopied)
+        self._as_they_are = _PLAIN_RESULTS | dict(signature.uncopied)
+        self._call = handler if _gives_coroutines(handler) else _awaiting(handler, in_thread=not signature.is_coroutine)
         self.request_schema = signature.request_schema if request_schema is None else request_schema
         self.response_schema = signature.response_schema if response_schema is None else response_schema
 
-    async def __call__(self, invocation: Invocation) -> Any:
+    @types.coroutine
+    def __call__(self, invocation: Invocation) -> Generator[Any, Any, Any]:
         """Serve one call: the `Endpoint`.
+
+        The result is kept in `invocation.answer` as well: who takes the first step by `next(call, ENDED)` needs no
+        `StopIteration` to learn it, which is 0.15 us.
 
         Raises:
             InvalidPayload: The payload does not fit; the handler was not called.
@@ -148,7 +166,8 @@ class Function:
                 cancelled it, or `GeneratorExit`.
             LinklyError: The handler raised this.
         """
-        token = current_invocation.set(invocation)
+        call = self._call
+        token = _enter(invocation)
         self.active += 1
         try:
             if type(invocation.metadata) is Json:
@@ -156,14 +175,16 @@ class Function:
             payload = invocation.payload
             if self._takes_whole_payload:
                 kind = type(payload)
-                fits = self._uncopied.get(kind)
-                if (fits is None or not fits(payload)) and (invocation.in_place is None or kind is not self.codec.type):
-                    payload = self._copy(payload, self._what)
-                result = await self._call(payload)
+                if invocation.in_place is None or kind is not self._payload_type:
+                    fits = self._uncopied.get(kind)
+                    if fits is None or not fits(payload):
+                        payload = self._copy(payload, self._what)
+                result = yield from call(payload)
             elif self._spread or not self._takes_payload:
-                result = await self._call(**self._arguments(invocation))
+                result = yield from call(**self._arguments(invocation))
             else:
-                result = await self._call(self.codec.read(payload, self._what), metadata=invocation.metadata)
+                fields = self.codec.read(payload, self._what)
+                result = yield from call(fields, metadata=invocation.metadata)
         except LinklyError:
             raise
         except Exception as error:
@@ -186,17 +207,17 @@ class Function:
             raise self._telling(invocation, HandlerFailed.wrap(error)) from error
         finally:
             self.active -= 1
-            current_invocation.reset(token)
-            if self.idle is not None and not self.active:
+            _leave(token)
+            if not self.active and self.idle is not None:
                 self.idle()
         kind = type(result)
-        if kind in _PLAIN_RESULTS:
-            return result
-        fits = self._uncopied_results.get(kind)
-        if fits is not None and fits(result):
-            return result
-        if kind is invocation.in_place:
-            return result
+        fits = self._as_they_are.get(kind)
+        if fits is not _anything and (fits is None or not fits(result)) and kind is not invocation.in_place:
+            result = self._encoded(result, invocation)
+        invocation.answer = result
+        return result
+
+    def _encoded(self, result: object, invocation: Invocation) -> Json:
         try:
             return Json(encode(result))
         except InvalidResult as error:
@@ -266,9 +287,17 @@ def _declarations(owners: Iterable[object]) -> Iterator[tuple[object, str, Funct
                 yield owner, name, declaration
 
 
-def _in_thread(handler: Callable[..., Any]) -> Callable[..., Any]:
+def _gives_coroutines(handler: Callable[..., Any]) -> bool:
+    """Return whether a handler is an `async def` of Python: one of Cython is a coroutine function as well."""
+    code = getattr(getattr(handler, "__func__", handler), "__code__", None)
+    return isinstance(code, types.CodeType) and bool(code.co_flags & inspect.CO_COROUTINE)
+
+
+def _awaiting(handler: Callable[..., Any], *, in_thread: bool) -> Callable[..., Any]:
     @functools.wraps(handler)
     async def call(*args: Any, **kwargs: Any) -> Any:
+        if not in_thread:
+            return await handler(*args, **kwargs)
         result = await anyio.to_thread.run_sync(functools.partial(handler, *args, **kwargs), abandon_on_cancel=True)
         # A lambda or a partial around a coroutine function looks synchronous until it is called.
         return await result if inspect.isawaitable(result) else result

@@ -66,6 +66,7 @@ class Invocation(msgspec.Struct, kw_only=True):
         hops: How many calls this one is nested in; `linkly.errors.TooManyHops` ends a chain beyond `HOP_LIMIT`.
         in_place: The payload is the function's to keep, and an answer of this type its caller's to read (`InPlace`).
         not_finite: The caller has sent `NaN` or `Infinity`, as Python's json module writes them; they are null here.
+        answer: What `linkly.function.Function` has answered, for who takes the first step of its call by hand.
     """
 
     function_id: str
@@ -80,6 +81,7 @@ class Invocation(msgspec.Struct, kw_only=True):
     hops: int = 0
     in_place: type | None = None
     not_finite: bool = False
+    answer: Any = None
 
 
 Done: TypeAlias = Callable[[Json, Json], None]

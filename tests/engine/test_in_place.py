@@ -42,6 +42,12 @@ async def test_payload_and_answer_are_the_same_objects_in_process_alone(bus, kep
     assert (answer is kept[1]) is not remote
 
 
+async def test_an_answer_in_place_is_copied_for_who_names_its_type(bus, kept):
+    answer = await bus.trigger("test::keep", InPlace(HttpRequest(), HttpResponse), result_type=HttpResponse)
+    assert answer == kept[1]
+    assert answer is not kept[1]
+
+
 async def test_a_payload_that_is_not_given_away_is_copied(bus, kept):
     request = HttpRequest(method="PUT")
     answer = await bus.trigger("test::keep", request)

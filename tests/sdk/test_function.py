@@ -1,6 +1,9 @@
 """`@function`: what a handler may look like, and what its schema says."""
 
+import asyncio
 import dataclasses
+import inspect
+import sys
 from typing import Any
 
 import msgspec
@@ -85,6 +88,20 @@ async def test_a_plain_function_runs_in_a_thread():
         return threading.current_thread() is threading.main_thread()
 
     assert await call(handler) is False
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="only an `async def` is a coroutine function")
+async def test_a_coroutine_function_may_return_any_awaitable():
+    class Answer:
+        def __await__(self):
+            yield from asyncio.sleep(0).__await__()
+            return "made elsewhere"
+
+    def handler(payload):
+        return Answer()
+
+    inspect.markcoroutinefunction(handler)
+    assert await call(handler) == "made elsewhere"
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,15 @@ async def test_a_struct_that_does_not_fit_its_hints_is_refused(wire, order):
 
 
 @pytest.mark.parametrize("wire", [False, True])
+async def test_text_without_a_json_form_is_no_result_of_type_str(wire):
+    shop = Shop()
+    shop.answer = "\ud800"
+    async with running_engine(shop, wire=wire) as bus:
+        with pytest.raises((InvalidPayload, InvalidResult)):
+            await bus.trigger("shop::order", Order("tea"), result_type=str)
+
+
+@pytest.mark.parametrize("wire", [False, True])
 async def test_a_result_that_does_not_fit_its_hints_is_no_result_of_that_type(wire):
     shop = Shop()
     shop.answer = Order(["tea"])

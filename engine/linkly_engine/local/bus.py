@@ -31,9 +31,9 @@ from linkly.bus import (
 from linkly.channel import Channel, ChannelReader, ChannelRef, ChannelWriter
 from linkly.clock import Clock
 from linkly.context import current_invocation
-from linkly.deadline import suspended
+from linkly.deadline import bounded, suspended
 from linkly.errors import InvalidResult, LinklyError
-from linkly.function import Function
+from linkly.function import ENDED, Function
 from linkly.schema import Codec, as_json, encode, payload_json
 from linkly.trigger import TriggerDeclaration, TriggerType
 from linkly_engine.core.enqueue import enqueue
@@ -45,8 +45,10 @@ from linkly_engine.local.provider import LocalProvider
 
 log = logging.getLogger("linkly.engine")
 
+_current = current_invocation.get
 _codecs: dict[Any, Codec[Any]] = {}
 _decode_any = msgspec.json.Decoder().decode
+_SCALARS = frozenset((str, int, float, bool, type(None)))
 
 
 class LocalBus:
@@ -76,8 +78,13 @@ class LocalBus:
         action: Action | None = None,
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
     ) -> Any:
-        parent = current_invocation.get()
+        parent = _current()
         caller = self._caller
+        in_place: type | None = None
+        if type(payload) is InPlace:
+            in_place, payload = payload.answer, payload.payload
+        now, find = self._monotonic, self._function_at  # called by name: see `linkly.function`
+        deadline = None if timeout_s is None else now() + timeout_s
         if parent is None:
             invocation = Invocation(
                 function_id=function_id,
@@ -86,8 +93,13 @@ class LocalBus:
                 metadata=metadata,
                 caller=caller,
                 origin=caller.worker_id,
+                deadline=deadline,
+                in_place=in_place,
             )
         else:
+            # Inside a handler whose own deadline comes first, that one ends this call too.
+            if parent.deadline is not None and (deadline is None or deadline >= parent.deadline):
+                deadline, timeout_s = parent.deadline, None
             invocation = Invocation(
                 function_id=function_id,
                 payload=payload,
@@ -97,40 +109,37 @@ class LocalBus:
                 origin=caller.worker_id if parent.origin is None else parent.origin,
                 traceparent=parent.traceparent,
                 baggage=parent.baggage,
-                deadline=parent.deadline,
+                deadline=deadline,
                 hops=parent.hops + 1,
+                in_place=in_place,
             )
-        if type(payload) is InPlace:
-            invocation.payload, invocation.in_place = payload.payload, payload.answer
         if action is not None:
             return await self._act(action, invocation)
         if invocation.hops > HOP_LIMIT:
             raise too_many_hops(function_id)
-        record = self._function_at((invocation.namespace, function_id))
+        record = find((invocation.namespace, function_id))
         if record is None or namespace == "":
             record = self._exchange.router.resolve(namespace, function_id)
+        endpoint = record.endpoint
         # `endpoint(invocation)` takes 0.1 us more: the interpreter looks for a method then.
-        call: Any = record.endpoint.__call__(invocation)
-        if timeout_s is not None:
-            deadline = self._monotonic() + timeout_s
-            # Inside a handler whose own deadline comes first, that one ends this call too.
-            if invocation.deadline is None or deadline < invocation.deadline:
-                invocation.deadline = deadline
-                try:
-                    awaited = call.send(None)
-                except StopIteration as stop:
-                    result = stop.value
-                else:
-                    result = await suspended(call, awaited, self._exchange.deadlines, timeout_s, function_id, deadline)
-            else:
-                result = await call
-        else:
+        call: Any = endpoint.__call__(invocation)
+        if timeout_s is None:
             result = await call
+        elif type(endpoint) is Function:
+            awaited = next(call, ENDED)
+            if awaited is ENDED:
+                result = invocation.answer
+            else:
+                result = await suspended(call, awaited, self._exchange.deadlines, timeout_s, function_id, deadline)
+        else:
+            result = await bounded(call, self._exchange.deadlines, timeout_s, function_id, deadline)
         if result_type is Any and type(result) is Json:
             try:
                 return _decode_any(result)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:  # 1e999 is JSON, but no float
                 raise InvalidResult(f"the answer of `{function_id}` cannot be read: {error}") from error
+        if type(result) is result_type and in_place is None and result_type not in _SCALARS:
+            return result  # a Struct that needs no copy, or `Json` (`Endpoint`)
         return read_result(result, result_type, function_id)
 
     async def _act(self, action: Action, invocation: Invocation) -> Receipt | None:
