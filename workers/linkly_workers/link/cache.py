@@ -26,6 +26,7 @@ import msgspec
 from linkly import Bus, Json
 from linkly.context import current_invocation
 from linkly.errors import LinklyError
+from linkly.state import Address
 from linkly_workers.link.shapes import LinkDetails
 
 log = logging.getLogger("linkly.link")
@@ -98,7 +99,7 @@ class LinkCache:
         try:
             if not self._is_ours and not await self._claim():
                 return None
-            found = await self._bus.trigger("state::get", {"scope": SCOPE, "key": code}, result_type=Json)
+            found = await self._bus.trigger("state::get", Address(SCOPE, code), result_type=Json)
             return _entry_decoder.decode(found)
         except (LinklyError, msgspec.ValidationError) as error:
             log.warning("the cached entry of `%s` cannot be read, the store is asked: %s", code, error)

@@ -8,10 +8,9 @@ import msgspec
 
 from linkly import Json, Settings
 from linkly.paths import check_path
+from linkly.state import Key, Scope
 from linkly_workers._update_ops import Operation, OperationError
 
-Scope = Annotated[str, msgspec.Meta(examples=["greetings"])]
-Key = Annotated[str, msgspec.Meta(examples=["hello"])]
 Operations = Annotated[list[Operation], msgspec.Meta(examples=[[{"type": "increment", "path": "times", "by": 1}]])]
 SaveInterval = Annotated[int, msgspec.Meta(ge=100, le=3_600_000)]
 
@@ -61,18 +60,6 @@ class StateSettings(Settings):
     triggers_enabled: bool = True
     max_value_bytes: Annotated[int, msgspec.Meta(ge=1)] | None = None
     save_interval_ms: SaveInterval | None = None
-
-
-class Address(msgspec.Struct):
-    """Where a value is.
-
-    Attributes:
-        scope: Group of keys.
-        key: Name inside the scope.
-    """
-
-    scope: Scope
-    key: Key
 
 
 class SetRequest(msgspec.Struct):

@@ -27,6 +27,7 @@ from linkly import Json, Readiness, Settings, TriggerType, Worker, function, rea
 from linkly.context import current_invocation
 from linkly.errors import ConfigError, InvalidPayload, LinklyError
 from linkly.schema import INSTEAD, decode
+from linkly.state import Address, Key, Scope
 from linkly_workers._update_ops import OperationError, apply
 from linkly_workers.state.errors import (
     DeleteFailed,
@@ -41,15 +42,12 @@ from linkly_workers.state.errors import (
 from linkly_workers.state.events import StateEvents
 from linkly_workers.state.listing import list_part
 from linkly_workers.state.shapes import (
-    Address,
     Changed,
     Entries,
     Groups,
-    Key,
     Keys,
     ListEntriesRequest,
     Operations,
-    Scope,
     SetRequest,
     StateSettings,
     Updated,
