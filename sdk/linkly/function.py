@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 
 import anyio.to_thread
 import msgspec
+from msgspec.structs import asdict
 
 from linkly.context import current_invocation
 from linkly.endpoint import start_in_task
@@ -145,7 +146,6 @@ class Function:
         self._takes_payload = signature.takes_payload
         self._takes_whole_payload = signature.takes_payload and not signature.spread and not signature.takes_metadata
         self.codec: Codec[Any] = signature.codec
-        self._copy = signature.codec.copy
         self._payload_type = signature.codec.type
         self._uncopied = dict(signature.codec.uncopied)
         self._as_they_are = _PLAIN_RESULTS | dict(signature.uncopied)
@@ -170,7 +170,7 @@ class Function:
         token = _enter(invocation)
         self.active += 1
         try:
-            if type(invocation.metadata) is Json:
+            if invocation.metadata is not None and type(invocation.metadata) is Json:
                 invocation.metadata = msgspec.json.decode(invocation.metadata)
             payload = invocation.payload
             if self._takes_whole_payload:
@@ -178,7 +178,7 @@ class Function:
                 if invocation.in_place is None or kind is not self._payload_type:
                     fits = self._uncopied.get(kind)
                     if fits is None or not fits(payload):
-                        payload = self._copy(payload, self._what)
+                        payload = self.codec.copy(payload, self._what)
                 result = yield from call(payload)
             elif self._spread or not self._takes_payload:
                 result = yield from call(**self._arguments(invocation))
@@ -234,10 +234,9 @@ class Function:
         return failure
 
     def _arguments(self, invocation: Invocation) -> dict[str, Any]:
-        arguments: dict[str, Any] = {"metadata": invocation.metadata} if self._takes_metadata else {}
-        if self._spread:
-            fields = self.codec.read(invocation.payload, self._what)
-            arguments.update((name, getattr(fields, name)) for name in fields.__struct_fields__)
+        arguments = asdict(self.codec.read(invocation.payload, self._what)) if self._spread else {}
+        if self._takes_metadata:
+            arguments["metadata"] = invocation.metadata
         return arguments
 
     def __repr__(self) -> str:

@@ -97,6 +97,8 @@ class LocalBus:
                 in_place=in_place,
             )
         else:
+            if parent.hops >= HOP_LIMIT and action is None:
+                raise too_many_hops(function_id)
             # Inside a handler whose own deadline comes first, that one ends this call too.
             if parent.deadline is not None and (deadline is None or deadline >= parent.deadline):
                 deadline, timeout_s = parent.deadline, None
@@ -115,10 +117,8 @@ class LocalBus:
             )
         if action is not None:
             return await self._act(action, invocation)
-        if invocation.hops > HOP_LIMIT:
-            raise too_many_hops(function_id)
         record = find((invocation.namespace, function_id))
-        if record is None or namespace == "":
+        if record is None:
             record = self._exchange.router.resolve(namespace, function_id)
         endpoint = record.endpoint
         # `endpoint(invocation)` takes 0.1 us more: the interpreter looks for a method then.
