@@ -32,13 +32,14 @@ class Registry:
 
     Attributes:
         version: Changes with every change of who serves what.
-        at: `find` for a key, without a call in between (0.1 us of a trigger's 2).
+        in_default: `find` in the namespace `default`, by the id alone: 0.05 of a trigger's 1 us less than by a key.
     """
 
     def __init__(self) -> None:
         self.version = 0
         self._functions: dict[Key, FunctionRecord] = {}
-        self.at = self._functions.get
+        self._in_default: dict[str, FunctionRecord] = {}
+        self.in_default = self._in_default.get
         self._waiting: Groups[Key, WorkerRecord, FunctionRecord] = Groups()
         self._owned: Groups[WorkerRecord, Key, FunctionRecord] = Groups()
         """What each worker serves or waits for: what leaves with it is found without a look at the others."""
@@ -99,7 +100,7 @@ class Registry:
         if self._waiting:
             self._waiting.take(key, record.owner)
         self.version += 1
-        self._functions[key] = record
+        self._serve(key, record)
         self._owned.put(record.owner, key, record)
         return FunctionServed(record, known is None)
 
@@ -155,11 +156,16 @@ class Registry:
         for record in self.of(before):
             key = _key(record)
             successor = msgspec.structs.replace(record, owner=owner, endpoint=endpoint_of(record.endpoint))
-            self._functions[key] = successor
+            self._serve(key, successor)
             self._owned.take(before, key)
             self._owned.put(owner, key, successor)
             changes.append(FunctionServed(successor, False))
         return changes
+
+    def _serve(self, key: Key, record: FunctionRecord) -> None:
+        self._functions[key] = record
+        if record.namespace == DEFAULT_NAMESPACE:
+            self._in_default[record.id] = record
 
     def _vacate(self, served: Iterable[FunctionRecord]) -> list[GivenUp]:
         """Take functions from their owners and give their ids to those who wait."""
@@ -171,10 +177,12 @@ class Registry:
             heir = self._waiting.first(key)
             if heir is None:
                 del self._functions[key]
+                if record.namespace == DEFAULT_NAMESPACE:
+                    del self._in_default[record.id]
                 changes.append(FunctionGone(record))
             else:
                 self._waiting.take(key, heir.owner)
-                self._functions[key] = heir
+                self._serve(key, heir)
                 changes.append(FunctionHandedOn(heir))
         return changes
 

@@ -58,7 +58,7 @@ class LocalBus:
         self._exchange = exchange
         self.record = record
         self._caller = record.caller
-        self._function_at = exchange.tables.functions.at
+        self._in_default = exchange.tables.functions.in_default
         self._monotonic = exchange.clock.monotonic
         self.before_first_registration: Callable[[], None] | None = None
         self._functions: WeakSet[Function] = WeakSet()
@@ -83,13 +83,15 @@ class LocalBus:
         in_place: type | None = None
         if type(payload) is InPlace:
             in_place, payload = payload.answer, payload.payload
-        now, find = self._monotonic, self._function_at  # called by name: see `linkly.function`
+        now, find = self._monotonic, self._in_default  # called by name: see `linkly.function`
+        if namespace is None:
+            namespace = DEFAULT_NAMESPACE
         deadline = None if timeout_s is None else now() + timeout_s
         if parent is None:
             invocation = Invocation(
                 function_id=function_id,
                 payload=payload,
-                namespace=DEFAULT_NAMESPACE if namespace is None else namespace,
+                namespace=namespace,
                 metadata=metadata,
                 caller=caller,
                 origin=caller.worker_id,
@@ -105,7 +107,7 @@ class LocalBus:
             invocation = Invocation(
                 function_id=function_id,
                 payload=payload,
-                namespace=DEFAULT_NAMESPACE if namespace is None else namespace,
+                namespace=namespace,
                 metadata=metadata,
                 caller=caller,
                 origin=caller.worker_id if parent.origin is None else parent.origin,
@@ -117,7 +119,7 @@ class LocalBus:
             )
         if action is not None:
             return await self._act(action, invocation)
-        record = find((invocation.namespace, function_id))
+        record = find(function_id) if namespace == DEFAULT_NAMESPACE else None
         if record is None:
             record = self._exchange.router.resolve(namespace, function_id)
         endpoint = record.endpoint
