@@ -140,6 +140,50 @@ async def test_a_caller_that_gives_up_or_goes_leaves_nothing_behind(caller_speak
         peers["callee"].cut("gone")
 
 
+async def test_texts_that_come_together_arrive_in_order_whatever_stands_between_them():
+    async with serving() as (engine, server), AsyncExitStack() as stack:
+        under_test = EngineUnderTest(engine, server, stack)
+        callee, other, caller, second = [await under_test.connect() for _ in range(4)]
+        for client, function_id in ((callee, "far::f"), (callee, "far::g"), (other, "far::h")):
+            await client.send(type="registerfunction", id=function_id)
+            await client.nothing_came()
+
+        async def call(name, function_id, **fields):
+            await caller.send(
+                type="invokefunction", invocation_id=name, function_id=function_id, data={"is": name}, **fields
+            )
+
+        await call("a", "far::f")
+        await call("b", "far::f")
+        await call("c", "far::g")
+        await call("b", "far::g")  # is being served
+        await caller.send_text('{"type": "invokefunction", "broken')
+        await call("d", "far::f", metadata={"m": 1})
+        await call("e", "far::h")
+        await caller.socket.send(b"LOGSx")
+        await call("f", "far::nowhere")
+        await call("g", "far::f", action={"type": "void"})
+        await call("h", "far::f")
+        await second.send(type="invokefunction", invocation_id="a", function_id="far::f", data=[])
+        calls = [await callee.until("invokefunction") for _ in range(7)]
+        assert [message["data"] and message["data"]["is"] for message in calls] == ["a", "b", "c", "d", "g", "h", []]
+        assert await callee.nothing_came() == []
+        calls.append(await other.until("invokefunction"))
+        assert calls[-1]["data"]["is"] == "e"
+        for message in calls:
+            client = other if message["function_id"] == "far::h" else callee
+            outcome = (
+                {"error": {"code": "no", "message": "no"}} if message["function_id"] == "far::g" else {"result": 1}
+            )
+            named = {name: message[name] for name in ("invocation_id", "function_id") if name in message}
+            await client.send(type="invocationresult", **named, **outcome)
+        await other.nothing_came()
+        await callee.nothing_came()
+        outcomes = {message["invocation_id"]: message.get("result") for message in await caller.nothing_came()}
+        assert outcomes == {"a": 1, "b": 1, "c": None, "d": 1, "e": 1, "f": None, "h": 1}
+        assert [message["result"] for message in await second.nothing_came()] == [1]
+
+
 @framings
 async def test_of_workers_that_called_each_other_nothing_is_left_when_they_have_gone(caller_speaks, callee_speaks):
     async with Engine() as engine:

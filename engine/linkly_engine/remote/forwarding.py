@@ -1,7 +1,7 @@
 """Calls from one connection to another that carry nothing but a payload: they go on, and their answers come back.
 
-Between two native connections a frame gets another head and goes on as it is, unread: engine 26 -> 7 us a call. Over
-JSON the payload is spliced into a frame that is ready but for it: 18 -> 12 us. No task, future or message is made.
+Between two native connections a frame gets another head and goes on as it is, unread: engine 26 -> 6 us a call. Over
+JSON the payload is spliced into a frame that is ready but for it: 18 -> 9 us. No task, future or message is made.
 
 Only what is usual is dealt with here. Whatever needs a decision (a limit is reached, a trace travels along, the
 function is served in process, an error has to be logged) goes the way of all other frames; both ways keep the same
@@ -21,9 +21,8 @@ import msgspec
 from linkly.errors import LinklyError
 from linkly.invocation import HOP_LIMIT, Invocation, Json
 from linkly.outcome import ABSENT, is_absent, read_error
-from linkly.schema import encode
 from linkly.wire.connection import CALLS_LIMIT, Connection, Served
-from linkly.wire.json_frames import call_text, read_json, result_text
+from linkly.wire.json_frames import call_head, call_text, read_json, result_middle, result_text
 from linkly.wire.messages import CallId, FrameError, InvocationResult, InvokeFunction
 from linkly.wire.native_frames import (
     ANSWER,
@@ -61,8 +60,9 @@ class Route(msgspec.Struct):
         origin: The connection whose calls these are.
         caller: Its worker.
         target: The connection that serves them; `None`: they are not forwarded here.
-        function_text: The function's id as JSON.
-        native: As it travels natively.
+        call_head: How their JSON frames begin when they go on.
+        result_middle: What the JSON frames of their results have between the id and the result.
+        native: The function's id as it travels natively.
         failed: Told when its handler failed.
         comes: What their native frames have between the time left and the payload.
         goes: What they have there when they go on.
@@ -73,7 +73,8 @@ class Route(msgspec.Struct):
     caller: WorkerRecord
     function_id: str = ""
     target: Connection | None = None
-    function_text: bytes = b""
+    call_head: bytes = b""
+    result_middle: bytes = b""
     native: bytes = b""
     failed: Callable[[Invocation, LinklyError], None] | None = None
     comes: bytes = b""
@@ -95,21 +96,30 @@ class Forwarded(msgspec.Struct, eq=False, gc=False):
 
     def __call__(self, result: Json, error: Json) -> None:
         """Take the outcome (`Done`)."""
-        call_id, route = self.call_id, self.route
+        route = self.route
         origin = route.origin
-        if is_absent(error) and result is not ABSENT and type(call_id) is str:
-            frame = result_text(call_id, route.function_text, bytes(result))
-            if len(frame) <= origin.peer_limit_bytes and not origin.closed:
-                origin.finish(call_id)
-                if origin.draining is not None:
-                    origin.draining.set()
-                origin.write(frame)
-                return
+        frame = self.answered(result) if is_absent(error) else None
+        if frame is not None:
+            origin.write(frame)
+            return
         if not is_absent(error) and route.failed is not None:
             caller = route.caller
-            invocation = Invocation(function_id=route.function_id, caller=caller.caller, origin=caller.id)
+            invocation = Invocation(function_id=self.function_id, caller=caller.caller, origin=caller.id)
             route.failed(invocation, read_error(error))
-        origin.answer_call(Served(origin, call_id, route.function_id), result, error)
+        origin.answer_call(Served(origin, self.call_id, self.function_id), result, error)
+
+    def answered(self, result: Json) -> bytes | None:
+        """Finish it where it came from, over JSON, and return the frame of its result; `None`: there is more to do."""
+        origin, call_id = self.route.origin, self.call_id
+        if result is ABSENT or type(call_id) is not str or origin.closed:
+            return None
+        frame = result_text(call_id, self.route.result_middle, result)
+        if len(frame) > origin.peer_limit_bytes:
+            return None
+        origin.finish(call_id)
+        if origin.draining is not None:
+            origin.draining.set()
+        return frame
 
 
 class Forwarding:
@@ -143,12 +153,12 @@ class Forwarding:
     def frame_received(self, data: bytes, *, text: bool) -> None:
         """Take one frame: forward it, or leave it to the connection."""
         connection = self._connection
-        if connection.native and not text:
-            self.frames_received([data])
-        elif connection.native or not text or connection.closed:
+        if connection.native is text:
             connection.frame_received(data, text=text)
+        elif text:
+            self.texts_received([data])
         else:
-            self._text_received(data)
+            self.frames_received([data])
 
     # --- native to native ----------------------------------------------------------------------------------
 
@@ -218,7 +228,7 @@ class Forwarding:
         went = len(onward)
         if went:
             target.calls_begun = number
-            target.stream.send_many(onward)  # it is not blocked
+            target.write_many(onward)
         return went
 
     def _forward_results(self, frames: list[bytes]) -> int:
@@ -248,11 +258,7 @@ class Forwarding:
         if origin is not None:
             if origin.draining is not None:
                 origin.draining.set()
-            if origin.stream.blocked:
-                for answer in onward:
-                    origin.write(answer)
-            else:
-                origin.stream.send_many(onward)
+            origin.write_many(onward)
         return went
 
     def _find_native(self, data: bytes) -> Route:
@@ -278,28 +284,49 @@ class Forwarding:
 
     # --- from JSON -----------------------------------------------------------------------------------------
 
-    def _text_received(self, data: bytes) -> None:
-        connection = self._connection
-        try:
-            message = read_json(data)
-        except FrameError:
-            connection.frame_received(data, text=True)  # which says so
-            return
-        if type(message) is InvokeFunction:
-            if self._forward_text(message):
-                connection.statistics.frames_received += 1
-                return
-        elif type(message) is InvocationResult and message.error is ABSENT:
-            call = connection.calls.get(message.invocation_id)
-            if isinstance(call, Forwarded):
-                connection.statistics.frames_received += 1
-                del connection.calls[call.target_id]
-                call(message.result, ABSENT)
-                return
-        connection.message_received(message)
+    def texts_received(self, frames: list[bytes]) -> None:
+        """Take JSON frames: forward them, or leave them to the connection.
 
-    def _forward_text(self, call: InvokeFunction) -> bool:
-        """Forward a call of a JSON client; return whether it was one that carries nothing but a payload."""
+        Those that stand together and go on to one connection leave together: 3.9 us of Python a call with its answer
+        when 16 come at a time, in place of 5.1.
+        """
+        connection = self._connection
+        forwarded = 0
+        to = connection
+        onward: list[bytes] = []  # frames for one connection, which leave together
+        for data in frames:
+            try:
+                message = read_json(data)
+            except FrameError:
+                message = None  # the connection says so
+            went: tuple[Connection, bytes] | None = None
+            if type(message) is InvokeFunction:
+                went = self._call(message)
+            elif type(message) is InvocationResult and message.error is ABSENT:
+                went = self._result(message)
+            if went is None:
+                if onward:
+                    to.write_many(onward)
+                    onward = []
+                if message is None or connection.closed:
+                    connection.frame_received(data, text=True)
+                else:
+                    connection.message_received(message)
+                continue
+            forwarded += 1
+            target, frame = went
+            if target is not to:
+                if onward:
+                    to.write_many(onward)
+                    onward = []
+                to = target
+            onward.append(frame)
+        if onward:
+            to.write_many(onward)
+        connection.statistics.frames_received += forwarded
+
+    def _call(self, call: InvokeFunction) -> tuple[Connection, bytes] | None:
+        """Return whereto a call of a JSON client goes on, and its frame; `None` if it carries more than a payload."""
         call_id = call.invocation_id
         if (
             type(call_id) is not str
@@ -308,31 +335,45 @@ class Forwarding:
             or call.traceparent is not None
             or call.baggage is not None
             or call.metadata is not ABSENT
+            or call_id in self._connection.serving
         ):
-            return False
+            return None
         key = (call.namespace, call.function_id)
         route = self._routes.get(key)
         if route is None or route.version != self._functions.version:
             route = self._find(key, call.namespace, call.function_id)
-        target = route.target
-        if target is None or call_id in self._connection.serving or self._room(route.function_id, target) <= 0:
-            return False
+        target, function_id = route.target, route.function_id
+        if target is None or self._room(function_id, target) <= 0:
+            return None
         target_id = target.next_call_id()
+        payload = bytes(call.data)
         if isinstance(target_id, int):
-            payload = bytes(call.data)
             frame = call_frame(target_id, NO_LIMIT, 0, self._worker_id, route.native, b"", payload)
         else:
-            payload = bytes(call.data)
-            if payload[:2] == b'{"':  # what `with_caller` does, for most calls
-                payload = payload[:-1] + self._caller
+            if payload.startswith(b'{"'):  # what `with_caller` does, for most calls
+                frame = call_text(route.call_head, target_id, payload[:-1], self._caller)
             else:
-                payload = bytes(with_caller(call.data, self._record.id))
-            frame = call_text(target_id, route.function_text, payload)
+                frame = call_text(route.call_head, target_id, bytes(with_caller(call.data, self._record.id)))
         if len(frame) > target.peer_limit_bytes:
-            return False
-        self._note(Forwarded(call_id, route.function_id, target_id, target, route))
-        target.write(frame)
-        return True
+            return None
+        connection = self._connection
+        target.calls[target_id] = connection.serving[call_id] = Forwarded(
+            call_id, function_id, target_id, target, route
+        )
+        connection.pending[function_id] = connection.pending.get(function_id, 0) + 1
+        return target, frame
+
+    def _result(self, result: InvocationResult) -> tuple[Connection, bytes] | None:
+        """Return whereto the result of a forwarded call goes on, and its frame; `None` if there is more to do."""
+        calls = self._connection.calls
+        call = calls.get(result.invocation_id)
+        if not isinstance(call, Forwarded):
+            return None
+        frame = call.answered(result.result)
+        if frame is None:
+            return None
+        del calls[call.target_id]
+        return call.route.origin, frame
 
     # --- both ----------------------------------------------------------------------------------------------
 
@@ -343,18 +384,14 @@ class Forwarding:
             return 0
         return min(CALLS_LIMIT - len(target.calls), PENDING_LIMIT - connection.pending.get(function_id, 0))
 
-    def _note(self, call: Forwarded) -> None:
-        connection, function_id = self._connection, call.route.function_id
-        call.target.calls[call.target_id] = connection.serving[call.call_id] = call
-        connection.pending[function_id] = connection.pending.get(function_id, 0) + 1
-
     def _find(self, key: object, namespace: str | None, function_id: str) -> Route:
         route = Route(self._functions.version, self._connection, self._record)
         try:
             endpoint = self._router.resolve(namespace, function_id).endpoint
             if not isinstance(endpoint, RemoteFunction):
                 return route
-            route.function_text, route.native = encode(function_id), route_of(None, function_id)
+            route.native = route_of(None, function_id)
+            route.call_head, route.result_middle = call_head(function_id), result_middle(function_id)
         except LinklyError:
             return route
         route.function_id, route.target, route.failed = function_id, endpoint.connection, endpoint.failed

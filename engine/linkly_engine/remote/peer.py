@@ -12,7 +12,7 @@ from collections.abc import Callable
 from linkly.clock import TimerHandle
 from linkly.errors import HandlerFailed, InvalidResult, LinklyError
 from linkly.invocation import DEFAULT_NAMESPACE
-from linkly.wire.connection import Connection, FramesReceiver, FrameStream
+from linkly.wire.connection import Connection, FrameStream
 from linkly.wire.messages import (
     AnyMessage,
     InvokeFunction,
@@ -76,7 +76,7 @@ class Peer:
         self._reattached = reattached
         self._gone = gone
         # What is not forwarded goes on to the connection.
-        self.receiver: FramesReceiver = Forwarding(self.connection, self.record, exchange)
+        self.receiver = Forwarding(self.connection, self.record, exchange)
         nesting = None if native else Nesting()
         self._calls = Calls(self.connection, self.record, nesting, exchange, wait)
         self.registrations = Registrations(self.connection, self.record, nesting, exchange)

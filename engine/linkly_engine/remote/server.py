@@ -258,8 +258,12 @@ class _WorkerSocket(WebSocketStream):
         peer = self._peer = _worker(self._engine, self, transport.underlying_transport, native=False)
         connection = peer.connection
         connection.on_telemetry = self._ingest
-        self.receiver = Inbox(peer.receiver, self, self._engine.turns, connection.serving.__len__)
-        bound_reads(transport.underlying_transport)
+        receiver = peer.receiver
+        self.receiver = inbox = Inbox(
+            receiver, self, self._engine.turns, connection.serving.__len__, many=receiver.texts_received, text=True
+        )
+        self.gather_texts(inbox.frames_received)
+        bound_reads(transport.underlying_transport, self.read_ended)
         peer.start()
 
     def _ingest(self, frame: bytes) -> None:

@@ -137,7 +137,8 @@ class Inbox:
         owed: Counts the calls of this connection that have not been answered.
         overtake: Takes a frame ahead of those that wait, if it may be; returns whether it has.
         caught_up: Told when no frame waits any more that another has overtaken.
-        many: Takes native frames, many at a time.
+        many: Takes frames, many at a time.
+        text: Whether those that come many at a time are text.
     """
 
     def __init__(
@@ -149,6 +150,8 @@ class Inbox:
         overtake: Callable[..., bool] | None = None,
         many: Callable[[list[bytes]], None] | None = None,
         caught_up: Callable[[], object] | None = None,
+        *,
+        text: bool = False,
     ) -> None:
         self._receiver = receiver
         self._stream = stream
@@ -156,6 +159,7 @@ class Inbox:
         self._count_owed = owed
         self._overtake = overtake
         self._many = many
+        self._text = text
         self._caught_up = caught_up
         self._owed = 0  # unanswered calls when the last slice had been handed over
         self._turn = -1
@@ -193,7 +197,7 @@ class Inbox:
             self._stream.pause_reading()
 
     def frames_received(self, frames: list[bytes]) -> None:
-        """Hand native frames over in this turn if the slice has room for all of them, else one by one."""
+        """Hand frames over in this turn if the slice has room for all of them, else one by one."""
         if self._many is not None and not self._frames:
             if self._turn != self._turns.number:
                 self._begin_turn()
@@ -204,7 +208,7 @@ class Inbox:
                 self._many(frames)
                 return
         for data in frames:
-            self.frame_received(data, text=False)
+            self.frame_received(data, text=self._text)
 
     def stream_closed(self, reason: str) -> None:
         """The stream has ended: said when its frames have been handed over."""

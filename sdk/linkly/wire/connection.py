@@ -57,8 +57,8 @@ class FrameStream(Protocol):
         """Queue one message; never waits, never raises."""
         ...
 
-    def send_many(self, frames: list[bytes]) -> None:
-        """Queue native frames."""
+    def send_many(self, frames: list[bytes], *, text: bool) -> None:
+        """Queue messages."""
         ...
 
     def buffered_bytes(self) -> int:
@@ -199,11 +199,20 @@ class Connection(Session):
 
     def write(self, frame: bytes) -> None:
         """Send one frame."""
-        stream = self.stream
-        stream.send(frame, text=not self.native)
-        if stream.blocked and stream.buffered_bytes() > STUCK_BYTES:
+        self.stream.send(frame, text=not self.native)
+        if self.stream.blocked:
+            self._cut_if_stuck()
+
+    def write_many(self, frames: list[bytes]) -> None:
+        """Send frames."""
+        self.stream.send_many(frames, text=not self.native)
+        if self.stream.blocked:
+            self._cut_if_stuck()
+
+    def _cut_if_stuck(self) -> None:
+        if self.stream.buffered_bytes() > STUCK_BYTES:
             log.warning("cutting %s: it does not read its messages", self.name or "the peer")
-            stream.abort()
+            self.stream.abort()
 
     # --- our calls -----------------------------------------------------------------------------------------
 

@@ -9,6 +9,8 @@ from typing import Any, cast
 
 import msgspec
 
+from linkly.invocation import Json
+from linkly.schema import encode
 from linkly.wire.messages import AnyMessage, FrameError, InvokeFunction, Message
 
 _decoder = msgspec.json.Decoder(cast("type[AnyMessage]", AnyMessage))
@@ -19,22 +21,42 @@ write_json: Callable[[Message], bytes] = msgspec.json.Encoder().encode
 _text = msgspec.json.Encoder().encode
 
 
-def call_text(call_id: str, function_id: bytes, data: bytes) -> bytes:
-    """Return the frame of a call that carries nothing but a payload; `function_id` is encoded already."""
-    return b'{"type":"invokefunction","function_id":%b,"invocation_id":"%b","data":%b}' % (
-        function_id,
-        call_id.encode(),
-        data,
-    )
+def call_head(function_id: str, namespace: str | None = None) -> bytes:
+    """Return how the frames of calls of a function begin that carry nothing but a payload.
+
+    Raises:
+        InvalidResult: A name is no text.
+    """
+    place = encode(function_id)
+    if namespace is not None:
+        place += b',"namespace":' + encode(namespace)
+    return b'{"type":"invokefunction","function_id":%b,"invocation_id":"' % place
 
 
-def result_text(call_id: str, function_id: bytes, result: bytes) -> bytes:
-    """Return the frame of a result, whatever the other side calls its call; `function_id` is encoded already."""
-    return b'{"type":"invocationresult","invocation_id":%b,"function_id":%b,"result":%b}' % (
-        _text(call_id),
-        function_id,
-        result,
-    )
+def call_text(head: bytes, call_id: str, data: bytes, member: bytes = b"") -> bytes:
+    """Return the frame of a call.
+
+    Args:
+        head: From `call_head`.
+        call_id: One of ours, in which nothing has to be escaped.
+        data: The payload, without its last byte if there is a `member`.
+        member: The end of the payload.
+    """
+    return b"".join((head, call_id.encode(), b'","data":', data, member, b"}"))
+
+
+def result_middle(function_id: str) -> bytes:
+    """Return what the frames of results of a function have between the id of the call and the result.
+
+    Raises:
+        InvalidResult: Its id is no text.
+    """
+    return b',"function_id":%b,"result":' % encode(function_id)
+
+
+def result_text(call_id: str, middle: bytes, result: Json) -> bytes:
+    """Return the frame of a result, whatever the other side calls its call; `middle` is from `result_middle`."""
+    return b"".join((b'{"type":"invocationresult","invocation_id":', _text(call_id), middle, result, b"}"))
 
 
 def read_json(data: bytes) -> AnyMessage | None:

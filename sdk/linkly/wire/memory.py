@@ -22,9 +22,9 @@ class MemoryStream:
         if not self._closed and self.other is not None:
             asyncio.get_running_loop().call_soon(self.other._deliver, data, text)
 
-    def send_many(self, frames: list[bytes]) -> None:  # noqa: D102
+    def send_many(self, frames: list[bytes], *, text: bool) -> None:  # noqa: D102
         for data in frames:
-            self.send(data, text=False)
+            self.send(data, text=text)
 
     def buffered_bytes(self) -> int:  # noqa: D102
         return 0

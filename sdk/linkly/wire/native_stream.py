@@ -76,7 +76,7 @@ class NativeStream(asyncio.Protocol):
             self._flush_scheduled = True
             self._loop.call_soon(self._end_turn)
 
-    def send_many(self, frames: list[bytes]) -> None:
+    def send_many(self, frames: list[bytes], *, text: bool = False) -> None:
         """Queue frames; they leave with others of this turn of the loop."""
         outgoing = self._outgoing
         outgoing += frames

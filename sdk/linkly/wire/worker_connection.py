@@ -20,9 +20,8 @@ from linkly.errors import ConnectionLost, FunctionNotFound
 from linkly.invocation import Caller, Invocation, Json
 from linkly.outcome import ABSENT, is_absent, read_error
 from linkly.runner import Run, line_of
-from linkly.schema import encode
 from linkly.wire.connection import CALLS_LIMIT, Connection, FrameStream, Served
-from linkly.wire.json_frames import call_text
+from linkly.wire.json_frames import call_head, call_text
 from linkly.wire.messages import AnyMessage, CallId, EnqueueAction, InvokeFunction
 from linkly.wire.native_frames import (
     ANSWER,
@@ -137,7 +136,7 @@ class WorkerConnection(Connection):
             frame = b"".join((head, route, payload))
         else:
             call_id = f"{self._prefix}{number:012x}"
-            frame = call_text(call_id, route, payload or b"null")
+            frame = call_text(route, call_id, payload or b"null")
         if len(frame) > self.peer_limit_bytes:
             self.fitting(frame)
         call = Awaited(self, self._loop.create_future(), function_id, call_id)
@@ -184,12 +183,7 @@ class WorkerConnection(Connection):
 
     def _keep_route(self, namespace: str | None, function_id: str) -> bytes:
         """Return what a call says about where it goes, and remember it."""
-        if self.native:
-            route = route_of(namespace, function_id)
-        else:
-            route = encode(function_id)
-            if namespace is not None:  # one more member, behind the first
-                route += b',"namespace":' + encode(namespace)
+        route = route_of(namespace, function_id) if self.native else call_head(function_id, namespace)
         if len(self._routes) >= _KNOWN_LIMIT:
             self._routes.clear()
         self._routes[function_id if namespace is None else (namespace, function_id)] = route
