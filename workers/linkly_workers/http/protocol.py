@@ -207,7 +207,7 @@ class GatewayProtocol(asyncio.Protocol):
         if state is IDLE and self.flow.is_writable and not self.transport.is_closing():
             alike = self.alike.read(data, self._common.limits)
             if alike is not None:
-                self._enter(WAITING)
+                self.state = WAITING  # and IDLE in `answered`: as `FOLLOWS` says, without a call of `_enter`
                 self._active = self._newest = alike
                 self._serve(alike)
                 return
@@ -383,7 +383,7 @@ class GatewayProtocol(asyncio.Protocol):
             asyncio.get_running_loop().call_soon(self._next)
             return
         if self.state is WAITING:
-            self._enter(IDLE)
+            self.state, self._since = IDLE, self._monotonic()
         elif self.state is BODY:
             self._enter(DISCARDING)
         if self.flow.paused:

@@ -40,6 +40,7 @@ class GatheringTransport:
 
     def __init__(self, transport: asyncio.Transport, writes: Writes) -> None:
         self._transport = transport
+        self._send = transport.write
         self._writes = writes
         self._written: list[bytes] = []
         self.is_closing = transport.is_closing
@@ -58,7 +59,7 @@ class GatheringTransport:
         """Send what was written; it is dropped when the connection has ended."""
         written, self._written = self._written, []
         if written and not self.is_closing():  # a connection that is lost meanwhile must not fail for the others
-            self._transport.write(b"".join(written) if len(written) > 1 else written[0])
+            self._send(b"".join(written) if len(written) > 1 else written[0])
 
     def close(self) -> None:
         """Send what was written, and close."""
