@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from linkly import Bus, Void, function
 from linkly_workers.link.outcome import Counted
@@ -31,7 +31,7 @@ class Clicks:
             return Recorded(recorded=True)
         return Recorded(recorded=False, reason=outcome.value)
 
-    async def count(self, request: RecordClick) -> Counted:
+    def count(self, request: RecordClick) -> Awaitable[Counted]:
         """Count a click, once for each of its ids; answered when it is on disk.
 
         Raises:
@@ -46,7 +46,7 @@ class Clicks:
             referrer=request.referrer,
             bot=request.bot,
         )
-        return await self._store.count(click, now)
+        return self._store.count(click, now)
 
     async def count_in_background(self, request: RecordClick) -> None:
         """Have a click counted by a call of its own, which nobody waits for."""

@@ -5,6 +5,7 @@ Times are RFC 3339 text in UTC with milliseconds, so that they compare as text.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Protocol
 
 import msgspec
@@ -147,7 +148,7 @@ class LinkStore(Protocol):
         """Return links, newest first: those that stand after a position."""
         ...
 
-    async def count(self, click: Click, now: str) -> Counted:
+    def count(self, click: Click, now: str) -> Awaitable[Counted]:
         """Count a click: its row and the counter together or neither, once for each `click_id` of a code.
 
         Nothing is counted for a link that is missing, expired at `now`, or has no clicks left. Clicks that are counted

@@ -153,11 +153,12 @@ class Counting:
             if not isinstance(error, Exception):
                 raise
             return
+        otherwise = _Alone.FAILED if counted is None else _Alone.NOT_COUNTED
+        found = (counted or {}).get
         for waiting in batch:
-            if not waiting.told.done():
-                waiting.told.set_result(
-                    _Alone.FAILED if counted is None else counted.get(waiting.click.code, _Alone.NOT_COUNTED)
-                )
+            told = waiting.told
+            if not told.done():
+                told.set_result(found(waiting.click.code, otherwise))
 
     async def _transaction(self, batch: list[_Waiting]) -> dict[str, Counted] | None:
         """Count clicks in one transaction; return by code what was counted, `None` if one of them made it fail.

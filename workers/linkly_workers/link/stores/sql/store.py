@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Awaitable
 
 import msgspec
 from msgspec.structs import asdict
@@ -110,8 +111,8 @@ class SqlStore:
             rows = await self._scripts.query("older", {"created_at": after[0], "code": after[1], "limit": limit})
         return msgspec.convert(rows, list[LinkDetails])
 
-    async def count(self, click: Click, now: str) -> Counted:  # noqa: D102
-        return await self._counting.count(click, now)
+    def count(self, click: Click, now: str) -> Awaitable[Counted]:  # noqa: D102
+        return self._counting.count(click, now)
 
     async def stats(self, code: str, since_day: str) -> Stats | None:  # noqa: D102
         values = {"code": code, "since_day": since_day, "referrer_limit": REFERRER_LIMIT}
