@@ -145,6 +145,7 @@ class Function:
         self._spread = signature.spread
         self._takes_payload = signature.takes_payload
         self._takes_whole_payload = signature.takes_payload and not signature.spread and not signature.takes_metadata
+        self._takes_nothing = not (signature.takes_payload or signature.takes_metadata)
         self.codec: Codec[Any] = signature.codec
         self._payload_type = signature.codec.type
         self._uncopied = dict(signature.codec.uncopied)
@@ -180,6 +181,8 @@ class Function:
                     if fits is None or not fits(payload):
                         payload = self.codec.copy(payload, self._what)
                 result = yield from call(payload)
+            elif self._takes_nothing:
+                result = yield from call()
             elif self._spread or not self._takes_payload:
                 result = yield from call(**self._arguments(invocation))
             else:
