@@ -60,6 +60,8 @@ from linkly.wire.worker_connection import WorkerConnection
 
 log = logging.getLogger("linkly.client")
 
+_current = current_invocation.get
+
 FIRST_WAIT_S, LONGEST_WAIT_S, JITTER = 0.1, 10.0, 0.3
 DRAIN_S = 5.0
 
@@ -105,6 +107,7 @@ class Client:
         self._deadlines = Deadlines(self._clock)
         self._registered = Registered(self._send_if_connected)
         self._connection: WorkerConnection | None = None
+        self._live: WorkerConnection | None = None  # on it this worker has its name and its registrations are said
         self._connected = asyncio.Event()
         self._lost = asyncio.Event()
         self._failure: LinklyError | None = None
@@ -134,6 +137,7 @@ class Client:
     async def close(self) -> None:
         """Leave: take no more calls, finish the ones being served (for at most 5 s), close."""
         self._failure = self._failure or Shutdown(f"worker `{self.name}` has shut down")
+        self._live = None
         if self._loop_task is not None:
             self._loop_task.cancel()
             await asyncio.wait([self._loop_task])
@@ -218,7 +222,7 @@ class Client:
             connection.send(message)
         self._greeted = True
         if self._conflict is None:
-            self._connected.set()
+            self._goes_live(connection)
 
     def _told_the_name(self, connection: WorkerConnection, result: Json, error: Json) -> None:
         """Take the answer to the metadata call: the engine has handled everything that was sent before it."""
@@ -235,29 +239,27 @@ class Client:
         if self._conflict is not None:
             self._conflict = None
             log.info("worker name `%s` is free: this worker has it now", self.name)
-            self._connected.set()
+            self._goes_live(connection)
+
+    def _goes_live(self, connection: WorkerConnection) -> None:
+        if self._failure is None:
+            self._live = connection
+        self._connected.set()
 
     def _closed(self, reason: str) -> None:
         self._greeted = False
+        self._live = None
         self._connected.clear()
         self._lost.set()
         if self._failure is None and self._conflict is None:
             log.warning("lost the connection to %s: %s", self.url, reason)
 
-    def _live(self) -> WorkerConnection | None:
-        """Return the connection on which this worker has its name and its registrations are said, if there is one."""
-        connection = self._connection
-        if connection is None or connection.closed or not self._connected.is_set():
-            return None
-        return connection if self._conflict is None and self._failure is None else None
-
     async def _live_connection(self) -> WorkerConnection:
         while self._failure is None:
             if self._conflict is not None:
                 raise WorkerConflict(self._conflict.message, details=self._conflict.details)
-            connection = self._live()
-            if connection is not None:
-                return connection
+            if self._live is not None:
+                return self._live
             await self._connected.wait()
         raise self._failure
 
@@ -288,7 +290,7 @@ class Client:
                 message.namespace,
             )
             return
-        again, self._admitted = self._conflict is not None, False
+        again, self._admitted, self._live = self._conflict is not None, False, None
         self._conflict = WorkerConflict(
             f"worker name `{message.worker_name}` is taken in namespace `{message.namespace}` by worker "
             f"{message.owner_worker_id}; choose another name, or end that one: it gets in when the name is free",
@@ -313,14 +315,20 @@ class Client:
         action: Action | None = None,
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
     ) -> Any:
-        parent = current_invocation.get()
+        parent = _current()
         if type(payload) is InPlace:
             payload = payload.payload
-        connection = self._live()
+        connection = self._live
         plain = metadata is None and (parent is None or (parent.traceparent is None and parent.baggage is None))
         if connection is not None and action is None and plain:
             call = connection.call_plain(function_id, payload_text(payload), timeout_s, namespace, parent)
-            result = await call.outcome()
+            try:  # what `outcome` does: its coroutine would take 0.1 us
+                result = await call.answer
+            except asyncio.CancelledError:
+                call.give_up()
+                raise
+            finally:
+                call.disarm()
         else:
             invocation = self._invocation(function_id, payload, metadata, action, parent)
             if connection is not None and action is None:

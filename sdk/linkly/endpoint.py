@@ -7,24 +7,17 @@ task groups), and before Python 3.12 none can be entered in the current turn of 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
 
 from linkly.errors import HandlerFailed, LinklyError
-from linkly.invocation import Done, Endpoint, Invocation, Json
+from linkly.invocation import Done, Invocation, Json
 from linkly.outcome import ABSENT, error_body, is_absent, read_error
 from linkly.runner import Line, Run
 from linkly.schema import as_json
 
-AsyncCall: TypeAlias = Callable[[Invocation], Coroutine[Any, Any, Any]]
-
-
-class TaskEndpoint(Endpoint, Protocol):
-    """An `Endpoint` whose calls are coroutines: whoever makes one may run it in a task of its own choice."""
-
-    def __call__(self, invocation: Invocation) -> Coroutine[Any, Any, Any]:
-        """Serve one call."""
-        ...
+AsyncCall: TypeAlias = Callable[[Invocation], Awaitable[Any]]
+"""What it returns is a coroutine; type checkers are told less by `types.coroutine`."""
 
 
 class AsyncEndpoint:
@@ -35,7 +28,7 @@ class AsyncEndpoint:
     def __init__(self, call: AsyncCall) -> None:
         self._call = call
 
-    def __call__(self, invocation: Invocation) -> Coroutine[Any, Any, Any]:  # noqa: D102
+    def __call__(self, invocation: Invocation) -> Awaitable[Any]:  # noqa: D102
         return self._call(invocation)
 
     def start(self, invocation: Invocation, done: Done) -> Callable[[], object]:  # noqa: D102
@@ -60,7 +53,8 @@ class ServedInTask(Run):
     def __init__(self, call: AsyncCall, invocation: Invocation, line: Line | None = None) -> None:
         self.abandoned = False
         self.function_id = invocation.function_id
-        Run.__init__(self, call(invocation), line)  # `super()` takes as long as all this
+        coroutine: Any = call(invocation)
+        Run.__init__(self, coroutine, line)  # `super()` takes as long as all this
 
     def ended(self, result: Json, error: Json) -> None:
         """Take the outcome (`Done`)."""

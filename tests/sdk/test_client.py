@@ -210,6 +210,22 @@ async def test_a_thousand_calls_at_once_all_end(native):
         assert answers == [[n] for n in range(1000)]
 
 
+@pytest.mark.parametrize("native", [True, False])
+async def test_a_call_says_in_which_namespace_its_function_is(native):
+    class Echo(Worker):
+        name = "shop"
+
+        @function("echo::it")
+        async def it(self, payload: dict) -> int:
+            return payload["a"]
+
+    async with running_engine(Echo(), wire=True, native=native) as bus:
+        for number in range(2):
+            assert await bus.trigger("echo::it", {"a": number}, namespace="default") == number
+            with pytest.raises(FunctionNotFound):
+                await bus.trigger("echo::it", {"a": 1}, namespace='an "other"')
+
+
 async def test_the_back_off_grows_and_is_jittered():
     waits = []
 

@@ -1,7 +1,9 @@
 """A worker's side of the conversation: the calls it makes, and those that it serves.
 
-Calls that carry nothing but a payload take a short path, without messages: native ones on both sides, JSON ones when
-they are made. Everything else goes by messages.
+Calls that carry nothing but a payload take a short path: a frame is packed or spliced from what `Client.trigger` got,
+a call is served by the `Run` that stands for it in `Session.serving`, and an answer goes straight to who waits.
+Everything else goes by messages; both ways keep the same books. Native calls: caller 3.6 -> 2.9 us, callee 4.7 -> 3.5;
+JSON: 5.4 -> 4.5 and 7.0 -> 5.1, without what the system takes.
 """
 
 from __future__ import annotations
@@ -11,18 +13,17 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
-
 from linkly.clock import Clock
-from linkly.deadline import Deadlines, Wait, timed_out
-from linkly.endpoint import ServedInTask, TaskEndpoint
+from linkly.deadline import Deadlines
+from linkly.endpoint import ServedInTask
 from linkly.errors import ConnectionLost, FunctionNotFound
-from linkly.invocation import Caller, Invocation, Json
-from linkly.outcome import ABSENT, is_absent, read_error
+from linkly.invocation import Caller, Endpoint, Invocation, Json
+from linkly.outcome import ABSENT, is_absent
 from linkly.runner import Run, line_of
+from linkly.wire.awaited import Awaited
 from linkly.wire.connection import CALLS_LIMIT, Connection, FrameStream, Served
-from linkly.wire.json_frames import call_head, call_text
-from linkly.wire.messages import AnyMessage, CallId, EnqueueAction, InvokeFunction
+from linkly.wire.json_frames import call_head, call_text, read_json, result_middle, result_text
+from linkly.wire.messages import AnyMessage, CallId, EnqueueAction, FrameError, InvocationResult, InvokeFunction
 from linkly.wire.native_frames import (
     ANSWER,
     CALL,
@@ -42,8 +43,11 @@ _read_call, _read_number = CALL_HEAD.unpack_from, struct.Struct(">5xQ").unpack_f
 _LENGTHS_AT = CALL_BYTES - struct.calcsize(">BHI")
 """Where the head of a call says how long caller, route and extras are."""
 
+_CALLER_BYTES = len(',"_caller_worker_id":""}') + 36
+"""So much of a JSON payload says who calls (`Session.caller_of`)."""
+
 _KNOWN_LIMIT = 1024
-"""How many routes of calls that are made, and heads of calls that are served, are kept."""
+"""How many routes of calls that are made are kept, and how many heads and callers of calls that are served."""
 
 
 class WorkerConnection(Connection):
@@ -73,7 +77,7 @@ class WorkerConnection(Connection):
         on_closed: Callable[[str], None],
         clock: Clock,
         deadlines: Deadlines,
-        functions: Mapping[str, TaskEndpoint],
+        functions: Mapping[str, Endpoint],
         worker_name: str,
         name: str,
     ) -> None:
@@ -87,12 +91,15 @@ class WorkerConnection(Connection):
             stopped=ConnectionLost,
         )
         self._on_other = on_message
+        self._monotonic = clock.monotonic
         self._deadlines = deadlines
         self._functions = functions
         self._worker_name = worker_name
         self._loop = asyncio.get_running_loop()
         self.line = line_of(self._loop)
         self._routes: dict[str | tuple[str, str], bytes] = {}
+        self._middles: dict[str, bytes] = {}
+        self._callers: dict[bytes, Caller] = {}
         self._known: dict[bytes, tuple[Caller | None, str]] = {}
 
     # --- calls that it makes -------------------------------------------------------------------------------
@@ -120,9 +127,9 @@ class WorkerConnection(Connection):
         stream = self.stream
         if stream.blocked or len(self.calls) >= CALLS_LIMIT:
             self.check_takes_calls(function_id)
-        place = function_id if namespace is None else (namespace, function_id)
-        route = self._routes.get(place) or self._keep_route(namespace, function_id)
-        now = self._clock.monotonic()
+        route = self.route(function_id, namespace)
+        monotonic = self._monotonic  # called by name: CPython 3.11 does not specialize calls of attributes
+        now = monotonic()
         number = self.calls_begun = self.calls_begun + 1
         call_id: CallId
         if self.native:
@@ -139,16 +146,17 @@ class WorkerConnection(Connection):
             frame = call_text(route, call_id, payload or b"null")
         if len(frame) > self.peer_limit_bytes:
             self.fitting(frame)
-        call = Awaited(self, self._loop.create_future(), function_id, call_id)
+        if timeout_s is None:
+            call = Awaited(self, self._loop.create_future(), function_id, call_id)
+        else:
+            queue = self._deadlines.queue(timeout_s)
+            call = Awaited(self, self._loop.create_future(), function_id, call_id, timeout_s, queue)
+            queue[call] = now + timeout_s
         self.calls[call_id] = call
         if stream.blocked:
             self.write(frame)
         else:
             stream.send(frame, text=not self.native)
-        if timeout_s is not None:
-            call.timeout_s = timeout_s
-            call.queue = self._deadlines.queue(timeout_s)
-            call.queue[call] = now + timeout_s
         return call
 
     def call(
@@ -181,13 +189,25 @@ class WorkerConnection(Connection):
             call.queue[call] = now + timeout_s
         return call
 
-    def _keep_route(self, namespace: str | None, function_id: str) -> bytes:
-        """Return what a call says about where it goes, and remember it."""
-        route = route_of(namespace, function_id) if self.native else call_head(function_id, namespace)
-        if len(self._routes) >= _KNOWN_LIMIT:
-            self._routes.clear()
-        self._routes[function_id if namespace is None else (namespace, function_id)] = route
+    def route(self, function_id: str, namespace: str | None = None) -> bytes:
+        """Return what all frames of plain calls of a function share: natively their route, in JSON how they begin."""
+        place = function_id if namespace is None else (namespace, function_id)
+        route = self._routes.get(place)
+        if route is None:
+            route = route_of(namespace, function_id) if self.native else call_head(function_id, namespace)
+            if len(self._routes) >= _KNOWN_LIMIT:
+                self._routes.clear()
+            self._routes[place] = route
         return route
+
+    def middle(self, function_id: str) -> bytes:
+        """Return what the JSON frames of results of a function have in the middle."""
+        middle = self._middles.get(function_id)
+        if middle is None:
+            if len(self._middles) >= _KNOWN_LIMIT:
+                self._middles.clear()
+            middle = self._middles[function_id] = result_middle(function_id)
+        return middle
 
     # --- frames --------------------------------------------------------------------------------------------
 
@@ -211,6 +231,64 @@ class WorkerConnection(Connection):
                 self.frame_received(data, text=False)
         self.statistics.frames_received += usual
 
+    def frame_received(self, data: bytes, *, text: bool) -> None:
+        """Take one message from the stream: JSON answers and calls of the common kind are not handed on."""
+        if not text or self.native or self.closed:
+            super().frame_received(data, text=text)
+            return
+        try:
+            message = read_json(data)
+        except FrameError:
+            super().frame_received(data, text=True)  # which says so
+            return
+        if type(message) is InvocationResult:
+            done = self.calls.get(message.invocation_id)
+            if message.error is ABSENT and isinstance(done, Awaited):
+                self.statistics.frames_received += 1
+                del self.calls[message.invocation_id]
+                if not done.answer.done():
+                    done.answer.set_result(bytes(message.result))
+                return
+        elif type(message) is InvokeFunction and self._served_text_at_once(message):
+            self.statistics.frames_received += 1
+            return
+        self.message_received(message)
+
+    def _served_text_at_once(self, call: InvokeFunction) -> bool:
+        """Serve a JSON call that carries nothing but a payload; return whether it was one."""
+        call_id, function = call.invocation_id, self._functions.get(call.function_id)
+        if (
+            call_id is None
+            or function is None
+            or call.action is not None
+            or call.traceparent is not None
+            or call.baggage is not None
+            or call.metadata is not ABSENT
+            or call.timeout_ms is not None
+            or self.serves_too_many
+        ):
+            return False
+        payload = call.data
+        caller = self._callers.get(bytes(memoryview(payload)[-_CALLER_BYTES:])) or self._keep_caller(call)
+        invocation = Invocation(
+            function_id=call.function_id,
+            payload=None if is_absent(payload) else payload,
+            caller=caller,
+            hops=call.hops,
+        )
+        self.begin_serving(call_id, _Served(self, call_id, function, invocation))
+        return True
+
+    def _keep_caller(self, call: InvokeFunction) -> Caller | None:
+        """Return who makes a JSON call, and remember it by the end of the payload, which says so."""
+        worker_id = self.caller_of(call)
+        if worker_id is None:
+            return None
+        if len(self._callers) >= _KNOWN_LIMIT:
+            self._callers.clear()
+        caller = self._callers[bytes(memoryview(call.data)[-_CALLER_BYTES:])] = Caller(worker_id)
+        return caller
+
     def _served_at_once(self, data: bytes) -> bool:
         """Serve a call that carries nothing but a payload; return whether it was one."""
         if len(data) < CALL_BYTES or self.closed or self.cancelled_ahead or self.serves_too_many:
@@ -225,15 +303,15 @@ class WorkerConnection(Connection):
         if function is None:
             return False
         payload = data[payload_at:]
+        monotonic = self._monotonic
         invocation = Invocation(
             function_id=function_id,
             payload=None if payload in (b"", b"null") else Json(payload),
             caller=caller,
             origin=None if caller is None else caller.worker_id,
+            deadline=None if left_ms == NO_LIMIT else monotonic() + left_ms / 1000,
             hops=hops,
         )
-        if left_ms != NO_LIMIT:
-            invocation.deadline = self._clock.monotonic() + left_ms / 1000
         self.begin_serving(call_id, _Served(self, call_id, function, invocation))
         return True
 
@@ -287,77 +365,35 @@ class _Served(ServedInTask):
     __slots__ = ("_call_id", "_connection")
 
     def __init__(
-        self, connection: WorkerConnection, call_id: int, function: TaskEndpoint, invocation: Invocation
+        self, connection: WorkerConnection, call_id: CallId, function: Endpoint, invocation: Invocation
     ) -> None:
         self._connection = connection
         self._call_id = call_id
         self.abandoned = False
         self.function_id = invocation.function_id
-        Run.__init__(self, function(invocation), connection.line)
+        coroutine: Any = function(invocation)
+        Run.__init__(self, coroutine, connection.line)
 
     def returned(self, value: Any) -> None:
         """Answer with what the handler has returned."""
         if type(value) is not Json or self.abandoned:
             ServedInTask.returned(self, value)
             return
-        connection, call_id, result = self._connection, self._call_id, bytes(value)
+        connection, call_id = self._connection, self._call_id
         stream = connection.stream
-        frame = _pack_answer(_ANSWER_BYTES - LENGTH_BYTES + len(result), RESULT, call_id) + result
+        if isinstance(call_id, int):
+            result = bytes(value)
+            frame = _pack_answer(_ANSWER_BYTES - LENGTH_BYTES + len(result), RESULT, call_id) + result
+        else:
+            frame = result_text(call_id, connection.middle(self.function_id), value)
         if stream.blocked or connection.closed or len(frame) > connection.peer_limit_bytes:
             self.ended(value, ABSENT)
             return
         connection.finish(call_id)
         if connection.draining is not None:
             connection.draining.set()
-        stream.send(frame, text=False)
+        stream.send(frame, text=not connection.native)
 
     def ended(self, result: Json, error: Json) -> None:
         """Answer it (`Done`)."""
         self._connection.answer_call(Served(self._connection, self._call_id, self.function_id), result, error)
-
-
-class Awaited(msgspec.Struct, eq=False):
-    """A call that a task waits for.
-
-    Attributes:
-        answer: JSON text, `b""` for none.
-        queue: Where it waits for its time to be over.
-    """
-
-    connection: WorkerConnection
-    answer: asyncio.Future[bytes]
-    function_id: str
-    call_id: CallId = 0
-    timeout_s: float = 0.0
-    queue: dict[Wait, float] | None = None
-
-    async def outcome(self) -> bytes:
-        """Wait for the answer.
-
-        Raises:
-            CallTimeout: It took longer; the engine is told that nobody waits.
-            LinklyError: What the other side answered, or that it went away.
-        """
-        try:
-            return await self.answer
-        except asyncio.CancelledError:
-            self.connection.abandon_call(self.call_id)
-            raise
-        finally:
-            if self.queue is not None:
-                self.queue.pop(self, None)
-
-    def __call__(self, result: Json, error: Json) -> None:
-        """Take the outcome (`Done`)."""
-        if self.answer.done():
-            return
-        if is_absent(error):
-            self.answer.set_result(bytes(result))
-        else:
-            self.answer.set_exception(read_error(error))
-
-    def expire(self) -> None:
-        """Its time is over (`Wait`)."""
-        self.connection.abandon_call(self.call_id)
-        if not self.answer.done():
-            self.answer.set_exception(timed_out(self.function_id, self.timeout_s))
