@@ -1,5 +1,7 @@
 """Which value each placeholder of a statement means; SQLite and a parser that is not ours are asked as well."""
 
+import asyncio
+import importlib
 import sqlite3
 
 import pytest
@@ -213,6 +215,29 @@ def test_sqlite_answers_the_row_that_was_meant(statement):
     connection = sqlite3.connect(":memory:")
     assert connection.execute(text, named).fetchall() == [tuple(row)]
     connection.close()
+
+
+@pytest.fixture(scope="module")
+def postgres(postgres_server):
+    """Return what runs a text with values on PostgreSQL, and answers its row."""
+    connect = importlib.import_module("asyncpg").connect
+    loop = asyncio.new_event_loop()
+    connection = loop.run_until_complete(connect(postgres_server))
+    yield lambda text, values: tuple(loop.run_until_complete(connection.fetchrow(text, *values)).values())
+    loop.run_until_complete(connection.close())
+    loop.close()
+
+
+@given(statement=statements(POSTGRES))
+def test_postgres_answers_the_row_that_was_meant(postgres, statement):
+    sql, values, row = statement
+    assert postgres(parameters_of(sql, POSTGRES).text, values) == tuple(row)
+
+
+def test_postgres_has_its_operators(postgres):
+    sql = """SELECT '{"a": 1}'::jsonb ?? ?, '["b"]'::jsonb ??| ARRAY[?], '["b"]'::jsonb ??& ARRAY[?, 'c']LIMIT?"""
+    found = parameters_of(sql, POSTGRES)
+    assert postgres(found.text, ["a", "b", "b", 1]) == (True, True, False)
 
 
 NAMES_OF_A_PARSER = {POSTGRES: "postgres", SQLITE: "sqlite", MYSQL: "mysql"}
