@@ -21,6 +21,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol, TypeVar
 
+from linkly_workers._sql.tokens import Dialect
+
 Op = Literal["insert", "update", "delete", "other"]
 
 
@@ -124,11 +126,13 @@ class Database(Protocol[S]):
         name: As the config calls it.
         driver: What kind it is, for listings and for `details.driver`.
         url: Where it is, without a password.
+        dialect: How it reads SQL.
     """
 
     name: str
     driver: str
     url: str
+    dialect: Dialect
 
     @property
     def waiting_writes(self) -> int:
@@ -216,6 +220,18 @@ class Database(Protocol[S]):
         Raises:
             PoolTimeout: No connection became free.
             DriverError: The database does not let anybody in.
+        """
+        ...
+
+    async def begin_alone(self, transaction_id: str, lock_timeout_ms: int) -> Transaction[S]:
+        """Open a transaction that only one caller at a time can have, of all engines that share the database.
+
+        Each statement in it sees what was committed before it. Where statements wait for locks of others, none in this
+        transaction waits longer than `lock_timeout_ms` either.
+
+        Raises:
+            LockTimeout: Somebody else had one for all of `lock_timeout_ms`.
+            PoolTimeout, DriverError: As `begin`.
         """
         ...
 

@@ -51,6 +51,18 @@ class PoolTimeout(LinklyError):
     code = "POOL_TIMEOUT"
 
 
+class LockTimeout(LinklyError):
+    """Somebody else had a lock for longer than the caller wanted to wait; nothing was written."""
+
+    code = "LOCK_TIMEOUT"
+
+
+class MigrationError(LinklyError):
+    """The files of a migration and what a database has had of them do not fit; `details.migration` names the file."""
+
+    code = "MIGRATION_ERROR"
+
+
 class StatementNotFound(LinklyError):
     """A handle is unknown or has expired."""
 

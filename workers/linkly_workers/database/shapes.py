@@ -231,3 +231,53 @@ class Explain(msgspec.Struct, kw_only=True):
     db: Db = None
     params: Parameters = []
     analyze: bool = False
+
+
+class MigrationText(msgspec.Struct):
+    """One file of SQL.
+
+    Attributes:
+        name: Of the file, which begins with its number: 0001_links.sql.
+        sql: What is in it: any number of statements.
+    """
+
+    name: Annotated[str, msgspec.Meta(examples=["0001_notes.sql"])]
+    sql: Annotated[str, msgspec.Meta(examples=["CREATE TABLE notes (text TEXT);"])]
+
+
+class Migrate(msgspec.Struct, kw_only=True):
+    """Files that a database has to have had, all that there ever were.
+
+    Attributes:
+        migrations: The files, in any order; the number in front of their names counts.
+        db: Name of a configured database; may be left out if there is only one, or one called primary.
+        dry_run: Run nothing; answer what would be run.
+        steps: Run at most so many files.
+        lock_timeout_ms: How long to wait while somebody else migrates, and on PostgreSQL for a lock in a statement.
+    """
+
+    migrations: list[MigrationText]
+    db: Db = None
+    dry_run: bool = False
+    steps: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    lock_timeout_ms: Milliseconds = 30_000
+
+
+class AppliedMigration(msgspec.Struct):
+    """A file that was run."""
+
+    id: int
+    name: str
+    took_ms: float
+
+
+class MigrateResult(msgspec.Struct):
+    """What was run.
+
+    Attributes:
+        applied: The files that were run by this call, in order.
+        pending: Names of the files that have still to be run.
+    """
+
+    applied: list[AppliedMigration]
+    pending: list[str]

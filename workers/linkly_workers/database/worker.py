@@ -25,6 +25,7 @@ from linkly_workers.database.backends import OneDatabase, Opening, backend_of
 from linkly_workers.database.databases import Databases
 from linkly_workers.database.errors import DriverError
 from linkly_workers.database.events import RowChangedEvents
+from linkly_workers.database.migrations import Migrations
 from linkly_workers.database.sessions import Sessions
 from linkly_workers.database.shapes import (
     Execute,
@@ -84,6 +85,7 @@ class DatabaseWorker(Worker):
         self._events = RowChangedEvents(self.settings.databases.__contains__)
         self._sessions = Sessions(self._databases, self._events)
         self._tools = Tools(self._databases, self.settings.databases)
+        self._migrations = Migrations(self._databases, self._events)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -92,7 +94,7 @@ class DatabaseWorker(Worker):
         Raises:
             ConfigError: One cannot be opened, or another engine has it.
         """
-        self._events.clock = self._tools.clock = self.bus.clock
+        self._events.clock = self._tools.clock = self._migrations.clock = self.bus.clock
         async with AsyncExitStack() as stack:
             # Left last: closing a database ends the writes that wait, which have to be told as well.
             await stack.enter_async_context(self._events.delivery.running(self.bus))
@@ -106,8 +108,8 @@ class DatabaseWorker(Worker):
             yield
 
     def composed_of(self) -> Iterable[object]:
-        """Serve the functions of sessions and tools."""
-        return (self._sessions, self._tools)
+        """Serve the functions of sessions, tools and migrations."""
+        return (self._sessions, self._tools, self._migrations)
 
     def trigger_types(self) -> list[TriggerType]:
         """Provide `database::row-changed`."""

@@ -13,9 +13,11 @@ from contextlib import asynccontextmanager, contextmanager
 import msgspec
 
 from linkly.errors import ConfigError
+from linkly_workers._sql.tokens import SQLITE
 from linkly_workers.database.errors import (
     DriverError,
     InvalidParam,
+    LockTimeout,
     QueryTimeout,
     ResultTooLarge,
     StatementWrites,
@@ -23,7 +25,7 @@ from linkly_workers.database.errors import (
 )
 
 examples = ("scratch:name",)
-CHANGE = re.compile(r"\s*(INSERT|UPDATE|DELETE)\s+(?:INTO\s+|FROM\s+)?(\w+)", re.IGNORECASE)
+CHANGE = re.compile(r"(?:\s|--.*\n)*(INSERT|UPDATE|DELETE)\s+(?:INTO\s+|FROM\s+)?(\w+)", re.IGNORECASE)
 CONTROL = re.compile(r"(BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE|END|ATTACH|PRAGMA)\b", re.IGNORECASE)
 
 
@@ -64,6 +66,7 @@ class Result(msgspec.Struct):
 
 class ScratchDatabase:
     driver = "scratch"
+    dialect = SQLITE
     waiting_writes = 0
     idle_connections = 0
 
@@ -128,6 +131,13 @@ class ScratchDatabase:
         await self.turn.acquire()
         self.connection.execute("BEGIN")
         return ScratchTransaction(transaction_id, self)
+
+    async def begin_alone(self, transaction_id, lock_timeout_ms):
+        try:
+            async with asyncio.timeout(lock_timeout_ms / 1000):
+                return await self.begin(transaction_id, None)
+        except TimeoutError as error:
+            raise LockTimeout("somebody else has it", details={"db": self.name}) from error
 
     async def tables(self):
         found = "SELECT name, type FROM sqlite_schema WHERE type IN ('table', 'view') ORDER BY name"

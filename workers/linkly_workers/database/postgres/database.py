@@ -10,14 +10,16 @@ from typing import Any
 
 from linkly.clock import time_limit
 from linkly.errors import OutcomeUnknown
+from linkly_workers._sql.tokens import POSTGRES
 from linkly_workers.database.backend import Committed
 from linkly_workers.database.backends import Opening
-from linkly_workers.database.errors import DriverError, QueryTimeout
+from linkly_workers.database.errors import DriverError, LockTimeout, QueryTimeout
 from linkly_workers.database.postgres import schema
 from linkly_workers.database.postgres.address import address_of
 from linkly_workers.database.postgres.connection import Connection, Result
 from linkly_workers.database.postgres.errors import (
     FAILURES,
+    LOCK_NOT_AVAILABLE,
     NOT_IN_TRANSACTION,
     READ_ONLY,
     code_of,
@@ -32,12 +34,16 @@ from linkly_workers.database.postgres.transaction import InteractiveTransaction,
 
 LONGEST_TIMEOUT_MS = 3_600_000
 SCHEMA_TIMEOUT_MS = 30_000
+LONGEST_LOCK_TIMEOUT_MS = 2**31 - 1
+
+_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('linkly ' || coalesce(current_schema(), ''), 0))"
 
 
 class PostgresDatabase:
     """One database of one server."""
 
     driver = "postgres"
+    dialect = POSTGRES
 
     def __init__(self, opening: Opening, application: str, password_file: Path | None) -> None:
         settings = opening.settings
@@ -208,6 +214,25 @@ class PostgresDatabase:
         """Open a transaction over several calls: see `Database.begin`."""
         async with self._failures():
             lease = await self._begun(begin_text(isolation))
+        return InteractiveTransaction(
+            transaction_id, lease.connection, commit, self._refused, lambda: self._pool.give(lease)
+        )
+
+    async def begin_alone(self, transaction_id: str, lock_timeout_ms: int) -> InteractiveTransaction:
+        """Open a transaction that has an advisory lock of its schema: see `Database.begin_alone`."""
+        limit_ms = min(lock_timeout_ms, LONGEST_LOCK_TIMEOUT_MS)
+        async with self._failures():
+            lease = await self._begun(begin_text("read_committed"))
+            try:
+                await lease.connection.command(f"SET LOCAL lock_timeout = {limit_ms}; {_LOCK}")
+            except BaseException as error:
+                self._pool.give(lease)
+                if code_of(error) != LOCK_NOT_AVAILABLE:
+                    raise
+                raise LockTimeout(
+                    f"another migration has kept database `{self.name}` for lock_timeout_ms: {lock_timeout_ms}",
+                    details={"db": self.name, "lock_timeout_ms": lock_timeout_ms},
+                ) from error
         return InteractiveTransaction(
             transaction_id, lease.connection, commit, self._refused, lambda: self._pool.give(lease)
         )

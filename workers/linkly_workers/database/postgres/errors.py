@@ -15,13 +15,21 @@ FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClien
 """What a statement of a caller may raise."""
 
 READ_ONLY = "25006"
+LOCK_NOT_AVAILABLE = "55P03"
 NOT_IN_TRANSACTION = "25001"
 """The statement cannot run inside a transaction block."""
 
 RETRYABLE = frozenset(
     (
         *("40001", "40P01"),  # serialization failure, deadlock
-        *("55P03", "53300", "57P01", "57P02", "57P03", "57P05"),  # a lock, connections, a server that stops or starts
+        *(
+            LOCK_NOT_AVAILABLE,
+            "53300",
+            "57P01",
+            "57P02",
+            "57P03",
+            "57P05",
+        ),  # a lock, connections, a server that stops or starts
         *("08000", "08001", "08003", "08004", "08006"),
         READ_ONLY,  # elsewhere there is a server that writes
     )

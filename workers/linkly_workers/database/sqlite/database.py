@@ -9,6 +9,7 @@ from typing import Any
 
 from linkly.clock import time_limit
 from linkly.errors import Overloaded
+from linkly_workers._sql.tokens import SQLITE
 from linkly_workers._sqlite import (
     Connection,
     GroupCommitWriter,
@@ -20,7 +21,7 @@ from linkly_workers._sqlite.connection import LOOP_VALUE_BYTES
 from linkly_workers._sqlite.execution import compile_only
 from linkly_workers.database.backend import Committed
 from linkly_workers.database.backends import Opening
-from linkly_workers.database.errors import DriverError, QueryTimeout, StatementWrites
+from linkly_workers.database.errors import DriverError, LockTimeout, QueryTimeout, StatementWrites
 from linkly_workers.database.sqlite import schema
 from linkly_workers.database.sqlite.compiler import can_learn, describing, learn, target_of
 from linkly_workers.database.sqlite.errors import FAILURES, driver_error, is_write, refused
@@ -37,6 +38,7 @@ class SqliteDatabase:
     """One file, `async with` it."""
 
     driver = "sqlite"
+    dialect = SQLITE
 
     def __init__(self, opening: Opening, path: str) -> None:
         settings = opening.settings
@@ -255,6 +257,17 @@ class SqliteDatabase:
         except sqlite3.Error as error:
             raise driver_error(error) from error
         return transaction
+
+    async def begin_alone(self, transaction_id: str, lock_timeout_ms: int) -> InteractiveTransaction:
+        """Open a transaction that holds the writer's turn, which one has: see `Database.begin_alone`."""
+        try:
+            async with time_limit(self._clock, lock_timeout_ms / 1000):
+                return await self.begin(transaction_id, "serializable")
+        except TimeoutError as error:
+            raise LockTimeout(
+                f"another transaction has kept database `{self.name}` for lock_timeout_ms: {lock_timeout_ms}",
+                details={"db": self.name, "lock_timeout_ms": lock_timeout_ms},
+            ) from error
 
     async def _run(
         self,
