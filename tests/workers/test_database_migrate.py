@@ -131,7 +131,7 @@ async def test_other_line_ends_and_a_byte_order_mark_are_no_edit(bus):
 
 
 async def test_a_file_that_fails_leaves_nothing_and_those_before_it_stay(bus):
-    wrong = {"name": "3_wrong.sql", "sql": "CREATE TABLE other (a INT);\n\n-- Here:\nINSERT INTO nothing VALUES (1);"}
+    wrong = {"name": "3_wrong.sql", "sql": "CREATE TABLE other (a INT);\n\n-- Here:\nINSERT INTO missing VALUES (1);"}
     error = await refused(bus, NOTES, MORE, wrong, LAST)
     assert error.code == "DRIVER_ERROR"
     assert error.message.startswith("3_wrong.sql, line 4: ")
@@ -198,7 +198,7 @@ async def test_a_file_may_be_run_without_a_transaction(bus):
 
 
 async def test_a_file_without_transaction_that_fails_runs_again_from_its_beginning(bus):
-    wrong = {**OUTSIDE, "sql": OUTSIDE["sql"] + "INSERT INTO nothing VALUES (1)"}
+    wrong = {**OUTSIDE, "sql": OUTSIDE["sql"] + "INSERT INTO missing VALUES (1)"}
     error = await refused(bus, NOTES, wrong)
     assert error.message.startswith("2_outside.sql, line 4: ")
     assert await notes(bus) == ["a;b", "out"]

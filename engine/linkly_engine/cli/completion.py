@@ -67,6 +67,11 @@ SPECIFICATION: dict[str, tuple[dict[str, str], str]] = {
         | {"--allow-non-empty": ""},
         "text",
     ),
+    "database": (HELP, ""),
+    "database migrate": (
+        {**HELP, **CONFIG, **ENGINE, **JSON, "--db": "text", "--dry-run": "", "--lock-timeout": "text"},
+        FILES,
+    ),
     "functions": ({**HELP, **CONFIG, **ENGINE, **JSON, "-a": "", "--all": ""}, "text"),
     "workers": ({**HELP, **CONFIG, **ENGINE, **JSON}, ""),
     "check": ({**HELP, **CONFIG, **JSON}, ""),

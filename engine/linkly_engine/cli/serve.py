@@ -34,6 +34,7 @@ Projects:
   linkly worker list|status|logs ...      look at them
   linkly worker start|stop|restart NAME   of a running engine
   linkly check [-c FILE]                  tell whether config.yaml can be used
+  linkly database migrate FOLDER          run numbered SQL files, each once
   linkly functions, linkly workers        what a running engine has
   linkly completion bash|zsh|fish         completion for your shell
                                           (`linkly worker --help` and so on say more)

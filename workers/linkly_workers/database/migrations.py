@@ -76,7 +76,7 @@ class Migrations:
             if made is not None:
                 applied.append(made)
             if made is None or not left or len(applied) == request.steps:
-                return MigrateResult(applied, [each.name for each in left])
+                return MigrateResult(database.name, database.url, applied, [each.name for each in left])
 
     async def _step(
         self, database: Database[Any], migrations: list[Migration], request: Migrate, *, check: bool

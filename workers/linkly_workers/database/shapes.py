@@ -253,7 +253,7 @@ class Migrate(msgspec.Struct, kw_only=True):
         db: Name of a configured database; may be left out if there is only one, or one called primary.
         dry_run: Run nothing; answer what would be run.
         steps: Run at most so many files.
-        lock_timeout_ms: How long to wait while somebody else migrates, and on PostgreSQL for a lock in a statement.
+        lock_timeout_ms: How long to wait while somebody else migrates, and for a table that somebody uses.
     """
 
     migrations: list[MigrationText]
@@ -275,9 +275,13 @@ class MigrateResult(msgspec.Struct):
     """What was run.
 
     Attributes:
+        db: Name of the database.
+        url: Where it is, without a password.
         applied: The files that were run by this call, in order.
         pending: Names of the files that have still to be run.
     """
 
+    db: str
+    url: str
     applied: list[AppliedMigration]
     pending: list[str]
