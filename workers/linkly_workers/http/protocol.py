@@ -19,7 +19,7 @@ import httptools
 import msgspec
 from uvicorn.server import ServerState
 
-from linkly.runner import Run
+from linkly.runner import Line, Run, line_of
 from linkly_workers.http.alike import Alike
 from linkly_workers.http.exchange import Exchange
 from linkly_workers.http.fields import header_map
@@ -93,6 +93,7 @@ class GatewayProtocol(asyncio.Protocol):
 
     transport: GatheringTransport
     flow: Flow
+    _line: Line
 
     def __init__(self, common: Common, *, server_state: ServerState, **uvicorn: object) -> None:
         self._common = common
@@ -158,6 +159,7 @@ class GatewayProtocol(asyncio.Protocol):
             self.origin = f"http {host}:{peer[1]}"
             self.from_this_machine = self._common.proxies.is_local_client(host)
             self._by_proxy = self._common.proxies.trusts(host)
+        self._line = line_of(asyncio.get_running_loop())
         self._open.add(self)
 
     def eof_received(self) -> bool:
@@ -204,12 +206,13 @@ class GatewayProtocol(asyncio.Protocol):
         if self.flow.paused:
             self.flow.hold(data)
             return
-        if state is IDLE and self.flow.is_writable and not self.transport.is_closing():
-            alike = self.alike.read(data, self._common.limits)
-            if alike is not None:
+        if state is IDLE:
+            alike, closing = self.alike.read(data, self._common.limits), self.transport.is_closing
+            if alike is not None and self.flow.is_writable and not closing():
                 self.state = WAITING  # and IDLE in `answered`: as `FOLLOWS` says, without a call of `_enter`
                 self._active = self._newest = alike
-                self._serve(alike)
+                serve = self._serve
+                serve(alike)
                 return
         if state is HEAD:
             self._head_bytes += len(data)
@@ -371,19 +374,21 @@ class GatewayProtocol(asyncio.Protocol):
 
     def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Serve the request that is being answered; it is cancelled when the client has gone."""
-        self.serving = Run(coroutine)
+        self.serving = Run(coroutine, self._line)
 
     def answered(self) -> None:
         """The response is complete: the next request follows, or the time between two."""
         self._active = self.serving = None
-        self.changed()
-        if self.transport.is_closing():
+        # Names for what is called: `self.changed()` looks for a method first, which takes 0.05 us longer.
+        changed, closing, monotonic = self.changed, self.transport.is_closing, self._monotonic
+        changed()
+        if closing():
             return
         if self._waiting:
             asyncio.get_running_loop().call_soon(self._next)
             return
         if self.state is WAITING:
-            self.state, self._since = IDLE, self._monotonic()
+            self.state, self._since = IDLE, monotonic()
         elif self.state is BODY:
             self._enter(DISCARDING)
         if self.flow.paused:
