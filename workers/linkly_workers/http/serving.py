@@ -25,6 +25,10 @@ from linkly_workers.http.trigger import HttpTrigger
 
 log = logging.getLogger("linkly.http")
 
+# A method of what is imported is looked up slowly.
+_trace, _traced_before = current_invocation.set, current_invocation.reset
+_ask, _asked_before = asking.set, asking.reset
+
 _STEPS = 100
 _BROKEN = "the gateway failed; why is in its log, beside this error_id"
 
@@ -88,7 +92,7 @@ class Serving:
             traceparent=headers.get("traceparent"),
             baggage=headers.get("baggage"),
         )
-        traced, asked = current_invocation.set(trace), asking.set(exchange.connection)
+        traced, asked = _trace(trace), _ask(exchange.connection)
         self.active += 1
         try:
             request = read_request(exchange, match)
@@ -101,8 +105,8 @@ class Serving:
             answer = self._failed(error, exchange, route)
         finally:
             self.active -= 1
-            asking.reset(asked)
-            current_invocation.reset(traced)
+            _asked_before(asked)
+            _traced_before(traced)
         if answer is not None:
             exchange.answer(answer)
 

@@ -58,8 +58,9 @@ class GatheringTransport:
     def flush(self) -> None:
         """Send what was written; it is dropped when the connection has ended."""
         written, self._written = self._written, []
-        if written and not self.is_closing():  # a connection that is lost meanwhile must not fail for the others
-            self._send(b"".join(written) if len(written) > 1 else written[0])
+        send, closing = self._send, self.is_closing
+        if written and not closing():  # a connection that is lost meanwhile must not fail for the others
+            send(b"".join(written) if len(written) > 1 else written[0])
 
     def close(self) -> None:
         """Send what was written, and close."""
