@@ -34,6 +34,9 @@ _TEXT, _BINARY = WSMsgType.TEXT, WSMsgType.BINARY
 _MASK_LIMIT = 4096
 """Above this picows' vectorised masking beats one big integer."""
 
+_INTERNAL_ERROR = 1011
+"""RFC 6455 7.4.1."""
+
 _MASKS_BYTES = 4096
 """Random bytes for masks are asked for in such portions: one `os.urandom` a frame is a fifth of a caller's time."""
 
@@ -242,10 +245,14 @@ class WebSocketStream(WSListener):
         self._take_texts = take
 
     def read_ended(self) -> None:
-        """Hand over the text messages of this read."""
+        """Hand over the text messages of this read; a fault in who takes them closes the WebSocket."""
         if self._texts and self._take_texts is not None:
             texts, self._texts = self._texts, []
-            self._take_texts(texts)
+            try:
+                self._take_texts(texts)
+            except Exception:
+                log.exception("messages could not be handled; their WebSocket is closed")
+                self.close(_INTERNAL_ERROR, "internal error")
 
     def _hand_over(self, data: bytes, *, text: bool) -> None:
         self.read_ended()
