@@ -117,6 +117,18 @@ def test_a_frame_that_comes_while_others_wait_does_not_overtake_them(loop):
     assert side.taken == [*FRAMES[:FIRST_SLICE], b"waits", b"later"]
 
 
+@pytest.mark.parametrize("text", [False, True])
+def test_frames_that_come_together_are_handed_over_together_as_far_as_the_slice_goes(loop, text):
+    side = Side(loop)
+    inbox = Inbox(side, side, loop.turns, many=lambda frames: side.taken.append(list(frames)), text=text)
+    inbox.frames_received(FRAMES[: FIRST_SLICE + 2])
+    assert side.taken == [FRAMES[:FIRST_SLICE]]
+    inbox.frame_received(b"another kind", text=not text)
+    inbox.frames_received([b"behind", b"it"])
+    loop.turns_until_idle()
+    assert side.taken[1:] == [FRAMES[FIRST_SLICE : FIRST_SLICE + 2], b"another kind", [b"behind", b"it"]]
+
+
 def test_slices_shrink_while_turns_are_long(loop):
     side = Side(loop)
     side.come(*FRAMES)

@@ -197,16 +197,18 @@ class Inbox:
             self._stream.pause_reading()
 
     def frames_received(self, frames: list[bytes]) -> None:
-        """Hand frames over in this turn if the slice has room for all of them, else one by one."""
-        if self._many is not None and not self._frames:
+        """Hand over, together, those frames that this turn's slice has room for; the others are put into line."""
+        if not self._frames:
             if self._turn != self._turns.number:
                 self._begin_turn()
                 self._turns.begin()
-            if len(frames) <= self._left and self._left_bytes > 0:
-                self._left -= len(frames)
-                self._left_bytes -= sum(map(len, frames))
-                self._many(frames)
-                return
+            if self._left > 0 and self._left_bytes > 0:
+                now, frames = (
+                    (frames, []) if len(frames) <= self._left else (frames[: self._left], frames[self._left :])
+                )
+                self._left -= len(now)
+                self._left_bytes -= sum(map(len, now))
+                self._hand_over_many(now)
         for data in frames:
             self.frame_received(data, text=self._text)
 
@@ -229,13 +231,20 @@ class Inbox:
         if owed > MANY_CALLS:
             self._left = min(self._left, max(0, self._owed - owed) + 1)
         frames, receiver = self._frames, self._receiver
+        together: list[bytes] = []
         try:
             while frames and self._left > 0 and self._left_bytes > 0:
                 data, text = frames.popleft()
                 self._left -= 1
                 self._left_bytes -= len(data)
                 self._bytes -= len(data) + FRAME_BYTES
+                if text is self._text:
+                    together.append(data)
+                    continue
+                self._hand_over_many(together)
+                together = []
                 receiver.frame_received(data, text=text)
+            self._hand_over_many(together)
         except Exception:
             log.exception("a frame could not be handled; its connection is ended")
             self._stream.abort()
@@ -258,6 +267,13 @@ class Inbox:
     def abort(self) -> None:
         """End the stream now."""
         self._stream.abort()
+
+    def _hand_over_many(self, frames: list[bytes]) -> None:
+        if self._many is None:
+            for data in frames:
+                self._receiver.frame_received(data, text=self._text)
+        elif frames:
+            self._many(frames)
 
     def _begin_turn(self) -> None:
         self._turn = self._turns.number
