@@ -295,6 +295,16 @@ async def test_functions_and_concurrent_indexes_on_postgres(postgres):
     assert [each["name"] for each in (await call(postgres, "describeTable", table="notes"))["indexes"]] == ["i"]
 
 
+async def test_engines_that_share_a_server_run_each_file_once(postgres, postgres_url):
+    settings = read_settings(DatabaseSettings, {"databases": {"primary": {"url": postgres_url}}}, "$")
+    index = {"name": "3_index.sql", "sql": "-- linkly: no-transaction\nCREATE INDEX CONCURRENTLY i ON notes (text)"}
+    files = [NOTES, MORE, index, LAST]
+    async with running_engine(DatabaseWorker(settings)) as other:
+        answers = await asyncio.gather(*(migrate(bus, *files) for bus in (postgres, other) * 3))
+    assert sorted(name for applied, _ in answers for name in applied) == sorted(each["name"] for each in files)
+    assert await notes(postgres) == ["a;b", "two", "last"]
+
+
 async def test_a_table_that_somebody_uses_is_waited_for_so_long_on_postgres(postgres):
     await migrate(postgres, NOTES)
     inside = {"transaction_id": (await call(postgres, "beginTransaction"))["transaction"]["id"]}
