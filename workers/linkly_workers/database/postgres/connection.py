@@ -14,6 +14,7 @@ from linkly_workers.database.backend import Op
 from linkly_workers.database.errors import DriverError, ResultTooLarge
 from linkly_workers.database.postgres.codecs import AS_BYTES, set_codecs
 from linkly_workers.database.postgres.counting import Meter
+from linkly_workers.database.postgres.errors import OUTDATED
 from linkly_workers.database.postgres.parameters import Converter, converted, converter_of
 from linkly_workers.database.postgres.statement import Statement
 
@@ -90,6 +91,7 @@ class Connection:
         self._meter = meter
         self._keeps_statements = keeps_statements
         self._prepared: dict[str, _Prepared] = {}
+        self._compilations = 0
 
     async def open(self) -> None:
         """Make it ready for callers."""
@@ -125,7 +127,7 @@ class Connection:
         """Run a statement and read all of its result.
 
         Raises:
-            asyncpg.PostgresError: The server refused it.
+            asyncpg.PostgresError: The server refused it; one of `OUTDATED` inside a transaction may be tried once more.
             DriverError: There are too many values or too few, or a column cannot be read.
             InvalidParam: A value does not fit.
             ResultTooLarge: The rows are larger than allowed; the statement was stopped.
@@ -136,8 +138,7 @@ class Connection:
             raise DriverError(str(error), details={"driver": "postgres", "inner_code": None}) from error
         try:
             return await self._run(statement, values)
-        except (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError):
-            # A table has been altered since the statement was compiled; the server has not run it.
+        except OUTDATED:
             self._prepared.clear()
             if self.is_in_transaction:
                 raise
@@ -176,7 +177,10 @@ class Connection:
         return [_with_letters(row, prepared.letters) for row in rows] if prepared.letters else rows
 
     async def _compiled(self, text: str) -> _Prepared:
-        statement: Any = await self.raw.prepare(text, name=None if self._keeps_statements else "")
+        # The driver gives names only to what it keeps itself, and its cache would be a second one.
+        self._compilations += 1
+        name = f"linkly_{self._compilations}" if self._keeps_statements else ""
+        statement: Any = await self.raw.prepare(text, name=name)
         attributes: Any = statement.get_attributes()
         for column in attributes:
             if column.type.kind in _AS_TEXT_ONLY or column.type.name == "record":

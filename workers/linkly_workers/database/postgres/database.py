@@ -21,6 +21,7 @@ from linkly_workers.database.postgres.errors import (
     FAILURES,
     LOCK_NOT_AVAILABLE,
     NOT_IN_TRANSACTION,
+    OUTDATED,
     READ_ONLY,
     code_of,
     driver_error,
@@ -159,10 +160,15 @@ class PostgresDatabase:
         results: list[Result] = []
         async with self._failures():
             async with self._limit(timeout_ms):
-                lease = await self._begun(begin_text(isolation))
+                begin = begin_text(isolation)
+                lease = await self._begun(begin)
                 try:
-                    for statement, parameters in statements:
-                        results.append(await lease.connection.run(statement, parameters))
+                    try:
+                        await _run_all(lease.connection, statements, results)
+                    except OUTDATED:
+                        results.clear()
+                        await lease.connection.command(f"ROLLBACK; {begin}")
+                        await _run_all(lease.connection, statements, results)
                 except BaseException as error:
                     self._pool.give(lease)
                     if not isinstance(error, (*FAILURES, DriverError)):
@@ -308,6 +314,14 @@ async def commit(connection: Connection) -> None:
         raise DriverError(
             "the server has rolled the transaction back", details={"driver": "postgres", "inner_code": "25P02"}
         )
+
+
+async def _run_all(
+    connection: Connection, statements: Sequence[tuple[Statement, list[Any]]], results: list[Result]
+) -> None:
+    """Run statements in order; `results` gets those of the ones that succeed."""
+    for statement, parameters in statements:
+        results.append(await connection.run(statement, parameters))
 
 
 def _failure(task: asyncio.Task[None]) -> BaseException | None:

@@ -14,6 +14,9 @@ from linkly_workers.database.postgres.parameters import refused_value
 FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, EOFError)
 """What a statement of a caller may raise."""
 
+OUTDATED = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError)
+"""A table or a type has been altered since the statement was compiled; the server has not run it."""
+
 READ_ONLY = "25006"
 LOCK_NOT_AVAILABLE = "55P03"
 NOT_IN_TRANSACTION = "25001"

@@ -105,7 +105,7 @@ class Pool:
             async with time_limit(self._clock, limit_s):
                 place = await self._places.acquire()
         except TimeoutError as error:
-            raise self._exhausted() from error
+            raise self._exhausted(self._waiting - 1) from error
         finally:
             self._waiting -= 1
         try:
@@ -221,7 +221,7 @@ class Pool:
         self._behind.add(task)
         task.add_done_callback(self._behind.discard)
 
-    def _exhausted(self) -> PoolTimeout:
+    def _exhausted(self, others: int) -> PoolTimeout:
         waited_ms = self._settings.acquire_timeout_ms
         invocation = current_invocation.get()
         origin = None if invocation is None else invocation.origin
@@ -230,11 +230,11 @@ class Pool:
             "db": self._name,
             "waited_ms": waited_ms,
             "in_use": len(self._leases),
-            "waiting": self._waiting,
+            "waiting": others,
         }
         text = (
             f"no connection of `{self._name}` became free for {waited_ms} ms: {len(self._leases)} of "
-            f"{self._settings.max} are in use and {self._waiting} callers wait"
+            f"{self._settings.max} are in use, and {others} other callers wait"
         )
         oldest = min(self._leases, key=lambda lease: lease.since, default=None)
         if oldest is not None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from linkly_workers.database.errors import TransactionNotFound
 from linkly_workers.database.postgres.connection import Connection, Result
-from linkly_workers.database.postgres.errors import FAILURES, is_lost
+from linkly_workers.database.postgres.errors import FAILURES, OUTDATED, is_lost
 from linkly_workers.database.postgres.statement import Statement
 
 
@@ -71,7 +71,11 @@ class InteractiveTransaction:
                 async with asyncio.timeout(None) as self._running:
                     if not self._is_set:
                         await self._set_savepoint()
-                    result = await self._connection.run(statement, parameters)
+                    try:
+                        result = await self._connection.run(statement, parameters)
+                    except OUTDATED:
+                        await self._connection.command(self._go_back)
+                        result = await self._connection.run(statement, parameters)
                 self._is_set = False
                 return result
             except BaseException as error:
@@ -102,6 +106,10 @@ class InteractiveTransaction:
         async with self._lock:
             self._end()
 
+    @property
+    def _go_back(self) -> str:
+        return f"ROLLBACK TO SAVEPOINT linkly_{self._savepoint}"
+
     async def _set_savepoint(self) -> None:
         last, self._savepoint = self._savepoint, self._savepoint + 1
         release = f"RELEASE SAVEPOINT linkly_{last}; " if last else ""
@@ -114,7 +122,7 @@ class InteractiveTransaction:
             self._end()
             return
         try:
-            await self._connection.command(f"ROLLBACK TO SAVEPOINT linkly_{self._savepoint}")
+            await self._connection.command(self._go_back)
             self._is_set = True
         except FAILURES:
             self._end()

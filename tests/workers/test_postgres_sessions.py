@@ -1,0 +1,220 @@
+"""What a caller leaves in a session ends with his call, and what the pool says when it is exhausted."""
+
+import asyncio
+
+import pytest
+
+from linkly import LinklyError
+from linkly.schema import read_settings
+from linkly.testing import running_engine
+from linkly_workers.database import DatabaseSettings, DatabaseWorker
+
+
+def worker(url, *, pool=None, **more):
+    one = {"url": url, "pool": {"max": 1, **(pool or {})}, **more}
+    return DatabaseWorker(read_settings(DatabaseSettings, {"databases": {"primary": one}}, "$"))
+
+
+@pytest.fixture
+async def bus(postgres_url):
+    """One connection for everybody."""
+    async with running_engine(worker(postgres_url)) as bus:
+        yield bus
+
+
+async def call(bus, name, **payload):
+    return await bus.trigger(f"database::{name}", payload)
+
+
+async def value(bus, sql, *params):
+    ((found,),) = [list(row.values()) for row in (await call(bus, "query", sql=sql, params=list(params)))["rows"]]
+    return found
+
+
+async def refused(bus, name, **payload):
+    with pytest.raises(LinklyError) as failure:
+        await call(bus, name, **payload)
+    return failure.value
+
+
+@pytest.mark.parametrize(
+    "left, seen, clean",
+    [
+        ("SELECT set_config('app.who', 'ann', false)", "SELECT current_setting('app.who', true)", ""),
+        ("SELECT set_config('TimeZone', 'Asia/Tokyo', false)", "SELECT current_setting('TimeZone')", "UTC"),
+        ("SELECT set_config('role', 'pg_monitor', false)", "SELECT current_user = session_user", True),
+        ("SELECT pg_advisory_lock(7)", "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'", 0),
+        ("CREATE TEMP TABLE leftover (a int)", "SELECT to_regclass('leftover')", None),
+        (
+            "DO $$ DECLARE c refcursor; BEGIN EXECUTE 'DECLARE leftover CURSOR WITH HOLD FOR SELECT 1'; END $$",
+            "SELECT count(*) FROM pg_cursors WHERE name = 'leftover'",
+            0,
+        ),
+        ("DO $$ BEGIN EXECUTE 'LISTEN leftover'; END $$", "SELECT count(*) FROM pg_listening_channels()", 0),
+    ],
+)
+async def test_what_a_call_leaves_in_its_session_ends_with_it(bus, left, seen, clean):
+    await call(bus, "query", sql=left)
+    assert await value(bus, seen) == clean
+
+
+async def test_what_an_open_transaction_left_ends_with_it(bus):
+    begun = (await call(bus, "beginTransaction"))["transaction"]["id"]
+    change = "SELECT set_config('app.who', 'ann', false)"
+    await call(bus, "transactionQuery", transaction_id=begun, sql=change)
+    await call(bus, "commitTransaction", transaction_id=begun)
+    assert await value(bus, "SELECT current_setting('app.who', true)") == ""
+
+
+async def test_set_local_and_temporary_tables_serve_within_a_transaction(bus):
+    done = await call(
+        bus,
+        "transaction",
+        statements=[
+            "SET LOCAL app.who = 'ann'",
+            "CREATE TEMP TABLE kept ON COMMIT DROP AS SELECT current_setting('app.who') AS who",
+            "SELECT who FROM kept",
+        ],
+    )
+    assert done["results"][2]["rows"] == [["ann"]]
+
+
+async def test_statements_stay_compiled_on_their_connection(bus):
+    for number in (1, 2):
+        assert await value(bus, "SELECT ?::int4 + 1", number) == number + 1
+    assert (
+        await value(bus, "SELECT count(*) FROM pg_prepared_statements WHERE statement = 'SELECT $' || '1::int4 + 1'")
+        == 1
+    )
+
+
+async def test_a_connection_says_whose_it_is_and_its_zone(bus):
+    assert (await value(bus, "SELECT current_setting('application_name')")).startswith("linkly:")
+
+
+async def test_who_waits_for_himself_is_told(postgres_url):
+    async with running_engine(worker(postgres_url, pool={"acquire_timeout_ms": 50})) as bus:
+        begun = (await call(bus, "beginTransaction"))["transaction"]["id"]
+        error = await refused(bus, "query", sql="SELECT 1")
+        assert error.code == "POOL_TIMEOUT"
+        assert (error.details["in_use"], error.details["waiting"], error.details["waited_ms"]) == (1, 0, 50)
+        assert error.details["oldest"]["function"] == "database::beginTransaction"
+        assert "this caller has 1 of them itself" in error.message
+        await call(bus, "rollbackTransaction", transaction_id=begun)
+        assert await value(bus, "SELECT 1") == 1
+
+
+async def test_callers_get_the_connections_in_turn(bus):
+    answers = await asyncio.gather(*(value(bus, "SELECT ?::int4", number) for number in range(50)))
+    assert answers == list(range(50))
+
+
+async def test_there_are_never_more_connections_than_the_setting_says(postgres_url):
+    async with running_engine(worker(postgres_url, pool={"max": 3})) as bus:
+        asked = "SELECT count(*) FROM pg_stat_activity WHERE application_name = current_setting('application_name')"
+        found = await asyncio.gather(
+            *(value(bus, f"{asked} AND ?::int4 > 0 AND pg_sleep(0.01) IS NOT NULL", 1) for _ in range(20))
+        )
+        assert 1 < max(found) <= 3
+
+
+async def test_idle_connections_are_closed_in_time(postgres_url):
+    async with running_engine(worker(postgres_url, pool={"max": 2, "idle_timeout_ms": 1})) as bus:
+        await value(bus, "SELECT 1")
+        for _ in range(200):
+            (database,) = (await call(bus, "listDatabases"))["databases"]
+            if database["idle_connections"] == 0:
+                break
+            await asyncio.sleep(0.01)
+        assert database["idle_connections"] == 0
+
+
+@pytest.mark.parametrize(
+    "sql, reason",
+    [
+        ("BEGIN", "transaction control"),
+        ("/* /* */ */ commit", "transaction control"),
+        ("START TRANSACTION", "transaction control"),
+        ("PREPARE TRANSACTION 'a'", "transaction control"),
+        ("SET TRANSACTION READ ONLY", "transaction control"),
+        ("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "transaction control"),
+        ("SAVEPOINT a", "transaction control"),
+        ("SET search_path = a", "changes a shared connection"),
+        ("DISCARD ALL", "changes a shared connection"),
+        ("DEALLOCATE ALL", "changes a shared connection"),
+        ("LISTEN a", "changes a shared connection"),
+        ("COPY t TO STDOUT", "reaches outside the database"),
+    ],
+)
+async def test_what_would_change_a_shared_connection_is_refused(bus, sql, reason):
+    for name in ("query", "execute"):
+        error = await refused(bus, name, sql=sql)
+        assert (error.code, error.details["reason"]) == ("INVALID_PARAM", reason)
+
+
+async def test_several_statements_in_one_text_are_refused(bus):
+    error = await refused(bus, "execute", sql="SELECT 1; SELECT 2")
+    assert (error.code, error.details["inner_code"]) == ("DRIVER_ERROR", "MULTI_STATEMENT")
+
+
+async def test_what_cannot_run_in_a_transaction_runs_without_one(bus):
+    await call(bus, "execute", sql="CREATE TABLE t (a int)")
+    await call(bus, "execute", sql="VACUUM t")
+    await call(bus, "execute", sql="CREATE INDEX CONCURRENTLY i ON t (a)")
+    error = await call(bus, "transaction", statements=["VACUUM t"])
+    assert error["error"]["inner_code"] == "25001"
+
+
+async def test_a_prepared_handle_survives_an_alter(bus):
+    await call(bus, "execute", sql="CREATE TABLE t (a int)")
+    await call(bus, "execute", sql="INSERT INTO t VALUES (1)")
+    handle = (await call(bus, "prepareStatement", sql="SELECT * FROM t"))["handle"]["id"]
+    assert (await call(bus, "runStatement", handle_id=handle))["rows"] == [{"a": 1}]
+    await call(bus, "execute", sql="ALTER TABLE t ALTER a TYPE text, ADD b int8 DEFAULT 2")
+    assert (await call(bus, "runStatement", handle_id=handle))["rows"] == [{"a": "1", "b": 2}]
+
+
+async def test_a_statement_that_writes_survives_an_alter_in_every_kind_of_transaction(bus):
+    await call(bus, "execute", sql="CREATE TABLE t (a int)")
+    insert = {"sql": "INSERT INTO t VALUES (1) RETURNING *", "returning": ["a"]}
+    for at in range(3):
+        columns = {"a": 1, **{f"c{number}": None for number in range(at)}}
+        begun = (await call(bus, "beginTransaction"))["transaction"]["id"]
+        inside = await call(bus, "transactionExecute", transaction_id=begun, **insert)
+        await call(bus, "commitTransaction", transaction_id=begun)
+        assert inside["returned_rows"] == [columns]
+        await call(bus, "execute", sql=f"ALTER TABLE t ADD c{at} int8")
+        columns[f"c{at}"] = None
+        assert (await call(bus, "execute", **insert))["returned_rows"] == [columns]
+    assert await value(bus, "SELECT count(*) FROM t") == 6
+
+
+async def test_isolation_is_what_was_asked_for(bus):
+    show = "SELECT current_setting('transaction_isolation')"
+    for level in ("read_committed", "repeatable_read", "serializable"):
+        done = await call(bus, "transaction", statements=[show], isolation=level)
+        assert done["results"][0]["rows"] == [[level.replace("_", " ")]]
+        begun = (await call(bus, "beginTransaction", isolation=level))["transaction"]["id"]
+        inside = await call(bus, "transactionQuery", transaction_id=begun, sql=show)
+        assert inside["rows"] == [{"current_setting": level.replace("_", " ")}]
+        await call(bus, "rollbackTransaction", transaction_id=begun)
+
+
+async def test_a_failed_statement_takes_nothing_else_with_it(bus):
+    await call(bus, "execute", sql="CREATE TABLE t (a int UNIQUE)")
+    begun = (await call(bus, "beginTransaction"))["transaction"]["id"]
+    inside = {"transaction_id": begun}
+    for number in (1, 2, 3):
+        await call(bus, "transactionExecute", **inside, sql="INSERT INTO t VALUES (?)", params=[number])
+        error = await refused(bus, "transactionExecute", **inside, sql="INSERT INTO t VALUES (1)")
+        assert (error.code, error.details["inner_code"]) == ("DRIVER_ERROR", "23505")
+    assert (await refused(bus, "transactionQuery", **inside, sql="SELECT 1 / 0")).details["inner_code"] == "22012"
+    await call(bus, "commitTransaction", **inside)
+    assert await value(bus, "SELECT array_agg(a ORDER BY a) FROM t") == [1, 2, 3]
+
+
+async def test_a_password_is_in_no_listing(postgres_url):
+    password = postgres_url.partition("://")[2].partition("@")[0].partition(":")[2]
+    async with running_engine(worker(postgres_url)) as bus:
+        assert password
+        assert password not in str(await call(bus, "listDatabases"))
