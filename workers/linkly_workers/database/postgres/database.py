@@ -189,6 +189,7 @@ class PostgresDatabase:
             self._pool.give(lease)
             if not is_lost(error):
                 raise
+            self._pool.lost()
             lease = await self._pool.take()
             try:
                 await lease.connection.command(begin)

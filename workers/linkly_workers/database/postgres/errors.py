@@ -53,6 +53,8 @@ def code_of(error: BaseException) -> str | None:
 
 def is_lost(error: BaseException) -> bool:
     """Return whether the connection is gone with an error."""
+    if isinstance(error, asyncpg.InternalClientError):
+        return True  # the server said goodbye to an idle connection, and the driver is still reading that
     if isinstance(error, asyncpg.InterfaceError):
         return "connection" in str(error) and "closed" in str(error)
     return isinstance(error, (OSError, EOFError, asyncpg.PostgresConnectionError)) or code_of(error) in _LOST

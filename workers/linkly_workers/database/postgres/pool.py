@@ -127,6 +127,10 @@ class Pool:
         self._leases.pop(lease, None)
         self._beside(self._cleaned(lease))
 
+    def lost(self) -> None:
+        """A connection was gone before it was used: those that are idle are not better."""
+        self._drop_idle()
+
     def read_only(self, error: BaseException) -> None:
         """The server only reads now: make new connections, which ask anew where the server is."""
         for lease in self._leases:
