@@ -44,6 +44,7 @@ class PostgresServer:
         port: Where it listens on 127.0.0.1.
         folder: Holds its data, its socket and its log.
         password: Of the user `linkly`, who may do everything.
+        as_user: What is put before a command that root may not run.
     """
 
     def __init__(self, folder: Path, port: int) -> None:
@@ -52,11 +53,11 @@ class PostgresServer:
         self.bin, self.folder, self.port = found, folder, port
         self.password = secrets.token_hex(8)
         self._process: subprocess.Popen[bytes] | None = None
-        self._as_user: list[str] = []
+        self.as_user: list[str] = []
         if os.getuid() == 0:  # the server refuses to run as root
             user = _other_user()
             os.chown(folder, user.pw_uid, user.pw_gid)
-            self._as_user = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+            self.as_user = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
         # It ends with the test process, however that ends.
         self._bound_to_us = ["setpriv", "--pdeathsig=QUIT"] if shutil.which("setpriv") else []
 
@@ -88,7 +89,7 @@ class PostgresServer:
         """Start it and wait until it answers; `settings` are texts like `max_connections=20`."""
         given = [f"port={self.port}", "listen_addresses=127.0.0.1", f"unix_socket_directories={self.folder}"]
         given += ["fsync=off", "max_connections=60", "shared_buffers=16MB", "logging_collector=off", *settings]
-        command = [*self._as_user, *self._bound_to_us, str(self.bin / "postgres"), "-D", f"{self.folder}/data"]
+        command = [*self.as_user, *self._bound_to_us, str(self.bin / "postgres"), "-D", f"{self.folder}/data"]
         for setting in given:
             command += ["-c", setting]
         with (self.folder / "log").open("ab") as log:
@@ -113,7 +114,7 @@ class PostgresServer:
                 self._process.wait(0.02)
 
     def _run(self, name: str, *words: str) -> None:
-        command = [*self._as_user, str(self.bin / name), *words]
+        command = [*self.as_user, str(self.bin / name), *words]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/")
         assert done.returncode == 0, done.stdout + done.stderr
 

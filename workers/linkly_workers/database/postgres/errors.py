@@ -37,8 +37,8 @@ RETRYABLE = frozenset(
         READ_ONLY,  # elsewhere there is a server that writes
     )
 )
-REFUSED_FOR_GOOD = frozenset(("28000", "28P01", "3D000"))
-"""Wrong user, wrong password, no such database: waiting does not help."""
+REFUSED_FOR_GOOD = frozenset(("28000", "28P01", "3D000", "08P01"))
+"""Wrong user, wrong password, no such database, a pooler that refuses a setting: waiting does not help."""
 
 _LOST = frozenset(("08000", "08001", "08003", "08006", "57P01", "57P02", "57P03", "57P05"))
 _PARAMETER = re.compile(r"(?:portal \"[^\"]*\"|unnamed portal) parameter \$([0-9]+)")

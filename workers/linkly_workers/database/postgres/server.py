@@ -158,6 +158,8 @@ def described(error: BaseException) -> str:
     """Return an error in one clause, with the server's code if it has one; without user or password."""
     code = code_of(error)
     text = str(error) or type(error).__name__
+    if "unsupported startup parameter" in text:
+        text += "; that is how a pooler refuses what a session begins with: say `pooler: transaction`"
     return text if code is None else f"{text} ({code})"
 
 

@@ -102,15 +102,25 @@ def _has_anything(sql: str) -> bool:
 
 def _words(sql: str) -> Iterator[Word]:
     last = depth = 0
+    name: Word | None = None
     for kind, start, end in tokens(sql, POSTGRES):
         if kind == "comment":
             continue
-        between = sql[last:start]
-        depth += between.count("(") - between.count(")")
-        written = sql[start:end]
-        if kind == "word" or (kind == "quoted" and written.startswith('"')):
-            yield Word(written.upper() if kind == "word" else written, written, depth, "." in between)
+        between, written = sql[last:start], sql[start:end]
         last = end
+        if name is not None and not between and written.startswith('"'):
+            name = name._replace(text=name.text + written, written=name.written + written)  # a doubled quote
+            continue
+        if name is not None:
+            yield name
+            name = None
+        depth += between.count("(") - between.count(")")
+        if kind == "word":
+            yield Word(written.upper(), written, depth, "." in between)
+        elif written.startswith('"'):
+            name = Word(written, written, depth, "." in between)
+    if name is not None:
+        yield name
 
 
 def _main(words: list[Word]) -> int:

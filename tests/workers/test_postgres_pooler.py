@@ -1,0 +1,112 @@
+"""A transaction pooler between worker and server: no connection keeps anything from one call to the next."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+
+from linkly import LinklyError
+from linkly.errors import ConfigError
+from linkly.schema import read_settings
+from linkly.testing import running_engine
+from linkly_workers.database import DatabaseSettings, DatabaseWorker
+from support import pg_bouncer
+from support.postgres_server import MISSING, binaries, running_server
+
+pytestmark = [
+    pytest.mark.skipif(binaries() is None, reason=MISSING),
+    pytest.mark.skipif(pg_bouncer.program() is None, reason=pg_bouncer.MISSING),
+]
+
+
+@pytest.fixture(scope="module")
+def server():
+    pytest.importorskip("asyncpg")
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def url(server):
+    with pg_bouncer.pooled(server) as url:
+        yield url
+
+
+@asynccontextmanager
+async def running(url, pooler="transaction"):
+    one = {"url": url, "pooler": pooler, "pool": {"max": 10}}
+    async with running_engine(
+        DatabaseWorker(read_settings(DatabaseSettings, {"databases": {"primary": one}}, "$"))
+    ) as bus:
+        yield bus
+
+
+@pytest.fixture
+async def bus(url):
+    async with running(url) as bus:
+        yield bus
+
+
+async def call(bus, name, **payload):
+    return await bus.trigger(f"database::{name}", payload)
+
+
+async def value(bus, sql, *params):
+    ((found,),) = [list(row.values()) for row in (await call(bus, "query", sql=sql, params=list(params)))["rows"]]
+    return found
+
+
+async def test_every_call_works_while_connections_change_hands(bus):
+    found = await asyncio.gather(
+        *(value(bus, f"SELECT ?::int4 + {number % 7} - {number % 7}", number) for number in range(200))
+    )
+    assert found == list(range(200))
+
+
+async def test_writes_and_transactions_are_all_or_nothing(bus):
+    await call(bus, "execute", sql="CREATE TABLE counted (a int)")
+    await call(bus, "execute", sql="INSERT INTO counted VALUES (0)")
+    try:
+        add = "UPDATE counted SET a = a + ?"
+        await asyncio.gather(*(call(bus, "execute", sql=add, params=[1]) for _ in range(30)))
+        failed = await call(bus, "transaction", statements=[{"sql": add, "params": [100]}, "SELECT 1 / 0"])
+        assert failed["failed_index"] == 1
+        begun = {"transaction_id": (await call(bus, "beginTransaction"))["transaction"]["id"]}
+        await call(bus, "transactionExecute", **begun, sql=add, params=[1])
+        with pytest.raises(LinklyError):
+            await call(bus, "transactionExecute", **begun, sql="SELECT 1 / 0")
+        await call(bus, "commitTransaction", **begun)
+        assert await value(bus, "SELECT a FROM counted") == 31
+    finally:
+        await call(bus, "execute", sql="DROP TABLE counted")
+
+
+async def test_a_statement_that_takes_too_long_ends_on_the_server(bus, server):
+    with pytest.raises(LinklyError) as failure:
+        await call(bus, "query", sql="SELECT pg_sleep(701)", timeout_ms=100)
+    assert failure.value.code == "QUERY_TIMEOUT"
+    running_yet = (
+        "SELECT count(*) FROM pg_stat_activity "
+        "WHERE state = 'active' AND query LIKE '%(701)%' AND pid <> pg_backend_pid()"
+    )
+    for _ in range(1000):
+        if await value(bus, running_yet) == 0:
+            break
+        await asyncio.sleep(0.01)
+    assert await value(bus, running_yet) == 0
+
+
+async def test_what_cannot_run_in_a_transaction_runs_without_one(bus):
+    await call(bus, "execute", sql="VACUUM pg_class")
+
+
+async def test_a_pooler_that_nobody_told_of_is_told_how(url):
+    with pytest.raises(ConfigError, match="`pooler: transaction`"):
+        async with running(url, pooler=None):
+            pass
+
+
+async def test_a_prepared_handle_serves(bus):
+    handle = (await call(bus, "prepareStatement", sql="SELECT ?::int4 AS a"))["handle"]["id"]
+    answers = await asyncio.gather(*(call(bus, "runStatement", handle_id=handle, params=[at]) for at in range(20)))
+    assert [answer["rows"][0]["a"] for answer in answers] == list(range(20))
