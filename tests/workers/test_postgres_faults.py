@@ -263,7 +263,7 @@ async def test_calls_wait_for_a_server_that_is_started_again(bus, server):
 
 
 async def test_a_server_that_stays_away_is_told_within_the_time(server):
-    async with running(server.url, pool={"acquire_timeout_ms": 200}) as bus:
+    async with running(server.url, pool={"acquire_timeout_ms": 1500}) as bus:
         server.stop()
         try:
             error = await refused(bus, "execute", sql="SELECT 1 FOR UPDATE")
@@ -322,7 +322,7 @@ async def test_a_password_may_change_while_it_runs(server, tmp_path):
         await call(admin, "execute", sql="CREATE ROLE rita LOGIN PASSWORD 'first'")
         try:
             url = f"postgres://rita@127.0.0.1:{server.port}/postgres"
-            more = {"password_file": str(secret), "pool": {"acquire_timeout_ms": 500}}
+            more = {"password_file": str(secret), "pool": {"acquire_timeout_ms": 3000}}
             async with running(url, **more) as bus:
                 assert await value(bus, "SELECT current_user::text") == "rita"
                 await call(admin, "execute", sql="ALTER ROLE rita PASSWORD 'second'")

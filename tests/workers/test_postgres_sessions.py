@@ -93,11 +93,11 @@ async def test_a_connection_says_whose_it_is_and_its_zone(bus):
 
 
 async def test_who_waits_for_himself_is_told(postgres_url):
-    async with running_engine(worker(postgres_url, pool={"acquire_timeout_ms": 50})) as bus:
+    async with running_engine(worker(postgres_url, pool={"acquire_timeout_ms": 1000})) as bus:
         begun = (await call(bus, "beginTransaction"))["transaction"]["id"]
         error = await refused(bus, "query", sql="SELECT 1")
         assert error.code == "POOL_TIMEOUT"
-        assert (error.details["in_use"], error.details["waiting"], error.details["waited_ms"]) == (1, 0, 50)
+        assert (error.details["in_use"], error.details["waiting"], error.details["waited_ms"]) == (1, 0, 1000)
         assert error.details["oldest"]["function"] == "database::beginTransaction"
         assert "this caller has 1 of them itself" in error.message
         await call(bus, "rollbackTransaction", transaction_id=begun)

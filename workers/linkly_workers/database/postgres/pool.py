@@ -23,6 +23,9 @@ from linkly_workers.database.postgres.connection import Connection
 from linkly_workers.database.postgres.errors import REFUSED_FOR_GOOD, code_of
 from linkly_workers.database.postgres.server import Server, described
 
+RESET_S = 5.0
+"""How long the server may take to undo what a caller has left, before the connection is given up."""
+
 
 class Lease(msgspec.Struct, eq=False):
     """A connection in the hands of a caller.
@@ -55,6 +58,7 @@ class Pool:
         self._waiting = 0
         self._idle: list[Connection] = []
         self._leases: dict[Lease, None] = {}
+        self._resetting = 0
         self._behind: set[asyncio.Task[None]] = set()
         self._sweeping: TimerHandle | None = None
         self._closing = False
@@ -186,15 +190,17 @@ class Pool:
 
     async def _cleaned(self, lease: Lease) -> None:
         connection = lease.connection
+        self._resetting += 1
         try:
             if connection.is_usable and not self._closing:
-                async with time_limit(self._clock, self._settings.acquire_timeout_ms / 1000):
+                async with time_limit(self._clock, RESET_S):
                     await connection.reset()
                 self._keep(connection)
                 return
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
             connection.raw.terminate()
         finally:
+            self._resetting -= 1
             self._places.release(lease.place)
         await connection.close()
 
@@ -240,6 +246,8 @@ class Pool:
             f"no connection of `{self._name}` became free for {waited_ms} ms: {len(self._leases)} of "
             f"{self._settings.max} are in use, and {others} other callers wait"
         )
+        if self._resetting:
+            text += f"; {self._resetting} are being reset"
         oldest = min(self._leases, key=lambda lease: lease.since, default=None)
         if oldest is not None:
             held_ms = int((self._clock.monotonic() - oldest.since) * 1000)
