@@ -165,6 +165,62 @@ async def test_what_cannot_run_in_a_transaction_runs_without_one(bus):
     assert error["error"]["inner_code"] == "25001"
 
 
+async def test_a_procedure_may_commit_by_itself(bus):
+    await call(bus, "execute", sql="CREATE TABLE t (a int)")
+    body = "BEGIN INSERT INTO t VALUES (1); COMMIT; INSERT INTO t VALUES (2); ROLLBACK; END"
+    await call(bus, "execute", sql=f"CREATE PROCEDURE p() LANGUAGE plpgsql AS $$ {body} $$")
+    await call(bus, "execute", sql="CALL p()")
+    assert await value(bus, "SELECT array_agg(a) FROM t") == [1]
+
+
+async def test_a_plan_has_steps(bus):
+    await call(bus, "execute", sql="CREATE TABLE t (a int PRIMARY KEY)")
+    plan = (await call(bus, "explain", sql="SELECT * FROM t a JOIN t b USING (a) WHERE a = ?", params=[1]))["plan"]
+    assert [(step["id"], step["parent"]) for step in plan][:2] == [(1, 0), (2, 1)]
+    assert any("on t" in step["detail"] for step in plan)
+
+
+async def test_a_table_is_described(bus):
+    await call(bus, "execute", sql='CREATE TABLE "Users" (id int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY)')
+    await call(
+        bus,
+        "execute",
+        sql='CREATE TABLE posts (id int, author int8 REFERENCES "Users" ON DELETE CASCADE, '
+        "title varchar(20) NOT NULL DEFAULT 'x', upper_title text GENERATED ALWAYS AS (upper(title)) STORED, "
+        "PRIMARY KEY (author, id))",
+    )
+    await call(bus, "execute", sql="CREATE UNIQUE INDEX by_title ON posts (lower(title)) WHERE id > 0")
+    await call(bus, "execute", sql="CREATE VIEW v AS SELECT 1 AS one")
+    listed = (await call(bus, "listTables"))["tables"]
+    assert listed == [
+        {"name": "Users", "type": "table"},
+        {"name": "posts", "type": "table"},
+        {"name": "v", "type": "view"},
+    ]
+    posts = await call(bus, "describeTable", table="POSTS")
+    assert posts["primary_key"] == ["author", "id"]
+    title, generated = posts["columns"][2:]
+    assert (title["type"], title["nullable"], title["default"]) == (
+        "character varying(20)",
+        False,
+        "'x'::character varying",
+    )
+    assert (generated["generated"], generated["default"]) == (True, None)
+    assert posts["foreign_keys"] == [
+        {
+            "table": "Users",
+            "columns": ["author"],
+            "references": ["id"],
+            "on_update": "NO ACTION",
+            "on_delete": "CASCADE",
+        }
+    ]
+    (index,) = [each for each in posts["indexes"] if each["name"] == "by_title"]
+    assert (index["columns"], index["unique"], index["partial"]) == (["lower(title::text)"], True, True)
+    assert (await call(bus, "describeTable", table="Users"))["columns"][0]["name"] == "id"
+    assert (await refused(bus, "describeTable", table="users")).code == "NOT_FOUND"
+
+
 async def test_a_prepared_handle_survives_an_alter(bus):
     await call(bus, "execute", sql="CREATE TABLE t (a int)")
     await call(bus, "execute", sql="INSERT INTO t VALUES (1)")

@@ -122,6 +122,9 @@ async def test_json_is_a_value_of_json(bus):
     given = {"a": [1, None, {"b": "ü"}], "c": 2**60, "d": 1.5}
     assert await value(bus, "SELECT ?::jsonb", given) == given
     assert await value(bus, "SELECT ?::json", [1, "a"]) == [1, "a"]
+    assert await value(bus, "SELECT ('[' || repeat('9', 30) || ']')::jsonb") == [int("9" * 30)]
+    assert await value(bus, "SELECT (repeat('[', 2000) || repeat(']', 2000))::jsonb") == "[" * 2000 + "]" * 2000
+    assert await value(bus, "SELECT repeat('9', 5000)::jsonb") == "9" * 5000
     assert await value(bus, "SELECT ?::jsonb -> 'a'", '{"a": {"b": null}}') == {"b": None}
     assert await value(bus, "SELECT ?::jsonb", 5) == 5
     assert await value(bus, "SELECT ?::jsonb ?? 'a'", {"a": 1}) is True

@@ -38,8 +38,11 @@ def _timestamp(text: str) -> str:
 
 
 def _json(text: str) -> Any:
-    """Return a JSON value; integers of any size keep their digits."""
-    return json.loads(text)
+    """Return a JSON value; what Python cannot read (too deep, integers of thousands of digits) stays text."""
+    try:
+        return json.loads(text)
+    except (RecursionError, ValueError):
+        return text
 
 
 _DECODED.update(timestamptz=_timestamptz, timestamp=_timestamp, json=_json, jsonb=_json, float4=float)

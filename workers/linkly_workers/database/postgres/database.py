@@ -35,6 +35,8 @@ from linkly_workers.database.postgres.transaction import InteractiveTransaction,
 
 LONGEST_TIMEOUT_MS = 3_600_000
 SCHEMA_TIMEOUT_MS = 30_000
+COMMIT_S = 60.0
+"""How long the answer to a COMMIT is waited for; nothing else bounds it."""
 LONGEST_LOCK_TIMEOUT_MS = 2**31 - 1
 
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('linkly ' || coalesce(current_schema(), ''), 0))"
@@ -119,9 +121,9 @@ class PostgresDatabase:
             return (await self._all([(statement, parameters)], timeout_ms, committed, None))[0]
         except DriverError as error:
             error.details.pop("failed_index", None)
-            if error.details.get("inner_code") != NOT_IN_TRANSACTION:
+            if error.details.get("inner_code") not in NOT_IN_TRANSACTION:
                 raise
-        return await self._by_itself(statement, parameters, timeout_ms)  # VACUUM and its kind
+        return await self._by_itself(statement, parameters, timeout_ms)
 
     async def read_only(self, statement: Statement, parameters: list[Any], timeout_ms: int) -> Result:
         """Run a statement that must not write: see `Database.read_only`."""
@@ -136,7 +138,12 @@ class PostgresDatabase:
 
     async def _by_itself(self, statement: Statement, parameters: list[Any], timeout_ms: int) -> Result:
         async with self._failures(), self._limit(timeout_ms), self._pool.connection() as connection:
-            return await connection.run(statement, parameters)
+            try:
+                return await connection.run(statement, parameters)
+            except FAILURES as error:
+                if is_lost(error) and not statement.reads:
+                    raise _unknown(f"the connection was lost while the statement ran: {error}") from error
+                raise
 
     # --- several -------------------------------------------------------------------------------------------
 
@@ -302,19 +309,23 @@ async def commit(connection: Connection) -> None:
         OutcomeUnknown: The connection was lost meanwhile.
     """
     try:
-        tag = await connection.command("COMMIT")
+        async with asyncio.timeout(COMMIT_S):
+            tag = await connection.command("COMMIT")
     except FAILURES as error:
         if is_lost(error):
-            raise OutcomeUnknown(
-                f"the connection was lost during COMMIT: {error}; it may be written or not. Ask what is there before "
-                "you repeat it",
-                details={"driver": "postgres"},
-            ) from error
+            why = str(error) or f"no answer for {COMMIT_S:g} s"
+            raise _unknown(f"the connection was lost during COMMIT: {why}") from error
         raise driver_error(error) from error
     if tag != "COMMIT":
         raise DriverError(
             "the server has rolled the transaction back", details={"driver": "postgres", "inner_code": "25P02"}
         )
+
+
+def _unknown(why: str) -> OutcomeUnknown:
+    return OutcomeUnknown(
+        f"{why}; it may be written or not. Ask what is there before you repeat it", details={"driver": "postgres"}
+    )
 
 
 async def _run_all(

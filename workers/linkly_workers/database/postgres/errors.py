@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from typing import Any
 
 import asyncpg
@@ -19,8 +20,8 @@ OUTDATED = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheErro
 
 READ_ONLY = "25006"
 LOCK_NOT_AVAILABLE = "55P03"
-NOT_IN_TRANSACTION = "25001"
-"""The statement cannot run inside a transaction block."""
+NOT_IN_TRANSACTION = frozenset(("25001", "2D000"))
+"""The statement cannot run inside a transaction block: VACUUM and its kind, a procedure that commits by itself."""
 
 RETRYABLE = frozenset(
     (
@@ -37,8 +38,8 @@ RETRYABLE = frozenset(
         READ_ONLY,  # elsewhere there is a server that writes
     )
 )
-REFUSED_FOR_GOOD = frozenset(("28000", "28P01", "3D000", "08P01"))
-"""Wrong user, wrong password, no such database, a pooler that refuses a setting: waiting does not help."""
+_FINAL = frozenset(("28000", "28P01", "3D000", "08P01"))
+"""Wrong user, wrong password, no such database, a pooler that refuses a setting."""
 
 _LOST = frozenset(("08000", "08001", "08003", "08006", "57P01", "57P02", "57P03", "57P05"))
 _PARAMETER = re.compile(r"(?:portal \"[^\"]*\"|unnamed portal) parameter \$([0-9]+)")
@@ -58,6 +59,11 @@ def is_lost(error: BaseException) -> bool:
     if isinstance(error, asyncpg.InterfaceError):
         return "connection" in str(error) and "closed" in str(error)
     return isinstance(error, (OSError, EOFError, asyncpg.PostgresConnectionError)) or code_of(error) in _LOST
+
+
+def is_final(error: BaseException) -> bool:
+    """Return whether no connection can be made until somebody changes something: waiting does not help."""
+    return isinstance(error, ssl.SSLCertVerificationError) or code_of(error) in _FINAL
 
 
 def driver_error(error: BaseException) -> LinklyError:

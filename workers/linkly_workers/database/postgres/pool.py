@@ -20,7 +20,7 @@ from linkly_workers._line import Places
 from linkly_workers.database.backends import PoolSettings
 from linkly_workers.database.errors import DriverError, PoolTimeout
 from linkly_workers.database.postgres.connection import Connection
-from linkly_workers.database.postgres.errors import REFUSED_FOR_GOOD, code_of
+from linkly_workers.database.postgres.errors import code_of, is_final
 from linkly_workers.database.postgres.server import Server, described
 
 RESET_S = 5.0
@@ -79,10 +79,11 @@ class Pool:
         Raises:
             asyncpg.PostgresError, OSError: The server does not let anybody in, and waiting will not help.
         """
+        await self._server.check_files()
         try:
             self._keep(await self._server.connect())
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            if code_of(error) in REFUSED_FOR_GOOD:
+            if is_final(error):
                 raise
             self._server.is_away(error, self._keep)
 
@@ -173,7 +174,7 @@ class Pool:
                         return await self._server.connect()
                     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as failure:
                         error = failure
-                        if code_of(failure) in REFUSED_FOR_GOOD:
+                        if is_final(failure):
                             break
                         self._server.is_away(failure, self._keep)
         except TimeoutError as late:
@@ -184,7 +185,7 @@ class Pool:
             details={
                 "driver": "postgres",
                 "inner_code": code_of(error) or "08001",
-                "retryable": code_of(error) not in REFUSED_FOR_GOOD,
+                "retryable": not is_final(error),
             },
         ) from error
 

@@ -13,7 +13,7 @@ _NAME = "CASE WHEN pg_table_is_visible(c.oid) THEN c.relname::text ELSE n.nspnam
 _TABLES = f"""
 SELECT {_NAME}, c.relkind::text, c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition
-AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_t%' ORDER BY 1"""  # noqa: S608
+AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_t%'"""  # noqa: S608
 _NAMED = "SELECT to_regclass($1)::oid"
 _COLUMNS = """
 SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid),
@@ -28,19 +28,20 @@ _PRIMARY_KEY = """
 SELECT a.attname::text FROM pg_constraint k CROSS JOIN unnest(k.conkey) WITH ORDINALITY AS u(number, place)
 JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.number
 WHERE k.conrelid = $1 AND k.contype = 'p' ORDER BY u.place"""
-_FOREIGN_KEYS = """
-SELECT k.confrelid::regclass::text, k.confupdtype::text, k.confdeltype::text,
+_FOREIGN_KEYS = f"""
+SELECT {_NAME}, k.confupdtype::text, k.confdeltype::text,
   ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY u(number, place)
     JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.number ORDER BY u.place),
   ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY u(number, place)
     JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.number ORDER BY u.place)
-FROM pg_constraint k WHERE k.conrelid = $1 AND k.contype = 'f' ORDER BY k.conname"""
+FROM pg_constraint k JOIN pg_class c ON c.oid = k.confrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE k.conrelid = $1 AND k.contype = 'f' ORDER BY k.conname"""  # noqa: S608
 _ACTIONS = {"a": "NO ACTION", "r": "RESTRICT", "c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
 
 
 async def tables(rows: Rows) -> list[tuple[str, str]]:
     """Return name and kind of the tables, by name; the name has its schema where it has to be written."""
-    return [(name, _KINDS[kind]) for name, kind, _ in await rows(_TABLES)]
+    return sorted((name, _KINDS[kind]) for name, kind, _ in await rows(_TABLES))
 
 
 async def describe(rows: Rows, table: str) -> dict[str, Any] | None:

@@ -71,6 +71,18 @@ class Server:
         """Why it takes no writes now; `None` if nothing is known against it."""
         return self._trouble
 
+    async def check_files(self) -> None:
+        """Read the files that connections need; the server is not asked.
+
+        Raises:
+            OSError: One cannot be read.
+        """
+        await asyncio.to_thread(ssl_of, self._address)
+        self._password()
+
+    def _password(self) -> str | None:
+        return self._address.password if self._password_file is None else self._password_file.read_text().strip()
+
     async def connect(self) -> Connection:
         """Make one connection.
 
@@ -85,7 +97,7 @@ class Server:
                 host=[host for host, _ in address.hosts],
                 port=[port for _, port in address.hosts],
                 user=address.user,
-                password=address.password if self._password_file is None else self._password_file.read_text().strip(),
+                password=self._password(),
                 database=address.database,
                 ssl=await asyncio.to_thread(ssl_of, address),
                 direct_tls=address.direct_tls or None,
@@ -173,7 +185,10 @@ def ssl_of(address: Address) -> ssl.SSLContext | str | bool:
         return False
     if address.ssl in ("allow", "prefer"):
         return address.ssl
-    context = ssl.create_default_context(cafile=address.ca_cert)
+    try:
+        context = ssl.create_default_context(cafile=address.ca_cert)
+    except OSError as error:
+        raise OSError(f"the certificates of {address.ca_cert} cannot be read: {error}") from error
     context.check_hostname = address.ssl == "verify-full"
     if address.ssl == "require":
         context.verify_mode = ssl.CERT_NONE

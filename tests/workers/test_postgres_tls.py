@@ -1,0 +1,120 @@
+"""Connections over TLS and over a socket, to a server whose certificate somebody of our own has signed."""
+
+import os
+import shutil
+import subprocess
+from contextlib import asynccontextmanager
+
+import pytest
+
+from linkly import LinklyError
+from linkly.errors import ConfigError
+from linkly.schema import read_settings
+from linkly.testing import running_engine
+from linkly_workers.database import DatabaseSettings, DatabaseWorker
+from support.postgres_server import MISSING, binaries, running_server
+
+pytestmark = [
+    pytest.mark.skipif(binaries() is None, reason=MISSING),
+    pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl to make certificates with"),
+]
+
+
+def openssl(folder, *words):
+    subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Certificates: `ca.pem` has signed `server.pem`, which is for the name localhost and not for 127.0.0.1."""
+    folder = tmp_path_factory.mktemp("certificates")
+    new = ("req", "-newkey", "rsa:2048", "-nodes", "-days", "2")
+    openssl(folder, *new, "-x509", "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca")
+    openssl(folder, *new, "-x509", "-keyout", "other.key", "-out", "other.pem", "-subj", "/CN=other")
+    openssl(folder, *new, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=localhost")
+    (folder / "names").write_text("subjectAltName=DNS:localhost")
+    signed = ("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2")
+    openssl(folder, *signed, "-extfile", "names", "-out", "server.pem")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(folder):
+    pytest.importorskip("asyncpg")
+    with running_server() as server:
+        owner = (server.folder / "data").stat()
+        for name in ("server.key", "server.pem"):
+            target = server.folder / name
+            shutil.copy(folder / name, target)
+            target.chmod(0o600)
+            os.chown(target, owner.st_uid, owner.st_gid)
+        server.stop()
+        server.start("ssl=on", f"ssl_cert_file={server.folder}/server.pem", f"ssl_key_file={server.folder}/server.key")
+        yield server
+
+
+@asynccontextmanager
+async def running(url, **more):
+    settings = {"databases": {"primary": {"url": url, **more}}, "max_result_bytes": 100_000}
+    async with running_engine(DatabaseWorker(read_settings(DatabaseSettings, settings, "$"))) as bus:
+        yield bus
+
+
+async def query(bus, sql):
+    return (await bus.trigger("database::query", {"sql": sql}))["rows"]
+
+
+async def encrypted(bus):
+    (row,) = await query(bus, "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+    return row["ssl"]
+
+
+@pytest.mark.parametrize(
+    "host, query_text, tls, expected",
+    [
+        ("127.0.0.1", "", None, False),
+        ("127.0.0.1", "", {"mode": "require", "ca_cert": "ca.pem"}, True),
+        ("localhost", "", {"mode": "verify-full", "ca_cert": "ca.pem"}, True),
+        ("127.0.0.1", "?sslmode=require", None, True),
+        ("127.0.0.1", "?sslmode=prefer", None, True),
+        ("localhost", "?sslmode=verify-full&sslrootcert={folder}/ca.pem", None, True),
+        ("localhost", "?sslmode=require&sslrootcert={folder}/ca.pem&channel_binding=require", None, True),
+    ],
+)
+async def test_a_connection_is_as_secure_as_asked(server, folder, host, query_text, tls, expected):
+    url = server.url.replace("127.0.0.1", host) + query_text.format(folder=folder)
+    more = {} if tls is None else {"tls": {**tls, "ca_cert": str(folder / tls["ca_cert"])}}
+    async with running(url, **more) as bus:
+        assert await encrypted(bus) is expected
+        with pytest.raises(LinklyError, match="max_result_bytes"):
+            await query(bus, "SELECT repeat('x', 10000000)")
+        with pytest.raises(LinklyError, match="took longer"):
+            await bus.trigger("database::query", {"sql": "SELECT pg_sleep(600)", "timeout_ms": 50})
+        assert await encrypted(bus) is expected
+
+
+@pytest.mark.parametrize(
+    "host, tls",
+    [
+        ("127.0.0.1", {"mode": "require", "ca_cert": "other.pem"}),
+        ("127.0.0.1", {"mode": "verify-full", "ca_cert": "ca.pem"}),
+        ("localhost", {"mode": "verify-full", "ca_cert": "other.pem"}),
+        ("localhost", {"mode": "require"}),
+    ],
+)
+async def test_a_server_that_cannot_be_trusted_stops_the_worker(server, folder, host, tls):
+    given = {**tls, **({"ca_cert": str(folder / tls["ca_cert"])} if "ca_cert" in tls else {})}
+    with pytest.raises(ConfigError, match="certificate"):
+        async with running(server.url.replace("127.0.0.1", host), tls=given):
+            pass
+
+
+async def test_a_missing_file_of_certificates_stops_the_worker(server):
+    with pytest.raises(ConfigError, match=r"missing\.pem"):
+        async with running(server.url, tls={"ca_cert": "/missing.pem"}):
+            pass
+
+
+async def test_a_socket_is_never_encrypted(server):
+    async with running(server.socket_url) as bus:
+        assert await encrypted(bus) is False
