@@ -192,13 +192,21 @@ def _resident_kib():
 
 
 async def test_a_deadlock_may_be_tried_again(bus):
-    async def change(first, second):
-        statements = [f"UPDATE t SET a = a + 1 WHERE id = {first}", "SELECT pg_sleep(0.2)"]
-        return await call(bus, "transaction", statements=[*statements, f"UPDATE t SET a = a + 1 WHERE id = {second}"])
+    ids = [(await call(bus, "beginTransaction"))["transaction"]["id"] for _ in range(2)]
 
-    answers = await asyncio.gather(change(1, 2), change(2, 1))
-    (lost,) = [answer for answer in answers if not answer["committed"]]
-    assert (lost["error"]["inner_code"], lost["error"]["retryable"]) == ("40P01", True)
+    def change(at, row):
+        sql = {"sql": "UPDATE t SET a = a + 1 WHERE id = ?", "params": [row]}
+        return asyncio.ensure_future(call(bus, "transactionExecute", transaction_id=ids[at], **sql))
+
+    await change(0, 1)
+    await change(1, 2)
+    both = [change(0, 2), change(1, 1)]
+    (lost,), (waiting,) = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+    error = lost.exception()
+    assert (error.code, error.details["inner_code"], error.details["retryable"]) == ("DRIVER_ERROR", "40P01", True)
+    await call(bus, "rollbackTransaction", transaction_id=ids[both.index(lost)])
+    assert (await waiting)["affected_rows"] == 1
+    await call(bus, "rollbackTransaction", transaction_id=ids[both.index(waiting)])
 
 
 async def test_a_serialization_failure_may_be_tried_again(bus):
@@ -363,6 +371,20 @@ async def _alter(bus, sql):
     """ALTER SYSTEM writes no row, so a server that only reads takes it."""
     await call(bus, "execute", sql=sql)
     await value(bus, "SELECT pg_reload_conf()")
+
+
+async def test_a_database_that_is_there_to_be_read_is_ready(server):
+    async with running(f"{server.url}?options=-cdefault_transaction_read_only%3Don") as bus:
+        for _ in range(2):
+            assert (await refused(bus, "execute", sql="CREATE TABLE no (a int)")).details["inner_code"] == "25006"
+            assert await ready(bus)
+            assert await value(bus, "SELECT 1") == 1
+
+
+async def test_making_a_connection_does_not_count_as_waiting_for_one(server):
+    async with running(server.url, pool={"max": 3, "acquire_timeout_ms": 1}) as bus:
+        slept = await asyncio.gather(*(value(bus, "SELECT ?::int4 FROM pg_sleep(0.1)", at) for at in range(2)))
+        assert slept == [0, 1]
 
 
 # --- a connection that is lost during COMMIT ----------------------------------------------------------------

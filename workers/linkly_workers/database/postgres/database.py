@@ -96,7 +96,7 @@ class PostgresDatabase:
 
     async def check(self, statement: Statement) -> None:
         """Compile a statement without running it: see `Database.check`."""
-        async with self._failures(), self._pool.connection() as connection:
+        async with self._failures(), self._limit(SCHEMA_TIMEOUT_MS), self._pool.connection() as connection:
             await connection.check(statement)
 
     # --- one statement -------------------------------------------------------------------------------------
@@ -185,6 +185,7 @@ class PostgresDatabase:
                     raise failure from error
             told = [result for result in results if result.change is not None]
             await self._committed(lease, (lambda: committed(told)) if committed is not None else None)
+        self._pool.has_written |= bool(told)
         return results
 
     async def _begun(self, begin: str) -> Lease:
@@ -226,7 +227,7 @@ class PostgresDatabase:
 
     async def begin(self, transaction_id: str, isolation: str | None) -> InteractiveTransaction:
         """Open a transaction over several calls: see `Database.begin`."""
-        async with self._failures():
+        async with self._failures(), self._limit(SCHEMA_TIMEOUT_MS):
             lease = await self._begun(begin_text(isolation))
         return InteractiveTransaction(
             transaction_id, lease.connection, commit, self._refused, lambda: self._pool.give(lease)

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Coroutine, Hashable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import asyncpg
 import msgspec
 
 from linkly.clock import Clock, TimerHandle, time_limit
@@ -20,7 +19,7 @@ from linkly_workers._line import Places
 from linkly_workers.database.backends import PoolSettings
 from linkly_workers.database.errors import DriverError, PoolTimeout
 from linkly_workers.database.postgres.connection import Connection
-from linkly_workers.database.postgres.errors import code_of, is_final
+from linkly_workers.database.postgres.errors import FAILURES, code_of, is_final
 from linkly_workers.database.postgres.server import Server, described
 
 RESET_S = 5.0
@@ -46,7 +45,11 @@ class Lease(msgspec.Struct, eq=False):
 
 
 class Pool:
-    """Connections to one server."""
+    """Connections to one server.
+
+    Attributes:
+        has_written: A write has been committed.
+    """
 
     def __init__(self, name: str, server: Server, settings: PoolSettings, max_result_bytes: int, clock: Clock) -> None:
         self._name = name
@@ -58,6 +61,7 @@ class Pool:
         self._waiting = 0
         self._idle: list[Connection] = []
         self._leases: dict[Lease, None] = {}
+        self.has_written = False
         self._resetting = 0
         self._behind: set[asyncio.Task[None]] = set()
         self._sweeping: TimerHandle | None = None
@@ -82,10 +86,10 @@ class Pool:
         await self._server.check_files()
         try:
             self._keep(await self._server.connect())
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except FAILURES as error:
             if is_final(error):
                 raise
-            self._server.is_away(error, self._keep)
+            self._server.is_away(error, self._found)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -137,11 +141,15 @@ class Pool:
         self._drop_idle()
 
     def read_only(self, error: BaseException) -> None:
-        """The server only reads now: make new connections, which ask anew where the server is."""
+        """The server only reads now: make new connections, which ask anew where the server is.
+
+        That is trouble only if it has written before: some servers are there to be read.
+        """
         for lease in self._leases:
             lease.connection.fit = False
         self._drop_idle()
-        self._server.takes_no_writes(error, self._keep)
+        if self.has_written:
+            self._server.takes_no_writes(error, self._found)
 
     async def close(self) -> None:
         """Close the connections, after what is being undone."""
@@ -163,22 +171,22 @@ class Pool:
     async def _made(self, limit_s: float) -> Connection:
         """Make a connection; while the server is away, one task asks for it, and all callers wait for that."""
         error: BaseException = OSError("it is away")
-        try:
-            async with time_limit(self._clock, limit_s):
-                while True:
+        end = self._clock.monotonic() + limit_s
+        while not is_final(error):
+            try:
+                async with time_limit(self._clock, max(0.0, end - self._clock.monotonic())):
                     await self._server.reachable()
-                    connection = self._usable()
-                    if connection is not None:
-                        return connection
-                    try:
-                        return await self._server.connect()
-                    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as failure:
-                        error = failure
-                        if is_final(failure):
-                            break
-                        self._server.is_away(failure, self._keep)
-        except TimeoutError as late:
-            error = late if isinstance(error, OSError) and self._server.trouble is None else error
+            except TimeoutError:
+                break
+            connection = self._usable()
+            if connection is not None:
+                return connection
+            try:
+                return await self._server.connect()  # which has a time limit of its own
+            except FAILURES as failure:
+                error = failure
+                if not is_final(failure):
+                    self._server.is_away(failure, self._found)
         trouble = self._server.trouble or f"the server cannot be reached: {described(error)}"
         raise DriverError(
             f"database `{self._name}`: {trouble}; nothing was written",
@@ -198,7 +206,7 @@ class Pool:
                     await connection.reset()
                 self._keep(connection)
                 return
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+        except FAILURES:
             connection.raw.terminate()
         finally:
             self._resetting -= 1
@@ -213,6 +221,13 @@ class Pool:
         self._idle.append(connection)
         if self._sweeping is None:
             self._sweeping = self._clock.call_later(self._settings.idle_timeout_ms / 1000, self._sweep)
+
+    def _found(self, connection: Connection) -> None:
+        """Have the connection that was made to see whether the server is there."""
+        if len(self._leases) + len(self._idle) < self._settings.max:
+            self._keep(connection)
+        else:
+            self._beside(connection.close())
 
     def _sweep(self) -> None:
         """Close what has been idle for long; the list is in the order of its last use."""

@@ -16,7 +16,7 @@ from linkly.clock import Clock
 from linkly_workers.database.postgres.address import Address
 from linkly_workers.database.postgres.connection import Connection
 from linkly_workers.database.postgres.counting import Meter, counting_loop
-from linkly_workers.database.postgres.errors import code_of
+from linkly_workers.database.postgres.errors import FAILURES, code_of
 
 log = logging.getLogger("linkly.database")
 
@@ -149,12 +149,12 @@ class Server:
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
             try:
                 connection = await self.connect()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except FAILURES as error:
                 self._trouble = f"{self._address.url} cannot be reached: {described(error)}"
                 continue
             try:
                 read_only = await connection.raw.fetchval("SHOW transaction_read_only")
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            except FAILURES:
                 connection.raw.terminate()
                 continue
             self._reachable.set()

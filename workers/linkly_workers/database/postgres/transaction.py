@@ -68,14 +68,7 @@ class InteractiveTransaction:
             self._check()
             self._connection.allow(self._limit)
             try:
-                async with asyncio.timeout(None) as self._running:
-                    if not self._is_set:
-                        await self._set_savepoint()
-                    try:
-                        result = await self._connection.run(statement, parameters)
-                    except OUTDATED:
-                        await self._connection.command(self._go_back)
-                        result = await self._connection.run(statement, parameters)
+                result = await self._run(statement, parameters)
                 self._is_set = False
                 return result
             except BaseException as error:
@@ -85,8 +78,6 @@ class InteractiveTransaction:
                 if isinstance(error, FAILURES):
                     raise self._refused(error) from error
                 raise
-            finally:
-                self._running = None
 
     async def commit(self, committed: Callable[[], None]) -> None:
         """Write it: see `Transaction.commit`."""
@@ -105,6 +96,19 @@ class InteractiveTransaction:
             self._running.reschedule(0)
         async with self._lock:
             self._end()
+
+    async def _run(self, statement: Statement, parameters: list[Any]) -> Result:
+        async with asyncio.timeout(None) as self._running:
+            try:
+                if not self._is_set:
+                    await self._set_savepoint()
+                try:
+                    return await self._connection.run(statement, parameters)
+                except OUTDATED:
+                    await self._connection.command(self._go_back)
+                    return await self._connection.run(statement, parameters)
+            finally:
+                self._running = None  # a time-out that is over cannot be moved any more
 
     @property
     def _go_back(self) -> str:
