@@ -10,6 +10,7 @@ import asyncio
 import logging
 import types
 from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context
 from typing import Any, Protocol
 
 import msgspec
@@ -67,7 +68,7 @@ class Deadlines:
         if queue is None:
             self.loop = asyncio.get_running_loop()
             queue = self._classes[timeout_s] = {}
-            self._timers[timeout_s] = self._clock.call_later(timeout_s, lambda: self._sweep(timeout_s))
+            self._set_timer(timeout_s, timeout_s)
         return queue
 
     def arm(self, timeout_s: float, callback: Callable[[], object], expiry: float | None = None) -> Deadline:
@@ -90,13 +91,17 @@ class Deadlines:
         self._timers.clear()
         self._classes.clear()
 
+    def _set_timer(self, timeout_s: float, delay_s: float) -> None:
+        # Without the context of the call that happens to be the first: while others wait, it would be kept.
+        self._timers[timeout_s] = Context().run(self._clock.call_later, delay_s, lambda: self._sweep(timeout_s))
+
     def _sweep(self, timeout_s: float) -> None:
         queue = self._classes[timeout_s]
         now = self._clock.monotonic()
         while queue:
             wait, expiry = next(iter(queue.items()))
             if expiry > now:
-                self._timers[timeout_s] = self._clock.call_later(expiry - now, lambda: self._sweep(timeout_s))
+                self._set_timer(timeout_s, expiry - now)
                 return
             del queue[wait]
             try:

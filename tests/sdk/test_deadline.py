@@ -1,9 +1,12 @@
 """Time-outs of calls: exact, and nothing is left behind."""
 
 import asyncio
+import weakref
+from contextvars import ContextVar
 
 import pytest
 
+from linkly.clock import SystemClock
 from linkly.deadline import Deadlines, bounded
 from linkly.errors import CallTimeout
 from linkly.testing import ManualClock, settle
@@ -168,3 +171,22 @@ async def test_one_that_cannot_expire_takes_no_time_out_from_the_others(clock, d
 
 async def bounded_in_task(coroutine, deadlines):
     return await bounded(coroutine, deadlines, 1.0, "service::function")
+
+
+class Kept:
+    """What a context may hold."""
+
+
+async def test_a_timer_keeps_nothing_of_the_call_that_set_it():
+    deadlines, variable = Deadlines(SystemClock()), ContextVar[Kept]("variable")
+
+    async def call():
+        variable.set(kept := Kept())
+        deadlines.arm(1e6, lambda: None)
+        return weakref.ref(kept)
+
+    kept = await asyncio.create_task(call())
+    await settle()
+    assert len(deadlines) == 1
+    assert kept() is None
+    deadlines.close()
