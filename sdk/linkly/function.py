@@ -193,8 +193,7 @@ class Function:
         except Exception as error:
             raise self._telling(invocation, HandlerFailed.wrap(error)) from error
         except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
+            if _is_cancelled():
                 raise
             # Passed on, it would cancel what nobody wants to cancel: a worker's loop, the task that has to answer.
             failure = HandlerFailed(
@@ -244,6 +243,12 @@ class Function:
 
     def __repr__(self) -> str:
         return f"Function({self.id!r})"
+
+
+def _is_cancelled() -> bool:
+    # Not in the frame that raises: a cancelled task keeps that frame, and the frame would keep the task.
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 def functions_of(*owners: object) -> list[Function]:
