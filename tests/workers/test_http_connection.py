@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 
 import pytest
 
@@ -10,6 +11,7 @@ from linkly.http import StreamedResponse
 from linkly.schema import read_settings
 from linkly.testing import ManualClock, running_engine, settle
 from linkly_workers.http import HttpSettings, HttpWorker
+from linkly_workers.http.protocol import GatewayProtocol
 from support.raw_http import raw_http
 
 
@@ -246,6 +248,46 @@ async def test_a_client_that_hangs_up_is_noticed(gateway, sent, caplog):
         await asyncio.wait_for(pages.cancelled.wait(), 10)
         await settle()
         assert "ASGI" not in caplog.text
+
+
+@pytest.fixture
+def protocols():
+    """Return what counts the gateway's ends of connections in memory; the garbage collector takes none meanwhile."""
+    gc.collect()
+    gc.disable()
+    yield lambda: sum(isinstance(each, GatewayProtocol) for each in gc.get_objects())
+    gc.enable()
+
+
+@pytest.mark.parametrize(
+    "sent, answers",
+    [
+        (b"", 0),
+        (GET, 0),
+        (GET + b"\r\n", 1),
+        (GET + b"Connection: close\r\n\r\n", 1),
+        (GET + b"\r\n" + GET + b"\r\n", 2),
+        (b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n" + GET + b"\r\n", 0),
+        (b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n", 0),
+        (b"GET /parts HTTP/1.1\r\nHost: x\r\n\r\n", 1),
+        (b"GET /missing HTTP/1.1\r\nHost: x\r\n\r\n", 1),
+        (b"nonsense\r\n\r\n", 1),
+    ],
+)
+async def test_nothing_is_left_of_a_connection_that_has_ended(gateway, protocols, sent, answers):
+    async with gateway() as (connect, pages):
+        connection = await connect(sent)
+        async with asyncio.timeout(10):
+            if b"/slow" in sent:
+                await pages.started.wait()
+            for _ in range(answers):
+                while b"HTTP/1.1 " not in await connection.line():
+                    pass
+            while not (answers or protocols()):
+                await settle()
+            connection.transport.close()
+            while protocols():
+                await settle()
 
 
 async def test_requests_that_arrive_while_others_wait_are_answered_in_order(gateway):

@@ -39,6 +39,10 @@ class Alike:
             self._before = request
             self._headers = None
 
+    def forget(self) -> None:
+        """Remember none."""
+        self._before = self._headers = None
+
     def read(self, data: bytes, limits: ConnectionLimits) -> Exchange | None:
         """Return the request that a packet is; `None` if it takes a parser to say so."""
         block, before = self._block, self._before

@@ -67,8 +67,18 @@ class Flow:
         if writable is not None and not writable.done():
             writable.set_result(None)
 
+    def end(self) -> None:
+        """The connection has ended: nothing is fed any more, and writers go on, who find that out."""
+        self._feed = _drop  # it knows the connection, and the connection this object
+        self._held.clear()
+        self.resume_writing()
+
     async def writable(self) -> None:
         """Wait while the client reads too slowly."""
         if not self.is_writable:
             self._writable = asyncio.get_running_loop().create_future()
             await self._writable
+
+
+def _drop(data: bytes) -> None:
+    """Take what nobody reads."""
