@@ -167,6 +167,12 @@ async def test_every_request_line_is_the_one_that_the_parser_reads(line):
     await check([each + b"\r\nHost: x\r\n\r\n" for each in (LINES[0], line)])
 
 
+@pytest.mark.parametrize("before", [b"\r\n", b"\n\r\n", b"\n"])
+async def test_an_empty_line_before_a_request_makes_its_request_line_no_field(before):
+    packet = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
+    await check([before + packet, b"GET /b HTTP/1.1\r\n" + packet])
+
+
 async def test_such_a_request_is_not_parsed_again():
     connection = Connection()
     first, again = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n", b"HEAD /b?c HTTP/1.1\r\nHost: x\r\n\r\n"

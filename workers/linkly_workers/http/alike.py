@@ -15,8 +15,9 @@ from linkly_workers.http.states import ConnectionLimits
 
 _METHODS = {method.encode(): method for method in ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")}
 _PATH = rb"A-Za-z0-9._~!$&'()*+,;=:@/%-"
-_LINE = re.compile(rb"(%b) (/[%b]*)(?:\?([%b?]*))? HTTP/1\.1" % (b"|".join(_METHODS), _PATH, _PATH))
-"""A part of the request lines that are allowed: method, path and query."""
+_LINE = re.compile(rb"(%b) (/[%b]*)(?:\?([%b?]*))?" % (b"|".join(_METHODS), _PATH, _PATH))
+"""A part of the request lines that are allowed: method, path and query, without the version."""
+_VERSION = b" HTTP/1.1\r\n"
 
 
 class Alike:
@@ -28,14 +29,16 @@ class Alike:
     __slots__ = ("_before", "_block", "_headers")
 
     def __init__(self) -> None:
-        self._block = b""  # the end of the request line, and all that followed
+        self._block = b""  # the version, and all that followed
         self._before: Exchange | None = None
         self._headers: dict[str, str] | None = None
 
     def remember(self, data: bytes, request: Exchange) -> None:
         """Remember a request that has been parsed; `data`: a packet that began with it and was all that came."""
         if data.find(b"\r\n\r\n") == len(data) - 4:  # the head was all of it
-            self._block = data[data.find(b"\r\n") :]
+            # Not from the first line's end on, because the parser lets empty lines precede a request. HTTP/1.0 stands
+            # here as well and is not found, but ends the connection.
+            self._block = data[data.find(_VERSION) :]
             self._before = request
             self._headers = None
 
