@@ -17,7 +17,7 @@ from linkly.testing import running_engine, settle
 from linkly_workers._line import CALLER_LIMIT
 from linkly_workers.database import DatabaseSettings, DatabaseWorker
 from linkly_workers.link.outcome import Outcome
-from linkly_workers.link.stores.sql.counting import AT_ONCE, QUIET_TURNS
+from linkly_workers.link.stores.sql.counting import AT_ONCE, GATHERING_S, QUIET_TURNS
 from linkly_workers.link.stores.sql.store import SqlStore
 from linkly_workers.link.stores.store import Click, NewLink
 
@@ -102,6 +102,20 @@ async def test_nobody_waits_long_for_those_who_do_not_come_again(tmp_path):
         await outcomes(store, [Click("a", NOW)] * 8)
         alone = asyncio.ensure_future(store.count(Click("a", NOW), NOW))
         await settle(QUIET_TURNS + 2)
+        assert calls.made == {"database::transaction": 2}
+        assert (await alone).outcome is Outcome.COUNTED
+
+
+async def test_nobody_waits_for_those_who_do_not_come_again_while_turns_take_long(tmp_path):
+    async with opened(tmp_path, link()) as (store, calls):
+        loop = asyncio.get_running_loop()
+        await outcomes(store, [Click("a", NOW)] * 8)
+        alone = asyncio.ensure_future(store.count(Click("a", NOW), NOW))
+        for _ in range(4):  # turns
+            over = loop.time() + GATHERING_S
+            while loop.time() < over:
+                pass
+            await settle(1)
         assert calls.made == {"database::transaction": 2}
         assert (await alone).outcome is Outcome.COUNTED
 
