@@ -165,6 +165,9 @@ def suspended(
         while True:
             try:
                 yield awaited
+            except GeneratorExit:
+                coroutine.close()  # thrown into it, this one would look like one that the handler has raised
+                raise
             except BaseException as error:
                 awaited = coroutine.throw(error)
             else:

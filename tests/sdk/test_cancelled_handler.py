@@ -137,6 +137,26 @@ def test_a_call_that_is_closed_ends_without_an_answer():
     assert called.active == 0
 
 
+async def test_a_call_with_a_time_limit_that_is_closed_ends_without_an_answer():
+    ends = []
+
+    async def endless() -> None:
+        try:
+            await Suspended()
+        finally:
+            ends.append("handler")
+
+    async with running_engine() as bus:
+        called = Function("quitter::endless", endless)
+        bus.register_function(called)
+        called.failed = lambda invocation, failure: ends.append(failure)
+        call = bus.trigger(called.id, timeout_s=1)
+        call.send(None)
+        call.close()
+        assert ends == ["handler"]
+        assert called.active == 0
+
+
 async def test_a_cancelled_caller_is_cancelled(options):
     quitter = Quitter()
     async with running_engine(quitter, **options) as bus:
