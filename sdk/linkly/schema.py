@@ -234,12 +234,18 @@ def _refers_to(node: Any, reference: str) -> bool:
     return False
 
 
+_NOT_CONVERTED = (
+    msgspec.inspect.AnyType,
+    msgspec.inspect.RawType,
+    msgspec.inspect.CustomType,
+    msgspec.inspect.FloatType,
+    msgspec.inspect.DecimalType,
+)
+
+
 def _copies(info: msgspec.inspect.Type) -> bool:
-    """Return whether converting a plain value to this type copies every mutable part of it."""
-    return not any(
-        isinstance(part, (msgspec.inspect.AnyType, msgspec.inspect.RawType, msgspec.inspect.CustomType))
-        for part in _parts(info, set())
-    )
+    """Return whether converting a plain value to this type copies every mutable part of it, and refuses NaN."""
+    return not any(isinstance(part, _NOT_CONVERTED) for part in _parts(info, set()))
 
 
 def _parts(info: msgspec.inspect.Type, seen: set[type]) -> Iterator[msgspec.inspect.Type]:

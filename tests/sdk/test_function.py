@@ -3,7 +3,9 @@
 import asyncio
 import dataclasses
 import inspect
+import math
 import sys
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -126,6 +128,26 @@ async def test_a_payload_that_does_not_fit_never_reaches_the_handler(payload, fi
     assert "t::f" in caught.value.message
     assert field in caught.value.message
     assert caught.value.code == "deserialization_error"
+
+
+class Weighed(msgspec.Struct):
+    kilos: float = 0.0
+    exact: list[Decimal] | None = None
+
+
+@pytest.mark.parametrize("field, value", [("kilos", math.nan), ("kilos", math.inf), ("exact", [-math.inf])])
+@pytest.mark.parametrize("wire", [False, True], ids=["in process", "over the wire"])
+async def test_a_number_that_json_does_not_have_never_reaches_the_handler(wire, field, value):
+    class Scales(Worker):
+        name = "scales"
+
+        @function("scales::weigh")
+        async def weigh(self, thing: Weighed) -> None:
+            raise AssertionError(thing)
+
+    async with running_engine(Scales(), wire=wire) as bus:
+        with pytest.raises(InvalidPayload, match=rf"infinite - at `\$\.{field}"):
+            await bus.trigger("scales::weigh", {field: value})
 
 
 async def test_null_is_an_empty_object_where_an_object_is_wanted():
