@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 
 from linkly_workers.http.exchange import Exchange
-from linkly_workers.http.fields import header_map
 from linkly_workers.http.states import ConnectionLimits
 
 _METHODS = {method.encode(): method for method in ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")}
@@ -31,20 +30,20 @@ class Alike:
     def __init__(self) -> None:
         self._block = b""  # the version, and all that followed
         self._before: Exchange | None = None
-        self._headers: dict[str, str] | None = None
+        self._headers: dict[str, str] = {}
 
     def remember(self, data: bytes, request: Exchange) -> None:
-        """Remember a request that has been parsed; `data`: a packet that began with it and was all that came."""
+        """Remember a request that has been parsed and not begun; `data`: all that came, which began with it."""
         if data.find(b"\r\n\r\n") == len(data) - 4:  # the head was all of it
             # Not from the first line's end on, because the parser lets empty lines precede a request. HTTP/1.0 stands
             # here as well and is not found, but ends the connection.
             self._block = data[data.find(_VERSION) :]
             self._before = request
-            self._headers = None
+            self._headers = request.headers.copy()  # the request's own are its function's, which may change them
 
     def forget(self) -> None:
         """Remember none."""
-        self._before = self._headers = None
+        self._before = None
 
     def read(self, data: bytes, limits: ConnectionLimits) -> Exchange | None:
         """Return the request that a packet is; `None` if it takes a parser to say so."""
@@ -55,9 +54,6 @@ class Alike:
         line = _LINE.fullmatch(data, 0, size)
         if line is None or size > limits.target_bytes or len(data) > limits.head_bytes:
             return None
-        headers = self._headers
-        if headers is None:  # the request's own are its function's, which may have changed them
-            headers = self._headers = header_map(before.fields)
         method, path, query = line.groups(b"")
         return Exchange(
             before.connection,
@@ -65,7 +61,7 @@ class Alike:
             path.decode(),
             query.decode(),
             before.fields,
-            headers.copy(),
+            self._headers.copy(),
             before.client_host,
             before.scheme,
             keep_alive=True,
