@@ -115,6 +115,8 @@ class _Line:
         marks: Any = task  # asyncio's own tasks have these two, written in C and in Python
         getrefcount, cancelling = sys.getrefcount, task.cancelling
         references = getrefcount(task)
+        run: Run | None
+        value: Any
         while True:
             for _ in range(len(runs)):  # not those that come meanwhile: others want their turn
                 if not runs:
@@ -144,6 +146,7 @@ class _Line:
                 return
             wake = self._loop.create_future()
             idle.append(wake)
+            run = value = None  # an idle task keeps nothing of the last
             await wake
 
 
