@@ -191,7 +191,7 @@ class Peer:
 
     def _closed(self, reason: str) -> None:
         self._end_grace()
-        self._waiting.drop()
+        self._waiting.end()
         calls, self._waiting_calls = self._waiting_calls, []
         self._gone(self)
         self._tables.forget(self.record)

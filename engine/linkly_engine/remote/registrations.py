@@ -27,6 +27,7 @@ from linkly_engine.core.missing import why_it_waits
 from linkly_engine.core.provider import plain
 from linkly_engine.core.records import BindingRecord, FunctionRecord, TypeRecord, WorkerRecord
 from linkly_engine.core.router import check_namespace
+from linkly_engine.core.tables import Tables
 from linkly_engine.remote.function import RemoteFunction, refusing, why_not_callable
 from linkly_engine.remote.nesting import Nesting
 from linkly_engine.remote.provider import RemoteProvider
@@ -69,11 +70,10 @@ class Registrations:
         self._tables = exchange.tables
         self._nesting = nesting
         self._failed = partial(exchange.failed, record)
-        self._provider = RemoteProvider(connection.send, self._refuse, exchange.clock)
+        # Not a method of this object, which knows the provider: what is gone must not wait for the garbage collector.
+        refuse = partial(_refuse, exchange.tables, record)
+        self._provider = RemoteProvider(connection.send, refuse, exchange.clock)
         self._owned = Owned()
-
-    def _refuse(self, binding_id: str, error: Json) -> None:
-        self._tables.refuse(binding_id, self._record, error)
 
     def apply(self, message: Message) -> None:
         """Register something, or take it back."""
@@ -197,6 +197,10 @@ class Registrations:
                 error=error,
             )
         )
+
+
+def _refuse(tables: Tables, record: WorkerRecord, binding_id: str, error: Json) -> None:
+    tables.refuse(binding_id, record, error)
 
 
 class Owned:

@@ -255,8 +255,8 @@ class _WorkerSocket(WebSocketStream):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         super().on_ws_connected(transport)
-        peer = self._peer = _worker(self._engine, self, transport.underlying_transport, native=False)
-        connection = peer.connection
+        peer = _worker(self._engine, self, transport.underlying_transport, native=False)
+        self._record, connection = peer.record, peer.connection
         connection.on_telemetry = self._ingest
         receiver = peer.receiver
         self.receiver = inbox = Inbox(
@@ -267,7 +267,7 @@ class _WorkerSocket(WebSocketStream):
         peer.start()
 
     def _ingest(self, frame: bytes) -> None:
-        record = self._peer.record
+        record = self._record
         self._engine.telemetry.ingest(frame, lambda: record.program or record.name, source=record.id)
 
 

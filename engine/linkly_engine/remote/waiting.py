@@ -73,3 +73,12 @@ class Waiting:
         """Forget them."""
         self._messages.clear()
         self._functions.clear()
+
+    def end(self) -> None:
+        """Forget them, and whom to tell: the connection has ended."""
+        self.drop()
+        self._apply = self._applied = _tell_nobody
+
+
+def _tell_nobody(*_: object) -> None:
+    pass

@@ -191,7 +191,8 @@ class Connection(Session):
         self.end(reason, error)
         if self.draining is not None:
             self.draining.set()
-        self._on_closed(reason)
+        on_closed, self._on_closed, self._on_message = self._on_closed, _ignore, _ignore  # they know this object
+        on_closed(reason)
 
     def send(self, message: Message) -> None:
         """Send one message."""
@@ -357,6 +358,7 @@ class Connection(Session):
 
     def answer_call(self, served: Served, result: Json, error: Json) -> None:
         """Answer a call of the other side; the error of one that nobody waits for is logged."""
+        served.abandon = _nothing  # what has served it knows this call
         call_id = served.call_id
         succeeded = is_absent(error)
         if call_id is None:
@@ -395,6 +397,10 @@ class Connection(Session):
 
 
 def _nothing() -> None:
+    pass
+
+
+def _ignore(_: object) -> None:
     pass
 
 

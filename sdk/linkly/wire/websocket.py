@@ -200,7 +200,7 @@ class WebSocketStream(WSListener):
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """Called by picows when the socket is gone."""
         self.read_ended()
-        self.transport = None
+        self.transport = self._take_texts = None  # who takes them knows this object
         if self._ended is not None:
             self._ended.set()
         self._outgoing.clear()
