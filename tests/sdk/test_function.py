@@ -106,6 +106,39 @@ async def test_a_coroutine_function_may_return_any_awaitable():
     assert await call(handler) == "made elsewhere"
 
 
+class Elsewhere:
+    """What a function is wrapped in by libraries such as `wrapt`: it looks like the function in all but its calls."""
+
+    def __init__(self, wrapped):
+        self._wrapped = wrapped
+
+    @property
+    def __class__(self):
+        return type(self._wrapped)
+
+    def __getattr__(self, name):
+        return getattr(self._wrapped, name)
+
+    def __call__(self, payload):
+        return self
+
+    def __await__(self):
+        yield from asyncio.sleep(0).__await__()
+        return "made elsewhere"
+
+
+async def test_a_wrapped_coroutine_function_may_return_any_awaitable():
+    class Plain:
+        async def method(self, payload):
+            return payload
+
+    async def plain(payload):
+        return payload
+
+    assert await call(Elsewhere(plain)) == "made elsewhere"
+    assert await call(Elsewhere(Plain().method)) == "made elsewhere"
+
+
 @pytest.mark.parametrize(
     "payload, field",
     [
