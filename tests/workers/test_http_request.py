@@ -10,6 +10,7 @@ from linkly import HttpRequest, HttpResponse, Worker, function, http
 from linkly.schema import read_settings
 from linkly.testing import settle
 from linkly_workers.http import HttpSettings, HttpWorker
+from linkly_workers.http.exchange import Exchange
 from support.raw_http import raw_http
 
 
@@ -171,3 +172,10 @@ async def test_the_last_of_repeated_headers_counts_but_for_cookies(gateway):
 async def test_headers_that_came_once_are_not_repeated(gateway):
     async with gateway() as client:
         assert (await client.get("/echo", headers={"cookie": "a=1"})).json()["repeated"] == {}
+
+
+def test_a_request_that_is_printed_shows_no_secrets():
+    asked = Exchange(
+        None, "GET", "/a", "token=s3cret", [(b"cookie", b"s3cret")], {"cookie": "s3cret"}, "::1", "http", True
+    )
+    assert repr(asked) == "Exchange(GET /a)"

@@ -98,6 +98,9 @@ class Exchange(msgspec.Struct, eq=False):  # made in 0.1 us, a class with slots 
     _body: bytes = b""
     _arrived: asyncio.Future[None] | None = None
 
+    def __repr__(self) -> str:  # without headers and body, which hold secrets: a log line may quote this
+        return f"Exchange({self.method} {self.path})"
+
     # --- the request's body ------------------------------------------------------------------------------------
 
     def take_part(self, data: bytes) -> None:
