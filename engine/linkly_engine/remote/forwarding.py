@@ -267,7 +267,8 @@ class Forwarding:
         hops, caller_bytes, route_bytes, extras_bytes = _read_sizes(data, _ROUTE_AT)
         name_at = CALL_BYTES + caller_bytes
         end = name_at + route_bytes
-        if extras_bytes or hops > HOP_LIMIT or end > len(data):
+        # Workers say no caller; one that named thousands would have as many routes kept.
+        if extras_bytes or caller_bytes or hops > HOP_LIMIT or end > len(data):
             return self._nowhere
         comes = data[_ROUTE_AT:end]
         route = self._routes.get(comes)
