@@ -208,6 +208,9 @@ class Pool:
                 return
         except FAILURES:
             connection.raw.terminate()
+        except asyncio.CancelledError:
+            connection.raw.terminate()
+            raise
         finally:
             self._resetting -= 1
             self._places.release(lease.place)

@@ -109,10 +109,14 @@ class Server:
             )
         except TimeoutError as error:
             raise OSError(f"no answer within {address.connect_timeout_s:g} s") from error
-        if not meter.received:
-            raise RuntimeError("this version of asyncpg does not use the loop that it is given")
-        connection = Connection(raw, meter, keeps_statements=not self.pooled)
-        await connection.open()
+        try:
+            if not meter.received:
+                raise RuntimeError("this version of asyncpg does not use the loop that it is given")
+            connection = Connection(raw, meter, keeps_statements=not self.pooled)
+            await connection.open()
+        except BaseException:
+            raw.terminate()
+            raise
         return connection
 
     async def reachable(self) -> None:
