@@ -167,6 +167,15 @@ async def test_a_result_is_stopped_long_before_it_fills_the_memory(bus, sql):
     assert await value(bus, "SELECT count(*) FROM t") == 2
 
 
+@pytest.mark.parametrize("size", [999_990, 1_000_200, 1_300_000, 3_000_000])
+async def test_a_result_that_is_too_large_leaves_its_connection_open(server, size):
+    """Also where its last bytes have come already: then there is nothing to cancel."""
+    async with running(server.url, pool={"max": 1}) as bus:
+        mine = await value(bus, "SELECT pg_backend_pid()")
+        assert (await refused(bus, "query", sql=f"SELECT repeat('x', {size})")).code == "RESULT_TOO_LARGE"
+        assert await value(bus, "SELECT pg_backend_pid()") == mine
+
+
 async def test_a_result_that_is_too_large_leaves_its_transaction_open(bus):
     begun = {"transaction_id": (await call(bus, "beginTransaction"))["transaction"]["id"]}
     await call(bus, "transactionExecute", **begun, sql="UPDATE t SET a = 5")

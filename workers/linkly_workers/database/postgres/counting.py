@@ -3,14 +3,19 @@
 The driver keeps all rows of a statement until the last one has come, and one value may have a gigabyte; a cursor would
 bound the rows, not the value, and costs two more round trips. So the loop that is handed to the driver
 (`connect(loop=)`) puts a counter between socket and protocol. A statement that receives too much is stopped as a
-cancelled one is.
+cancelled one is. Until the server has been told, which takes a connection of its own, the socket is left unread: on a
+busy machine the rest would come first.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
+
+TURNS = 5
+"""Turns of the loop in which the driver begins to tell the server, unless all of the result has come."""
 
 
 class Meter:
@@ -18,12 +23,17 @@ class Meter:
 
     Attributes:
         received: Bytes so far.
+        transport: Where they come from.
+        connected: The connection is made: what is connected from now on tells the server to cancel its statement.
+        telling: Such a connection is being made or open.
     """
 
-    __slots__ = ("_exceeded", "_limit", "received")
+    __slots__ = ("_exceeded", "_limit", "connected", "received", "telling", "transport")
 
     def __init__(self) -> None:
         self.received = 0
+        self.transport: Any = None
+        self.connected = self.telling = False
         self._limit: int | None = None
         self._exceeded: Callable[[], object] | None = None
 
@@ -41,7 +51,41 @@ class Meter:
         if self._limit is not None and self.received > self._limit and self._exceeded is not None:
             exceeded = self._exceeded
             self.rest()
+            if not self.transport.is_closing():
+                self.transport.pause_reading()
+                self._look(TURNS)
             exceeded()
+
+    def _look(self, turns: int) -> None:
+        if turns:
+            asyncio.get_running_loop().call_soon(self._look, turns - 1)
+        else:
+            self.go_on()
+
+    def came(self, transport: Any) -> None:
+        """Note where the bytes come from."""
+        if not self.connected:
+            self.transport = transport
+
+    @contextmanager
+    def connecting(self) -> Iterator[None]:
+        """Note that the server is being told; one that cannot be reached is not."""
+        self.telling = self.connected
+        try:
+            yield
+        except BaseException:
+            self.ended()
+            raise
+
+    def ended(self) -> None:
+        """A connection has ended: the server has been told, so the rest may come."""
+        self.telling = False
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Read again, unless the server is being told to stop."""
+        if self.transport is not None and not self.telling and not self.transport.is_closing():
+            self.transport.resume_reading()
 
 
 def counting_loop(meter: Meter) -> asyncio.AbstractEventLoop:
@@ -60,18 +104,24 @@ class _CountingLoop:
 
     async def create_connection(self, factory: Callable[[], Any], *args: Any, **options: Any) -> tuple[Any, Any]:
         counting = _CountingProtocol(factory(), self._meter)
-        transport, _ = await self._loop.create_connection(lambda: cast("asyncio.Protocol", counting), *args, **options)
+        with self._meter.connecting():
+            transport, _ = await self._loop.create_connection(
+                lambda: cast("asyncio.Protocol", counting), *args, **options
+            )
         return transport, counting.inner
 
     async def create_unix_connection(self, factory: Callable[[], Any], *args: Any, **options: Any) -> tuple[Any, Any]:
         counting = _CountingProtocol(factory(), self._meter)
-        transport, _ = await self._loop.create_unix_connection(
-            lambda: cast("asyncio.Protocol", counting), *args, **options
-        )
+        with self._meter.connecting():
+            transport, _ = await self._loop.create_unix_connection(
+                lambda: cast("asyncio.Protocol", counting), *args, **options
+            )
         return transport, counting.inner
 
     async def start_tls(self, transport: Any, protocol: Any, *args: Any, **options: Any) -> Any:
-        return _CountingTransport(await self._loop.start_tls(transport, protocol, *args, **options), self._meter)
+        secured = await self._loop.start_tls(transport, protocol, *args, **options)
+        self._meter.came(secured)
+        return _CountingTransport(secured, self._meter)
 
 
 class _CountingTransport:
@@ -94,11 +144,17 @@ class _CountingProtocol:
         self.inner = inner
         self._meter = meter
         self._received = inner.data_received if hasattr(inner, "data_received") else None
-        self.connection_made = inner.connection_made
-        self.connection_lost = inner.connection_lost
         self.eof_received = inner.eof_received
         self.pause_writing = inner.pause_writing
         self.resume_writing = inner.resume_writing
+
+    def connection_made(self, transport: Any) -> None:
+        self._meter.came(transport)
+        self.inner.connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._meter.ended()
+        self.inner.connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self._received is not None:

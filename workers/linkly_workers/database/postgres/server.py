@@ -112,6 +112,7 @@ class Server:
         try:
             if not meter.received:
                 raise RuntimeError("this version of asyncpg does not use the loop that it is given")
+            meter.connected = True
             connection = Connection(raw, meter, keeps_statements=not self.pooled)
             await connection.open()
         except BaseException:
@@ -193,6 +194,9 @@ def ssl_of(address: Address) -> ssl.SSLContext | str | bool:
         context = ssl.create_default_context(cafile=address.ca_cert)
     except OSError as error:
         raise OSError(f"the certificates of {address.ca_cert} cannot be read: {error}") from error
+    context.verify_flags &= (
+        ~ssl.VERIFY_X509_STRICT
+    )  # Python's default from 3.13 on; libpq takes older private CAs as well
     context.check_hostname = address.ssl == "verify-full"
     if address.ssl == "require":
         context.verify_mode = ssl.CERT_NONE
