@@ -74,7 +74,7 @@ def test_live_function_ids_and_their_parameters(command, engine):
     assert in_bash("linkly trigger no::such ") == []
 
 
-@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="there is no zsh: install Debian's package `zsh`")
 def test_zsh_takes_the_script(command, engine):
     program = (
         "compdef() { :; }\ncompadd() { shift 3; print -rl -- $@; }\n_describe() { print -rl -- ${(P)2}; }\n"
@@ -87,7 +87,7 @@ def test_zsh_takes_the_script(command, engine):
     assert shown.stdout.splitlines()[1] == "scope="
 
 
-@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
+@pytest.mark.skipif(shutil.which("fish") is None, reason="there is no fish: install Debian's package `fish`")
 def test_fish_takes_the_script(command, engine):
     program = (
         "linkly completion fish | source\ncomplete -C 'linkly trigger state::se'\ncomplete -C 'linkly worker re'\n"

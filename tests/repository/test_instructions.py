@@ -43,7 +43,9 @@ def test_a_rise_needs_a_part_and_a_reason(trailer):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
+@pytest.mark.skipif(
+    shutil.which("valgrind") is None, reason="there is no valgrind: install Debian's package `valgrind`"
+)
 def test_a_product_with_a_loop_put_in_is_refused(tmp_path):
     for part in ("sdk", "engine", "workers"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
