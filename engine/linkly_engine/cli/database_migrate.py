@@ -38,9 +38,10 @@ FILE_MS = 86_400_000
 @command.json_option
 @command.target_options
 def migrate(folder: Path, db: str | None, dry_run: bool, lock_timeout: float, as_json: bool, target: Target) -> int:
-    """Run the numbered .sql files of FOLDER (0001_links.sql, 0002_clicks.sql) that a database has not had yet.
+    """Run the numbered .sql files of FOLDER, each once.
 
-    Each file is one transaction and runs once; a running engine does it. If one fails, nothing of it has happened and
+    Those that the database has not had yet run in order: 0001_links.sql, 0002_clicks.sql. Each file is one
+    transaction; a running engine does it. If one fails, nothing of it has happened and
     those before it stay. `-- linkly: no-transaction` in its first lines is for what no transaction takes.
     """
     request: dict[str, Any] = {"migrations": files_of(folder), "lock_timeout_ms": max(1, int(lock_timeout * 1000))}

@@ -241,22 +241,25 @@ class MigrationText(msgspec.Struct):
         sql: What is in it: any number of statements.
     """
 
-    name: Annotated[str, msgspec.Meta(examples=["0001_notes.sql"])]
-    sql: Annotated[str, msgspec.Meta(examples=["CREATE TABLE notes (text TEXT);"])]
+    name: str
+    sql: str
 
 
 class Migrate(msgspec.Struct, kw_only=True):
     """Files that a database has to have had, all that there ever were.
 
     Attributes:
-        migrations: The files, in any order; the number in front of their names counts.
+        migrations: The files, each an object of name and sql, in any order; the number in front of the name counts.
         db: Name of a configured database; may be left out if there is only one, or one called primary.
         dry_run: Run nothing; answer what would be run.
         steps: Run at most so many files.
         lock_timeout_ms: How long to wait while somebody else migrates, and for a table that somebody uses.
     """
 
-    migrations: list[MigrationText]
+    migrations: Annotated[
+        list[MigrationText],
+        msgspec.Meta(examples=[[{"name": "0001_notes.sql", "sql": "CREATE TABLE notes (text TEXT);"}]]),
+    ]
     db: Db = None
     dry_run: bool = False
     steps: Annotated[int, msgspec.Meta(ge=1)] | None = None
