@@ -38,7 +38,7 @@ def flooded(kind: str | None, checkout: Path) -> Iterator[Measure]:
                 took = BEFORE_S + seconds + AFTER_S
                 words = [PROGRAMS / "flooder.py", kind, running.worker_port, running.http_port, took]
                 flooder = subprocess.Popen([sys.executable, *map(str, words)], stdout=subprocess.PIPE, text=True)
-                time.sleep(BEFORE_S)  # what is measured is a flood under way: it says nothing when it begins
+                time.sleep(BEFORE_S)  # what is measured is a flood that has gone on for a while
                 figures = bystanders.turn(seconds=seconds)
                 done = int(flooder.communicate(timeout=60)[0])
                 return {**figures, "flooder/s": done / took}

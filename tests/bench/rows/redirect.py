@@ -71,7 +71,7 @@ class Counted:
             before, rows = rows, self._exact()
             if before == rows:
                 return rows
-            time.sleep(0.05)  # two readings in a row that are equal: what was under way is done
+            time.sleep(0.05)  # a server does not say when nothing is under way: two equal readings in a row do
         raise SystemExit(f"{self._name}: clicks come in long after the load has ended")
 
     def _exact(self) -> int:
