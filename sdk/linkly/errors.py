@@ -14,6 +14,11 @@ import traceback
 from typing import Any, ClassVar
 
 
+def escaped(value: object) -> str:
+    """Return the text of `value` with half surrogate pairs, such as those of a file's name, written as escapes."""
+    return str(value).encode("utf-8", "backslashreplace").decode()
+
+
 class LinklyError(Exception):
     """Base of every error that crosses the bus.
 
@@ -97,8 +102,12 @@ class HandlerFailed(LinklyError):
     @classmethod
     def wrap(cls, error: BaseException) -> HandlerFailed:
         """Translate a foreign exception, keeping its text and its traceback."""
-        text = "".join(traceback.format_exception(error))
-        return cls(str(error) or type(error).__name__, stacktrace=text)
+        try:
+            message = escaped(error)
+        except Exception:
+            message = ""  # its `__str__` fails
+        stacktrace = escaped("".join(traceback.format_exception(error)))
+        return cls(message or type(error).__name__, stacktrace=stacktrace)
 
 
 class InvocationStopped(LinklyError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from linkly.errors import LinklyError, RemoteError, error_from_body
+from linkly.errors import LinklyError, RemoteError, error_from_body, escaped
 from linkly.invocation import Json
 from linkly.schema import decode, encode
 
@@ -19,11 +19,13 @@ def is_absent(value: Json) -> bool:
 
 
 def error_body(error: LinklyError) -> Json:
-    """Encode an error as it travels; details without a JSON form are left out rather than losing the error."""
+    """Encode an error as it travels; without a JSON form details are left out, text is escaped: no error is lost."""
+    body = error.to_body()
     try:
-        return Json(encode(error.to_body()))
+        return Json(encode(body))
     except LinklyError:
-        return Json(encode({"code": error.code, "message": error.message}))
+        body.pop("details", None)
+        return Json(encode({name: escaped(text) for name, text in body.items()}))
 
 
 def read_error(body: Json) -> LinklyError:

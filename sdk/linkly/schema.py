@@ -53,7 +53,7 @@ def encode(value: object) -> bytes:
     """
     try:
         return _encode(value)
-    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+    except Exception as error:  # of the value's own code as well: the `utcoffset` of a time zone, for one
         raise InvalidResult(f"the value has no JSON form: {error}") from error
 
 
