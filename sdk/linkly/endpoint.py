@@ -7,6 +7,7 @@ task groups), and before Python 3.12 none can be entered in the current turn of 
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
@@ -40,7 +41,7 @@ def start_in_task(call: AsyncCall, invocation: Invocation, done: Done) -> Callab
     return _Served(call, invocation, done).cancel
 
 
-class ServedInTask(Run):
+class ServedInTask(Run, ABC):
     """A call that a task serves; whoever makes it says in `ended` what becomes of its outcome.
 
     Attributes:
@@ -56,9 +57,9 @@ class ServedInTask(Run):
         coroutine: Any = call(invocation)
         Run.__init__(self, coroutine, line)  # `super()` takes as long as all this
 
+    @abstractmethod
     def ended(self, result: Json, error: Json) -> None:
         """Take the outcome (`Done`)."""
-        raise NotImplementedError
 
     def cancel(self) -> None:
         """Abandon it."""
