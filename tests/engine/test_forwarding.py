@@ -202,6 +202,26 @@ async def test_of_workers_that_called_each_other_nothing_is_left_when_they_have_
         assert [connection() for connection in connections] == [None, None]
 
 
+@framings
+async def test_of_a_worker_that_was_called_nothing_is_left_when_its_caller_calls_another(caller_speaks, callee_speaks):
+    async with Engine() as engine, AsyncExitStack() as stack:
+        async with AsyncExitStack() as gone:
+            (callee,) = await connected(gone, engine, callee=callee_speaks)
+            callee.register_function(Function("callee::echo", echo))
+            caller, other = await connected(stack, engine, caller=caller_speaks, other=caller_speaks)
+            other.register_function(Function("other::echo", echo))
+            await settle()
+            await caller.trigger("callee::echo", 1)
+            (connection,) = [
+                weakref.ref(peer.connection) for peer in engine.peers.values() if peer.record.name == "callee"
+            ]
+            del callee
+        await settle()
+        await caller.trigger("other::echo", 1)
+        gc.collect()
+        assert connection() is None
+
+
 async def test_an_id_that_json_has_to_escape_comes_back_as_it_was():
     async with serving() as (engine, server), AsyncExitStack() as stack:
         under_test = EngineUnderTest(engine, server, stack)

@@ -55,7 +55,7 @@ _pack_answer, _ANSWER_BYTES = ANSWER.pack, ANSWER.size
 
 
 class Route(msgspec.Struct):
-    """Where calls of one function go, as long as the tables are at this version.
+    """Where calls of one function go, as long as the tables do not change.
 
     Attributes:
         origin: The connection whose calls these are.
@@ -69,7 +69,6 @@ class Route(msgspec.Struct):
         goes: What they have there when they go on.
     """
 
-    version: int
     origin: Connection
     caller: WorkerRecord
     function_id: str = ""
@@ -134,6 +133,7 @@ class Forwarding:
         "_record",
         "_router",
         "_routes",
+        "_version",
         "_worker_id",
     )
 
@@ -145,7 +145,8 @@ class Forwarding:
         self._router = exchange.router
         self._functions = exchange.tables.functions
         self._routes: dict[Any, Route] = {}
-        self._nowhere = Route(-1, connection, record)
+        self._version = -1  # of the tables, when these routes were found
+        self._nowhere = Route(connection, record)
 
     def stream_closed(self, reason: str) -> None:
         """The stream has ended."""
@@ -272,8 +273,10 @@ class Forwarding:
         if extras_bytes or caller_bytes or hops > HOP_LIMIT or end > len(data):
             return self._nowhere
         comes = data[_ROUTE_AT:end]
+        if self._version != self._functions.version:
+            self._forget_routes()
         route = self._routes.get(comes)
-        if route is None or route.version != self._functions.version:
+        if route is None:
             name = data[name_at:end]
             try:
                 namespace, function_id = read_route(name)
@@ -341,8 +344,10 @@ class Forwarding:
         ):
             return None
         key = (call.namespace, call.function_id)
+        if self._version != self._functions.version:
+            self._forget_routes()
         route = self._routes.get(key)
-        if route is None or route.version != self._functions.version:
+        if route is None:
             route = self._find(key, call.namespace, call.function_id)
         target, function_id = route.target, route.function_id
         if target is None or self._room(function_id, target) <= 0:
@@ -386,8 +391,13 @@ class Forwarding:
             return 0
         return min(CALLS_LIMIT - len(target.calls), PENDING_LIMIT - connection.pending.get(function_id, 0))
 
+    def _forget_routes(self) -> None:
+        """Forget them all, with the connections that have gone since they were found."""
+        self._routes.clear()
+        self._version = self._functions.version
+
     def _find(self, key: object, namespace: str | None, function_id: str) -> Route:
-        route = Route(self._functions.version, self._connection, self._record)
+        route = Route(self._connection, self._record)
         try:
             endpoint = self._router.resolve(namespace, function_id).endpoint
             if not isinstance(endpoint, RemoteFunction):
