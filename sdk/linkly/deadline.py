@@ -85,11 +85,12 @@ class Deadlines:
         return deadline
 
     def close(self) -> None:
-        """Drop every wait and timer."""
+        """Drop every wait and timer; the next wait may be on another loop."""
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
         self._classes.clear()
+        self.loop = None
 
     def _set_timer(self, timeout_s: float, delay_s: float) -> None:
         # Without the context of the call that happens to be the first: while others wait, it would be kept.

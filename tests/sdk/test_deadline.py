@@ -169,6 +169,18 @@ async def test_one_that_cannot_expire_takes_no_time_out_from_the_others(clock, d
     assert "a fault" in caplog.text
 
 
+def test_closed_they_begin_anew_on_another_loop():
+    deadlines = Deadlines(SystemClock())
+
+    async def run():
+        assert await bounded(asyncio.sleep(0, "done"), deadlines, 1.0, "service::function") == "done"
+        deadlines.close()
+
+    for _ in range(2):
+        asyncio.run(run())
+    assert deadlines.loop is None
+
+
 async def bounded_in_task(coroutine, deadlines):
     return await bounded(coroutine, deadlines, 1.0, "service::function")
 
