@@ -117,8 +117,6 @@ class Forwarded(msgspec.Struct, eq=False, gc=False):
         if len(frame) > origin.peer_limit_bytes:
             return None
         origin.finish(call_id)
-        if origin.draining is not None:
-            origin.draining.set()
         return frame
 
 
@@ -258,8 +256,6 @@ class Forwarding:
             onward.append(_pack_answer(size - LENGTH_BYTES, RESULT, call_id) + data[_ANSWER_BYTES:])
         went = len(onward)
         if origin is not None:
-            if origin.draining is not None:
-                origin.draining.set()
             origin.write_many(onward)
         return went
 

@@ -113,7 +113,6 @@ class Connection(Session):
 
     Attributes:
         closed: Whether the conversation is over. `stream`, `name` and `native` are as given.
-        draining: Set with every answer while somebody waits for the last one.
     """
 
     def __init__(
@@ -132,7 +131,6 @@ class Connection(Session):
         self.stream = stream
         self.name = name
         self.closed = False
-        self.draining: asyncio.Event | None = None
         self._clock = clock
         self._on_message = on_message
         self._on_closed = on_closed
@@ -172,16 +170,10 @@ class Connection(Session):
             except LinklyError as error:  # valid JSON whose content cannot be read or forwarded
                 kind = type(message).__name__
                 log.warning("dropped a %s message from %s: %s", kind, self.name or "the peer", error.message)
-        elif self.draining is not None:
-            self.draining.set()  # it may have cancelled the last call that `drain` waits for
 
     def overtake(self, data: bytes, *, text: bool) -> bool:
         """Take a cancellation ahead of the messages that came before it; return whether the message was one."""
-        if text or self.closed or not self.cancel_ahead(data):
-            return False
-        if self.draining is not None:
-            self.draining.set()
-        return True
+        return not text and not self.closed and self.cancel_ahead(data)
 
     def stream_closed(self, reason: str, error: LinklyError | None = None) -> None:
         """End the conversation: every call on it ends now, with `error` if that says more than the reason."""
@@ -189,8 +181,6 @@ class Connection(Session):
             return
         self.closed = True
         self.end(reason, error)
-        if self.draining is not None:
-            self.draining.set()
         on_closed, self._on_closed, self._on_message = self._on_closed, _ignore, _ignore  # they know this object
         on_closed(reason)
 
@@ -280,11 +270,6 @@ class Connection(Session):
         self.write(frame)
         return number
 
-    @property
-    def owes_too_many(self) -> bool:
-        """Whether the other side has as many calls to answer as it may."""
-        return len(self.calls) >= CALLS_LIMIT
-
     def check_takes_calls(self, function_id: str) -> None:
         """Refuse one more call.
 
@@ -296,7 +281,7 @@ class Connection(Session):
                 f"worker {self.name!r} does not read its messages fast enough; `{function_id}` "
                 "was not called, try again later"
             )
-        if self.owes_too_many:
+        if len(self.calls) >= CALLS_LIMIT:
             raise Overloaded(
                 f"worker {self.name!r} has not answered {CALLS_LIMIT} calls; `{function_id}` was not "
                 "called, try again later"
@@ -367,8 +352,6 @@ class Connection(Session):
                 self._log_unattended(served.function_id, read_error(error))
             return
         self.finish(call_id)
-        if self.draining is not None:
-            self.draining.set()
         if self.closed:
             return
         if succeeded and type(call_id) is int and len(memoryview(result)) < self.peer_limit_bytes - ANSWER.size:
@@ -390,10 +373,11 @@ class Connection(Session):
 
     async def drain(self) -> None:
         """Wait until every call of the other side has been answered, or the stream has ended."""
-        self.draining = asyncio.Event()
+        answered = asyncio.Event()
+        self.idle = answered.set
         while self.serving and not self.closed:
-            self.draining.clear()
-            await self.draining.wait()
+            answered.clear()
+            await answered.wait()
 
 
 def _nothing() -> None:

@@ -75,6 +75,7 @@ class Session:
         calls: Our calls that the other side has not answered: wire id -> who is told.
         serving: Calls of the other side that we have not answered, by its id.
         pending: How many of them each function has.
+        idle: Told whenever none of them is left.
         calls_begun: Numbers our calls.
         cancelled_ahead: Cancellations whose calls have not been read yet.
         peer_limit_bytes: Largest frame the other side takes; it would drop the connection over a larger one.
@@ -88,6 +89,7 @@ class Session:
         self.calls: dict[CallId, Done] = {}
         self.serving: dict[CallId, Serving] = {}
         self.pending: dict[str, int] = {}
+        self.idle: Callable[[], object] | None = None
         self.calls_begun = 0
         self.cancelled_ahead: dict[CallId, None] = {}
         self.peer_limit_bytes = MAX_MESSAGE_BYTES
@@ -243,6 +245,8 @@ class Session:
                 self.pending[function_id] = left
             else:
                 del self.pending[function_id]
+            if self.idle is not None and not self.serving:
+                self.idle()
         return serving
 
     def caller_of(self, call: InvokeFunction) -> str | None:
@@ -276,3 +280,5 @@ class Session:
             done(ABSENT, stopped)
         for each in serving:
             each.cancel()
+        if self.idle is not None:
+            self.idle()

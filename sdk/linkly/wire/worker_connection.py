@@ -390,8 +390,6 @@ class _Served(ServedInTask):
             self.ended(value, ABSENT)
             return
         connection.finish(call_id)
-        if connection.draining is not None:
-            connection.draining.set()
         stream.send(frame, text=not connection.native)
 
     def ended(self, result: Json, error: Json) -> None:
