@@ -1,8 +1,11 @@
-"""Reads of bounded size from a WebSocket's socket.
+"""Reads of bounded size from a WebSocket's socket, and who is told the end of each.
 
 picows doubles its buffer whenever a read fills it and never reads less again: a client that floods soon has megabytes
 read at a time, tens of thousands of frames (80 ms) in one turn of the loop. SO_RCVBUF does not help: a small window
 slows down large messages where the round trip is long.
+
+picows hands over one message at a time and does not say which is the last of a read. `WebSocketStream.gather_texts`
+needs to know, so that those of one read go on together.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ class WorkerConnection(Connection):
         self._loop = asyncio.get_running_loop()
         self.line = line_of(self._loop)
         self._routes: dict[str | tuple[str, str], bytes] = {}
-        self._middles: dict[str, bytes] = {}
+        self._result_middles: dict[str, bytes] = {}
         self._callers: dict[bytes, Caller] = {}
         self._known: dict[bytes, tuple[Caller | None, str]] = {}
 
@@ -200,13 +200,13 @@ class WorkerConnection(Connection):
             self._routes[place] = route
         return route
 
-    def middle(self, function_id: str) -> bytes:
+    def result_middle(self, function_id: str) -> bytes:
         """Return what the JSON frames of results of a function have in the middle."""
-        middle = self._middles.get(function_id)
+        middle = self._result_middles.get(function_id)
         if middle is None:
-            if len(self._middles) >= _KNOWN_LIMIT:
-                self._middles.clear()
-            middle = self._middles[function_id] = result_middle(function_id)
+            if len(self._result_middles) >= _KNOWN_LIMIT:
+                self._result_middles.clear()
+            middle = self._result_middles[function_id] = result_middle(function_id)
         return middle
 
     # --- frames --------------------------------------------------------------------------------------------
@@ -385,7 +385,7 @@ class _Served(ServedInTask):
             result = bytes(value)
             frame = _pack_answer(_ANSWER_BYTES - LENGTH_BYTES + len(result), RESULT, call_id) + result
         else:
-            frame = result_text(call_id, connection.middle(self.function_id), value)
+            frame = result_text(call_id, connection.result_middle(self.function_id), value)
         if stream.blocked or connection.closed or len(frame) > connection.peer_limit_bytes:
             self.ended(value, ABSENT)
             return
