@@ -369,6 +369,7 @@ class _Served(ServedInTask):
     ) -> None:
         self._connection = connection
         self._call_id = call_id
+        # What `ServedInTask.__init__` does: one more call would take 0.6 % of a remote call.
         self.abandoned = False
         self.function_id = invocation.function_id
         coroutine: Any = function(invocation)
