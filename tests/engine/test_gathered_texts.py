@@ -43,6 +43,17 @@ async def test_messages_of_every_kind_are_handed_over_in_order_before_the_end():
     server.close()
 
 
+async def test_messages_that_come_in_one_read_are_handed_over_together():
+    taken = []
+    server, client = await connected_to(taken.append)
+    for message in (b"1", b"2", b"3"):
+        client.protocol.send_text(message)
+    client.transport.write(b"".join(client.protocol.data_to_send()))
+    await client.close()
+    assert taken[0] == [b"1", b"2", b"3"]
+    server.close()
+
+
 async def test_a_fault_in_who_takes_them_closes_their_websocket(caplog):
     def fail(texts):
         raise RuntimeError("a fault")
