@@ -52,7 +52,7 @@ def logs(worker: str, follow: bool, lines: int, config: Path | None) -> int:
     for tail in tails:
         tail.last(lines)
     while follow:
-        time.sleep(POLL_S)  # as `tail -f` does; the files are rotated under it
+        time.sleep(POLL_S)  # another process writes the files, and rotates them under this
         for tail in tails:
             tail.more()
     return 0
