@@ -353,9 +353,10 @@ async def test_a_password_may_change_while_it_runs(server, tmp_path):
             await call(admin, "execute", sql="DROP ROLE rita")
 
 
-async def test_a_server_that_only_reads_is_left_until_it_writes_again(bus):
-    await call(bus, "execute", sql="ALTER SYSTEM SET default_transaction_read_only = on")
-    await value(bus, "SELECT pg_reload_conf()")
+@asynccontextmanager
+async def only_reading(bus):
+    """Have the server take no writes until the block ends, and the worker know it."""
+    await _alter(bus, "ALTER SYSTEM SET default_transaction_read_only = on")
     try:
 
         async def reads_only():
@@ -364,22 +365,45 @@ async def test_a_server_that_only_reads_is_left_until_it_writes_again(bus):
         await until(reads_only)
         error = await refused(bus, "execute", sql="UPDATE t SET a = 1")
         assert (error.code, error.details["inner_code"], error.details["retryable"]) == ("DRIVER_ERROR", "25006", True)
-        answer = await call(bus, "readiness")
-        assert (answer["ready"], "takes no writes" in answer["reasons"][0]) == (False, True)
-        assert await value(bus, "SELECT sum(a) FROM t") == 0
+        yield
     finally:
-        begun = {"transaction_id": (await call(bus, "beginTransaction"))["transaction"]["id"]}
-        await call(bus, "rollbackTransaction", **begun)
-        await call(bus, "query", sql="SELECT 1")
         await _alter(bus, "ALTER SYSTEM RESET default_transaction_read_only")
-    await until(lambda: ready(bus))
-    assert (await call(bus, "execute", sql="UPDATE t SET a = 1"))["affected_rows"] == 2
 
 
 async def _alter(bus, sql):
     """ALTER SYSTEM writes no row, so a server that only reads takes it."""
     await call(bus, "execute", sql=sql)
     await value(bus, "SELECT pg_reload_conf()")
+
+
+async def reasons(bus):
+    return " ".join((await call(bus, "readiness"))["reasons"])
+
+
+async def test_a_server_that_only_reads_is_left_until_it_writes_again(bus):
+    async with only_reading(bus):
+        assert (await ready(bus), "takes no writes" in await reasons(bus)) == (False, True)
+        assert await value(bus, "SELECT sum(a) FROM t") == 0
+        begun = {"transaction_id": (await call(bus, "beginTransaction"))["transaction"]["id"]}
+        await call(bus, "rollbackTransaction", **begun)
+        await call(bus, "query", sql="SELECT 1")
+    await until(lambda: ready(bus))
+    assert (await call(bus, "execute", sql="UPDATE t SET a = 1"))["affected_rows"] == 2
+
+
+async def test_a_server_that_only_reads_after_it_has_been_away_is_not_ready(bus, server):
+    async def is_told(words):
+        assert not await ready(bus)
+        return words in await reasons(bus)
+
+    async with only_reading(bus):
+        server.stop()
+        try:
+            await until(lambda: is_told("cannot be reached"))
+        finally:
+            server.start()
+        await until(lambda: is_told("takes no writes"))
+    await until(lambda: ready(bus))
 
 
 async def test_a_database_that_is_there_to_be_read_is_ready(server):
@@ -400,12 +424,20 @@ async def test_making_a_connection_does_not_count_as_waiting_for_one(server):
 
 
 class Proxy:
-    """Between worker and server; `cut_at` cuts a connection when that text has passed on to the server."""
+    """Between worker and server.
+
+    Attributes:
+        cut_at: A connection is cut when this text has passed on to the server.
+        keep_at: This text does not pass on; `kept` tells that it has come.
+        ports: Of the server's clients.
+    """
 
     def __init__(self, port):
         self.target = port
-        self.cut_at = None
+        self.cut_at = self.keep_at = None
+        self.kept = asyncio.Event()
         self.writers = set()
+        self.ports = []
 
     @asynccontextmanager
     async def open(self):
@@ -421,6 +453,7 @@ class Proxy:
     async def _accepted(self, reader, writer):
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
         self.writers |= {writer, far_writer}
+        self.ports.append(far_writer.get_extra_info("sockname")[1])
         back = asyncio.ensure_future(self._pump(far_reader, writer))
         while data := await reader.read(65536):
             if self.cut_at is not None and self.cut_at in data:
@@ -432,6 +465,9 @@ class Proxy:
                 writer.transport.abort()
                 far_writer.close()
                 return
+            if self.keep_at is not None and self.keep_at in data:
+                self.kept.set()
+                continue
             far_writer.write(data)
         far_writer.close()
 
@@ -461,6 +497,21 @@ async def test_a_connection_that_is_lost_during_commit_leaves_the_outcome_unknow
             assert (error.code, error.details["retryable"]) == ("DRIVER_ERROR", True)
             proxy.cut_at = None
             assert await value(through, "SELECT sum(a) FROM t") == 6
+
+
+async def test_a_worker_that_ends_while_it_asks_a_server_leaves_no_connection(bus, server):
+    async with Proxy(server.port).open() as proxy:
+        url = server.url.replace(f":{server.port}/", f":{proxy.port}/")
+        async with running(url) as through:
+            await call(through, "execute", sql="UPDATE t SET a = a + 1")
+            proxy.keep_at = b"SHOW transaction_read_only"
+            async with only_reading(through):
+                await proxy.kept.wait()
+
+        async def are_connected():
+            return await value(bus, "SELECT count(*) FROM pg_stat_activity WHERE client_port = ANY(?)", proxy.ports) > 0
+
+        await until(not_any_more(are_connected))
 
 
 # --- the driver --------------------------------------------------------------------------------------------

@@ -62,6 +62,7 @@ class Server:
             **address.server_settings,
         }
         self._trouble: str | None = None
+        self._refuses_writes = False
         self._reachable = asyncio.Event()
         self._reachable.set()
         self._watching: asyncio.Task[None] | None = None
@@ -126,12 +127,13 @@ class Server:
 
     def is_away(self, error: BaseException, found: Callable[[Connection], None]) -> None:
         """Note that no connection can be made; try again and again, and hand over the first one to `found`."""
-        self._note(f"{self._address.url} cannot be reached: {described(error)}", found)
+        self._note(self._unreachable(error), found)
         self._reachable.clear()
 
     def takes_no_writes(self, error: BaseException, found: Callable[[Connection], None]) -> None:
         """Note that the server only reads now: another one has taken over, or somebody has told it to."""
-        self._note(f"{self._address.url} takes no writes: {described(error)}", found)
+        self._refuses_writes = True
+        self._note(self._reads_only(described(error)), found)
 
     async def close(self) -> None:
         """Wait for nothing any more."""
@@ -155,20 +157,30 @@ class Server:
             try:
                 connection = await self.connect()
             except FAILURES as error:
-                self._trouble = f"{self._address.url} cannot be reached: {described(error)}"
+                self._trouble = self._unreachable(error)
                 continue
             try:
                 read_only = await connection.raw.fetchval("SHOW transaction_read_only")
-            except FAILURES:
+            except BaseException as error:
                 connection.raw.terminate()
+                if not isinstance(error, FAILURES):
+                    raise
                 continue
             self._reachable.set()
-            if read_only == "off" or "takes no writes" not in (self._trouble or ""):
+            if read_only == "off" or not self._refuses_writes:
                 break
+            self._trouble = self._reads_only("its transactions only read")
             await connection.close()
         log.warning("database `%s`: %s serves again", self._name, self._address.url)
         self._trouble = self._watching = None
+        self._refuses_writes = False
         found(connection)
+
+    def _unreachable(self, error: BaseException) -> str:
+        return f"{self._address.url} cannot be reached: {described(error)}"
+
+    def _reads_only(self, reason: str) -> str:
+        return f"{self._address.url} takes no writes: {reason}"
 
 
 def described(error: BaseException) -> str:
