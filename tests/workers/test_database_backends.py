@@ -145,6 +145,45 @@ async def test_a_result_beyond_the_limit_is_refused(bus):
     assert (await refused(bus, "query", sql=many)).code == "RESULT_TOO_LARGE"
 
 
+async def test_integers_are_texts_in_whole_columns_where_a_call_wants_that(bus):
+    big, form = 2**53 + 1, {"integers": "string"}
+    insert = {"sql": "INSERT INTO t (id, a) VALUES (1, 'one'), (?, NULL) RETURNING id, a", "params": [str(big)], **form}
+    made = await call(bus, "execute", **insert, returning=["*"])
+    assert made["returned_rows"] == [{"id": "1", "a": "one"}, {"id": str(big), "a": None}]
+    rows = [{"id": "1", "a": "one"}]
+    select = {"sql": "SELECT id, a FROM t WHERE id = ?", "params": ["1"]}
+    assert (await call(bus, "query", **select, **form))["rows"] == rows
+    assert (await call(bus, "query", **select))["rows"] == [{"id": 1, "a": "one"}]
+    handle = (await call(bus, "prepareStatement", sql=select["sql"]))["handle"]["id"]
+    assert (await call(bus, "runStatement", handle_id=handle, params=[1], **form))["rows"] == rows
+    begun = (await call(bus, "beginTransaction"))["transaction"]["id"]
+    assert (await call(bus, "transactionQuery", transaction_id=begun, **select, **form))["rows"] == rows
+    await call(bus, "rollbackTransaction", transaction_id=begun)
+    done = await call(bus, "transaction", statements=[select], **form)
+    assert done["results"][0]["rows"] == [["1", "one"]]
+
+
+async def test_a_database_says_how_integers_are_answered_where_a_call_does_not(url, driver):
+    one = {"url": url, "integers": "string"}
+    told = []
+
+    async def hear(event: dict) -> None:
+        told.append(event["returning"])
+
+    async with running_engine(
+        DatabaseWorker(read_settings(DatabaseSettings, {"databases": {"primary": one}}, "$"))
+    ) as bus:
+        await call(bus, "execute", sql="CREATE TABLE t (id BIGINT)")
+        bus.register_function(Function("test::hear", hear))
+        bus.register_trigger("test::hear", trigger("database::row-changed", {"db": "primary"}))
+        await settle()
+        await call(bus, "execute", sql="INSERT INTO t VALUES (7) RETURNING id")
+        assert (await call(bus, "query", sql="SELECT id FROM t"))["rows"] == [{"id": "7"}]
+        assert (await call(bus, "query", sql="SELECT id FROM t", integers="number"))["rows"] == [{"id": 7}]
+        await settle()
+    assert told == [[{"id": "7"}]]
+
+
 async def test_a_transaction_over_several_calls_is_written_at_its_commit(bus):
     begun = (await call(bus, "beginTransaction"))["transaction"]["id"]
     insert = {"transaction_id": begun, "sql": "INSERT INTO t (a) VALUES ('one')"}

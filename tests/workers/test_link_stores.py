@@ -335,3 +335,16 @@ async def test_a_column_that_an_old_table_lacks_is_added_whichever_it_is(tmp_pat
             await store.open()
             await store.insert(link())
             assert await outcome(store, click("1")) is Outcome.COUNTED
+
+
+async def test_a_database_that_answers_integers_as_text_serves_links(tmp_path):
+    one = {"url": f"sqlite:{tmp_path}/links.db", "integers": "string"}
+    async with running_engine(
+        DatabaseWorker(read_settings(DatabaseSettings, {"databases": {"primary": one}}, "$"))
+    ) as bus:
+        made = SqlStore(bus.trigger, "primary")
+        await made.open()
+        await made.insert(link(max_clicks=1))
+        assert [await outcome(made, click(name)) for name in "ab"] == [Outcome.COUNTED, Outcome.EXHAUSTED]
+        assert (await made.find("a")).clicks == 1
+        assert (await made.verify()).ok

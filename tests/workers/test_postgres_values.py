@@ -205,3 +205,9 @@ async def test_columns_say_their_type(bus):
         ("b", "timestamptz"),
         ("c", "text[]"),
     ]
+
+
+async def test_only_columns_of_64_bits_become_text(bus):
+    sql = "SELECT 1::int4 AS a, 2::int8 AS b, '{3,NULL}'::int8[] AS c, '{\"n\": 4}'::jsonb AS d, count(*) AS e"
+    found = await rows(bus, sql, integers="string")
+    assert found == [{"a": 1, "b": "2", "c": ["3", None], "d": {"n": 4}, "e": "1"}]

@@ -61,6 +61,11 @@ class StatementResult(msgspec.Struct):
     types: Sequence[str] = ()
     change: Target | None = None
 
+    @property
+    def big_integers(self) -> Sequence[int]:
+        """Return the places of all columns: SQLite has no other integers."""
+        return range(len(self.columns))
+
     def readable(self, *, as_bytes: bool) -> list[tuple[Any, ...]]:
         """Return the rows, where texts that are not UTF-8 are bytes, or have U+FFFD where they are not."""
         if not self.damaged:

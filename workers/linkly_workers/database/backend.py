@@ -55,6 +55,11 @@ class Result(Protocol):
     change: tuple[Op, str | None] | None
 
     @property
+    def big_integers(self) -> Sequence[int]:
+        """Return the places of the columns whose integers have 64 bits, whatever their values are now."""
+        ...
+
+    @property
     def last_insert_id(self) -> int | str | None:
         """Return the key of the last row that an INSERT made; `None` where there is none, or nobody says."""
         ...

@@ -26,6 +26,8 @@ BACKENDS = {
 }
 """The module of each scheme that a url may have."""
 
+Integers = Literal["number", "string"]
+
 
 class PoolSettings(Settings):
     """Connections of one database."""
@@ -59,6 +61,8 @@ class OneDatabase(Settings):
         password_file: File of the password in place of the url's; read for every connection.
         pooler: `transaction`: between linkly and the server stands a pooler that gives a connection to a client for one
             transaction at a time (PgBouncer and its kind).
+        integers: How the columns of 64-bit integers are answered where a call does not say it: as numbers, or as text,
+            because JavaScript's numbers have 53 bits.
     """
 
     url: str
@@ -67,6 +71,7 @@ class OneDatabase(Settings):
     durability: Literal["power", "process"] = "power"
     password_file: str | None = None
     pooler: Literal["transaction"] | None = None
+    integers: Integers = "number"
 
     def __post_init__(self) -> None:
         backend_of(self.url).check(self)

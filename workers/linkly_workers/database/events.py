@@ -8,7 +8,7 @@ is classified or kept.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -17,6 +17,7 @@ from linkly import Binding, TriggerType
 from linkly.clock import Clock
 from linkly.delivery import Delivery
 from linkly_workers.database.backend import Committed, Op, Result, Statement
+from linkly_workers.database.backends import OneDatabase
 from linkly_workers.database.errors import DatabaseConfigError
 from linkly_workers.database.values import as_payload
 
@@ -60,8 +61,8 @@ class RowChangedEvents:
 
     clock: Clock
 
-    def __init__(self, knows: Callable[[str], bool]) -> None:
-        self._knows = knows
+    def __init__(self, settings: Mapping[str, OneDatabase]) -> None:
+        self._settings = settings
         self.delivery: Delivery[RowChanged] = Delivery(
             "row-changed events",
             log,
@@ -104,10 +105,12 @@ class RowChangedEvents:
         if not (self.delivery and self.may_match(db, [each.text for each in statements], origin)):
             return None
 
+        integers = self._settings[db].integers
+
         def committed(results: Sequence[Result]) -> None:
             for result in results:
                 op, table = result.change or ("other", None)
-                returning = as_payload(result) if result.columns else msgspec.UNSET
+                returning = as_payload(result, integers) if result.columns else msgspec.UNSET
                 at = int(self.clock.time() * 1000)
                 self.committed(RowChanged(db, table, op, result.affected_rows, at, returning, origin))
 
@@ -120,7 +123,7 @@ class RowChangedEvents:
 
     async def _bind(self, binding: Binding) -> None:
         config: RowChangedTrigger = binding.config
-        if not self._knows(config.db):
+        if config.db not in self._settings:
             raise DatabaseConfigError(f"trigger `database::row-changed`: there is no database `{config.db}`")
         await self.delivery.bind(binding)
 

@@ -19,6 +19,7 @@ from linkly.clock import TimerHandle, time_limit
 from linkly.context import current_invocation
 from linkly.timestamps import time_text
 from linkly_workers.database.backend import Database, Result, Transaction
+from linkly_workers.database.backends import Integers
 from linkly_workers.database.databases import Databases
 from linkly_workers.database.errors import TransactionNotFound
 from linkly_workers.database.events import RowChangedEvents
@@ -115,7 +116,7 @@ class Sessions:
         statement, parameters = database.statement(prepared.sql), check_parameters(request.params)
         committed = self._events.following(database.name, (statement,))
         result = await database.query(statement, parameters, DEFAULT_TIMEOUT_MS, committed)
-        return as_queried(result, request.blobs, request.invalid_text)
+        return as_queried(result, request, request.integers or self._databases.integers(database.name))
 
     @function("database::beginTransaction", aliases=["iii-database::beginTransaction"])
     async def begin_transaction(self, request: Begin) -> dict[str, Any]:
@@ -159,7 +160,8 @@ class Sessions:
             TransactionNotFound: It is unknown or has ended.
             DriverError: The database refused the statement; the transaction goes on.
         """
-        return as_queried(await self._run_inside(request, "query"), request.blobs, request.invalid_text)
+        result, integers = await self._run_inside(request, "query")
+        return as_queried(result, request, integers)
 
     @function("database::transactionExecute", aliases=["iii-database::transactionExecute"])
     async def transaction_execute(self, request: TransactionStatement) -> ExecuteResult:
@@ -169,7 +171,8 @@ class Sessions:
             TransactionNotFound: It is unknown or has ended.
             DriverError: The database refused the statement; the transaction goes on.
         """
-        return as_executed(await self._run_inside(request, "execute"), request)
+        result, integers = await self._run_inside(request, "execute")
+        return as_executed(result, request, integers)
 
     @function("database::commitTransaction", aliases=["iii-database::commitTransaction"])
     async def commit_transaction(self, transaction_id: str) -> dict[str, bool]:
@@ -204,7 +207,9 @@ class Sessions:
         await self._finish(opened, opened.transaction.roll_back("by rollbackTransaction"))
         return {"rolled_back": True}
 
-    async def _run_inside(self, request: TransactionStatement, how: Literal["query", "execute"]) -> Result:
+    async def _run_inside(
+        self, request: TransactionStatement, how: Literal["query", "execute"]
+    ) -> tuple[Result, Integers]:
         opened = self._opened(request.transaction_id)
         statement, parameters = opened.database.statement(request.sql), check_parameters(request.params)
         tell_change = self._events.may_match(opened.database.name, (statement.text,))
@@ -216,7 +221,7 @@ class Sessions:
                 self._forget(opened)
         if result.change is not None:
             opened.changes.append(result)
-        return result
+        return result, request.integers or self._databases.integers(opened.database.name)
 
     def _opened(self, transaction_id: str) -> _Open:
         opened = self._open.get(transaction_id)

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from linkly_workers.database.backends import Integers
+
 Parameters = list[Any] | str
 Db = Annotated[str | None, msgspec.Meta(examples=["primary"])]
 Blobs = Literal["base64", "object"]
@@ -28,6 +30,7 @@ class Query(msgspec.Struct, kw_only=True):
         read_only: It must not write; one that does is refused, and nothing of it happens.
         blobs: How bytes are answered: `base64` text, or `object`: {"$blob": base64}, which can go back as a parameter.
         invalid_text: How a text that is not UTF-8 is answered: with U+FFFD in it, or as a `blob`.
+        integers: How columns of 64-bit integers are answered: `number` or `string`; as the setting says if left out.
     """
 
     sql: Select
@@ -37,6 +40,7 @@ class Query(msgspec.Struct, kw_only=True):
     read_only: bool = False
     blobs: Blobs = "base64"
     invalid_text: InvalidText = "replace"
+    integers: Integers | None = None
 
 
 class Column(msgspec.Struct):
@@ -72,6 +76,7 @@ class Execute(msgspec.Struct, kw_only=True):
         blobs: How bytes are answered: `base64` text, or `object`: {"$blob": base64}.
         origin: Who changes it, in a word of his own; `database::row-changed` tells it, and can leave it out.
         invalid_text: How a text that is not UTF-8 is answered: with U+FFFD in it, or as a `blob`.
+        integers: How columns of 64-bit integers are answered: `number` or `string`; as the setting says if left out.
     """
 
     sql: Change
@@ -82,6 +87,7 @@ class Execute(msgspec.Struct, kw_only=True):
     blobs: Blobs = "base64"
     origin: str | None = None
     invalid_text: InvalidText = "replace"
+    integers: Integers | None = None
 
 
 class ExecuteResult(msgspec.Struct):
@@ -116,6 +122,7 @@ class Transaction(msgspec.Struct, kw_only=True):
         blobs: How bytes are answered: `base64` text, or `object`: {"$blob": base64}.
         origin: Who changes it, in a word of his own; `database::row-changed` tells it, and can leave it out.
         invalid_text: How a text that is not UTF-8 is answered: with U+FFFD in it, or as a `blob`.
+        integers: How columns of 64-bit integers are answered: `number` or `string`; as the setting says if left out.
     """
 
     statements: Annotated[
@@ -128,6 +135,7 @@ class Transaction(msgspec.Struct, kw_only=True):
     blobs: Blobs = "base64"
     origin: str | None = None
     invalid_text: InvalidText = "replace"
+    integers: Integers | None = None
 
 
 class StatementOutcome(msgspec.Struct):
@@ -175,12 +183,14 @@ class RunStatement(msgspec.Struct, kw_only=True):
         params: Values of the parameters.
         blobs: How bytes are answered: `base64` text, or `object`: {"$blob": base64}.
         invalid_text: How a text that is not UTF-8 is answered: with U+FFFD in it, or as a `blob`.
+        integers: How columns of 64-bit integers are answered: `number` or `string`; as the setting says if left out.
     """
 
     handle_id: str
     params: Parameters = []
     blobs: Blobs = "base64"
     invalid_text: InvalidText = "replace"
+    integers: Integers | None = None
 
 
 class Begin(msgspec.Struct, kw_only=True):
@@ -207,6 +217,7 @@ class TransactionStatement(msgspec.Struct, kw_only=True):
         returning: A non-empty list asks for the rows of the statement's RETURNING clause.
         blobs: How bytes are answered: `base64` text, or `object`: {"$blob": base64}.
         invalid_text: How a text that is not UTF-8 is answered: with U+FFFD in it, or as a `blob`.
+        integers: How columns of 64-bit integers are answered: `number` or `string`; as the setting says if left out.
     """
 
     transaction_id: str
@@ -215,6 +226,7 @@ class TransactionStatement(msgspec.Struct, kw_only=True):
     returning: list[str] = []
     blobs: Blobs = "base64"
     invalid_text: InvalidText = "replace"
+    integers: Integers | None = None
 
 
 class Explain(msgspec.Struct, kw_only=True):

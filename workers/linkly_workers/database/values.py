@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from math import inf
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -12,6 +12,7 @@ from linkly.context import current_invocation
 from linkly.errors import InvalidPayload, LinklyError
 from linkly.schema import INSTEAD
 from linkly_workers.database.backend import Database, Result, S
+from linkly_workers.database.backends import Integers
 from linkly_workers.database.errors import DriverError, InvalidParam, StatementWrites
 from linkly_workers.database.shapes import (
     Blobs,
@@ -26,6 +27,14 @@ from linkly_workers.database.shapes import (
 )
 
 T = TypeVar("T")
+
+
+class Form(Protocol):
+    """What a request says of the form of its rows: see `Query`."""
+
+    blobs: Blobs
+    invalid_text: InvalidText
+
 
 _PLAIN = frozenset((str, int, float, bool, type(None)))
 
@@ -112,37 +121,45 @@ async def reading(database: Database[S], statement: S, parameters: list[Any], ti
         ) from error
 
 
-def as_rows(result: Result, blobs: Blobs, invalid_text: InvalidText = "replace") -> list[dict[str, Any]]:
+def as_rows(result: Result, form: Form, integers: Integers) -> list[dict[str, Any]]:
     """Make one object of each row; of columns with equal names the last one wins."""
     columns = result.columns
-    return [dict(zip(columns, row, strict=True)) for row in as_values(result, blobs, invalid_text)]
+    return [dict(zip(columns, row, strict=True)) for row in as_values(result, form, integers)]
 
 
-def as_queried(result: Result, blobs: Blobs, invalid_text: InvalidText) -> QueryResult:
+def as_queried(result: Result, form: Form, integers: Integers) -> QueryResult:
     """Make the answer of a query."""
-    rows = as_rows(result, blobs, invalid_text)
+    rows = as_rows(result, form, integers)
     return QueryResult(rows, len(rows), [Column(*each) for each in zip(result.columns, result.types, strict=True)])
 
 
-def as_executed(result: Result, request: Execute | TransactionStatement) -> ExecuteResult:
+def as_executed(result: Result, request: Execute | TransactionStatement, integers: Integers) -> ExecuteResult:
     """Make the answer of a statement that changes something."""
-    returned = as_rows(result, request.blobs, request.invalid_text) if request.returning else []
+    returned = as_rows(result, request, integers) if request.returning else []
     inserted = None if result.last_insert_id is None else str(result.last_insert_id)
     return ExecuteResult(result.affected_rows, inserted, returned)
 
 
-def as_payload(result: Result) -> list[dict[str, Any]]:
+def as_payload(result: Result, integers: Integers) -> list[dict[str, Any]]:
     """Make objects of the rows for somebody's payload, where infinity is refused: it is null (docs/workers.md)."""
-    rows = as_rows(result, "base64")
+    rows = as_rows(result, Execute(sql=""), integers)
     return [{name: None if value in (inf, -inf) else value for name, value in row.items()} for row in rows]
 
 
-def as_values(result: Result, blobs: Blobs, invalid_text: InvalidText = "replace") -> Iterable[tuple[Any, ...]]:
+def as_values(result: Result, form: Form, integers: Integers) -> Iterable[tuple[Any, ...]]:
     """Return the rows of a result in the form that the caller has asked for: see `Query`."""
-    rows = result.readable(as_bytes=invalid_text == "blob")
-    if blobs == "object":
+    rows = result.readable(as_bytes=form.invalid_text == "blob")
+    if form.blobs == "object":
         rows = [tuple({"$blob": value} if isinstance(value, bytes) else value for value in row) for row in rows]
+    if integers == "string" and (places := frozenset(result.big_integers)):
+        rows = [tuple(_digits(value) if at in places else value for at, value in enumerate(row)) for row in rows]
     return rows
+
+
+def _digits(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_digits(item) for item in value]
+    return str(value) if type(value) is int else value
 
 
 def _parameter(index: int, value: Any) -> Any:

@@ -81,8 +81,8 @@ class DatabaseWorker(Worker):
 
     def __init__(self, settings: DatabaseSettings | None = None) -> None:
         super().__init__(settings)
-        self._databases = Databases()
-        self._events = RowChangedEvents(self.settings.databases.__contains__)
+        self._databases = Databases(self.settings.databases)
+        self._events = RowChangedEvents(self.settings.databases)
         self._sessions = Sessions(self._databases, self._events)
         self._tools = Tools(self._databases, self.settings.databases)
         self._migrations = Migrations(self._databases, self._events)
@@ -137,7 +137,7 @@ class DatabaseWorker(Worker):
         else:
             committed = self._events.following(database.name, (statement,))
             result = await database.query(statement, parameters, request.timeout_ms, committed)
-        return as_queried(result, request.blobs, request.invalid_text)
+        return as_queried(result, request, request.integers or self._databases.integers(database.name))
 
     @function("database::execute", aliases=["iii-database::execute"])
     async def execute(self, request: Execute) -> ExecuteResult:
@@ -153,7 +153,8 @@ class DatabaseWorker(Worker):
         database = self._databases.find(request.db)
         statement, parameters = database.statement(request.sql), check_parameters(request.params)
         committed = self._events.following(database.name, (statement,), request.origin)
-        return as_executed(await database.execute(statement, parameters, request.timeout_ms, committed), request)
+        result = await database.execute(statement, parameters, request.timeout_ms, committed)
+        return as_executed(result, request, request.integers or self._databases.integers(database.name))
 
     @function("database::transaction", aliases=["iii-database::transaction"])
     async def transaction(self, request: Transaction) -> TransactionResult:
@@ -193,8 +194,9 @@ class DatabaseWorker(Worker):
             body: dict[str, Any] = {"code": error.code, "message": error.message, **error.details}
             return TransactionResult(committed=False, failed_index=index, error=body)
         outcomes: list[StatementOutcome] = []
+        integers = request.integers or self._databases.integers(database.name)
         for result in results:
-            rows = as_values(result, request.blobs, request.invalid_text)
+            rows = as_values(result, request, integers)
             outcomes.append(StatementOutcome(result.affected_rows, [list(row) for row in rows]))
         return TransactionResult(committed=True, results=outcomes)
 

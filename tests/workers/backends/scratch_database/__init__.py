@@ -59,6 +59,10 @@ class Result(msgspec.Struct):
     types: list = []
     change: tuple | None = None
 
+    @property
+    def big_integers(self):
+        return range(len(self.columns))
+
     def readable(self, *, as_bytes):
         """Return the rows: every text is UTF-8 here."""
         return self.rows

@@ -54,6 +54,11 @@ class Result(msgspec.Struct):
     types: Sequence[str]
     change: tuple[Op, str | None] | None = None
 
+    @property
+    def big_integers(self) -> list[int]:
+        """Return the places of the columns of int8, and of arrays of it."""
+        return [at for at, name in enumerate(self.types) if name in ("int8", "int8[]")]
+
     def readable(self, *, as_bytes: bool) -> list[tuple[Any, ...]]:
         """Return the rows: the server has no text that is not UTF-8."""
         return self.rows

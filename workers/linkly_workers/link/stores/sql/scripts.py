@@ -83,7 +83,7 @@ class Scripts:
     async def _call(
         self, function_id: str, payload: dict[str, Any], timeout_ms: int = DEFAULT_TIMEOUT_MS
     ) -> dict[str, Any]:
-        payload = {"db": self._db, "timeout_ms": timeout_ms, **payload}
+        payload = {"db": self._db, "timeout_ms": timeout_ms, "integers": "number", **payload}
         answer: dict[str, Any] = await self._trigger(function_id, payload, timeout_s=timeout_ms / 1000)
         return answer
 
