@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from support.ports import reserved_port
-from support.postgres_server import START_S, PostgresServer
+from support.postgres_server import PostgresServer
+from support.server_program import START_S
 
 MISSING = "there is no PgBouncer: install Debian's package `pgbouncer`"
 

@@ -4,16 +4,12 @@ A server that is started here has a data folder of its own, which goes with it, 
 session, or when the test process is gone. A database that somebody else uses is never touched.
 """
 
-import contextlib
 import importlib
 import os
-import pwd
 import secrets
-import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -22,13 +18,13 @@ from urllib.parse import quote
 import pytest
 
 from support.ports import reserved_port
+from support.server_program import ServerProgram
 
 VARIABLE = "LINKLY_TEST_POSTGRES"
 MISSING = (
     f"there is no PostgreSQL to test with: install Debian's package `postgresql`, or name a server that tests may use, "
     f"as {VARIABLE}=postgres://user:password@host/database"
 )
-START_S = 60.0
 
 
 def binaries() -> Path | None:
@@ -37,29 +33,20 @@ def binaries() -> Path | None:
     return found[-1].parent if found else None
 
 
-class PostgresServer:
+class PostgresServer(ServerProgram):
     """A server that can be stopped, killed and started again.
 
     Attributes:
         port: Where it listens on 127.0.0.1.
-        folder: Holds its data, its socket and its log.
         password: Of the user `linkly`, who may do everything.
-        as_user: What is put before a command that root may not run.
     """
 
     def __init__(self, folder: Path, port: int) -> None:
+        super().__init__(folder, ("postgres", "nobody"))
         found = binaries()
         assert found is not None, MISSING
-        self.bin, self.folder, self.port = found, folder, port
+        self.bin, self.port = found, port
         self.password = secrets.token_hex(8)
-        self._process: subprocess.Popen[bytes] | None = None
-        self.as_user: list[str] = []
-        if os.getuid() == 0:  # the server refuses to run as root
-            user = _other_user()
-            os.chown(folder, user.pw_uid, user.pw_gid)
-            self.as_user = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
-        # It ends with the test process, however that ends.
-        self._bound_to_us = ["setpriv", "--pdeathsig=QUIT"] if shutil.which("setpriv") else []
 
     @property
     def url(self) -> str:
@@ -71,59 +58,28 @@ class PostgresServer:
         """Where it is, over its socket."""
         return f"postgres://linkly:{self.password}@/postgres?host={quote(str(self.folder), safe='')}&port={self.port}"
 
-    @property
-    def pid(self) -> int:
-        """The process that all others of the server are children of."""
-        assert self._process is not None
-        return self._process.pid
-
     def make(self) -> None:
         """Make the data folder."""
         secret = self.folder / "password"
         secret.write_text(self.password)
         secret.chmod(0o644)
         options = ("--username=linkly", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync")
-        self._run("initdb", f"--pgdata={self.folder}/data", f"--pwfile={secret}", *options)
+        self.run(self.bin / "initdb", f"--pgdata={self.folder}/data", f"--pwfile={secret}", *options)
 
     def start(self, *settings: str) -> None:
         """Start it and wait until it answers; `settings` are texts like `max_connections=20`."""
         given = [f"port={self.port}", "listen_addresses=127.0.0.1", f"unix_socket_directories={self.folder}"]
         given += ["fsync=off", "max_connections=60", "shared_buffers=16MB", "logging_collector=off", *settings]
-        command = [*self.as_user, *self._bound_to_us, str(self.bin / "postgres"), "-D", f"{self.folder}/data"]
-        for setting in given:
-            command += ["-c", setting]
-        with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", start_new_session=True)
-        self._wait()
+        words = [word for setting in given for word in ("-c", setting)]
+        self.launch(self.bin / "postgres", "-D", f"{self.folder}/data", *words, answers=self._answers)
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """End it and wait: SIGINT closes connections, SIGQUIT ends it as a crash would."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.send_signal(how)
-            process.wait(START_S)
+        self.end(how)
 
-    def _wait(self) -> None:
-        assert self._process is not None
-        end = time.monotonic() + START_S
+    def _answers(self) -> bool:
         check = [str(self.bin / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
-        while subprocess.run(check, check=False).returncode:
-            assert self._process.poll() is None, (self.folder / "log").read_text()
-            assert time.monotonic() < end, f"no answer: {(self.folder / 'log').read_text()}"
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(0.02)
-
-    def _run(self, name: str, *words: str) -> None:
-        command = [*self.as_user, str(self.bin / name), *words]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/")
-        assert done.returncode == 0, done.stdout + done.stderr
-
-
-def _other_user() -> pwd.struct_passwd:
-    for name in ("postgres", "nobody"):
-        with contextlib.suppress(KeyError):
-            return pwd.getpwnam(name)
-    raise AssertionError("the server does not run as root, and there is neither `postgres` nor `nobody`")
+        return subprocess.run(check, check=False).returncode == 0
 
 
 @contextmanager
