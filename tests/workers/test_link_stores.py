@@ -10,12 +10,12 @@ from linkly import Worker, function
 from linkly.errors import ConfigError
 from linkly.schema import read_settings
 from linkly.testing import running_engine
+from linkly_workers._scripts import dialect
 from linkly_workers.database import DatabaseSettings, DatabaseWorker
 from linkly_workers.link.outcome import Counted, Outcome
 from linkly_workers.link.shapes import DayCount, LinkDetails, Mismatch, ReferrerCount
 from linkly_workers.link.stores.memory import MemoryStore
-from linkly_workers.link.stores.sql.dialect import dialect
-from linkly_workers.link.stores.sql.store import SqlStore
+from linkly_workers.link.stores.sql.store import LINKS, SqlStore
 from linkly_workers.link.stores.store import Changes, Click, CodeTaken, Idempotency, KeyReused, Made, NewLink
 
 NOW = "2026-01-02T00:00:00.000Z"
@@ -322,7 +322,7 @@ async def test_a_database_of_a_kind_without_sql_for_links_is_refused_by_name():
 
 
 async def test_a_column_that_an_old_table_lacks_is_added_whichever_it_is(tmp_path):
-    migrations = [name for name in dialect("sqlite") if "." in name]
+    migrations = [name for name in dialect(LINKS.package, "sqlite") if "." in name]
     assert len(migrations) == 7
     for number, migration in enumerate(migrations):
         table, column = migration.split(".")

@@ -12,12 +12,13 @@ import time
 
 from turns import serve_turns
 
-from linkly_workers.link.stores.sql.dialect import dialect
+from linkly_workers._scripts import dialect
+from linkly_workers.link.stores.sql.store import LINKS
 
 AT_ONCE = 64
 CHECKPOINT_EVERY = 32
 NOW = "2026-01-02T00:00:00.000Z"
-SCRIPTS = dialect("sqlite")
+SCRIPTS = dialect(LINKS.package, "sqlite")
 READER = "FROM segments CROSS JOIN clicks ON clicks.id >> 11 = segments.segment AND clicks.code = ?"
 
 

@@ -28,8 +28,7 @@ from linkly_workers.link.new_links import NewLinks
 from linkly_workers.link.redirect import Redirect
 from linkly_workers.link.shapes import Verification
 from linkly_workers.link.stores.memory import MemoryStore
-from linkly_workers.link.stores.sql.scripts import ORIGIN
-from linkly_workers.link.stores.sql.store import SqlStore
+from linkly_workers.link.stores.sql.store import LINKS, SqlStore
 from linkly_workers.link.stores.store import LinkStore
 from linkly_workers.link.times import Now
 from linkly_workers.link.urls import canonical_host
@@ -130,7 +129,7 @@ class LinkWorker(Worker):
         """Make the tables or migrate those of an older version, and bind `link::rows_changed` to changes of others."""
         await self._open_store()
         if self.settings.store != "memory":
-            config = {"db": self.settings.db, "table": "links", "except_origin": ORIGIN}
+            config = {"db": self.settings.db, "table": "links", "except_origin": LINKS.worker}
             self._following = self.bus.register_trigger("link::rows_changed", trigger("database::row-changed", config))
 
     async def others_changed(self, names: frozenset[str]) -> None:

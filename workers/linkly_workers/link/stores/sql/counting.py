@@ -25,10 +25,9 @@ from linkly.context import current_invocation
 from linkly.errors import InvalidPayload, LinklyError, Overloaded
 from linkly.invocation import Invocation
 from linkly_workers._line import SHARED_FROM, FairLine
+from linkly_workers._scripts import ROWS, Scripts, not_committed
 from linkly_workers.link.outcome import Counted, Outcome, repetition, why_not
 from linkly_workers.link.shapes import LinkDetails
-from linkly_workers.link.stores.sql.dialect import ROWS
-from linkly_workers.link.stores.sql.scripts import Scripts, not_committed
 from linkly_workers.link.stores.store import Click
 
 AT_ONCE = ROWS[-1]

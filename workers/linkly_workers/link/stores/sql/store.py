@@ -8,10 +8,10 @@ from collections.abc import Awaitable
 import msgspec
 from msgspec.structs import asdict
 
+from linkly_workers._scripts import AN_HOUR_MS, Keeper, Scripts, Trigger, not_committed
 from linkly_workers.link.outcome import Counted
 from linkly_workers.link.shapes import LinkDetails, Stats, Verification
 from linkly_workers.link.stores.sql.counting import Counting
-from linkly_workers.link.stores.sql.scripts import AN_HOUR_MS, Scripts, Trigger, not_committed
 from linkly_workers.link.stores.store import (
     MISMATCH_LIMIT,
     REFERRER_LIMIT,
@@ -25,12 +25,15 @@ from linkly_workers.link.stores.store import (
     key_reused,
 )
 
+LINKS = Keeper("link", "links", "linkly_workers.link.stores.sql", "store: memory")
+"""Also what the link workers of one bus call themselves as writers: they take care of the cache, others do not."""
+
 
 class SqlStore:
     """`LinkStore` on a database of the `database` worker."""
 
     def __init__(self, trigger: Trigger, db: str) -> None:
-        self._scripts = Scripts(trigger, db)
+        self._scripts = Scripts(trigger, db, LINKS)
         self._counting = Counting(self._scripts)
 
     async def open(self) -> None:  # noqa: D102

@@ -1,15 +1,14 @@
-"""Runs the scripts of a dialect on one database, over `database::*`."""
+"""Runs a worker's scripts on one database, over `database::*`."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
 from typing import Any, Protocol
 
-from linkly.errors import ConfigError, FunctionNotFound, HandlerFailed, LinklyError
-from linkly_workers.link.stores.sql.dialect import Dialect, dialect
+import msgspec
 
-ORIGIN = "link"
-"""What the link workers of one bus call themselves as writers: they take care of the cache, others do not."""
+from linkly.errors import ConfigError, FunctionNotFound, HandlerFailed, LinklyError
+from linkly_workers._scripts.dialect import Dialect, dialect
 
 DEFAULT_TIMEOUT_MS = 30_000
 AN_HOUR_MS = 3_600_000
@@ -24,12 +23,29 @@ class Trigger(Protocol):
         ...
 
 
+class Keeper(msgspec.Struct, frozen=True):
+    """Who keeps something in a database.
+
+    Attributes:
+        worker: Its name; it also says by `database::row-changed` who has written.
+        keeps: What it keeps, in the plural.
+        package: Where its scripts are.
+        otherwise: What to write into its config to do without a database.
+    """
+
+    worker: str
+    keeps: str
+    package: str
+    otherwise: str
+
+
 class Scripts:
     """The scripts for one database of the `database` worker."""
 
-    def __init__(self, trigger: Trigger, db: str) -> None:
+    def __init__(self, trigger: Trigger, db: str, keeper: Keeper) -> None:
         self._trigger = trigger
         self._db = db
+        self._keeper = keeper
         self._dialect: Dialect | None = None
 
     async def migrate(self) -> None:
@@ -60,7 +76,7 @@ class Scripts:
     async def execute(self, script: str, values: dict[str, Any]) -> dict[str, Any]:
         """Run a script of one statement that writes; return what `database::execute` answers."""
         [statement] = await self.script(script, values)
-        return await self._call("database::execute", {**statement, "returning": ["*"], "origin": ORIGIN})
+        return await self._call("database::execute", {**statement, "returning": ["*"], "origin": self._keeper.worker})
 
     async def transaction(self, script: str, values: dict[str, Any]) -> list[dict[str, Any]]:
         """Run a script in one transaction; return the result of each statement.
@@ -72,7 +88,9 @@ class Scripts:
 
     async def run(self, statements: Sequence[dict[str, Any]], timeout_ms: int = DEFAULT_TIMEOUT_MS) -> dict[str, Any]:
         """Run statements in one transaction; return what `database::transaction` answers."""
-        return await self._call("database::transaction", {"statements": statements, "origin": ORIGIN}, timeout_ms)
+        return await self._call(
+            "database::transaction", {"statements": statements, "origin": self._keeper.worker}, timeout_ms
+        )
 
     async def script(self, name: str, values: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Return the statements of a script with their values."""
@@ -97,19 +115,24 @@ class Scripts:
         return results
 
     async def _find_dialect(self) -> Dialect:
+        keeper = self._keeper
         try:
             databases = (await self._trigger("database::listDatabases", {}))["databases"]
         except LinklyError as error:
             if error.code != FunctionNotFound.code:
                 raise
             raise ConfigError(
-                f"link keeps its links in database `{self._db}`, and no worker serves databases; add the worker "
-                "`database` to config.yaml, or set `store: memory` in the config of link"
+                f"{keeper.worker} keeps its {keeper.keeps} in database `{self._db}`, and no worker serves databases; "
+                "add the worker `database` to config.yaml, or set "
+                f"`{keeper.otherwise}` in the config of {keeper.worker}"
             ) from error
         drivers = {database["name"]: database["driver"] for database in databases}
         if self._db not in drivers:
-            raise ConfigError(f"link: there is no database `{self._db}`; configured: {', '.join(drivers)}")
-        return dialect(drivers[self._db])
+            raise ConfigError(f"{keeper.worker}: there is no database `{self._db}`; configured: {', '.join(drivers)}")
+        try:
+            return dialect(keeper.package, drivers[self._db])
+        except ConfigError as error:
+            raise ConfigError(f"{keeper.keeps} cannot be kept in database `{self._db}`: {error.message}") from error
 
 
 def not_committed(answer: dict[str, Any]) -> HandlerFailed:

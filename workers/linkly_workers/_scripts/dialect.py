@@ -1,4 +1,4 @@
-"""The SQL of one kind of database: the `.sql` files in the folder named after its driver, read once.
+"""The SQL of a worker for one kind of database: the `.sql` files in the folder named after its driver, read once.
 
 A file holds scripts. `-- name: NAME` begins one; its statements end with `;`, and `:NAME` stands for a parameter. In
 `VALUES (:a, :b), ...` the row stands for as many as there are: `a` and `b` are lists then. A script whose name has a
@@ -62,16 +62,16 @@ Dialect = dict[str, tuple[Statement | RowsStatement, ...]]
 
 
 @cache
-def dialect(driver: str) -> Dialect:
-    """Return the scripts for a kind of database.
+def dialect(package: str, driver: str) -> Dialect:
+    """Return the scripts of a package, which has a folder for each kind of database.
 
     Raises:
-        ConfigError: There are none.
+        ConfigError: There is none for this kind.
     """
-    folder = resources.files("linkly_workers.link.stores.sql")
+    folder = resources.files(package)
     known = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("_"))
     if driver not in known:
-        raise ConfigError(f"links cannot be kept in a database of kind `{driver}`; kinds: {', '.join(known)}")
+        raise ConfigError(f"there are no scripts for a database of kind `{driver}`; kinds: {', '.join(known)}")
     scripts: Dialect = {}
     for file in folder.joinpath(driver).iterdir():
         _, *parts = _NAME.split(file.read_text("utf-8"))
