@@ -14,6 +14,10 @@ from typing import Any
 
 Turn = Callable[..., Awaitable[dict[str, float]]]
 
+LINKS = 1000
+LINK_BY_ID = "SELECT id, code, url, clicks FROM links WHERE id = $1"
+"""What is asked of a server: `LINKS` rows, of `id` 0 on."""
+
 
 async def serve_turns(turn: Turn, **hello: Any) -> None:
     """Say that this program is ready, then measure each time that a line asks for it, until stdin ends."""
