@@ -238,13 +238,6 @@ async def test_what_fails_at_the_commit_is_rolled_back(bus):
     await call(bus, "execute", sql="DROP TABLE d")
 
 
-async def test_a_full_disk_is_told_and_the_next_call_works(bus):
-    full = "DO $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = '53100'; END $$"
-    error = await refused(bus, "execute", sql=full)
-    assert (error.code, error.details["inner_code"], "retryable" in error.details) == ("DRIVER_ERROR", "53100", False)
-    assert await value(bus, "SELECT 1") == 1
-
-
 # --- a server that goes ------------------------------------------------------------------------------------
 
 
