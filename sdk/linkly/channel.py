@@ -71,6 +71,10 @@ class ChannelWriter(Protocol):
         """Send an out-of-band message."""
         ...
 
+    async def reader_gone(self) -> None:
+        """Return when nobody will read any more."""
+        ...
+
     async def close(self) -> None:
         """End the stream; the reader gets everything written so far, then its end."""
         ...

@@ -187,3 +187,21 @@ async def test_our_own_ends_work_in_process_and_remote(bus_engine, writer_in_eng
         await writing
         assert got[0] == '{"type":"note"}'
         assert b"".join(got[1:]) == data
+
+
+@pytest.mark.parametrize("reader_in_engine", [True, False])
+@pytest.mark.parametrize("writer_in_engine", [True, False])
+async def test_our_own_writer_hears_that_its_reader_has_gone(bus_engine, writer_in_engine, reader_in_engine):
+    async with Client(bus_engine.url) as client:
+        channel = await client.create_channel()
+        local = bus_engine.engine.bus("local")
+        writing = local if writer_in_engine else client
+        reading = local if reader_in_engine else client
+        writer, reader = await writing.open_writer(channel.writer), await reading.open_reader(channel.reader)
+        gone = asyncio.ensure_future(writer.reader_gone())
+        await writer.write(b"data")
+        assert await reader.receive() == b"data"
+        assert not gone.done()
+        await reader.close()
+        async with asyncio.timeout(10):
+            await gone

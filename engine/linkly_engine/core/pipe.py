@@ -22,6 +22,7 @@ class Pipe:
         opened: Ends that somebody has opened, `read` and `write`.
         buffered_bytes: What waits for the reader.
         writer_closed: The writer has ended the stream.
+        reader_gone: Nobody will read.
         on_end: Told that the channel is over.
         on_writable: Told that the writer need not wait any more.
         on_readable: Told that there is a message for a reader that pulls, or the end.
@@ -43,7 +44,7 @@ class Pipe:
         self._buffer_size = buffer_size
         self._messages: deque[bytes | str] = deque()
         self._sink: Callable[[bytes | str], None] | None = None
-        self._reader_gone = False
+        self.reader_gone = False
         self._reader_full = False
 
     @property
@@ -73,7 +74,7 @@ class Pipe:
         Raises:
             ConnectionLost: The reader is gone.
         """
-        if self._reader_gone:
+        if self.reader_gone:
             raise ConnectionLost("the reader of this channel is gone")
         if self._sink is not None:
             self._sink(message)
@@ -110,7 +111,7 @@ class Pipe:
 
     def close_reader(self) -> None:
         """Note that the reader is gone: the channel is over."""
-        self._reader_gone = True
+        self.reader_gone = True
         self._reader_full = False
         self._messages.clear()
         self.buffered_bytes = 0

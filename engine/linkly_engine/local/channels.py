@@ -59,6 +59,10 @@ class LocalWriter:
         self._pipe = _opened(channels, reference, "write")
         self._writable = asyncio.Event()
         self._pipe.on_writable = self._writable.set
+        self._gone = asyncio.Event()
+        self._pipe.on_reader_gone = self._gone.set
+        if self._pipe.reader_gone:
+            self._gone.set()
 
     async def write(self, data: bytes) -> None:
         """Send data in chunks; waits while the buffer is full."""
@@ -68,6 +72,10 @@ class LocalWriter:
     async def send_text(self, text: str) -> None:
         """Send an out-of-band message."""
         await self._put(text)
+
+    async def reader_gone(self) -> None:
+        """Return when the reader is gone."""
+        await self._gone.wait()
 
     async def close(self) -> None:
         """End the stream."""

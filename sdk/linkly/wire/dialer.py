@@ -186,6 +186,7 @@ class _ChannelWriter(WebSocketStream):
         super().__init__(client=True)
         self._writable = asyncio.Event()
         self._writable.set()
+        self._gone = asyncio.Event()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -198,6 +199,7 @@ class _ChannelWriter(WebSocketStream):
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         super().on_ws_disconnected(transport)
         self._writable.set()
+        self._gone.set()
 
     async def write(self, data: bytes) -> None:
         """Send data in chunks."""
@@ -207,6 +209,10 @@ class _ChannelWriter(WebSocketStream):
     async def send_text(self, text: str) -> None:
         """Send an out-of-band message."""
         await self._put(text.encode(), text=True)
+
+    async def reader_gone(self) -> None:
+        """Return when the socket has ended: the engine ends it when the reader goes."""
+        await self._gone.wait()
 
     async def close(self) -> None:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
         """End the stream."""

@@ -18,7 +18,7 @@ nothing, unless it is being committed already. What the errors of a driver mean 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal, Protocol, TypeVar
 
 from linkly_workers._sql.tokens import Dialect
@@ -72,6 +72,9 @@ class Result(Protocol):
 Committed = Callable[[Sequence[Result]], None]
 """Told the results whose statements changed rows, in the order of the commits, before any caller is answered; also when
 its own caller has gone meanwhile."""
+
+Take = Callable[[Result], Awaitable[None]]
+"""Takes the next rows of a result, `types` of the columns included; the rows behind them wait until it returns."""
 
 S = TypeVar("S", bound=Statement)
 S_contra = TypeVar("S_contra", bound=Statement, contravariant=True)
@@ -187,6 +190,20 @@ class Database(Protocol[S]):
         Raises:
             StatementWrites: It writes; nothing was written.
             DriverError, ResultTooLarge, InvalidParam, QueryTimeout, PoolTimeout: See above.
+        """
+        ...
+
+    async def stream(self, statement: S, parameters: list[Any], timeout_ms: int, take: Take) -> None:
+        """Run a statement that must not write, and hand its rows over in order, in batches of about `BATCH_BYTES`.
+
+        All rows are of one snapshot. `take` has at least one batch, also if there are no rows. Not more than a batch is
+        kept, whatever the size of the result (a database in memory may keep the result). What `take` raises ends the
+        statement on the server and is raised. `timeout_ms` holds for all of it.
+
+        Raises:
+            StatementWrites: It writes; nothing was written.
+            ResultTooLarge: One batch is larger than `max_result_bytes`.
+            DriverError, InvalidParam, QueryTimeout, PoolTimeout: See above.
         """
         ...
 

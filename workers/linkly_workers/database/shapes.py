@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from linkly.channel import ChannelRef
 from linkly_workers.database.backends import Integers
 
 Parameters = list[Any] | str
@@ -60,6 +61,41 @@ class QueryResult(msgspec.Struct):
     """
 
     rows: list[dict[str, Any]]
+    row_count: int
+    columns: list[Column]
+
+
+class Stream(msgspec.Struct, kw_only=True):
+    """A statement whose rows go through a channel.
+
+    The reader gets a text message {"type": "columns", "columns": [...]}, the rows as data, each a JSON object and a
+    line end, and a text message {"type": "end", "row_count": n} or {"type": "error", "error": {...}}. A channel that
+    ends without one of these two was cut short.
+
+    Attributes:
+        db: Name of a configured database; may be left out if there is only one, or one called primary.
+        sql: One statement that reads. Parameters are ? in order, or $1, $2 by number.
+        writer: Writing end of a channel of the caller.
+        params: Values of the parameters.
+        timeout_ms: It is stopped after this time, however slow its reader is; at most an hour; 0: no limit of its own.
+        blobs: How bytes are written: `base64` text, or `object`: {"$blob": base64}.
+        invalid_text: How a text that is not UTF-8 is written: with U+FFFD in it, or as a `blob`.
+        integers: How columns of 64-bit integers are written: `number` or `string`; as the setting says if left out.
+    """
+
+    sql: Select
+    writer: ChannelRef
+    db: Db = None
+    params: Parameters = []
+    timeout_ms: Timeout = 0
+    blobs: Blobs = "base64"
+    invalid_text: InvalidText = "replace"
+    integers: Integers | None = None
+
+
+class Streamed(msgspec.Struct):
+    """What was written to a channel: how many rows, and their columns, in order."""
+
     row_count: int
     columns: list[Column]
 

@@ -130,7 +130,12 @@ def as_rows(result: Result, form: Form, integers: Integers) -> list[dict[str, An
 def as_queried(result: Result, form: Form, integers: Integers) -> QueryResult:
     """Make the answer of a query."""
     rows = as_rows(result, form, integers)
-    return QueryResult(rows, len(rows), [Column(*each) for each in zip(result.columns, result.types, strict=True)])
+    return QueryResult(rows, len(rows), columns_of(result))
+
+
+def columns_of(result: Result) -> list[Column]:
+    """Return name and type of each column, in order."""
+    return [Column(*each) for each in zip(result.columns, result.types, strict=True)]
 
 
 def as_executed(result: Result, request: Execute | TransactionStatement, integers: Integers) -> ExecuteResult:

@@ -36,6 +36,7 @@ from linkly_workers.database.shapes import (
     Transaction,
     TransactionResult,
 )
+from linkly_workers.database.streams import Streams
 from linkly_workers.database.tools import Tools
 from linkly_workers.database.values import (
     as_executed,
@@ -84,6 +85,7 @@ class DatabaseWorker(Worker):
         self._databases = Databases(self.settings.databases)
         self._events = RowChangedEvents(self.settings.databases)
         self._sessions = Sessions(self._databases, self._events)
+        self._streams = Streams(self._databases)
         self._tools = Tools(self._databases, self.settings.databases)
         self._migrations = Migrations(self._databases, self._events)
 
@@ -94,6 +96,7 @@ class DatabaseWorker(Worker):
         Raises:
             ConfigError: One cannot be opened, or another engine has it.
         """
+        self._streams.open(self.bus)
         self._events.clock = self._tools.clock = self._migrations.clock = self.bus.clock
         async with AsyncExitStack() as stack:
             # Left last: closing a database ends the writes that wait, which have to be told as well.
@@ -108,8 +111,8 @@ class DatabaseWorker(Worker):
             yield
 
     def composed_of(self) -> Iterable[object]:
-        """Serve the functions of sessions, tools and migrations."""
-        return (self._sessions, self._tools, self._migrations)
+        """Serve the functions of sessions, streams, tools and migrations."""
+        return (self._sessions, self._streams, self._tools, self._migrations)
 
     def trigger_types(self) -> list[TriggerType]:
         """Provide `database::row-changed`."""

@@ -104,6 +104,9 @@ class ScratchDatabase:
             raise StatementWrites("it writes", details={"driver": self.driver, "inner_code": "READ_ONLY"})
         return await self.query(statement, parameters, timeout_ms)
 
+    async def stream(self, statement, parameters, timeout_ms, take):
+        await take(await self.read_only(statement, parameters, timeout_ms))
+
     async def execute(self, statement, parameters, timeout_ms, committed=None):
         return (await self.all([(statement, parameters)], timeout_ms, committed))[0]
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 import asyncpg
 import msgspec
 
 from linkly_workers._sql.parameters import WrongNumberOfValues
-from linkly_workers.database.backend import Op
+from linkly_workers.database.backend import Op, Take
+from linkly_workers.database.batches import Batches
 from linkly_workers.database.errors import DriverError, ResultTooLarge
 from linkly_workers.database.postgres.codecs import AS_BYTES, set_codecs
 from linkly_workers.database.postgres.counting import Meter
@@ -137,10 +138,7 @@ class Connection:
             InvalidParam: A value does not fit.
             ResultTooLarge: The rows are larger than allowed; the statement was stopped.
         """
-        try:
-            statement.parameters.check(len(values))
-        except WrongNumberOfValues as error:
-            raise DriverError(str(error), details={"driver": "postgres", "inner_code": None}) from error
+        _check_count(statement, values)
         try:
             return await self._run(statement, values)
         except OUTDATED:
@@ -154,7 +152,7 @@ class Connection:
         prepared = self._prepared.get(text) or await self._compiled(text)
         arguments = converted(prepared.converters, values) if values else values
         before = self._meter.received
-        rows = await self._fetched(prepared, arguments)
+        rows = await self._fetched(prepared, prepared.statement.fetch(*arguments))
         if (self._meter.received - before) * WIRE_SHARE > self.left_bytes:
             self.left_bytes -= _size(rows)
             if self.left_bytes < 0:
@@ -165,13 +163,37 @@ class Connection:
         inserted = _inserted(prepared.columns, rows) if word == "INSERT" and rows else None
         return Result(prepared.columns, rows, affected, inserted, prepared.types, change)
 
-    async def _fetched(self, prepared: _Prepared, arguments: list[Any]) -> list[tuple[Any, ...]]:
+    async def stream(self, statement: Statement, values: list[Any], take: Take) -> None:
+        """Run a statement inside a transaction and hand its rows over in batches: see `Database.stream`.
+
+        Raises:
+            asyncpg.PostgresError, DriverError, InvalidParam, ResultTooLarge: As `run`; one of `OUTDATED` before `take`.
+        """
+        _check_count(statement, values)
+        text = statement.parameters.text
+        prepared = self._prepared.get(text) or await self._compiled(text)
+        batches = Batches()
+        try:
+            cursor: Any = await prepared.statement.cursor(*converted(prepared.converters, values))
+        except OUTDATED:
+            self._prepared.clear()
+            raise
+        while True:
+            before = self._meter.received
+            rows = await self._fetched(prepared, cursor.fetch(batches.rows))
+            size = self._meter.received - before
+            await take(Result(prepared.columns, rows, 0, None, prepared.types))
+            if len(rows) < batches.rows:
+                return
+            batches.came(len(rows), size)
+
+    async def _fetched(self, prepared: _Prepared, fetching: Awaitable[Any]) -> list[tuple[Any, ...]]:
         over = asyncio.timeout(None)
         try:
             async with over:
                 self._meter.watch(self.left_bytes, lambda: over.reschedule(0))
                 try:
-                    records = await prepared.statement.fetch(*arguments)
+                    records = await fetching
                 finally:
                     self._meter.rest()
         except TimeoutError as error:
@@ -231,6 +253,13 @@ class Connection:
             "or raise the setting `max_result_bytes` of the database worker",
             details={"driver": "postgres", "max_result_bytes": self._limit},
         )
+
+
+def _check_count(statement: Statement, values: list[Any]) -> None:
+    try:
+        statement.parameters.check(len(values))
+    except WrongNumberOfValues as error:
+        raise DriverError(str(error), details={"driver": "postgres", "inner_code": None}) from error
 
 
 def _with_letters(row: tuple[Any, ...], places: list[int]) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 from linkly.clock import time_limit
 from linkly.errors import OutcomeUnknown
 from linkly_workers._sql.tokens import POSTGRES
-from linkly_workers.database.backend import Committed
+from linkly_workers.database.backend import Committed, Take
 from linkly_workers.database.backends import Opening
 from linkly_workers.database.errors import DriverError, LockTimeout, QueryTimeout
 from linkly_workers.database.postgres import schema
@@ -135,6 +135,24 @@ class PostgresDatabase:
                 if code_of(error) == READ_ONLY:
                     raise writes(error) from error
                 raise
+
+    async def stream(self, statement: Statement, parameters: list[Any], timeout_ms: int, take: Take) -> None:
+        """Run a statement that must not write, and hand its rows over in batches: see `Database.stream`."""
+        begin = "BEGIN READ ONLY"
+        async with self._failures(), self._limit(timeout_ms):
+            lease = await self._begun(begin)
+            try:
+                try:
+                    await lease.connection.stream(statement, parameters, take)
+                except OUTDATED:
+                    await lease.connection.command(f"ROLLBACK; {begin}")
+                    await lease.connection.stream(statement, parameters, take)
+            except FAILURES as error:
+                if code_of(error) == READ_ONLY:
+                    raise writes(error) from error
+                raise
+            finally:
+                self._pool.give(lease)
 
     async def _by_itself(self, statement: Statement, parameters: list[Any], timeout_ms: int) -> Result:
         async with self._failures(), self._limit(timeout_ms), self._pool.connection() as connection:

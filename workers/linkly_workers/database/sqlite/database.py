@@ -19,7 +19,7 @@ from linkly_workers._sqlite import (
 )
 from linkly_workers._sqlite.connection import LOOP_VALUE_BYTES
 from linkly_workers._sqlite.execution import compile_only
-from linkly_workers.database.backend import Committed
+from linkly_workers.database.backend import Committed, Take
 from linkly_workers.database.backends import Opening
 from linkly_workers.database.errors import DriverError, LockTimeout, QueryTimeout, StatementWrites
 from linkly_workers.database.sqlite import schema
@@ -160,10 +160,28 @@ class SqliteDatabase:
         result.types = self._known_types(statement, len(result.columns))
         return result
 
+    async def stream(self, statement: Statement, parameters: list[Any], timeout_ms: int, take: Take) -> None:
+        """Run a statement that must not write, and hand its rows over in batches: see `Database.stream`."""
+        if statement.vacuum or self._on_loop is None:
+            await take(await self.read_only(statement, parameters, timeout_ms))
+            return
+
+        async def typed(result: StatementResult) -> None:
+            result.types = self._known_types(statement, len(result.columns))
+            await take(result)
+
+        try:
+            async with time_limit(self._clock, _seconds(timeout_ms)):
+                await self._pool.using(lambda reader: reader.stream(statement, parameters, typed))
+        except TimeoutError as error:
+            raise self._timeout(timeout_ms) from error
+        except FAILURES as error:
+            raise driver_error(error, parameters) from error
+
     async def _on_thread(self, statement: Statement, parameters: list[Any], timeout_ms: int) -> StatementResult:
         try:
             async with time_limit(self._clock, _seconds(timeout_ms)):
-                return await self._pool.read(statement, parameters)
+                return await self._pool.using(lambda reader: reader.read(statement, parameters))
         except TimeoutError as error:
             raise self._timeout(timeout_ms) from error
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Hashable
-from typing import Any
+from collections.abc import Awaitable, Callable, Hashable
+from typing import TypeVar
 
 from linkly.clock import Clock, TimerHandle, time_limit
 from linkly_workers._line import Places
-from linkly_workers._sqlite import Statement, StatementResult
 from linkly_workers.database.backends import PoolSettings
 from linkly_workers.database.errors import DriverError, PoolTimeout
 from linkly_workers.database.sqlite.reader import Reader
+
+T = TypeVar("T")
 
 
 class ReaderPool:
@@ -36,8 +37,8 @@ class ReaderPool:
         """Count the open readers that nobody uses."""
         return len(self._idle)
 
-    async def read(self, statement: Statement, parameters: list[Any]) -> StatementResult:
-        """Run a statement on one of the readers.
+    async def using(self, work: Callable[[Reader], Awaitable[T]]) -> T:
+        """Run a statement on one of the readers, and return what it gives.
 
         Raises:
             PoolTimeout: No place became free.
@@ -48,7 +49,7 @@ class ReaderPool:
         try:
             reader = self._idle.pop() if self._idle else await self._opened()
             try:
-                result = await reader.read(statement, parameters)
+                result = await work(reader)
             except asyncio.CancelledError:
                 # Its thread may still be at work: it ends by itself, and nobody else waits behind it.
                 self._retire(reader)

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import sys
 import threading
+from collections.abc import Awaitable, Callable
 from time import perf_counter
 from typing import Any
 
@@ -25,6 +26,7 @@ from linkly_workers._sqlite.execution import (
 )
 from linkly_workers._sqlite.loop_time import QUICK_S, loop_time
 from linkly_workers._sqlite.statement import LENGTH_LIMIT
+from linkly_workers.database.batches import Batches
 from linkly_workers.database.sqlite.errors import is_write
 
 LOOP_READ_S = 0.002
@@ -182,6 +184,38 @@ class Reader:
             if self._authorizer is not None:
                 self._authorizer.explain(error)
             raise
+
+    async def stream(
+        self, statement: Statement, parameters: list[Any], take: Callable[[StatementResult], Awaitable[None]]
+    ) -> None:
+        """Run a statement and hand its rows over; a cancelled caller as in `read`.
+
+        Raises:
+            sqlite3.Error: It failed, for example because it writes.
+        """
+        limit = self._left_bytes = 0 if self._max_result_bytes is None else self._max_result_bytes
+        batches = Batches()
+        cursor: aiosqlite.Cursor | None = None
+        try:
+            cursor = await self._connection.execute(*statement.bound(parameters))
+            columns = [column[0] for column in cursor.description or ()]
+            while True:
+                rows: Any = await cursor.fetchmany(batches.rows)
+                await take(StatementResult(columns, rows, 0, None, has_damaged(self._damaged)))
+                if len(rows) < batches.rows:
+                    break
+                batches.came(len(rows), limit - self._left_bytes)
+                self._left_bytes = limit
+        except asyncio.CancelledError:
+            self._stopped = True
+            raise
+        except sqlite3.Error as error:
+            if self._authorizer is not None:
+                self._authorizer.explain(error)
+            raise
+        finally:
+            if cursor is not None and not self._stopped:
+                await cursor.close()  # or its snapshot would stay
 
     async def close(self) -> None:
         """Disconnect, after the statement that runs; harmless if it could not connect."""
