@@ -1,5 +1,7 @@
 """How the url and the settings of a PostgreSQL database are read."""
 
+import sys
+
 import pytest
 
 from linkly.errors import ConfigError
@@ -122,3 +124,9 @@ def test_the_url_that_is_shown_has_no_password():
     found = address("postgres://ann:secret@localhost:6543/shop?host=/run/pg&sslmode=disable")
     assert found.url == "postgres://ann@%2Frun%2Fpg:6543/shop"
     assert "secret" not in address("postgres:///d?password=secret").url
+
+
+def test_a_missing_driver_is_told_with_the_command(monkeypatch):
+    monkeypatch.setitem(sys.modules, "asyncpg", None)
+    message = "url: PostgreSQL needs a driver; install it with: pip install 'linkly[postgres]'"
+    assert message in refused("postgres://localhost/d")

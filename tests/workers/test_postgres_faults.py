@@ -505,18 +505,3 @@ async def test_a_worker_that_ends_while_it_asks_a_server_leaves_no_connection(bu
             return await value(bus, "SELECT count(*) FROM pg_stat_activity WHERE client_port = ANY(?)", proxy.ports) > 0
 
         await until(not_any_more(are_connected))
-
-
-# --- the driver --------------------------------------------------------------------------------------------
-
-
-async def test_a_missing_driver_is_an_error_with_the_command(server, monkeypatch):
-    import linkly_workers.database.postgres as backend
-
-    def missing(name):
-        raise ModuleNotFoundError(name)
-
-    monkeypatch.setattr(backend, "import_module", missing)
-    with pytest.raises(ConfigError, match=r"pip install 'linkly\[postgres\]'"):
-        async with running(server.url):
-            pass

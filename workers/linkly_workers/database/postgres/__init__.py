@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from linkly.errors import ConfigError, LinklyError
@@ -25,8 +25,10 @@ def check(settings: OneDatabase) -> None:
     """Check an entry of `databases`.
 
     Raises:
-        ValueError: Its url or its password_file cannot be used.
+        ValueError: The driver is missing, or its url or its password_file cannot be used.
     """
+    if find_spec("asyncpg") is None:
+        raise ValueError("url: PostgreSQL needs a driver; install it with: pip install 'linkly[postgres]'")
     address = address_of(settings)
     if settings.password_file is not None:
         check_path("password_file", settings.password_file)
@@ -39,14 +41,8 @@ async def open(opening: Opening) -> AsyncIterator[PostgresDatabase]:
     """Keep a pool of connections; a server that is away is waited for.
 
     Raises:
-        ConfigError: The driver is missing, or the server does not let the user in.
+        ConfigError: The server does not let the user in.
     """
-    try:
-        import_module("asyncpg")
-    except ImportError as error:
-        raise ConfigError(
-            f"database `{opening.name}`: PostgreSQL needs a driver; install it with: pip install 'linkly[postgres]'"
-        ) from error
     # Not before: they import the driver.
     from linkly_workers.database.postgres.database import PostgresDatabase
     from linkly_workers.database.postgres.errors import FAILURES
