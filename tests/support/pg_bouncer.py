@@ -1,15 +1,13 @@
 """PgBouncer in front of a server of `postgres_server`, which hands a connection to a client for one transaction."""
 
 import shutil
-import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from support.ports import reserved_port
 from support.postgres_server import PostgresServer
-from support.server_program import START_S
+from support.program import Program
 
 MISSING = "there is no PgBouncer: install Debian's package `pgbouncer`"
 
@@ -37,15 +35,9 @@ def pooled(server: PostgresServer, size: int = 3) -> Iterator[str]:
         for path in (folder, folder / "users", folder / "ini"):
             path.chmod(0o755)
         url = server.url.replace(f":{server.port}/", f":{port}/")
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen([*server.as_user, found, str(folder / "ini")], stdout=log, stderr=log, cwd="/")
+        bouncer = Program([*server.as_user, found, str(folder / "ini")], folder=Path("/"))
         try:
-            end = time.monotonic() + START_S
-            while b"process up" not in (folder / "log").read_bytes():
-                assert process.poll() is None, (folder / "log").read_text()
-                assert time.monotonic() < end, (folder / "log").read_text()
-                time.sleep(0.02)
+            bouncer.until("process up")
             yield url
         finally:
-            process.terminate()
-            process.wait(START_S)
+            bouncer.stop()

@@ -25,6 +25,7 @@ MISSING = (
     f"there is no PostgreSQL to test with: install Debian's package `postgresql`, or name a server that tests may use, "
     f"as {VARIABLE}=postgres://user:password@host/database"
 )
+NEEDS_DRIVER = "there is no asyncpg: pip install -e '.[dev]'"
 
 
 def binaries() -> Path | None:
@@ -84,7 +85,8 @@ class PostgresServer(ServerProgram):
 
 @contextmanager
 def running_server(*settings: str) -> Iterator[PostgresServer]:
-    """Run a server of Debian's binaries until the block ends."""
+    """Run a server of Debian's binaries until the block ends; skip the test where there is nothing to ask it with."""
+    pytest.importorskip("asyncpg", reason=NEEDS_DRIVER)
     # Not pytest's own folder: the server's user may not look into that of root.
     with tempfile.TemporaryDirectory(prefix="linkly-postgres-", dir="/tmp") as folder, reserved_port() as port:
         server = PostgresServer(Path(folder), port)
@@ -99,9 +101,9 @@ def running_server(*settings: str) -> Iterator[PostgresServer]:
 @contextmanager
 def server_url() -> Iterator[str]:
     """Yield the url of a server that tests may use; skip the test where there is none."""
-    pytest.importorskip("asyncpg", reason="asyncpg is missing: pip install -e '.[dev]'")
     given = os.environ.get(VARIABLE)
     if given:
+        pytest.importorskip("asyncpg", reason=NEEDS_DRIVER)
         yield given
     elif binaries() is None:
         pytest.skip(MISSING)

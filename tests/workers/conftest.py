@@ -13,11 +13,12 @@ import pytest
 from linkly import Bus, Worker
 from linkly.schema import read_settings
 from linkly.testing import running_engine, settle
-from linkly_workers.database import DatabaseSettings, DatabaseWorker
+from linkly_workers.database import DatabaseWorker
 from linkly_workers.http import HttpSettings, HttpWorker
 from linkly_workers.link import LinkSettings, LinkWorker
 from linkly_workers.state import StateSettings, StateWorker
 from support import mariadb_server
+from support.database_calls import database_worker
 from support.postgres_server import own_schema, server_url
 
 Run = Callable[..., AbstractAsyncContextManager[Bus]]
@@ -64,7 +65,7 @@ def state(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., State
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> DatabaseWorker:
     """Make a worker with one database."""
     url = f"sqlite:{tmp_path}/a.db" if request.param == "file" else "sqlite::memory:"
-    return DatabaseWorker(read_settings(DatabaseSettings, {"databases": {"primary": {"url": url}}}, "$"))
+    return database_worker(url)
 
 
 @pytest.fixture(scope="session")
@@ -106,8 +107,7 @@ def shortener(run: Run, tmp_path: Path) -> Callable[..., AbstractAsyncContextMan
     async def start(
         settings: dict[str, Any] | None = None, **options: Any
     ) -> AsyncIterator[tuple[httpx.AsyncClient, Bus]]:
-        databases = {"primary": {"url": f"sqlite:{tmp_path}/links.db"}}
-        database = DatabaseWorker(read_settings(DatabaseSettings, {"databases": databases}, "$"))
+        database = database_worker(f"sqlite:{tmp_path}/links.db")
         gateway = HttpWorker(read_settings(HttpSettings, {"port": 0}, "$"))
         link = LinkWorker(read_settings(LinkSettings, settings, "$"))
         async with (

@@ -15,9 +15,9 @@ from linkly.testing import ManualClock, running_engine, settle
 from linkly_workers._sqlite import GroupCommitWriter
 from linkly_workers._sqlite.data_file import DataFileLost
 from linkly_workers._sqlite.writer import STANDSTILL_S
-from linkly_workers.database import DatabaseSettings, DatabaseWorker
 from linkly_workers.http import HttpSettings, HttpWorker
 from linkly_workers.state import StateSettings, StateWorker
+from support.database_calls import call, database_worker, running
 
 
 def delete(path):
@@ -57,11 +57,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def file_database(path):
-    return DatabaseWorker(read_settings(DatabaseSettings, {"databases": {"primary": {"url": f"sqlite:{path}"}}}, "$"))
-
-
-async def call(bus, name, **payload):
-    return await bus.trigger(f"database::{name}", payload)
+    return database_worker(f"sqlite:{path}")
 
 
 async def code_of(awaitable):
@@ -157,10 +153,7 @@ async def test_nothing_is_written_into_the_file_that_was_put_in_its_place(file_d
 
 async def test_a_worker_that_is_made_anew_uses_what_is_there_then(path):
     for expected in (1, 1):
-        worker = DatabaseWorker(
-            read_settings(DatabaseSettings, {"databases": {"primary": {"url": f"sqlite:{path}"}}}, "$")
-        )
-        async with running_engine(worker) as bus:
+        async with running(f"sqlite:{path}") as bus:
             await call(bus, "execute", sql="CREATE TABLE t (a)")
             await call(bus, "execute", sql="INSERT INTO t VALUES (1)")
             assert (await call(bus, "query", sql="SELECT COUNT(*) AS n FROM t"))["rows"] == [{"n": expected}]

@@ -14,6 +14,7 @@ from linkly.errors import ConfigError
 from linkly.schema import read_settings
 from linkly.testing import settle
 from linkly_workers.database import DatabaseSettings, DatabaseWorker
+from support.database_calls import database_worker, execute, rows
 
 pytestmark = pytest.mark.transports("in process", "native wire", "json wire")
 
@@ -28,14 +29,6 @@ def database(tmp_path):
 
     make.path = tmp_path / "new" / "folder" / "a.db"
     return make
-
-
-async def execute(bus, sql, *params, **more):
-    return await bus.trigger("database::execute", {"sql": sql, "params": list(params), **more})
-
-
-async def rows(bus, sql, *params):
-    return (await bus.trigger("database::query", {"sql": sql, "params": list(params)}))["rows"]
 
 
 async def refusal(bus, function_id, payload):
@@ -230,14 +223,13 @@ async def test_a_cancelled_caller_leaves_no_connection_open(run, database, open_
 @pytest.mark.parametrize("url", ["mongo://localhost/a", "a.db", "sqlite:"])
 async def test_a_url_that_cannot_be_used_is_a_config_error(url):
     with pytest.raises(ConfigError, match="primary"):
-        DatabaseWorker(read_settings(DatabaseSettings, {"databases": {"primary": {"url": url}}}, "$"))
+        database_worker(url)
 
 
 async def test_a_file_that_is_no_database_is_a_config_error(run, tmp_path):
     (tmp_path / "text.db").write_text("this is no database, whatever its name says" * 40)
-    entries = {"primary": {"url": f"sqlite:{tmp_path}/text.db"}}
     with pytest.raises(ConfigError, match="cannot be opened"):
-        async with run(DatabaseWorker(read_settings(DatabaseSettings, {"databases": entries}, "$"))):
+        async with run(database_worker(f"sqlite:{tmp_path}/text.db")):
             pass
 
 

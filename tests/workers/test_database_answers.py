@@ -4,23 +4,11 @@ import asyncio
 
 import pytest
 
-from linkly import LinklyError
 from linkly.testing import running_engine
 from linkly_workers.database import tools
+from support.database_calls import call, refused
 
-WAIT_S = 30
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) AS n FROM n"
-
-
-async def call(bus, name, **payload):
-    return await bus.trigger(f"database::{name}", payload)
-
-
-async def refused(bus, name, **payload):
-    with pytest.raises(LinklyError) as failure:
-        async with asyncio.timeout(WAIT_S):
-            await call(bus, name, **payload)
-    return failure.value
 
 
 async def types(bus, sql, **more):

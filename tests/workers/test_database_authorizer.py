@@ -9,6 +9,7 @@ from linkly import LinklyError
 from linkly.testing import running_engine
 from linkly_workers._sqlite import GroupCommitWriter, connect, execute
 from linkly_workers._sqlite.batch import LostTransaction
+from support.database_calls import call, refused, values
 
 CONTROL = ["BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT a", "RELEASE a", "BEGIN IMMEDIATE"]
 SHARED = [
@@ -31,20 +32,6 @@ TEMPORARY = [
     "CREATE TEMP TABLE t AS SELECT 1 AS a",
 ]
 BEFORE = ["", "\ufeff", " \ufeff/* x */\ufeff;"]
-
-
-async def call(bus, name, **payload):
-    return await bus.trigger(f"database::{name}", payload)
-
-
-async def refused(bus, name, **payload):
-    with pytest.raises(LinklyError) as failure:
-        await call(bus, name, **payload)
-    return failure.value
-
-
-async def values(bus):
-    return [row["a"] for row in (await call(bus, "query", sql="SELECT a FROM t ORDER BY a"))["rows"]]
 
 
 async def refuse_everywhere(bus, sql, reason):

@@ -4,9 +4,8 @@ import asyncio
 from contextlib import asynccontextmanager
 
 from linkly import Worker, function, trigger
-from linkly.schema import read_settings
 from linkly.testing import ManualClock, running_engine, settle
-from linkly_workers.database import DatabaseSettings, DatabaseWorker
+from support.database_calls import database_worker
 
 WAIT_S = 30
 
@@ -37,8 +36,7 @@ class Ear(Worker):
 @asynccontextmanager
 async def database_with_ear(run, tmp_path):
     """Run both; the ear starts first, so it ends last."""
-    databases = {"primary": {"url": f"sqlite:{tmp_path}/a.db"}}
-    database = DatabaseWorker(read_settings(DatabaseSettings, {"databases": databases}, "$"))
+    database = database_worker(f"sqlite:{tmp_path}/a.db")
     ear = Ear()
     async with run(ear, database) as bus:
         await bus.trigger("database::execute", {"sql": "CREATE TABLE t (a)"})
@@ -129,9 +127,7 @@ async def test_what_json_has_no_form_for_does_not_keep_an_event_from_its_functio
             """Take note."""
             self.events.put_nowait(event)
 
-    databases = {"primary": {"url": "sqlite::memory:"}}
-    database = DatabaseWorker(read_settings(DatabaseSettings, {"databases": databases}, "$"))
-    async with running_engine(database, Told()) as bus:
+    async with running_engine(database_worker("sqlite::memory:"), Told()) as bus:
         await settle()
         await bus.trigger("database::execute", {"sql": "CREATE TABLE t (a, b)"})
         sql = "INSERT INTO t VALUES (9e999, CAST(x'61ff' AS TEXT)) RETURNING a, b"

@@ -4,16 +4,14 @@ import asyncio
 
 import pytest
 
-from linkly import LinklyError
 from linkly.schema import read_settings
 from linkly.testing import ManualClock, running_engine, settle
 from linkly_workers.database import DatabaseSettings, DatabaseWorker
+from support.database_calls import WAIT_S, begin, call, refused, values
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT COUNT(*) AS n FROM n"
 SLOW = ENDLESS.replace("FROM n)", "FROM n WHERE i < 200000)")
 """Too long for the loop's thread, so that it needs a reading connection."""
-
-WAIT_S = 30
 
 # How an error, a deadline and a cancellation pass a wire is shown in test_database and test_database_transactions.
 pytestmark = pytest.mark.transports("in process")
@@ -30,25 +28,6 @@ def worker(*urls, **pool):
     names = ("primary", "second", "third")
     entries = {name: {"url": url, "pool": pool} for name, url in zip(names, urls, strict=False)}
     return DatabaseWorker(read_settings(DatabaseSettings, {"databases": entries}, "$"))
-
-
-async def call(bus, name, **payload):
-    return await bus.trigger(f"database::{name}", payload)
-
-
-async def refused(bus, name, **payload):
-    with pytest.raises(LinklyError) as failure:
-        async with asyncio.timeout(WAIT_S):
-            await call(bus, name, **payload)
-    return failure.value
-
-
-async def values(bus):
-    return [row["a"] for row in (await call(bus, "query", sql="SELECT a FROM t ORDER BY a"))["rows"]]
-
-
-async def begin(bus, **payload):
-    return (await call(bus, "beginTransaction", **payload))["transaction"]["id"]
 
 
 async def idle_connections(bus):

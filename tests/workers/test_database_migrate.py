@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 
 from linkly import Function, LinklyError, trigger
-from linkly.schema import read_settings
-from linkly.testing import running_engine, settle
-from linkly_workers.database import DatabaseSettings, DatabaseWorker
+from linkly.testing import settle
 from linkly_workers.database.backends import BACKENDS
+from support.database_calls import call, running
 
 URLS = {
     "sqlite file": "sqlite:{folder}/a.db",
@@ -38,13 +37,8 @@ def url(request, tmp_path, monkeypatch):
 
 @pytest.fixture
 async def bus(url):
-    settings = read_settings(DatabaseSettings, {"databases": {"primary": {"url": url}}}, "$")
-    async with running_engine(DatabaseWorker(settings)) as bus:
+    async with running(url) as bus:
         yield bus
-
-
-async def call(bus, name, **payload):
-    return await bus.trigger(f"database::{name}", payload)
 
 
 async def migrate(bus, *files, **options):
@@ -230,8 +224,7 @@ async def test_a_file_without_transaction_is_waited_for(bus):
 
 @pytest.fixture
 async def sqlite(tmp_path):
-    settings = read_settings(DatabaseSettings, {"databases": {"primary": {"url": f"sqlite:{tmp_path}/a.db"}}}, "$")
-    async with running_engine(DatabaseWorker(settings)) as bus:
+    async with running(f"sqlite:{tmp_path}/a.db") as bus:
         yield bus
 
 
@@ -272,8 +265,7 @@ async def test_a_caller_that_goes_away_leaves_nothing_of_the_file_that_runs(sqli
 
 @pytest.fixture
 async def postgres(postgres_url):
-    settings = read_settings(DatabaseSettings, {"databases": {"primary": {"url": postgres_url}}}, "$")
-    async with running_engine(DatabaseWorker(settings)) as bus:
+    async with running(postgres_url) as bus:
         yield bus
 
 
@@ -296,10 +288,9 @@ async def test_functions_and_concurrent_indexes_on_postgres(postgres):
 
 
 async def test_engines_that_share_a_server_run_each_file_once(postgres, postgres_url):
-    settings = read_settings(DatabaseSettings, {"databases": {"primary": {"url": postgres_url}}}, "$")
     index = {"name": "3_index.sql", "sql": "-- linkly: no-transaction\nCREATE INDEX CONCURRENTLY i ON notes (text)"}
     files = [NOTES, MORE, index, LAST]
-    async with running_engine(DatabaseWorker(settings)) as other:
+    async with running(postgres_url) as other:
         answers = await asyncio.gather(*(migrate(bus, *files) for bus in (postgres, other) * 3))
     assert sorted(name for applied, _ in answers for name in applied) == sorted(each["name"] for each in files)
     assert await notes(postgres) == ["a;b", "two", "last"]

@@ -10,11 +10,10 @@ import pytest
 import websockets
 
 from linkly import LinklyError, Worker, function
-from linkly.schema import read_settings
 from linkly.testing import ManualClock, settle, wired
 from linkly.worker import running
-from linkly_workers.database import DatabaseSettings, DatabaseWorker
 from linkly_workers.database.prepared import OWNERS_LIMIT, STATEMENTS_LIMIT, PreparedStatements
+from support.database_calls import database_worker
 from support.serving import serving as listening
 
 WAIT_S = 20
@@ -76,7 +75,7 @@ def serving(request, tmp_path):
 
     @asynccontextmanager
     async def start(clock=None, url=f"sqlite:{tmp_path}/a.db"):
-        worker = DatabaseWorker(read_settings(DatabaseSettings, {"databases": {"primary": {"url": url}}}, "$"))
+        worker = database_worker(url)
         inside = [worker] if request.param == "in process" else []
         async with listening(*inside, clock=clock) as (engine, server):
             if inside:

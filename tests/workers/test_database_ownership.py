@@ -8,12 +8,12 @@ import sys
 import pytest
 
 from linkly.errors import ConfigError
-from linkly.schema import read_settings
 from linkly.testing import ManualClock, running_engine, settle, wired
 from linkly.worker import running
 from linkly_engine.engine import Engine
 from linkly_workers._sqlite.ownership import PATIENCE_S, TAKE_OVER_S
-from linkly_workers.database import DatabaseSettings, DatabaseWorker
+from linkly_workers.database import DatabaseWorker
+from support.database_calls import database_worker
 
 WAIT_S = 20
 
@@ -23,7 +23,7 @@ def worker(tmp_path):
     """Return what makes database workers, all over one file."""
 
     def make(url=f"sqlite:{tmp_path}/data/a.db"):
-        return DatabaseWorker(read_settings(DatabaseSettings, {"databases": {"primary": {"url": url}}}, "$"))
+        return database_worker(url)
 
     return make
 

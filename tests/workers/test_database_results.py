@@ -6,11 +6,10 @@ import pytest
 
 from linkly import LinklyError
 from linkly.errors import ConfigError
-from linkly.schema import read_settings
 from linkly.testing import ManualClock, running_engine, settle
 from linkly_workers._sqlite.connection import ANY_VALUE_BYTES
 from linkly_workers._sqlite.execution import ROW_BYTES, VALUE_BYTES
-from linkly_workers.database import DatabaseSettings, DatabaseWorker
+from support.database_calls import WAIT_S, call, database_worker, refused
 
 LIMIT = 10_000
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i AS a FROM n"
@@ -20,8 +19,6 @@ SLOW = (
     .replace("UNION ALL SELECT i + 1 FROM n", "{}")
     .format("UNION ALL SELECT i + 1 FROM n WHERE i < 300000")
 )
-WAIT_S = 30
-
 # How an error, a deadline and a cancellation pass a wire is shown in test_database and test_database_transactions.
 pytestmark = pytest.mark.transports("in process")
 
@@ -32,29 +29,12 @@ def url(request, tmp_path):
     return f"sqlite:{tmp_path}/a.db" if request.param == "file" else "sqlite::memory:"
 
 
-def worker(url, **settings):
-    """Make a database worker."""
-    block = {"databases": {"primary": {"url": url}}, **settings}
-    return DatabaseWorker(read_settings(DatabaseSettings, block, "$"))
-
-
-async def call(bus, name, **payload):
-    async with asyncio.timeout(WAIT_S):
-        return await bus.trigger(f"database::{name}", payload)
-
-
-async def refused(bus, name, **payload):
-    with pytest.raises(LinklyError) as failure:
-        await call(bus, name, **payload)
-    return failure.value
-
-
 # --- how much -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sql", [ENDLESS, LARGE], ids=["endless", "many rows"])
 async def test_a_result_beyond_the_limit_is_an_error_at_every_door(run, url, sql):
-    async with run(worker(url, max_result_bytes=LIMIT)) as bus:
+    async with run(database_worker(url, max_result_bytes=LIMIT)) as bus:
         await call(bus, "execute", sql="CREATE TABLE t (a)")
         handle = (await call(bus, "prepareStatement", sql=sql))["handle"]["id"]
         for name, payload in [
@@ -78,7 +58,7 @@ async def test_a_result_beyond_the_limit_is_an_error_at_every_door(run, url, sql
 
 
 async def test_a_write_whose_rows_are_too_large_writes_nothing(run, url):
-    async with run(worker(url, max_result_bytes=LIMIT)) as bus:
+    async with run(database_worker(url, max_result_bytes=LIMIT)) as bus:
         await call(bus, "execute", sql="CREATE TABLE t (a)")
         wide, long = f"INSERT INTO t {LARGE} RETURNING a", "INSERT INTO t VALUES (?) RETURNING a"
         for sql, params in [(wide, []), (long, ["x" * LIMIT]), (wide, [])]:
@@ -95,7 +75,7 @@ async def test_a_write_whose_rows_are_too_large_writes_nothing(run, url):
 
 async def test_the_results_of_one_transaction_count_together(run, url):
     half = f"SELECT printf('%.{LIMIT // 2}c', 'x') AS a"
-    async with run(worker(url, max_result_bytes=LIMIT)) as bus:
+    async with run(database_worker(url, max_result_bytes=LIMIT)) as bus:
         assert (await call(bus, "transaction", statements=[half]))["committed"]
         done = await call(bus, "transaction", statements=[half, "SELECT 1", half])
         assert (done["committed"], done["failed_index"]) == (False, 2)
@@ -107,7 +87,7 @@ async def test_a_result_of_exactly_the_limit_is_answered(run, url, rows):
     values = ", ".join(["('abc', 1)"] * rows)
     size = rows * (ROW_BYTES + 2 * VALUE_BYTES + 3)
     for limit, fits in ((size, True), (size - 1, False)):
-        async with run(worker(url, max_result_bytes=limit)) as bus:
+        async with run(database_worker(url, max_result_bytes=limit)) as bus:
             if fits:
                 assert (await call(bus, "query", sql=f"VALUES {values}"))["row_count"] == rows
             else:
@@ -117,7 +97,7 @@ async def test_a_result_of_exactly_the_limit_is_answered(run, url, rows):
 @pytest.mark.parametrize("limit", [0, -1, 1_000_000_001])
 def test_a_limit_that_cannot_be_is_refused(limit):
     with pytest.raises(ConfigError, match="max_result_bytes"):
-        worker("sqlite::memory:", max_result_bytes=limit)
+        database_worker("sqlite::memory:", max_result_bytes=limit)
 
 
 @pytest.mark.parametrize("name", ["query", "execute"])
@@ -126,7 +106,7 @@ def test_a_limit_that_cannot_be_is_refused(limit):
 )
 async def test_a_value_that_nobody_could_be_answered_is_not_made(run, url, name, sql):
     params = ["x" * 10_000] if "?" in sql else []
-    async with run(worker(url)) as bus:
+    async with run(database_worker(url)) as bus:
         error = await refused(bus, name, sql=sql, params=params, returning=["a"])
         assert error.details["inner_code"] == "SQLITE_TOOBIG"
         assert "`max_result_bytes`" in error.message
@@ -147,7 +127,7 @@ async def test_a_value_that_nobody_could_be_answered_is_not_made(run, url, name,
 )
 async def test_a_write_ends_after_thirty_seconds_by_default(url, name, payload):
     clock = ManualClock()
-    async with running_engine(worker(url), clock=clock) as bus:
+    async with running_engine(database_worker(url), clock=clock) as bus:
         await call(bus, "execute", sql="CREATE TABLE t (a)")
         writing = asyncio.create_task(bus.trigger(f"database::{name}", payload, timeout_s=3600))
         await settle()
@@ -164,7 +144,7 @@ async def test_a_write_ends_after_thirty_seconds_by_default(url, name, payload):
 @pytest.mark.parametrize("timeout_ms, lasts_s", [(0, 7200), (2**40, 3599), (100_000, 99)])
 async def test_a_caller_may_give_a_write_more_time_up_to_an_hour_or_without_end(url, timeout_ms, lasts_s):
     clock = ManualClock()
-    async with running_engine(worker(url), clock=clock) as bus:
+    async with running_engine(database_worker(url), clock=clock) as bus:
         await call(bus, "execute", sql="CREATE TABLE t (a)")
         payload = {"sql": f"INSERT INTO t {ENDLESS.replace('i AS a', 'max(i) AS a')}", "timeout_ms": timeout_ms}
         writing = asyncio.create_task(bus.trigger("database::execute", payload, timeout_s=10**6))
@@ -184,13 +164,13 @@ async def test_a_caller_may_give_a_write_more_time_up_to_an_hour_or_without_end(
 
 @pytest.mark.parametrize("name", ["query", "execute"])
 async def test_no_time_limit_is_a_choice(run, url, name):
-    async with run(worker(url)) as bus:
+    async with run(database_worker(url)) as bus:
         answer = await call(bus, name, sql=SLOW, timeout_ms=0, **({"returning": ["a"]} if name == "execute" else {}))
         assert (answer.get("rows") or answer.get("returned_rows")) == [{"a": 300_000}]
 
 
 @pytest.mark.parametrize("name", ["query", "execute", "transaction"])
 async def test_a_negative_time_is_refused(run, url, name):
-    async with run(worker(url)) as bus:
+    async with run(database_worker(url)) as bus:
         sql = {"statements": ["SELECT 1"]} if name == "transaction" else {"sql": "SELECT 1"}
         assert "timeout_ms" in (await refused(bus, name, timeout_ms=-1, **sql)).message

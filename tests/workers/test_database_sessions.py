@@ -2,28 +2,13 @@
 
 import asyncio
 
-import pytest
-
-from linkly import LinklyError, Worker, function, trigger
+from linkly import Worker, function, trigger
 from linkly.testing import ManualClock, settle
-
-
-async def call(bus, name, **payload):
-    return await bus.trigger(f"database::{name}", payload)
+from support.database_calls import begin, call, refused
 
 
 async def count(bus):
     return (await call(bus, "query", sql="SELECT COUNT(*) AS n FROM t"))["rows"][0]["n"]
-
-
-async def refused(bus, name, **payload):
-    with pytest.raises(LinklyError) as failure:
-        await call(bus, name, **payload)
-    return failure.value.code
-
-
-async def begin(bus, **payload):
-    return (await call(bus, "beginTransaction", **payload))["transaction"]["id"]
 
 
 async def test_only_a_committed_transaction_is_there(run, database):
@@ -35,7 +20,7 @@ async def test_only_a_committed_transaction_is_there(run, database):
             assert done["affected_rows"] == 1
             await call(bus, end, transaction_id=name)
             assert await count(bus) == rows
-            assert await refused(bus, end, transaction_id=name) == "TRANSACTION_NOT_FOUND"
+            assert (await refused(bus, end, transaction_id=name)).code == "TRANSACTION_NOT_FOUND"
 
 
 async def test_writes_of_others_do_not_join_an_open_transaction(run, database):
@@ -60,7 +45,7 @@ async def test_an_abandoned_transaction_is_rolled_back_at_its_deadline(run, data
         other = asyncio.create_task(call(bus, "execute", sql="INSERT INTO t VALUES (2)"))
         await clock.advance(1.1)
         await other
-        assert await refused(bus, "commitTransaction", transaction_id=name) == "TRANSACTION_NOT_FOUND"
+        assert (await refused(bus, "commitTransaction", transaction_id=name)).code == "TRANSACTION_NOT_FOUND"
         assert await count(bus) == 1
 
 
@@ -71,10 +56,10 @@ async def test_a_handle_runs_until_it_expires(run, database):
         for number in range(50):
             answer = await call(bus, "runStatement", handle_id=handle, params=[number])
             assert answer["rows"] == [{"a": number}]
-        assert await refused(bus, "runStatement", handle_id=handle) == "DRIVER_ERROR"
-        assert await refused(bus, "prepareStatement", sql="SELEC 1") == "DRIVER_ERROR"
+        assert (await refused(bus, "runStatement", handle_id=handle)).code == "DRIVER_ERROR"
+        assert (await refused(bus, "prepareStatement", sql="SELEC 1")).code == "DRIVER_ERROR"
         await clock.advance(1)
-        assert await refused(bus, "runStatement", handle_id=handle, params=[1]) == "STATEMENT_NOT_FOUND"
+        assert (await refused(bus, "runStatement", handle_id=handle, params=[1])).code == "STATEMENT_NOT_FOUND"
 
 
 async def test_row_changed_tells_of_committed_changes_once_and_in_order(run, database):
@@ -116,8 +101,8 @@ async def test_tables_are_listed_described_and_statements_explained(run, databas
             ("b", "VARCHAR(9)", False),
         ]
         assert [index["columns"] for index in described["indexes"]] == [["b"]]
-        assert await refused(bus, "describeTable", table="none") == "NOT_FOUND"
+        assert (await refused(bus, "describeTable", table="none")).code == "NOT_FOUND"
         plan = await call(bus, "explain", sql="SELECT * FROM t WHERE b = ?", params=["x"])
         assert "INDEX" in plan["plan"][0]["detail"]
-        assert await refused(bus, "explain", sql="DELETE FROM t", analyze=True) == "INVALID_PARAM"
-        assert await refused(bus, "execute", sql="PRAGMA synchronous = OFF") == "INVALID_PARAM"
+        assert (await refused(bus, "explain", sql="DELETE FROM t", analyze=True)).code == "INVALID_PARAM"
+        assert (await refused(bus, "execute", sql="PRAGMA synchronous = OFF")).code == "INVALID_PARAM"

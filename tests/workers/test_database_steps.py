@@ -14,10 +14,7 @@ from linkly_workers._sqlite.connection import LOOP_PATTERN_BYTES, LOOP_VALUE_BYT
 from linkly_workers._sqlite.execution import LONG_TEXTS, execute
 from linkly_workers._sqlite.loop_batch import LOOP_STATEMENT_S
 from linkly_workers.database.sqlite.reader import FREEZE_S, LoopReader
-
-
-async def call(bus, name, **payload):
-    return await bus.trigger(f"database::{name}", payload)
+from support.database_calls import call
 
 
 class Traced:

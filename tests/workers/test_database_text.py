@@ -4,10 +4,7 @@ import pytest
 
 from linkly.testing import running_engine
 from linkly_workers._sqlite.text import is_vacuum, without_end
-
-
-async def call(bus, name, **payload):
-    return await bus.trigger(f"database::{name}", payload)
+from support.database_calls import call
 
 
 @pytest.mark.parametrize(

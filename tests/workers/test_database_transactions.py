@@ -8,28 +8,9 @@ import pytest
 from linkly import LinklyError, Worker, function, trigger
 from linkly.testing import ManualClock, settle
 from linkly_workers.database import DatabaseWorker
+from support.database_calls import WAIT_S, begin, call, refused, values
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n"
-WAIT_S = 30
-
-
-async def call(bus, name, **payload):
-    async with asyncio.timeout(WAIT_S):
-        return await bus.trigger(f"database::{name}", payload)
-
-
-async def refused(bus, name, **payload):
-    with pytest.raises(LinklyError) as failure:
-        await call(bus, name, **payload)
-    return failure.value
-
-
-async def begin(bus, **payload):
-    return (await call(bus, "beginTransaction", **payload))["transaction"]["id"]
-
-
-async def values(bus):
-    return [row["a"] for row in (await call(bus, "query", sql="SELECT a FROM t ORDER BY a"))["rows"]]
 
 
 async def cancelled_after(turns, awaitable):

@@ -9,8 +9,7 @@ import sqlite3
 import pytest
 
 from linkly import LinklyError
-from linkly.schema import read_settings
-from linkly_workers.database import DatabaseSettings, DatabaseWorker
+from support.database_calls import database_worker, execute
 
 BYTES = bytes(range(256))
 
@@ -18,14 +17,9 @@ BYTES = bytes(range(256))
 @pytest.fixture
 def database(tmp_path):
     """Make a database worker on a file."""
-    entries = {"primary": {"url": f"sqlite:{tmp_path}/a.db"}}
-    worker = DatabaseWorker(read_settings(DatabaseSettings, {"databases": entries}, "$"))
+    worker = database_worker(f"sqlite:{tmp_path}/a.db")
     worker.file = tmp_path / "a.db"
     return worker
-
-
-async def execute(bus, sql, *params, **more):
-    return await bus.trigger("database::execute", {"sql": sql, "params": list(params), **more})
 
 
 async def query(bus, sql, *params, **more):

@@ -15,14 +15,13 @@ import pytest
 
 from linkly import LinklyError
 from linkly.errors import OutcomeUnknown
-from linkly.schema import read_settings
 from linkly.testing import running_engine
 from linkly_workers._sqlite import GroupCommitWriter
 from linkly_workers._sqlite import execute as run
-from linkly_workers.database import DatabaseSettings, DatabaseWorker
 from linkly_workers.database.sqlite.transaction import InteractiveTransaction
 from linkly_workers.state.errors import StoreError
 from linkly_workers.state.stores.sqlite import SqliteStore
+from support.database_calls import call, database_worker
 
 IOERR_FSYNC, IOERR_WRITE = 1034, 778
 _native = pytest.importorskip("_sqlite3")
@@ -199,10 +198,6 @@ async def test_a_failing_constraint_on_commit_is_no_unknown_outcome(tmp_path):
         assert not writer.file.doubtful
 
 
-async def call(bus, name, **payload):
-    return await bus.trigger(f"database::{name}", payload)
-
-
 async def execute(bus):
     await call(bus, "execute", sql="INSERT INTO t VALUES (1)")
 
@@ -214,7 +209,7 @@ async def transaction(bus):
 @pytest.fixture
 def file_database(tmp_path):
     url = f"sqlite:{tmp_path}/a.db"
-    return DatabaseWorker(read_settings(DatabaseSettings, {"databases": {"primary": {"url": url}}}, "$"))
+    return database_worker(url)
 
 
 @pytest.mark.parametrize("write", [execute, transaction])

@@ -7,12 +7,9 @@ import pytest
 
 from linkly import Worker, function, trigger
 from linkly.testing import settle
+from support.database_calls import call
 
 UPDATE = "UPDATE links SET url = 'https://new.example' WHERE code = 'a'"
-
-
-async def call(bus, name, **payload):
-    return await bus.trigger(f"database::{name}", payload)
 
 
 async def cached(bus, code):

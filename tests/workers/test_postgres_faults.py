@@ -11,9 +11,7 @@ import pytest
 
 from linkly import LinklyError
 from linkly.errors import ConfigError
-from linkly.schema import read_settings
-from linkly.testing import running_engine
-from linkly_workers.database import DatabaseSettings, DatabaseWorker
+from support.database_calls import call, not_any_more, ready, refused, running, until, value
 from support.postgres_server import MISSING, binaries, running_server
 
 pytestmark = pytest.mark.skipif(binaries() is None, reason=MISSING)
@@ -24,16 +22,8 @@ ENDLESS = "SELECT pg_sleep(600)"
 @pytest.fixture(scope="module")
 def server():
     """A server that may be killed: nobody else's."""
-    pytest.importorskip("asyncpg")
     with running_server("deadlock_timeout=100ms") as server:
         yield server
-
-
-@asynccontextmanager
-async def running(url, *, max_result_bytes=1_000_000, **more):
-    settings = {"databases": {"primary": {"url": url, **more}}, "max_result_bytes": max_result_bytes}
-    async with running_engine(DatabaseWorker(read_settings(DatabaseSettings, settings, "$"))) as bus:
-        yield bus
 
 
 @pytest.fixture
@@ -43,30 +33,6 @@ async def bus(server):
         await call(bus, "execute", sql="CREATE TABLE t (id int PRIMARY KEY, a int)")
         await call(bus, "execute", sql="INSERT INTO t VALUES (1, 0), (2, 0)")
         yield bus
-
-
-async def call(bus, name, **payload):
-    return await bus.trigger(f"database::{name}", payload)
-
-
-async def value(bus, sql, *params):
-    ((found,),) = [list(row.values()) for row in (await call(bus, "query", sql=sql, params=list(params)))["rows"]]
-    return found
-
-
-async def refused(bus, name, **payload):
-    with pytest.raises(LinklyError) as failure:
-        await call(bus, name, **payload)
-    return failure.value
-
-
-async def until(condition):
-    """Ask again and again; the test's own time limit is the machine's patience."""
-    for _ in range(1000):
-        if await condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it did not come to pass")
 
 
 def running_on_server(bus, words):
@@ -79,13 +45,6 @@ def running_on_server(bus, words):
             f"%{words}%",
         )
         return found > 0
-
-    return ask
-
-
-def not_any_more(condition):
-    async def ask():
-        return not await condition()
 
     return ask
 
@@ -256,10 +215,6 @@ async def test_a_killed_server_loses_only_what_was_running(bus, server):
     assert (await refused(bus, "commitTransaction", **begun)).code in ("DRIVER_ERROR", "outcome_unknown")
     assert (await refused(bus, "commitTransaction", **begun)).code == "TRANSACTION_NOT_FOUND"
     await until(lambda: ready(bus))
-
-
-async def ready(bus):
-    return (await call(bus, "readiness"))["ready"]
 
 
 async def test_calls_wait_for_a_server_that_is_started_again(bus, server):

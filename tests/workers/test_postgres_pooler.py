@@ -1,16 +1,13 @@
 """A transaction pooler between worker and server: no connection keeps anything from one call to the next."""
 
 import asyncio
-from contextlib import asynccontextmanager
 
 import pytest
 
 from linkly import LinklyError
 from linkly.errors import ConfigError
-from linkly.schema import read_settings
-from linkly.testing import running_engine
-from linkly_workers.database import DatabaseSettings, DatabaseWorker
 from support import pg_bouncer
+from support.database_calls import call, running, value
 from support.postgres_server import MISSING, binaries, running_server
 
 pytestmark = [
@@ -21,7 +18,6 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def server():
-    pytest.importorskip("asyncpg")
     with running_server() as server:
         yield server
 
@@ -32,28 +28,10 @@ def url(server):
         yield url
 
 
-@asynccontextmanager
-async def running(url, pooler="transaction"):
-    one = {"url": url, "pooler": pooler, "pool": {"max": 10}}
-    async with running_engine(
-        DatabaseWorker(read_settings(DatabaseSettings, {"databases": {"primary": one}}, "$"))
-    ) as bus:
-        yield bus
-
-
 @pytest.fixture
 async def bus(url):
-    async with running(url) as bus:
+    async with running(url, pooler="transaction") as bus:
         yield bus
-
-
-async def call(bus, name, **payload):
-    return await bus.trigger(f"database::{name}", payload)
-
-
-async def value(bus, sql, *params):
-    ((found,),) = [list(row.values()) for row in (await call(bus, "query", sql=sql, params=list(params)))["rows"]]
-    return found
 
 
 async def test_every_call_works_while_connections_change_hands(bus):
@@ -102,7 +80,7 @@ async def test_what_cannot_run_in_a_transaction_runs_without_one(bus):
 
 async def test_a_pooler_that_nobody_told_of_is_told_how(url):
     with pytest.raises(ConfigError, match="`pooler: transaction`"):
-        async with running(url, pooler=None):
+        async with running(url):
             pass
 
 

@@ -4,37 +4,18 @@ import asyncio
 
 import pytest
 
-from linkly import LinklyError
-from linkly.schema import read_settings
-from linkly.testing import running_engine
-from linkly_workers.database import DatabaseSettings, DatabaseWorker
+from support.database_calls import call, refused, running, value
 
 
-def worker(url, *, pool=None, **more):
-    one = {"url": url, "pool": {"max": 1, **(pool or {})}, **more}
-    return DatabaseWorker(read_settings(DatabaseSettings, {"databases": {"primary": one}}, "$"))
+def of_one(url, **pool):
+    """Have one connection for everybody."""
+    return running(url, pool={"max": 1, **pool})
 
 
 @pytest.fixture
 async def bus(postgres_url):
-    """One connection for everybody."""
-    async with running_engine(worker(postgres_url)) as bus:
+    async with of_one(postgres_url) as bus:
         yield bus
-
-
-async def call(bus, name, **payload):
-    return await bus.trigger(f"database::{name}", payload)
-
-
-async def value(bus, sql, *params):
-    ((found,),) = [list(row.values()) for row in (await call(bus, "query", sql=sql, params=list(params)))["rows"]]
-    return found
-
-
-async def refused(bus, name, **payload):
-    with pytest.raises(LinklyError) as failure:
-        await call(bus, name, **payload)
-    return failure.value
 
 
 @pytest.mark.parametrize(
@@ -93,7 +74,7 @@ async def test_a_connection_says_whose_it_is_and_its_zone(bus):
 
 
 async def test_who_waits_for_himself_is_told(postgres_url):
-    async with running_engine(worker(postgres_url, pool={"acquire_timeout_ms": 1000})) as bus:
+    async with of_one(postgres_url, acquire_timeout_ms=1000) as bus:
         begun = (await call(bus, "beginTransaction"))["transaction"]["id"]
         error = await refused(bus, "query", sql="SELECT 1")
         assert error.code == "POOL_TIMEOUT"
@@ -110,7 +91,7 @@ async def test_callers_get_the_connections_in_turn(bus):
 
 
 async def test_there_are_never_more_connections_than_the_setting_says(postgres_url):
-    async with running_engine(worker(postgres_url, pool={"max": 3})) as bus:
+    async with running(postgres_url, pool={"max": 3}) as bus:
         asked = "SELECT count(*) FROM pg_stat_activity WHERE application_name = current_setting('application_name')"
         found = await asyncio.gather(
             *(value(bus, f"{asked} AND ?::int4 > 0 AND pg_sleep(0.01) IS NOT NULL", 1) for _ in range(20))
@@ -119,7 +100,7 @@ async def test_there_are_never_more_connections_than_the_setting_says(postgres_u
 
 
 async def test_idle_connections_are_closed_in_time(postgres_url):
-    async with running_engine(worker(postgres_url, pool={"max": 2, "idle_timeout_ms": 1})) as bus:
+    async with running(postgres_url, pool={"max": 2, "idle_timeout_ms": 1}) as bus:
         await value(bus, "SELECT 1")
         for _ in range(200):
             (database,) = (await call(bus, "listDatabases"))["databases"]
@@ -271,6 +252,6 @@ async def test_a_failed_statement_takes_nothing_else_with_it(bus):
 
 async def test_a_password_is_in_no_listing(postgres_url):
     password = postgres_url.partition("://")[2].partition("@")[0].partition(":")[2]
-    async with running_engine(worker(postgres_url)) as bus:
+    async with of_one(postgres_url) as bus:
         assert password
         assert password not in str(await call(bus, "listDatabases"))

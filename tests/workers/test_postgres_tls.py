@@ -3,20 +3,19 @@
 import os
 import shutil
 import subprocess
-from contextlib import asynccontextmanager
 
 import pytest
 
 from linkly import LinklyError
 from linkly.errors import ConfigError
-from linkly.schema import read_settings
-from linkly.testing import running_engine
-from linkly_workers.database import DatabaseSettings, DatabaseWorker
+from support.database_calls import rows, running
 from support.postgres_server import MISSING, binaries, running_server
 
 pytestmark = [
     pytest.mark.skipif(binaries() is None, reason=MISSING),
-    pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl to make certificates with"),
+    pytest.mark.skipif(
+        shutil.which("openssl") is None, reason="there is no openssl: install Debian's package `openssl`"
+    ),
 ]
 
 
@@ -40,7 +39,6 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(folder):
-    pytest.importorskip("asyncpg")
     with running_server() as server:
         owner = (server.folder / "data").stat()
         for name in ("server.key", "server.pem"):
@@ -53,19 +51,8 @@ def server(folder):
         yield server
 
 
-@asynccontextmanager
-async def running(url, **more):
-    settings = {"databases": {"primary": {"url": url, **more}}, "max_result_bytes": 100_000}
-    async with running_engine(DatabaseWorker(read_settings(DatabaseSettings, settings, "$"))) as bus:
-        yield bus
-
-
-async def query(bus, sql):
-    return (await bus.trigger("database::query", {"sql": sql}))["rows"]
-
-
 async def encrypted(bus):
-    (row,) = await query(bus, "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+    (row,) = await rows(bus, "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
     return row["ssl"]
 
 
@@ -87,7 +74,7 @@ async def test_a_connection_is_as_secure_as_asked(server, folder, host, query_te
     async with running(url, **more) as bus:
         assert await encrypted(bus) is expected
         with pytest.raises(LinklyError, match="max_result_bytes"):
-            await query(bus, "SELECT repeat('x', 10000000)")
+            await rows(bus, "SELECT repeat('x', 10000000)")
         with pytest.raises(LinklyError, match="took longer"):
             await bus.trigger("database::query", {"sql": "SELECT pg_sleep(600)", "timeout_ms": 50})
         assert await encrypted(bus) is expected

@@ -5,25 +5,13 @@ import json
 import pytest
 
 from linkly import LinklyError
-from linkly.schema import read_settings
-from linkly.testing import running_engine
-from linkly_workers.database import DatabaseSettings, DatabaseWorker
+from support.database_calls import rows, running, value
 
 
 @pytest.fixture
 async def bus(postgres_url):
-    settings = read_settings(DatabaseSettings, {"databases": {"primary": {"url": postgres_url}}}, "$")
-    async with running_engine(DatabaseWorker(settings)) as bus:
+    async with running(postgres_url) as bus:
         yield bus
-
-
-async def rows(bus, sql, *params, **more):
-    return (await bus.trigger("database::query", {"sql": sql, "params": list(params), **more}))["rows"]
-
-
-async def value(bus, sql, *params, **more):
-    ((found,),) = [list(row.values()) for row in await rows(bus, sql, *params, **more)]
-    return found
 
 
 async def refused(bus, sql, *params):

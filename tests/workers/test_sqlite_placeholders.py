@@ -5,9 +5,8 @@ import sqlite3
 import pytest
 
 from linkly import LinklyError
-from linkly.schema import read_settings
 from linkly_workers._sqlite import connect, execute
-from linkly_workers.database import DatabaseSettings, DatabaseWorker
+from support.database_calls import database_worker
 
 # How a list of values fits its placeholders is decided beside the database, whoever sent it.
 pytestmark = pytest.mark.transports("in process")
@@ -66,8 +65,7 @@ def test_a_list_of_the_wrong_length_is_refused(connection, values):
 
 @pytest.mark.parametrize("placeholders", ["?1, ?2", ":a, :b", "$1, $2", "@a, @b", "?, ?"])
 async def test_every_function_that_runs_a_statement_takes_every_placeholder(run, tmp_path, placeholders):
-    entries = {"primary": {"url": f"sqlite:{tmp_path}/a.db"}}
-    async with run(DatabaseWorker(read_settings(DatabaseSettings, {"databases": entries}, "$"))) as bus:
+    async with run(database_worker(f"sqlite:{tmp_path}/a.db")) as bus:
         values = {"params": [1, "x"]}
         insert, select = f"INSERT INTO t VALUES ({placeholders})", f"SELECT * FROM (VALUES ({placeholders}))"
         await bus.trigger("database::execute", {"sql": "CREATE TABLE t (a, b)"})
@@ -90,8 +88,7 @@ async def test_every_function_that_runs_a_statement_takes_every_placeholder(run,
 
 
 async def test_too_few_values_for_numbered_placeholders_are_the_callers_error(run, tmp_path):
-    entries = {"primary": {"url": f"sqlite:{tmp_path}/a.db"}}
-    async with run(DatabaseWorker(read_settings(DatabaseSettings, {"databases": entries}, "$"))) as bus:
+    async with run(database_worker(f"sqlite:{tmp_path}/a.db")) as bus:
         with pytest.raises(LinklyError, match="uses 2, and there are 1 supplied") as failure:
             await bus.trigger("database::query", {"sql": "SELECT ?2, ?1", "params": [1]})
         assert failure.value.code == "DRIVER_ERROR"
@@ -109,8 +106,7 @@ async def test_too_few_values_for_numbered_placeholders_are_the_callers_error(ru
     ],
 )
 async def test_placeholders_that_could_mean_two_values_are_refused_by_every_function(run, tmp_path, sql, sentence):
-    entries = {"primary": {"url": f"sqlite:{tmp_path}/a.db"}}
-    async with run(DatabaseWorker(read_settings(DatabaseSettings, {"databases": entries}, "$"))) as bus:
+    async with run(database_worker(f"sqlite:{tmp_path}/a.db")) as bus:
         for function, payload in (
             ("query", {"sql": sql, "params": [1, 2]}),
             ("execute", {"sql": sql}),

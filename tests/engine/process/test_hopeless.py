@@ -57,7 +57,7 @@ async def test_a_script_that_may_not_be_run_is_given_up_at_once(children):
 )
 async def test_a_node_program_that_cannot_heal_is_given_up_at_once(children, source):
     if shutil.which("node") is None:
-        pytest.skip("node is not installed")
+        pytest.skip("there is no node: install Debian's package `nodejs`")
     async with children(clock=ManualClock()) as run:
         name = "main.mjs" if source.startswith("import '") else "main.cjs"
         run.manifest(f"exec node {name}")
@@ -100,7 +100,7 @@ async def test_what_may_heal_is_tried_again(children, source):
 
 async def test_a_node_program_that_could_not_read_what_it_was_sent_is_tried_again(children):
     if shutil.which("node") is None:
-        pytest.skip("node is not installed")
+        pytest.skip("there is no node: install Debian's package `nodejs`")
     async with children(clock=ManualClock()) as run:
         run.manifest("exec node main.cjs")
         run.write("main.cjs", "JSON.parse('<html>')")
