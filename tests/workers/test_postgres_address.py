@@ -130,3 +130,15 @@ def test_a_missing_driver_is_told_with_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "asyncpg", None)
     message = "url: PostgreSQL needs a driver; install it with: pip install 'linkly[postgres]'"
     assert message in refused("postgres://localhost/d")
+
+
+def test_a_direct_url_is_checked_like_the_url_and_needs_a_pooler():
+    pooled = {"url": "postgres://ann@db.example/shop", "pooler": "transaction"}
+    assert read(**pooled, direct_url="postgres://ann@db.example:6432/shop").direct_url
+    assert "direct_url: `nonsense` is not a parameter" in refused(**pooled, direct_url="postgres://x/y?nonsense=1")
+    assert "direct_url: it begins with `postgres://`" in refused(**pooled, direct_url="sqlite:./a.db")
+    assert "`pooler` names none" in refused("postgres://x/y", direct_url="postgres://x/y")
+    both = {"direct_url": "postgres://ann:secret@db.example/shop", "password_file": "secret.txt"}
+    message = refused(**pooled, **both)
+    assert "password_file: the url has a password as well" in message
+    assert "ann:secret" not in message

@@ -88,3 +88,47 @@ async def test_a_prepared_handle_serves(bus):
     handle = (await call(bus, "prepareStatement", sql="SELECT ?::int4 AS a"))["handle"]["id"]
     answers = await asyncio.gather(*(call(bus, "runStatement", handle_id=handle, params=[at]) for at in range(20)))
     assert [answer["rows"][0]["a"] for answer in answers] == list(range(20))
+
+
+WHO = "current_setting('application_name')"
+"""Tells which way a statement came: PgBouncer passes the name on as well."""
+
+
+@pytest.fixture
+async def two_ways(url, server):
+    async with running(url, pooler="transaction", direct_url=f"{server.url}?application_name=direct") as bus:
+        yield bus
+
+
+async def test_calls_go_through_the_pooler_and_migrations_past_it(two_ways):
+    assert (await value(two_ways, f"SELECT {WHO}")).startswith("linkly")
+    sql = f"CREATE TABLE way AS SELECT {WHO} AS who, pg_backend_pid() AS pid"
+    try:
+        await call(two_ways, "migrate", migrations=[{"name": "1_way.sql", "sql": sql}])
+        assert await value(two_ways, "SELECT who FROM way") == "direct"
+    finally:
+        await call(two_ways, "execute", sql="DROP TABLE IF EXISTS way, linkly_migrations")
+
+
+async def test_what_cannot_run_in_a_transaction_goes_past_the_pooler(two_ways):
+    body = f"BEGIN INSERT INTO way VALUES ({WHO}); COMMIT; END"
+    try:
+        for sql in (
+            "CREATE TABLE way (who text)",
+            f"CREATE PROCEDURE go() LANGUAGE plpgsql AS $${body}$$",
+            "CALL go()",
+        ):
+            await call(two_ways, "execute", sql=sql)
+        assert await value(two_ways, "SELECT who FROM way") == "direct"
+    finally:
+        await call(two_ways, "execute", sql="DROP PROCEDURE IF EXISTS go")
+        await call(two_ways, "execute", sql="DROP TABLE IF EXISTS way")
+
+
+async def test_a_server_that_is_away_past_its_pooler_leaves_calls_alone(url):
+    nowhere = "postgres://linkly@127.0.0.1:1/postgres"
+    async with running(url, pooler="transaction", direct_url=nowhere, pool={"acquire_timeout_ms": 300}) as bus:
+        assert await value(bus, "SELECT 1") == 1
+        with pytest.raises(LinklyError, match=r"127\.0\.0\.1:1/postgres cannot be reached"):
+            await call(bus, "migrate", migrations=[{"name": "1_a.sql", "sql": "SELECT 1"}])
+        assert await value(bus, "SELECT 2") == 2

@@ -61,6 +61,7 @@ class OneDatabase(Settings):
         password_file: File of the password in place of the url's; read for every connection.
         pooler: `transaction`: between linkly and the server stands a pooler that gives a connection to a client for one
             transaction at a time (PgBouncer and its kind).
+        direct_url: Where the server is without the pooler, for what cannot go through it.
         integers: How the columns of 64-bit integers are answered where a call does not say it: as numbers, or as text,
             because JavaScript's numbers have 53 bits.
     """
@@ -71,6 +72,7 @@ class OneDatabase(Settings):
     durability: Literal["power", "process"] = "power"
     password_file: str | None = None
     pooler: Literal["transaction"] | None = None
+    direct_url: str | None = None
     integers: Integers = "number"
 
     def __post_init__(self) -> None:

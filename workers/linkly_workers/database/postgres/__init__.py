@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from linkly.errors import ConfigError, LinklyError
 from linkly.paths import check_path
 from linkly_workers.database.backends import OneDatabase, Opening
-from linkly_workers.database.postgres.address import address_of
+from linkly_workers.database.postgres.address import address_of, direct_address_of
 
 if TYPE_CHECKING:
     from linkly_workers.database.postgres.database import PostgresDatabase
@@ -30,9 +30,14 @@ def check(settings: OneDatabase) -> None:
     if find_spec("asyncpg") is None:
         raise ValueError("url: PostgreSQL needs a driver; install it with: pip install 'linkly[postgres]'")
     address = address_of(settings)
+    passwords = [address.password]
+    if settings.direct_url is not None:
+        if settings.pooler is None:
+            raise ValueError("direct_url: it is for what cannot go through a pooler, and `pooler` names none")
+        passwords.append(direct_address_of(settings, settings.direct_url).password)
     if settings.password_file is not None:
         check_path("password_file", settings.password_file)
-        if address.password is not None:
+        if any(password is not None for password in passwords):
             raise ValueError("password_file: the url has a password as well; say it in one place")
 
 

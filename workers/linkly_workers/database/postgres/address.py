@@ -88,6 +88,21 @@ def address_of(settings: OneDatabase, url: str | None = None) -> Address:
     return address
 
 
+def direct_address_of(settings: OneDatabase, url: str) -> Address:
+    """Return the address of the server behind a pooler.
+
+    Raises:
+        ValueError: As `address_of`; or its scheme is that of another kind of database.
+    """
+    if url.partition(":")[0].lower() not in SCHEMES:
+        raise ValueError(f"direct_url: it begins with {' or '.join(f'`{each}://`' for each in SCHEMES)}")
+    try:
+        return address_of(settings, url)
+    except ValueError as error:
+        text = str(error)
+        raise ValueError(f"direct_{text}" if text.startswith("url:") else text) from error
+
+
 def _parsed(url: str) -> tuple[Address, dict[str, str]]:
     scheme, _, rest = url.partition(":")
     if not rest.startswith("//"):

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from linkly.clock import time_limit
 from linkly.errors import OutcomeUnknown
 from linkly_workers._sql.tokens import POSTGRES
@@ -15,7 +17,7 @@ from linkly_workers.database.backend import Committed, Take
 from linkly_workers.database.backends import Opening
 from linkly_workers.database.errors import DriverError, LockTimeout, QueryTimeout
 from linkly_workers.database.postgres import schema
-from linkly_workers.database.postgres.address import address_of
+from linkly_workers.database.postgres.address import address_of, direct_address_of
 from linkly_workers.database.postgres.connection import Connection, Result
 from linkly_workers.database.postgres.errors import (
     FAILURES,
@@ -37,6 +39,9 @@ LONGEST_TIMEOUT_MS = 3_600_000
 SCHEMA_TIMEOUT_MS = 30_000
 COMMIT_S = 60.0
 """How long the answer to a COMMIT is waited for; nothing else bounds it."""
+DIRECT_CONNECTIONS = 2
+"""Past a pooler at most; there it is the pooler that saves connections."""
+
 LONGEST_LOCK_TIMEOUT_MS = 2**31 - 1
 
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('linkly ' || coalesce(current_schema(), ''), 0))"
@@ -63,6 +68,18 @@ class PostgresDatabase:
             clock=opening.clock,
         )
         self._pool = Pool(opening.name, self._server, settings.pool, opening.max_result_bytes, opening.clock)
+        self._direct = self._pool
+        if settings.direct_url is not None:
+            direct = Server(
+                opening.name,
+                direct_address_of(settings, settings.direct_url),
+                application=application,
+                password_file=password_file,
+                pooled=False,
+                clock=opening.clock,
+            )
+            few = msgspec.structs.replace(settings.pool, max=min(DIRECT_CONNECTIONS, settings.pool.max))
+            self._direct = Pool(opening.name, direct, few, opening.max_result_bytes, opening.clock)
         self._statements = Statements()
         self._commits: set[asyncio.Task[None]] = set()
 
@@ -75,6 +92,8 @@ class PostgresDatabase:
         while self._commits:
             await asyncio.wait(self._commits)
         await self._pool.close()
+        if self._direct is not self._pool:
+            await self._direct.close()
 
     @property
     def waiting_writes(self) -> int:
@@ -123,7 +142,7 @@ class PostgresDatabase:
             error.details.pop("failed_index", None)
             if error.details.get("inner_code") not in NOT_IN_TRANSACTION:
                 raise
-        return await self._by_itself(statement, parameters, timeout_ms)
+        return await self._by_itself(statement, parameters, timeout_ms, self._direct)
 
     async def read_only(self, statement: Statement, parameters: list[Any], timeout_ms: int) -> Result:
         """Run a statement that must not write: see `Database.read_only`."""
@@ -154,8 +173,10 @@ class PostgresDatabase:
             finally:
                 self._pool.give(lease)
 
-    async def _by_itself(self, statement: Statement, parameters: list[Any], timeout_ms: int) -> Result:
-        async with self._failures(), self._limit(timeout_ms), self._pool.connection() as connection:
+    async def _by_itself(
+        self, statement: Statement, parameters: list[Any], timeout_ms: int, pool: Pool | None = None
+    ) -> Result:
+        async with self._failures(), self._limit(timeout_ms), (pool or self._pool).connection() as connection:
             try:
                 return await connection.run(statement, parameters)
             except FAILURES as error:
@@ -206,24 +227,25 @@ class PostgresDatabase:
         self._pool.has_written |= bool(told)
         return results
 
-    async def _begun(self, begin: str) -> Lease:
+    async def _begun(self, begin: str, pool: Pool | None = None) -> Lease:
         """Take a connection and begin a transaction; a connection that has been lost meanwhile is replaced once."""
-        lease = await self._pool.take()
+        pool = pool or self._pool
+        lease = await pool.take()
         try:
             await lease.connection.command(begin)
         except FAILURES as error:
-            self._pool.give(lease)
+            pool.give(lease)
             if not is_lost(error):
                 raise
-            self._pool.lost()
-            lease = await self._pool.take()
+            pool.lost()
+            lease = await pool.take()
             try:
                 await lease.connection.command(begin)
             except BaseException:
-                self._pool.give(lease)
+                pool.give(lease)
                 raise
         except BaseException:
-            self._pool.give(lease)
+            pool.give(lease)
             raise
         return lease
 
@@ -253,22 +275,20 @@ class PostgresDatabase:
 
     async def begin_alone(self, transaction_id: str, lock_timeout_ms: int) -> InteractiveTransaction:
         """Open a transaction that has an advisory lock of its schema: see `Database.begin_alone`."""
-        limit_ms = min(lock_timeout_ms, LONGEST_LOCK_TIMEOUT_MS)
+        limit_ms, pool = min(lock_timeout_ms, LONGEST_LOCK_TIMEOUT_MS), self._direct
         async with self._failures():
-            lease = await self._begun(begin_text("read_committed"))
+            lease = await self._begun(begin_text("read_committed"), pool)
             try:
                 await lease.connection.command(f"SET LOCAL lock_timeout = {limit_ms}; {_LOCK}")
             except BaseException as error:
-                self._pool.give(lease)
+                pool.give(lease)
                 if code_of(error) != LOCK_NOT_AVAILABLE:
                     raise
                 raise LockTimeout(
                     f"another migration has kept database `{self.name}` for lock_timeout_ms: {lock_timeout_ms}",
                     details={"db": self.name, "lock_timeout_ms": lock_timeout_ms},
                 ) from error
-        return InteractiveTransaction(
-            transaction_id, lease.connection, commit, self._refused, lambda: self._pool.give(lease)
-        )
+        return InteractiveTransaction(transaction_id, lease.connection, commit, self._refused, lambda: pool.give(lease))
 
     # --- what tools ask ------------------------------------------------------------------------------------
 
