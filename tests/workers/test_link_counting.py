@@ -12,14 +12,13 @@ from linkly import Worker, function
 from linkly.context import current_invocation
 from linkly.errors import HandlerFailed, LinklyError, OutcomeUnknown, Overloaded
 from linkly.invocation import HOP_LIMIT, Invocation
-from linkly.schema import read_settings
 from linkly.testing import running_engine, settle
 from linkly_workers._line import CALLER_LIMIT
-from linkly_workers.database import DatabaseSettings, DatabaseWorker
 from linkly_workers.link.outcome import Outcome
 from linkly_workers.link.stores.sql.counting import AT_ONCE, GATHERING_S, QUIET_TURNS
 from linkly_workers.link.stores.sql.store import SqlStore
 from linkly_workers.link.stores.store import Click, NewLink
+from support.link_databases import KINDS, running_database, url_of
 
 NOW, LATER = "2026-01-02T00:00:00.000Z", "2026-01-03T00:00:00.000Z"
 
@@ -36,16 +35,27 @@ class Calls:
         return await self.bus.trigger(function_id, payload, **more)
 
 
+@pytest.fixture
+def url(tmp_path):
+    """Return the url of an empty database in a file."""
+    return f"sqlite:{tmp_path}/links.db"
+
+
+@pytest.fixture(params=KINDS)
+def any_url(request):
+    """Return the url of an empty database of each kind."""
+    return url_of(request.param, request)
+
+
 @contextlib.asynccontextmanager
-async def database(folder):
-    settings = {"databases": {"primary": {"url": f"sqlite:{folder}/links.db"}}}
-    async with running_engine(DatabaseWorker(read_settings(DatabaseSettings, settings, "$"))) as bus:
+async def database(url):
+    async with running_database(url, NOW) as bus:
         yield Calls(bus)
 
 
 @contextlib.asynccontextmanager
-async def opened(folder, *links):
-    async with database(folder) as calls:
+async def opened(url, *links):
+    async with database(url) as calls:
         store = SqlStore(calls.trigger, "primary")
         await store.open()
         for each in links:
@@ -69,8 +79,8 @@ async def outcomes(store, clicks, now=NOW):
 
 
 @pytest.mark.parametrize("count", [1, 4, 5, 64, AT_ONCE])
-async def test_clicks_that_wait_share_one_transaction(tmp_path, count):
-    async with opened(tmp_path, link("a"), link("b")) as (store, calls):
+async def test_clicks_that_wait_share_one_transaction(any_url, count):
+    async with opened(any_url, link("a"), link("b")) as (store, calls):
         clicks = [Click("ab"[number % 2], NOW, visitor=str(number)) for number in range(count)]
         assert await outcomes(store, clicks) == [Outcome.COUNTED] * count
         assert calls.made == {"database::transaction": 1}
@@ -81,8 +91,8 @@ async def test_clicks_that_wait_share_one_transaction(tmp_path, count):
         assert (stats.total, stats.unique) == ((count + 1) // 2, (count + 1) // 2)
 
 
-async def test_those_who_click_again_at_once_share_one_transaction_with_all_others(tmp_path):
-    async with opened(tmp_path, link()) as (store, calls):
+async def test_those_who_click_again_at_once_share_one_transaction_with_all_others(url):
+    async with opened(url, link()) as (store, calls):
 
         async def visit():
             for _ in range(5):
@@ -97,8 +107,8 @@ async def test_those_who_click_again_at_once_share_one_transaction_with_all_othe
         assert calls.made == {"database::transaction": 1 + 4 + 1}
 
 
-async def test_nobody_waits_long_for_those_who_do_not_come_again(tmp_path):
-    async with opened(tmp_path, link()) as (store, calls):
+async def test_nobody_waits_long_for_those_who_do_not_come_again(url):
+    async with opened(url, link()) as (store, calls):
         await outcomes(store, [Click("a", NOW)] * 8)
         alone = asyncio.ensure_future(store.count(Click("a", NOW), NOW))
         await settle(QUIET_TURNS + 2)
@@ -106,8 +116,8 @@ async def test_nobody_waits_long_for_those_who_do_not_come_again(tmp_path):
         assert (await alone).outcome is Outcome.COUNTED
 
 
-async def test_nobody_waits_for_those_who_do_not_come_again_while_turns_take_long(tmp_path):
-    async with opened(tmp_path, link()) as (store, calls):
+async def test_nobody_waits_for_those_who_do_not_come_again_while_turns_take_long(url):
+    async with opened(url, link()) as (store, calls):
         loop = asyncio.get_running_loop()
         await outcomes(store, [Click("a", NOW)] * 8)
         alone = asyncio.ensure_future(store.count(Click("a", NOW), NOW))
@@ -120,16 +130,16 @@ async def test_nobody_waits_for_those_who_do_not_come_again_while_turns_take_lon
         assert (await alone).outcome is Outcome.COUNTED
 
 
-async def test_more_clicks_than_fit_are_counted_by_the_next_transactions(tmp_path):
-    async with opened(tmp_path, link()) as (store, calls):
+async def test_more_clicks_than_fit_are_counted_by_the_next_transactions(any_url):
+    async with opened(any_url, link()) as (store, calls):
         assert await outcomes(store, [Click("a", NOW)] * (3 * AT_ONCE)) == [Outcome.COUNTED] * (3 * AT_ONCE)
         assert calls.made == {"database::transaction": 3}
         assert (await store.find("a")).clicks == 3 * AT_ONCE
 
 
-async def test_clicks_of_all_kinds_at_once_are_counted_exactly(tmp_path):
+async def test_clicks_of_all_kinds_at_once_are_counted_exactly(any_url):
     links = [link("a"), link("b"), link("few", max_clicks=7), link("over", expires_at=NOW)]
-    async with opened(tmp_path, *links) as (store, _):
+    async with opened(any_url, *links) as (store, _):
         clicks = [Click(code, NOW) for code in ("a", "b", "few", "over", "none") for _ in range(20)]
         clicks += [Click("a", NOW, str(number % 10)) for number in range(20)]
         random.Random(1).shuffle(clicks)
@@ -146,8 +156,8 @@ async def test_clicks_of_all_kinds_at_once_are_counted_exactly(tmp_path):
         assert (await store.verify()).ok
 
 
-async def test_a_table_that_ignores_case_counts_each_click_once(tmp_path):
-    async with database(tmp_path) as calls:
+async def test_a_table_that_ignores_case_counts_each_click_once(url):
+    async with database(url) as calls:
         columns = "code TEXT PRIMARY KEY COLLATE NOCASE, url TEXT NOT NULL, created_at TEXT NOT NULL"
         await run(calls, f"CREATE TABLE links ({columns})")
         store = SqlStore(calls.trigger, "primary")
@@ -158,21 +168,26 @@ async def test_a_table_that_ignores_case_counts_each_click_once(tmp_path):
         assert (await store.verify()).ok
 
 
-async def test_a_click_of_before_the_end_of_its_link_is_counted_with_one_of_after_it(tmp_path):
-    async with opened(tmp_path, link(expires_at=LATER)) as (store, _):
+async def test_a_click_of_before_the_end_of_its_link_is_counted_with_one_of_after_it(url):
+    async with opened(url, link(expires_at=LATER)) as (store, _):
         early, late = await asyncio.gather(store.count(Click("a", NOW), NOW), store.count(Click("a", NOW), LATER))
         assert (early.outcome, late.outcome) == (Outcome.COUNTED, Outcome.EXPIRED)
         assert (await store.find("a")).clicks == 1
 
 
+REFUSING = {
+    "sqlite": [
+        "CREATE TRIGGER refuse BEFORE INSERT ON clicks WHEN new.referrer = 'refused' "
+        "BEGIN SELECT RAISE(ABORT, 'refused'); END"
+    ],
+    "postgres": ["ALTER TABLE clicks ADD CHECK (referrer <> 'refused')"],
+}
+
+
 @pytest.mark.parametrize("bad", [Click("a", NOW, visitor="\ud800"), Click("a", NOW, referrer="refused")])
-async def test_one_click_that_cannot_be_written_fails_no_other(tmp_path, bad):
-    async with opened(tmp_path, link()) as (store, calls):
-        trigger = (
-            "CREATE TRIGGER refuse BEFORE INSERT ON clicks WHEN new.referrer = 'refused' "
-            "BEGIN SELECT RAISE(ABORT, 'refused'); END"
-        )
-        await run(calls, trigger)
+async def test_one_click_that_cannot_be_written_fails_no_other(any_url, bad):
+    async with opened(any_url, link()) as (store, calls):
+        await run(calls, *REFUSING[any_url.partition(":")[0]])
         answers = await outcomes(store, [Click("a", NOW), bad, Click("a", NOW)])
         assert answers[::2] == [Outcome.COUNTED] * 2
         assert isinstance(answers[1], LinklyError)
@@ -196,7 +211,7 @@ class Doubtful(Worker):
         raise OutcomeUnknown("the disk is gone")
 
 
-async def test_what_may_have_been_counted_is_not_counted_again(tmp_path):
+async def test_what_may_have_been_counted_is_not_counted_again():
     worker = Doubtful()
     async with running_engine(worker) as bus:
         answers = await outcomes(SqlStore(bus.trigger, "primary"), [Click("a", NOW)] * 3)
@@ -204,8 +219,8 @@ async def test_what_may_have_been_counted_is_not_counted_again(tmp_path):
     assert worker.transactions == 1
 
 
-async def test_a_click_whose_caller_has_gone_before_its_turn_is_not_counted(tmp_path):
-    async with opened(tmp_path, link()) as (store, _):
+async def test_a_click_whose_caller_has_gone_before_its_turn_is_not_counted(any_url):
+    async with opened(any_url, link()) as (store, _):
         gone = asyncio.ensure_future(store.count(Click("a", NOW), NOW))
         stays = asyncio.ensure_future(store.count(Click("a", NOW), NOW))
         await settle(1)  # both are in the line
@@ -216,8 +231,8 @@ async def test_a_click_whose_caller_has_gone_before_its_turn_is_not_counted(tmp_
         assert (await store.find("a")).clicks == (await store.verify()).rows
 
 
-async def test_callers_take_turns(tmp_path):
-    async with opened(tmp_path, link()) as (store, calls):
+async def test_callers_take_turns(any_url):
+    async with opened(any_url, link()) as (store, calls):
         counted = []
 
         async def count(origin):
@@ -231,8 +246,8 @@ async def test_callers_take_turns(tmp_path):
         assert calls.made == {"database::transaction": 6}
 
 
-async def test_clicks_do_not_wait_for_what_else_one_of_their_callers_writes(tmp_path):
-    async with opened(tmp_path, link()) as (store, calls):
+async def test_clicks_do_not_wait_for_what_else_one_of_their_callers_writes(url):
+    async with opened(url, link()) as (store, calls):
         await run(calls, "CREATE TABLE t (a)")
         written = 0
 
@@ -254,8 +269,8 @@ async def test_clicks_do_not_wait_for_what_else_one_of_their_callers_writes(tmp_
 
 
 @pytest.mark.parametrize("spent", [{"deadline": 0.0}, {"hops": HOP_LIMIT}])
-async def test_what_one_call_has_left_is_not_what_the_others_have(tmp_path, spent):
-    async with opened(tmp_path, link()) as (store, _):
+async def test_what_one_call_has_left_is_not_what_the_others_have(any_url, spent):
+    async with opened(any_url, link()) as (store, _):
 
         async def count(**more):
             current_invocation.set(Invocation(function_id="link::record_click", **more))
@@ -267,15 +282,15 @@ async def test_what_one_call_has_left_is_not_what_the_others_have(tmp_path, spen
         ]
 
 
-async def test_a_caller_with_too_many_clicks_is_refused(tmp_path):
-    async with opened(tmp_path, link()) as (store, _):
+async def test_a_caller_with_too_many_clicks_is_refused(url):
+    async with opened(url, link()) as (store, _):
         answers = await outcomes(store, [Click("a", NOW)] * (CALLER_LIMIT + 1))
         assert [type(answer) for answer in answers if answer is not Outcome.COUNTED] == [Overloaded]
         assert (await store.find("a")).clicks == CALLER_LIMIT
 
 
-async def test_clicks_of_a_caller_for_whom_too_many_writes_wait_are_counted(tmp_path):
-    async with opened(tmp_path, link()) as (store, calls):
+async def test_clicks_of_a_caller_for_whom_too_many_writes_wait_are_counted(url):
+    async with opened(url, link()) as (store, calls):
         begun = await calls.bus.trigger("database::beginTransaction", {"isolation": "serializable"})
         turn = begun["transaction"]["id"]
 
@@ -297,8 +312,8 @@ async def test_clicks_of_a_caller_for_whom_too_many_writes_wait_are_counted(tmp_
         await asyncio.gather(*writes)
 
 
-async def test_a_lock_of_another_program_is_waited_for_once(tmp_path):
-    async with opened(tmp_path, link()) as (store, calls):
+async def test_a_lock_of_another_program_is_waited_for_once(tmp_path, url):
+    async with opened(url, link()) as (store, calls):
         with contextlib.closing(sqlite3.connect(tmp_path / "links.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             answers = await outcomes(store, [Click("a", NOW)] * (2 * AT_ONCE))
@@ -308,22 +323,22 @@ async def test_a_lock_of_another_program_is_waited_for_once(tmp_path):
         assert await outcomes(store, [Click("a", NOW)]) == [Outcome.COUNTED]
 
 
-async def test_closing_waits_for_the_clicks_that_wait(tmp_path):
-    async with opened(tmp_path, link()) as (store, _):
+async def test_closing_waits_for_the_clicks_that_wait(any_url):
+    async with opened(any_url, link()) as (store, _):
         counting = asyncio.ensure_future(outcomes(store, [Click("a", NOW)] * (2 * AT_ONCE)))
         await settle(1)
         await store.close()
         assert await counting == [Outcome.COUNTED] * (2 * AT_ONCE)
 
 
-async def test_a_database_that_refuses_says_so_to_everybody(tmp_path):
-    async with opened(tmp_path, link()) as (store, calls):
+async def test_a_database_that_refuses_says_so_to_everybody(any_url):
+    async with opened(any_url, link()) as (store, calls):
         await run(calls, "ALTER TABLE clicks RENAME TO gone")
         assert [type(answer) for answer in await outcomes(store, [Click("a", NOW)] * 3)] == [HandlerFailed] * 3
 
 
-async def test_figures_are_found_in_all_segments(tmp_path):
-    async with opened(tmp_path, link("a"), link("b")) as (store, calls):
+async def test_figures_are_found_in_all_segments(any_url):
+    async with opened(any_url, link("a"), link("b")) as (store, calls):
         ids = [-5000, -1, 1, 2047, 2048, 2049, 5000, 10_000_000, 2**40]
         for code in "ab":
             rows = ", ".join(f"({2 * number + (code == 'b')}, '{code}', '{NOW}', 'v{number}')" for number in ids)
@@ -340,8 +355,8 @@ async def test_figures_are_found_in_all_segments(tmp_path):
         assert (await store.stats("b", "2026-01-01")).total == len(ids)
 
 
-async def test_the_indexes_of_an_older_version_give_way(tmp_path):
-    async with opened(tmp_path, link()) as (store, calls):
+async def test_the_indexes_of_an_older_version_give_way(url):
+    async with opened(url, link()) as (store, calls):
         await run(
             calls,
             "DROP INDEX clicks_by_segment",

@@ -1,42 +1,44 @@
-"""One suite over both stores of links: memory and database."""
+"""One suite over all stores of links: memory, SQLite and PostgreSQL."""
 
 import asyncio
-import contextlib
 
 import msgspec
 import pytest
 
 from linkly import Worker, function
 from linkly.errors import ConfigError
-from linkly.schema import read_settings
 from linkly.testing import running_engine
 from linkly_workers._scripts import dialect
-from linkly_workers.database import DatabaseSettings, DatabaseWorker
 from linkly_workers.link.outcome import Counted, Outcome
 from linkly_workers.link.shapes import DayCount, LinkDetails, Mismatch, ReferrerCount
 from linkly_workers.link.stores.memory import MemoryStore
 from linkly_workers.link.stores.sql.store import LINKS, SqlStore
 from linkly_workers.link.stores.store import Changes, Click, CodeTaken, Idempotency, KeyReused, Made, NewLink
+from support.link_databases import KINDS, running_database, store_on, url_of
 
 NOW = "2026-01-02T00:00:00.000Z"
 EARLIER, LATER = "2026-01-01T00:00:00.000Z", "2026-01-03T00:00:00.000Z"
 
 
-@contextlib.asynccontextmanager
-async def database(folder):
-    settings = {"databases": {"primary": {"url": f"sqlite:{folder}/links.db"}}}
-    async with running_engine(DatabaseWorker(read_settings(DatabaseSettings, settings, "$"))) as bus:
-        yield bus
+@pytest.fixture(params=KINDS)
+def url(request):
+    """Return the url of an empty database of each kind."""
+    return url_of(request.param, request)
 
 
-@pytest.fixture(params=["memory", "database"])
-async def store(request, tmp_path):
-    async with contextlib.AsyncExitStack() as stack:
-        if request.param == "database":
-            bus = await stack.enter_async_context(database(tmp_path))
-            made = SqlStore(bus.trigger, "primary")
-        else:
-            made = MemoryStore()
+@pytest.fixture(params=[None, *KINDS], ids=["memory", *KINDS])
+def place(request):
+    """Return where links are kept: the url of an empty database, `None` for memory."""
+    return None if request.param is None else url_of(request.param, request)
+
+
+@pytest.fixture
+async def store(place):
+    if place is None:
+        yield MemoryStore()
+        return
+    async with running_database(place) as bus:
+        made = store_on(place, bus.trigger)
         await made.open()
         yield made
 
@@ -291,9 +293,9 @@ async def test_verification_agrees_where_all_is_counted(store):
     assert (proof.ok, proof.links, proof.counted, proof.rows, proof.mismatches) == (True, 2, 1, 1, [])
 
 
-async def test_verification_finds_a_counter_that_is_wrong(tmp_path):
-    async with database(tmp_path) as bus:
-        store = SqlStore(bus.trigger, "primary")
+async def test_verification_finds_a_counter_that_is_wrong(url):
+    async with running_database(url) as bus:
+        store = store_on(url, bus.trigger)
         await store.open()
         await store.insert(link("b"))
         for sql in (
@@ -315,36 +317,30 @@ async def test_a_database_of_a_kind_without_sql_for_links_is_refused_by_name():
             return {"databases": [{"name": "primary", "driver": "oracle"}]}
 
     async with running_engine(Oracle()) as bus:
-        with pytest.raises(ConfigError, match="kind `oracle`; kinds: sqlite"):
+        with pytest.raises(ConfigError, match="kind `oracle`; kinds: postgres, sqlite"):
             await SqlStore(bus.trigger, "primary").open()
         with pytest.raises(ConfigError, match="no database `other`; configured: primary"):
             await SqlStore(bus.trigger, "other").open()
 
 
-async def test_a_column_that_an_old_table_lacks_is_added_whichever_it_is(tmp_path):
-    migrations = [name for name in dialect(LINKS.package, "sqlite") if "." in name]
-    assert len(migrations) == 7
-    for number, migration in enumerate(migrations):
-        table, column = migration.split(".")
-        (tmp_path / str(number)).mkdir()
-        async with database(tmp_path / str(number)) as bus:
-            store = SqlStore(bus.trigger, "primary")
-            await store.open()
-            for sql in ("DROP INDEX clicks_by_given_id", f"ALTER TABLE {table} DROP COLUMN {column}"):
-                await bus.trigger("database::execute", {"sql": sql})
-            await store.open()
-            await store.insert(link())
-            assert await outcome(store, click("1")) is Outcome.COUNTED
+def migrations(kind):
+    return [name for name in dialect(LINKS.package, kind) if "." in name]
 
 
-async def test_a_database_that_answers_integers_as_text_serves_links(tmp_path):
-    one = {"url": f"sqlite:{tmp_path}/links.db", "integers": "string"}
-    async with running_engine(
-        DatabaseWorker(read_settings(DatabaseSettings, {"databases": {"primary": one}}, "$"))
-    ) as bus:
-        made = SqlStore(bus.trigger, "primary")
-        await made.open()
-        await made.insert(link(max_clicks=1))
-        assert [await outcome(made, click(name)) for name in "ab"] == [Outcome.COUNTED, Outcome.EXHAUSTED]
-        assert (await made.find("a")).clicks == 1
-        assert (await made.verify()).ok
+def test_there_are_as_many_migrations_as_the_tests_know():
+    assert len(migrations("sqlite")) == 7
+    assert len([name for name in migrations("postgres") if not name.startswith("indexes.")]) == 12
+
+
+@pytest.mark.parametrize("name", migrations("sqlite"))
+async def test_a_column_that_an_old_table_lacks_is_added_whichever_it_is(name, url):
+    async with running_database(url) as bus:
+        store = store_on(url, bus.trigger)
+        await store.open()
+        table, column = name.split(".")
+        for sql in ("DROP INDEX clicks_by_given_id", f"ALTER TABLE {table} DROP COLUMN {column}"):
+            await bus.trigger("database::execute", {"sql": sql})
+        await store.open()
+        await store.insert(link())
+        assert await outcome(store, click("1")) is Outcome.COUNTED
+        assert await outcome(store, click("1")) is Outcome.REPEATED

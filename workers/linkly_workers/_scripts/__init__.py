@@ -5,6 +5,17 @@ files.
 """
 
 from linkly_workers._scripts.dialect import ROWS, Dialect, Statement, dialect
-from linkly_workers._scripts.scripts import AN_HOUR_MS, Keeper, Scripts, Trigger, not_committed
+from linkly_workers._scripts.scripts import AN_HOUR_MS, Keeper, Scripts, Trigger, Unavailable, not_committed
 
-__all__ = ["AN_HOUR_MS", "ROWS", "Dialect", "Keeper", "Scripts", "Statement", "Trigger", "dialect", "not_committed"]
+__all__ = [
+    "AN_HOUR_MS",
+    "ROWS",
+    "Dialect",
+    "Keeper",
+    "Scripts",
+    "Statement",
+    "Trigger",
+    "Unavailable",
+    "dialect",
+    "not_committed",
+]

@@ -2,8 +2,8 @@
 
 A file holds scripts. `-- name: NAME` begins one; its statements end with `;`, and `:NAME` stands for a parameter. In
 `VALUES (:a, :b), ...` the row stands for as many as there are: `a` and `b` are lists then. A script whose name has a
-dot in it (`links.clicks`) is a migration: it runs if the table lacks that column. Another kind of database is another
-folder with scripts of the same names.
+dot in it (`links.clicks`) is a migration: it runs if script `columns` does not list it. Another kind of database is
+another folder with scripts of the same names; `lock` and `indexes` are only where they are needed.
 """
 
 from __future__ import annotations

@@ -15,6 +15,12 @@ AN_HOUR_MS = 3_600_000
 """For what has to look at every click; the deadline of whoever asks ends it before."""
 
 
+class Unavailable(LinklyError):
+    """The database is away or busy: nothing was written, and the same may succeed a little later."""
+
+    code = "UNAVAILABLE"
+
+
 class Trigger(Protocol):
     """`Bus.trigger`."""
 
@@ -52,17 +58,19 @@ class Scripts:
         """Make the tables, add what those of an older version lack, make the indexes.
 
         Asks again what kind of database it is: after a change of the config another kind may have this name. Takes as
-        long as it takes, because an index over 10^7 clicks needs a minute.
+        long as it takes, because an index over 10^7 clicks needs a minute. Each step is a transaction that begins with
+        `lock`, where there is such a script, and locks one table: engines that start and count meanwhile wait for it.
 
         Raises:
             ConfigError: There is no such database, or no scripts for its kind.
         """
         self._dialect = await self._find_dialect()
-        await self._committed(await self.script("tables"), AN_HOUR_MS)
-        columns = {row["name"] for row in await self.query("columns", {})}
-        missing = [name for name in self._dialect if "." in name and name not in columns]
-        changes = [each for name in (*missing, "indexes") for each in await self.script(name)]
-        await self._committed(changes, AN_HOUR_MS)
+        await self._step("tables")
+        there = {row["name"] for row in await self.query("columns", {})}
+        for name in [name for name in self._dialect if "." in name and name not in there]:
+            await self._step(name)
+        if "indexes" in self._dialect:
+            await self._step("indexes")
 
     async def query(
         self, script: str, values: dict[str, Any], timeout_ms: int = DEFAULT_TIMEOUT_MS
@@ -82,7 +90,7 @@ class Scripts:
         """Run a script in one transaction; return the result of each statement.
 
         Raises:
-            HandlerFailed: The database did not commit; nothing was written.
+            HandlerFailed, Unavailable: The database did not commit; nothing was written.
         """
         return await self._committed(await self.script(script, values))
 
@@ -98,11 +106,20 @@ class Scripts:
             self._dialect = await self._find_dialect()
         return [statement.using(values or {}) for statement in self._dialect[name]]
 
+    async def _step(self, name: str) -> None:
+        lock = await self.script("lock") if self._dialect is not None and "lock" in self._dialect else []
+        await self._committed([*lock, *await self.script(name)], AN_HOUR_MS)
+
     async def _call(
         self, function_id: str, payload: dict[str, Any], timeout_ms: int = DEFAULT_TIMEOUT_MS
     ) -> dict[str, Any]:
         payload = {"db": self._db, "timeout_ms": timeout_ms, "integers": "number", **payload}
-        answer: dict[str, Any] = await self._trigger(function_id, payload, timeout_s=timeout_ms / 1000)
+        try:
+            answer: dict[str, Any] = await self._trigger(function_id, payload, timeout_s=timeout_ms / 1000)
+        except LinklyError as error:
+            if error.details.get("retryable") or error.code == "POOL_TIMEOUT":
+                raise Unavailable(f"it may be tried again: {error.message}", details={"db": self._db}) from error
+            raise
         return answer
 
     async def _committed(
@@ -135,7 +152,8 @@ class Scripts:
             raise ConfigError(f"{keeper.keeps} cannot be kept in database `{self._db}`: {error.message}") from error
 
 
-def not_committed(answer: dict[str, Any]) -> HandlerFailed:
+def not_committed(answer: dict[str, Any]) -> LinklyError:
     """Return the error for a transaction of which nothing was written."""
     error = answer.get("error") or {}
-    return HandlerFailed(f"the database did not commit: {error.get('message', 'no reason given')}")
+    text = f"the database did not commit: {error.get('message', 'no reason given')}"
+    return Unavailable(text) if error.get("retryable") else HandlerFailed(text)

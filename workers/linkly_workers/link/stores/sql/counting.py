@@ -196,17 +196,24 @@ class Counting:
 
     async def _exactly(self, click: Click, now: str) -> Counted:
         values = {**asdict(click), "bot": int(click.bot), "now": now}
-        results = await self._scripts.transaction("count", values)
-        if rows := results[1]["rows"]:
-            return Counted(Outcome.COUNTED, LinkDetails(*rows[0]))
+        answer = await self._scripts.run(await self._scripts.script("count", values))
+        if answer["committed"]:
+            for result in answer["results"]:
+                if rows := result["rows"]:
+                    return Counted(Outcome.COUNTED, LinkDetails(*rows[0]))
+        elif click.click_id is None or answer.get("failed_index") is None:
+            raise not_committed(answer)
         outcome, link = await self._look(click, now)
+        if outcome is None and not answer["committed"]:  # it did not fail because it was counted at the same time
+            raise not_committed(answer)
         # Its limits may have been raised since: when it was to be counted, it had no click left.
         return Counted(outcome or Outcome.EXHAUSTED, link)
 
     async def _look(self, click: Click, now: str) -> tuple[Outcome | None, LinkDetails | None]:
         """Return what becomes of a click that was not counted, `None` if it would be counted now, and its link."""
-        rows = await self._scripts.query("uncounted", {"code": click.code, "click_id": click.click_id})
+        rows = await self._scripts.query("uncounted", {"code": click.code, "click_id": click.click_id, "now": now})
         if not rows:
             return Outcome.NOT_FOUND, None
         link, counted_at = msgspec.convert(rows[0], LinkDetails), rows[0]["counted_at"]
+        now = rows[0]["now"]  # by the clock that decides: a server's is its own
         return (why_not(link, now) if counted_at is None else repetition(link, counted_at, now)), link

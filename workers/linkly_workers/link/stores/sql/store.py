@@ -84,11 +84,14 @@ class SqlStore:
         return found
 
     async def insert_many(self, links: list[NewLink]) -> list[bool]:  # noqa: D102
-        inserts = [each for link in links for each in await self._scripts.script("insert", asdict(link))]
+        # In one order, so that two imports never wait for each other; of equal codes the first one wins.
+        places = sorted(range(len(links)), key=lambda place: links[place].code)
+        inserts = [each for place in places for each in await self._scripts.script("insert", asdict(links[place]))]
         answer = await self._scripts.run(inserts)
         if not answer["committed"]:
             raise not_committed(answer)
-        return [result["affected_rows"] == 1 for result in answer["results"]]
+        inserted = dict(zip(places, (result["affected_rows"] == 1 for result in answer["results"]), strict=True))
+        return [inserted[place] for place in range(len(links))]
 
     async def find(self, code: str) -> LinkDetails | None:  # noqa: D102
         rows = await self._scripts.query("find", {"code": code})
@@ -104,8 +107,8 @@ class SqlStore:
         return msgspec.convert(rows[0], LinkDetails) if rows else None
 
     async def delete(self, code: str) -> bool:  # noqa: D102
-        results = await self._scripts.transaction("delete", {"code": code})
-        return bool(results[0]["affected_rows"])
+        _, link, _ = await self._scripts.transaction("delete", {"code": code})
+        return bool(link["affected_rows"])
 
     async def listing(self, after: Position | None, limit: int) -> list[LinkDetails]:  # noqa: D102
         if after is None:

@@ -24,9 +24,9 @@ JOIN links ON links.code = new.column1 COLLATE BINARY
 WHERE max_clicks IS NULL AND (expires_at IS NULL OR expires_at > :now);
 
 -- name: uncounted
--- The link of a click that was not counted, and when the click was counted before.
+-- The link of a click that was not counted, when the click was counted before, and what time it is.
 SELECT code, url, created_at, clicks, expires_at, max_clicks,
-    (SELECT clicked_at FROM clicks WHERE code = :code AND click_id = :click_id) AS counted_at
+    (SELECT clicked_at FROM clicks WHERE code = :code AND click_id = :click_id) AS counted_at, :now AS now
 FROM links WHERE code = :code;
 
 -- name: stats

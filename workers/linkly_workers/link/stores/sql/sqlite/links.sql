@@ -27,6 +27,7 @@ RETURNING code, url, created_at, clicks, expires_at, max_clicks;
 
 -- name: delete
 -- The clicks are found as `stats` finds them.
+DELETE FROM link_keys WHERE code = :code;
 DELETE FROM links WHERE code = :code;
 DELETE FROM clicks WHERE id IN (
     WITH RECURSIVE segments (segment) AS (
@@ -36,7 +37,6 @@ DELETE FROM clicks WHERE id IN (
     )
     SELECT id FROM segments CROSS JOIN clicks ON clicks.id >> 11 = segments.segment AND clicks.code = :code
 );
-DELETE FROM link_keys WHERE code = :code;
 
 -- name: newest
 SELECT code, url, created_at, clicks, expires_at, max_clicks FROM links
