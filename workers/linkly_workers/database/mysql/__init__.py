@@ -1,0 +1,1 @@
+"""MySQL and MariaDB, through asyncmy (`pip install 'linkly[mysql]'`)."""
