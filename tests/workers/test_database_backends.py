@@ -91,6 +91,7 @@ async def test_a_query_that_may_only_read_writes_nothing(bus):
         assert (error.code, error.details["reason"]) == ("INVALID_PARAM", "the statement writes")
         assert "`read_only` is for statements that only read" in error.message
     assert await values(bus, BY_ID) == ["one"]
+    assert (await call(bus, "readiness"))["ready"] is True
 
 
 async def test_a_query_that_writes_is_kept(bus):

@@ -50,8 +50,7 @@ async def open(opening: Opening) -> AsyncIterator[PostgresDatabase]:
     """
     # Not before: they import the driver.
     from linkly_workers.database.postgres.database import PostgresDatabase
-    from linkly_workers.database.postgres.errors import FAILURES
-    from linkly_workers.database.postgres.server import described
+    from linkly_workers.database.postgres.errors import FAILURES, described
 
     written = opening.settings.password_file
     database = PostgresDatabase(

@@ -98,6 +98,8 @@ class Connection:
         self._keeps_statements = keeps_statements
         self._prepared: dict[str, _Prepared] = {}
         self._compilations = 0
+        self._savepoint = 0
+        self._is_at_savepoint = False
 
     async def open(self) -> None:
         """Make it ready for callers."""
@@ -129,6 +131,39 @@ class Connection:
         """
         await self._compiled(statement.parameters.text)
 
+    async def begin(self, isolation: str | None, *, read_only: bool = False) -> None:
+        """Begin a transaction: see `_server.connection.Connection`."""
+        self._savepoint, self._is_at_savepoint = 0, False
+        level = "" if isolation is None else f" ISOLATION LEVEL {isolation.replace('_', ' ').upper()}"
+        first = "ROLLBACK; " if self.is_in_transaction else ""
+        await self.command(f"{first}BEGIN{level}{' READ ONLY' if read_only else ''}")
+
+    async def commit(self) -> bool:
+        """Commit the transaction, if the server does not roll it back."""
+        return await self.command("COMMIT") == "COMMIT"
+
+    async def savepoint(self, statement: Statement) -> None:
+        """Set a savepoint, in the round trip that releases the one before.
+
+        Each has a name of its own: going back to one that was not set is an error, going back to the one before would
+        undo a statement that was answered.
+        """
+        if self._is_at_savepoint:
+            return
+        last, self._savepoint = self._savepoint, self._savepoint + 1
+        release = f"RELEASE SAVEPOINT linkly_{last}; " if last else ""
+        await self.command(f"{release}SAVEPOINT linkly_{self._savepoint}")
+        self._is_at_savepoint = True
+
+    async def go_back(self) -> None:
+        """Undo what has been done since the last savepoint: PostgreSQL would refuse everything after a failure."""
+        await self.command(f"ROLLBACK TO SAVEPOINT linkly_{self._savepoint}")
+        self._is_at_savepoint = True
+
+    async def only_reads(self) -> bool:
+        """Ask whether the transactions of the server only read."""
+        return bool(await self.raw.fetchval("SHOW transaction_read_only") == "on")
+
     async def run(self, statement: Statement, values: list[Any]) -> Result:
         """Run a statement and read all of its result.
 
@@ -149,6 +184,7 @@ class Connection:
 
     async def _run(self, statement: Statement, values: list[Any]) -> Result:
         text = statement.parameters.text
+        self._is_at_savepoint = False
         prepared = self._prepared.get(text) or await self._compiled(text)
         arguments = converted(prepared.converters, values) if values else values
         before = self._meter.received
@@ -245,7 +281,11 @@ class Connection:
         try:
             await self.raw.close(timeout=CLOSE_S)
         except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            self.raw.terminate()
+            self.abort()
+
+    def abort(self) -> None:
+        """Disconnect without a word."""
+        self.raw.terminate()
 
     def _too_large(self) -> ResultTooLarge:
         return ResultTooLarge(

@@ -9,7 +9,8 @@ from typing import Any
 import asyncpg
 
 from linkly.errors import LinklyError
-from linkly_workers.database.errors import DriverError, StatementWrites
+from linkly_workers.database._server.driver import Driver
+from linkly_workers.database.errors import DriverError
 from linkly_workers.database.postgres.parameters import refused_value
 
 FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, EOFError)
@@ -92,6 +93,32 @@ def driver_error(error: BaseException) -> LinklyError:
     return DriverError(text, details=details)
 
 
-def writes(error: BaseException) -> StatementWrites:
-    """Return the error for a statement that had to read only."""
-    return StatementWrites(str(error), details={"driver": "postgres", "inner_code": READ_ONLY})
+def described(error: BaseException) -> str:
+    """Return an error in one clause, with the server's code if it has one; without user or password."""
+    code = code_of(error)
+    text = str(error) or type(error).__name__
+    if "unsupported startup parameter" in text:
+        text += "; that is how a pooler refuses what a session begins with: say `pooler: transaction`"
+    return text if code is None else f"{text} ({code})"
+
+
+def _only_reads(error: BaseException) -> bool:
+    return code_of(error) == READ_ONLY
+
+
+DRIVER = Driver(
+    name="postgres",
+    failures=FAILURES,
+    outdated=OUTDATED,
+    unreachable="08001",
+    rolled_back="25P02",
+    alone=NOT_IN_TRANSACTION,
+    ends_transaction=is_lost,
+    code_of=code_of,
+    is_lost=is_lost,
+    is_final=is_final,
+    only_reads=_only_reads,
+    writes=_only_reads,
+    translated=driver_error,
+    described=described,
+)

@@ -1,33 +1,26 @@
 """A transaction over several calls.
 
-Every statement has a savepoint, so one that fails leaves the transaction as it was before: PostgreSQL would refuse
-everything after it. A savepoint is set in the round trip that releases the one before. Each has a name of its own:
-going back to one that was not set is an error, going back to the one before would undo a statement that was answered.
+Every statement has a savepoint, so one that fails leaves the transaction as it was before.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Generic
 
+from linkly_workers.database._server.connection import Connection, R, S
+from linkly_workers.database._server.driver import Driver
 from linkly_workers.database.errors import TransactionNotFound
-from linkly_workers.database.postgres.connection import Connection, Result
-from linkly_workers.database.postgres.errors import FAILURES, OUTDATED, is_lost
-from linkly_workers.database.postgres.statement import Statement
 
 
-def begin_text(isolation: str | None) -> str:
-    """Return what begins a transaction; `None` is what the server does."""
-    return "BEGIN" if isolation is None else f"BEGIN ISOLATION LEVEL {isolation.replace('_', ' ').upper()}"
-
-
-class InteractiveTransaction:
+class InteractiveTransaction(Generic[S, R]):
     """One open transaction; its calls queue up behind one another.
 
     Args:
         transaction_id: As its caller knows it.
         connection: Its own until the end; the transaction has begun.
+        driver: Says what errors mean.
         commit: Commits it.
         refused: Translates what the driver raises.
         give_back: Called once, at the end.
@@ -40,8 +33,9 @@ class InteractiveTransaction:
     def __init__(
         self,
         transaction_id: str,
-        connection: Connection,
-        commit: Callable[[Connection], Awaitable[None]],
+        connection: Connection[S, R],
+        driver: Driver,
+        commit: Callable[[Connection[S, R]], Awaitable[None]],
         refused: Callable[[BaseException], Exception],
         give_back: Callable[[], None],
     ) -> None:
@@ -49,33 +43,30 @@ class InteractiveTransaction:
         self.ended = False
         self._connection = connection
         self._limit = connection.left_bytes
+        self._driver = driver
         self._commit = commit
         self._refused = refused
         self._give_back = give_back
         self._lock = asyncio.Lock()
-        self._savepoint = 0
-        self._is_set = False
         self._stopped: str | None = None
         self._running: asyncio.Timeout | None = None
 
-    async def query(self, statement: Statement, parameters: list[Any], *, tell_change: bool = False) -> Result:
+    async def query(self, statement: S, parameters: list[Any], *, tell_change: bool = False) -> R:
         """Run a statement inside it for its rows: see `Transaction.query`."""
         return await self.execute(statement, parameters, tell_change=tell_change)
 
-    async def execute(self, statement: Statement, parameters: list[Any], *, tell_change: bool = False) -> Result:
+    async def execute(self, statement: S, parameters: list[Any], *, tell_change: bool = False) -> R:
         """Run a statement inside it: see `Transaction.execute`."""
         async with self._lock:
             self._check()
             self._connection.allow(self._limit)
             try:
-                result = await self._run(statement, parameters)
-                self._is_set = False
-                return result
+                return await self._run(statement, parameters)
             except BaseException as error:
                 await asyncio.shield(self._back(error))
                 if isinstance(error, TimeoutError):
                     self._check()  # it is not the statement that was wrong
-                if isinstance(error, FAILURES):
+                if isinstance(error, self._driver.failures):
                     raise self._refused(error) from error
                 raise
 
@@ -97,38 +88,26 @@ class InteractiveTransaction:
         async with self._lock:
             self._end()
 
-    async def _run(self, statement: Statement, parameters: list[Any]) -> Result:
+    async def _run(self, statement: S, parameters: list[Any]) -> R:
         async with asyncio.timeout(None) as self._running:
             try:
-                if not self._is_set:
-                    await self._set_savepoint()
+                await self._connection.savepoint(statement)
                 try:
                     return await self._connection.run(statement, parameters)
-                except OUTDATED:
-                    await self._connection.command(self._go_back)
+                except self._driver.outdated:
+                    await self._connection.go_back()
                     return await self._connection.run(statement, parameters)
             finally:
                 self._running = None  # a time-out that is over cannot be moved any more
 
-    @property
-    def _go_back(self) -> str:
-        return f"ROLLBACK TO SAVEPOINT linkly_{self._savepoint}"
-
-    async def _set_savepoint(self) -> None:
-        last, self._savepoint = self._savepoint, self._savepoint + 1
-        release = f"RELEASE SAVEPOINT linkly_{last}; " if last else ""
-        await self._connection.command(f"{release}SAVEPOINT linkly_{self._savepoint}")
-        self._is_set = True
-
     async def _back(self, error: BaseException) -> None:
         """Undo what a statement has done before it failed or was stopped."""
-        if self._stopped is not None or is_lost(error):
+        if self._stopped is not None or self._driver.ends_transaction(error):
             self._end()
             return
         try:
-            await self._connection.command(self._go_back)
-            self._is_set = True
-        except FAILURES:
+            await self._connection.go_back()
+        except self._driver.failures:
             self._end()
 
     def _end(self) -> None:

@@ -9,24 +9,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Hashable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Generic
 
 import msgspec
 
 from linkly.clock import Clock, TimerHandle, time_limit
 from linkly.context import current_invocation
 from linkly_workers._line import Places
+from linkly_workers.database._server.connection import C
+from linkly_workers.database._server.driver import Driver
+from linkly_workers.database._server.server import Server
 from linkly_workers.database.backends import PoolSettings
 from linkly_workers.database.errors import DriverError, PoolTimeout
-from linkly_workers.database.postgres.connection import Connection
-from linkly_workers.database.postgres.errors import FAILURES, code_of, is_final
-from linkly_workers.database.postgres.server import Server, described
 
 RESET_S = 5.0
 """How long the server may take to undo what a caller has left, before the connection is given up."""
 
 
-class Lease(msgspec.Struct, eq=False):
+class Lease(msgspec.Struct, Generic[C], eq=False):
     """A connection in the hands of a caller.
 
     Attributes:
@@ -37,30 +37,39 @@ class Lease(msgspec.Struct, eq=False):
         since: Monotonic time.
     """
 
-    connection: Connection
+    connection: C
     place: Hashable
     function_id: str
     worker: str
     since: float
 
 
-class Pool:
+class Pool(Generic[C]):
     """Connections to one server.
 
     Attributes:
         has_written: A write has been committed.
     """
 
-    def __init__(self, name: str, server: Server, settings: PoolSettings, max_result_bytes: int, clock: Clock) -> None:
+    def __init__(
+        self,
+        name: str,
+        server: Server[C],
+        driver: Driver,
+        settings: PoolSettings,
+        max_result_bytes: int,
+        clock: Clock,
+    ) -> None:
         self._name = name
         self._server = server
+        self._driver = driver
         self._settings = settings
         self._max_result_bytes = max_result_bytes
         self._clock = clock
         self._places = Places(settings.max)
         self._waiting = 0
-        self._idle: list[Connection] = []
-        self._leases: dict[Lease, None] = {}
+        self._idle: list[C] = []
+        self._leases: dict[Lease[C], None] = {}
         self.has_written = False
         self._resetting = 0
         self._behind: set[asyncio.Task[None]] = set()
@@ -81,18 +90,18 @@ class Pool:
         """Make the first connection, or wait for the server beside the callers.
 
         Raises:
-            asyncpg.PostgresError, OSError: The server does not let anybody in, and waiting will not help.
+            OSError: The server does not let anybody in, and waiting will not help; or what its driver raises then.
         """
         await self._server.check_files()
         try:
             self._keep(await self._server.connect())
-        except FAILURES as error:
-            if is_final(error):
+        except self._driver.failures as error:
+            if self._driver.is_final(error):
                 raise
             self._server.is_away(error, self._found)
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
+    async def connection(self) -> AsyncIterator[C]:
         """Have a connection; see `take`."""
         lease = await self.take()
         try:
@@ -100,7 +109,7 @@ class Pool:
         finally:
             self.give(lease)
 
-    async def take(self) -> Lease:
+    async def take(self) -> Lease[C]:
         """Take a connection; it has to be given back.
 
         Raises:
@@ -131,7 +140,7 @@ class Pool:
         self._leases[lease] = None
         return lease
 
-    def give(self, lease: Lease) -> None:
+    def give(self, lease: Lease[C]) -> None:
         """Give a connection back, in whatever state it is."""
         self._leases.pop(lease, None)
         self._beside(self._cleaned(lease))
@@ -161,18 +170,18 @@ class Pool:
         while self._behind:
             await asyncio.wait(self._behind)
 
-    def _usable(self) -> Connection | None:
+    def _usable(self) -> C | None:
         while self._idle:
             connection = self._idle.pop()
             if connection.is_usable:
                 return connection
         return None
 
-    async def _made(self, limit_s: float) -> Connection:
+    async def _made(self, limit_s: float) -> C:
         """Make a connection; while the server is away, one task asks for it, and all callers wait for that."""
         error: BaseException = OSError("it is away")
         end = self._clock.monotonic() + limit_s
-        while not is_final(error):
+        while not self._driver.is_final(error):
             try:
                 async with time_limit(self._clock, max(0.0, end - self._clock.monotonic())):
                     await self._server.reachable()
@@ -183,21 +192,21 @@ class Pool:
                 return connection
             try:
                 return await self._server.connect()  # which has a time limit of its own
-            except FAILURES as failure:
+            except self._driver.failures as failure:
                 error = failure
-                if not is_final(failure):
+                if not self._driver.is_final(failure):
                     self._server.is_away(failure, self._found)
-        trouble = self._server.trouble or f"the server cannot be reached: {described(error)}"
+        trouble = self._server.trouble or f"the server cannot be reached: {self._driver.described(error)}"
         raise DriverError(
             f"database `{self._name}`: {trouble}; nothing was written",
             details={
-                "driver": "postgres",
-                "inner_code": code_of(error) or "08001",
-                "retryable": not is_final(error),
+                "driver": self._driver.name,
+                "inner_code": self._driver.code_of(error) or self._driver.unreachable,
+                "retryable": not self._driver.is_final(error),
             },
         ) from error
 
-    async def _cleaned(self, lease: Lease) -> None:
+    async def _cleaned(self, lease: Lease[C]) -> None:
         connection = lease.connection
         self._resetting += 1
         try:
@@ -206,17 +215,17 @@ class Pool:
                     await connection.reset()
                 self._keep(connection)
                 return
-        except FAILURES:
-            connection.raw.terminate()
+        except self._driver.failures:
+            connection.abort()
         except asyncio.CancelledError:
-            connection.raw.terminate()
+            connection.abort()
             raise
         finally:
             self._resetting -= 1
             self._places.release(lease.place)
         await connection.close()
 
-    def _keep(self, connection: Connection) -> None:
+    def _keep(self, connection: C) -> None:
         if self._closing or not connection.is_usable:
             self._beside(connection.close())
             return
@@ -225,7 +234,7 @@ class Pool:
         if self._sweeping is None:
             self._sweeping = self._clock.call_later(self._settings.idle_timeout_ms / 1000, self._sweep)
 
-    def _found(self, connection: Connection) -> None:
+    def _found(self, connection: C) -> None:
         """Have the connection that was made to see whether the server is there."""
         if len(self._leases) + len(self._idle) < self._settings.max:
             self._keep(connection)
