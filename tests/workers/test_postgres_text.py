@@ -30,6 +30,22 @@ def test_operation_and_table_of_a_change(sql, target):
 
 
 @pytest.mark.parametrize(
+    "sql, inside",
+    [
+        ("WITH a AS (DELETE FROM b RETURNING *) SELECT * FROM a", (("delete", "b"),)),
+        ("WITH a AS NOT MATERIALIZED (SELECT 1), c AS (INSERT INTO d SELECT 1) TABLE a", (("insert", "d"),)),
+        ("WITH a AS (UPDATE s.b SET c = 1), e AS (DELETE FROM f) SELECT 1", (("update", "b"), ("delete", "f"))),
+        ("WITH a AS (SELECT * FROM b FOR UPDATE) SELECT * FROM a", ()),
+        ("WITH a AS (DELETE FROM b RETURNING *) INSERT INTO c SELECT * FROM a", ()),
+        ("SELECT 1 AS insert", ()),
+        ("SELECT 1", ()),
+    ],
+)
+def test_what_a_with_changes_before_a_select(sql, inside):
+    assert findings_of(sql).inside == inside
+
+
+@pytest.mark.parametrize(
     "sql, reads",
     [
         ("SELECT 1", True),

@@ -199,3 +199,8 @@ async def test_only_columns_of_64_bits_become_text(bus):
     sql = "SELECT 1::int4 AS a, 2::int8 AS b, '{3,NULL}'::int8[] AS c, '{\"n\": 4}'::jsonb AS d, count(*) AS e"
     found = await rows(bus, sql, integers="string")
     assert found == [{"a": 1, "b": "2", "c": ["3", None], "d": {"n": 4}, "e": "1"}]
+
+
+@pytest.mark.parametrize("given", [[], ["x", None, "y"], [["a"], ["b"]], ["\u00e4", ""]])
+async def test_arrays_of_the_catalogs_letters_are_lists_of_letters(bus, given):
+    assert await value(bus, 'SELECT $1::"char"[]', given) == given

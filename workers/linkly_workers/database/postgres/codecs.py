@@ -22,7 +22,7 @@ AS_TEXT = (
 )
 """Types whose values are texts in both directions; the driver has the other text types by itself."""
 
-AS_BYTES = "char"
+AS_BYTES = ("char", "char[]")
 """The type `"char"` of the catalog, one byte that is shown as a letter: to the driver its name is another type's."""
 
 _DECODED: dict[str, Callable[[str], Any]] = {}

@@ -38,6 +38,9 @@ WIRE_SHARE = 8
 """A row takes at most so many times the bytes in a result that it took on the wire: a row of one boolean has 12."""
 
 _CHANGING = frozenset(("INSERT", "UPDATE", "DELETE", "MERGE"))
+_CHANGED_ROWS = (
+    "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::int8 FROM pg_catalog.pg_stat_xact_user_tables"
+)
 _AS_TEXT_ONLY = frozenset(("composite", "range", "multirange"))
 
 
@@ -186,6 +189,7 @@ class Connection:
         text = statement.parameters.text
         self._is_at_savepoint = False
         prepared = self._prepared.get(text) or await self._compiled(text)
+        changed = await self._changed_rows() if statement.inside else 0
         arguments = converted(prepared.converters, values) if values else values
         before = self._meter.received
         rows = await self._fetched(prepared, prepared.statement.fetch(*arguments))
@@ -196,8 +200,15 @@ class Connection:
         word, _, rest = (prepared.statement.get_statusmsg() or "").partition(" ")
         affected = int(rest.rpartition(" ")[2]) if word in _CHANGING else 0
         change = None if not affected else statement.target or ("other", None)
+        if statement.inside:  # the tag counts what the SELECT gives
+            affected = await self._changed_rows() - changed
+            change = _one_of(statement.inside) if affected else None
         inserted = _inserted(prepared.columns, rows) if word == "INSERT" and rows else None
         return Result(prepared.columns, rows, affected, inserted, prepared.types, change)
+
+    async def _changed_rows(self) -> int:
+        """Count the rows that this transaction has changed, those of triggers included."""
+        return int(await self.raw.fetchval(_CHANGED_ROWS))
 
     async def stream(self, statement: Statement, values: list[Any], take: Take) -> None:
         """Run a statement inside a transaction and hand its rows over in batches: see `Database.stream`.
@@ -257,7 +268,7 @@ class Connection:
             [converter_of(each.name, each.kind) for each in statement.get_parameters()],
             [column.name for column in attributes],
             [column.type.name for column in attributes],
-            [at for at, column in enumerate(attributes) if column.type.name == AS_BYTES],
+            [at for at, column in enumerate(attributes) if column.type.name in AS_BYTES],
         )
         if self._keeps_statements:
             if len(self._prepared) >= PREPARED:
@@ -305,8 +316,18 @@ def _check_count(statement: Statement, values: list[Any]) -> None:
 def _with_letters(row: tuple[Any, ...], places: list[int]) -> tuple[Any, ...]:
     found = list(row)
     for at in places:
-        found[at] = None if row[at] is None else row[at].decode("latin-1")
+        found[at] = _letters(row[at])
     return tuple(found)
+
+
+def _letters(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_letters(item) for item in value]
+    return None if value is None else value.decode("latin-1").rstrip("\0")
+
+
+def _one_of(changes: tuple[tuple[Op, str | None], ...]) -> tuple[Op, str | None]:
+    return changes[0] if len(set(changes)) == 1 else ("other", None)
 
 
 def _size(rows: list[tuple[Any, ...]]) -> int:

@@ -102,7 +102,10 @@ def _bytes(value: Any) -> bytes:
 
 
 def _letter(value: Any) -> bytes:
-    return _text(value).encode()
+    text = _text(value)
+    if len(text) > 1 or text > "\xff":
+        raise ValueError(f'{_shown(value)} is more than one byte, and the statement takes a "char" there')
+    return text.encode("latin-1") or b"\0"
 
 
 def _text(value: Any) -> str:

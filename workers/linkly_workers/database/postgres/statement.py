@@ -22,12 +22,14 @@ class Statement(msgspec.Struct, frozen=True, eq=False):
         parameters: Its placeholders, and the text as the driver takes it.
         reads: It may run outside a transaction block: whoever stops it does not care whether it had an effect.
         target: Operation and table of what it changes.
+        inside: The same of what the WITH of a SELECT changes.
     """
 
     text: str
     parameters: Parameters
     reads: bool
     target: tuple[Op, str | None] | None
+    inside: tuple[tuple[Op, str | None], ...] = ()
 
 
 class Statements:
@@ -64,4 +66,4 @@ def _found(sql: str) -> Statement:
         parameters = parameters_of(sql, POSTGRES)
     except UnclearPlaceholders as error:
         raise InvalidParam(str(error), details={"index": 0, "reason": "unclear placeholders"}) from error
-    return Statement(sql, parameters, found.reads, found.target)
+    return Statement(sql, parameters, found.reads, found.target, found.inside)

@@ -38,6 +38,8 @@ _WRITES = frozenset((*_CHANGES, "INTO"))
 
 _BEFORE_TABLE = frozenset(("INTO", "FROM", "ONLY"))
 
+_BEFORE_QUERY = frozenset(("AS", "MATERIALIZED"))
+
 
 class Word(NamedTuple):
     """A word or a quoted name that stands outside of strings and comments.
@@ -63,12 +65,14 @@ class Findings(NamedTuple):
         empty: There is no statement in it.
         reads: It neither changes nor locks a row, if the functions that it calls do not.
         target: Operation and table, `None` for a statement that changes none.
+        inside: Operations and tables of what the WITH of a SELECT changes.
     """
 
     refusal: tuple[str, str] | None
     empty: bool
     reads: bool
     target: tuple[Op, str | None] | None
+    inside: tuple[tuple[Op, str | None], ...] = ()
 
 
 def findings_of(sql: str) -> Findings:
@@ -87,7 +91,8 @@ def findings_of(sql: str) -> Findings:
         refusal = (f"`COPY` {OUTSIDE}", "reaches outside the database")
     main = _main(words)
     reads = words[main].text in _READS and not any(word.text in _WRITES for word in words)
-    return Findings(refusal, False, reads, _target(words, main))
+    inside = _inside(words) if not reads and words[main].text in _READS else ()
+    return Findings(refusal, False, reads, _target(words, main), inside)
 
 
 def _has_anything(sql: str) -> bool:
@@ -132,6 +137,16 @@ def _main(words: list[Word]) -> int:
         if word.depth == depth and (word.text in _CHANGES or word.text in _READS):
             return at
     return 0
+
+
+def _inside(words: list[Word]) -> tuple[tuple[Op, str | None], ...]:
+    """Return what the queries of a WITH change: each stands in brackets behind AS."""
+    starts = (
+        at
+        for at, word in enumerate(words)
+        if word.text in _CHANGES and at and words[at - 1].text in _BEFORE_QUERY and word.depth > words[at - 1].depth
+    )
+    return tuple(target for at in starts if (target := _target(words, at)) is not None)
 
 
 def _target(words: list[Word], main: int) -> tuple[Op, str | None] | None:
