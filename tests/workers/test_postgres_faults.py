@@ -291,7 +291,7 @@ async def test_a_password_may_change_while_it_runs(server, tmp_path):
             async with running(url, **more) as bus:
                 assert await value(bus, "SELECT current_user::text") == "rita"
                 await call(admin, "execute", sql="ALTER ROLE rita PASSWORD 'second'")
-                cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'rita'"
+                cut = "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE usename = 'rita'"
                 await value(admin, cut)
                 error = await refused(bus, "execute", sql="SELECT 1 FOR UPDATE")
                 assert (error.code, error.details["inner_code"]) == ("DRIVER_ERROR", "28P01")

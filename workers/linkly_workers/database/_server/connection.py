@@ -43,12 +43,19 @@ class Connection(Protocol[S_contra, R_co]):
         """Whether it can go to a caller, as far as is known."""
         ...
 
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing is left of what the last caller has done, so that `reset` need not be called."""
+        ...
+
     def allow(self, limit: int) -> None:
         """Let the next answer take so many bytes."""
         ...
 
-    async def run(self, statement: S_contra, values: list[Any]) -> R_co:
+    async def run(self, statement: S_contra, values: list[Any], *, last: bool = False) -> R_co:
         """Run a statement and read all of its result.
+
+        `last`: no transaction is open, and `reset` comes next; so it may be begun already.
 
         Raises:
             DriverError: There are too many values or too few, or its result cannot be read.

@@ -139,7 +139,7 @@ class ServerDatabase(Generic[C, S, R]):
     async def _by_itself(self, statement: S, parameters: list[Any], timeout_ms: int, pool: Pool[C] | None = None) -> R:
         async with self._failures(), self._limit(timeout_ms), (pool or self._pool).connection() as connection:
             try:
-                result: R = await connection.run(statement, parameters)
+                result: R = await connection.run(statement, parameters, last=True)
             except self._driver.failures as error:
                 if self._driver.is_lost(error) and not statement.reads:
                     raise self._unknown(f"the connection was lost while the statement ran: {error}") from error

@@ -15,6 +15,8 @@ import msgspec
 
 from linkly.clock import Clock, TimerHandle, time_limit
 from linkly.context import current_invocation
+from linkly.deadline import Deadlines, bounded
+from linkly.errors import CallTimeout
 from linkly_workers._line import Places
 from linkly_workers.database._server.connection import C
 from linkly_workers.database._server.driver import Driver
@@ -72,6 +74,7 @@ class Pool(Generic[C]):
         self._leases: dict[Lease[C], None] = {}
         self.has_written = False
         self._resetting = 0
+        self._deadlines = Deadlines(clock)
         self._behind: set[asyncio.Task[None]] = set()
         self._sweeping: TimerHandle | None = None
         self._closing = False
@@ -120,9 +123,8 @@ class Pool(Generic[C]):
         started = self._clock.monotonic()
         self._waiting += 1
         try:
-            async with time_limit(self._clock, limit_s):
-                place = await self._places.acquire()
-        except TimeoutError as error:
+            place: Hashable = await bounded(self._places.acquire(), self._deadlines, limit_s, "")
+        except CallTimeout as error:
             raise self._exhausted(self._waiting - 1) from error
         finally:
             self._waiting -= 1
@@ -143,7 +145,33 @@ class Pool(Generic[C]):
     def give(self, lease: Lease[C]) -> None:
         """Give a connection back, in whatever state it is."""
         self._leases.pop(lease, None)
-        self._beside(self._cleaned(lease))
+        connection = lease.connection
+        if self._closing or not connection.is_usable:
+            self._places.release(lease.place)
+            self._beside(connection.close())
+            return
+        if connection.is_clean:
+            self._keep(connection)
+            self._places.release(lease.place)
+        else:
+            self._beside(self._cleaned(lease))
+
+    async def _cleaned(self, lease: Lease[C]) -> None:
+        connection = lease.connection
+        self._resetting += 1
+        try:
+            await bounded(connection.reset(), self._deadlines, RESET_S, "")
+        except CallTimeout:
+            connection.abort()
+        except self._driver.failures:
+            connection.abort()
+        except asyncio.CancelledError:
+            connection.abort()
+            raise
+        finally:
+            self._resetting -= 1
+            self._keep(connection)
+            self._places.release(lease.place)
 
     def lost(self) -> None:
         """A connection was gone before it was used: those that are idle are not better."""
@@ -169,6 +197,7 @@ class Pool(Generic[C]):
         self._drop_idle()
         while self._behind:
             await asyncio.wait(self._behind)
+        self._deadlines.close()
 
     def _usable(self) -> C | None:
         while self._idle:
@@ -205,25 +234,6 @@ class Pool(Generic[C]):
                 "retryable": not self._driver.is_final(error),
             },
         ) from error
-
-    async def _cleaned(self, lease: Lease[C]) -> None:
-        connection = lease.connection
-        self._resetting += 1
-        try:
-            if connection.is_usable and not self._closing:
-                async with time_limit(self._clock, RESET_S):
-                    await connection.reset()
-                self._keep(connection)
-                return
-        except self._driver.failures:
-            connection.abort()
-        except asyncio.CancelledError:
-            connection.abort()
-            raise
-        finally:
-            self._resetting -= 1
-            self._places.release(lease.place)
-        await connection.close()
 
     def _keep(self, connection: C) -> None:
         if self._closing or not connection.is_usable:

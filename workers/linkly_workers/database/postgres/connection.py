@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from linkly_workers._sql.parameters import WrongNumberOfValues
 from linkly_workers.database.backend import Op, Take
 from linkly_workers.database.batches import Batches
 from linkly_workers.database.errors import DriverError, ResultTooLarge
+from linkly_workers.database.postgres.beside import in_front, simple_query
 from linkly_workers.database.postgres.codecs import AS_BYTES, set_codecs
 from linkly_workers.database.postgres.counting import Meter
 from linkly_workers.database.postgres.errors import OUTDATED
@@ -30,6 +32,8 @@ RESET = (
 )
 """DISCARD ALL but for the compiled statements, in one round trip; SET ROLE ends with the authorization. A text
 does not tell what its statement leaves behind: a function of a trigger may do it."""
+
+_RESET_MESSAGE = simple_query(RESET)
 
 ROW_BYTES, VALUE_BYTES = 64, 16
 """What a row and a value count in a result besides the length of texts and bytes."""
@@ -103,10 +107,14 @@ class Connection:
         self._compilations = 0
         self._savepoint = 0
         self._is_at_savepoint = False
+        self._to_begin: str | None = None
+        self._undone: asyncio.Future[bool] | None = None
+        self._coming = select.poll()
 
     async def open(self) -> None:
         """Make it ready for callers."""
         await set_codecs(self.raw)
+        self._coming.register(self._meter.transport.get_extra_info("socket").fileno(), select.POLLIN)
 
     @property
     def is_usable(self) -> bool:
@@ -121,10 +129,12 @@ class Connection:
     def allow(self, limit: int) -> None:
         """Let the next answer take so many bytes."""
         self._limit = self.left_bytes = limit
+        self._undone = None
 
     async def command(self, sql: str) -> str:
         """Run a text of our own without values; returns the command tag of its last statement."""
-        return str(await self.raw.execute(sql))
+        begin, self._to_begin = self._to_begin, None
+        return str(await self.raw.execute(sql if begin is None else f"{begin}; {sql}"))
 
     async def check(self, statement: Statement) -> None:
         """Compile a statement without running it.
@@ -135,15 +145,31 @@ class Connection:
         await self._compiled(statement.parameters.text)
 
     async def begin(self, isolation: str | None, *, read_only: bool = False) -> None:
-        """Begin a transaction: see `_server.connection.Connection`."""
+        """Begin a transaction, in the round trip of its first statement: see `_server.connection.Connection`.
+
+        A connection on which something has come, which is its end most times, is asked at once: who waits has sent
+        nothing yet that might have been carried out.
+        """
         self._savepoint, self._is_at_savepoint = 0, False
         level = "" if isolation is None else f" ISOLATION LEVEL {isolation.replace('_', ' ').upper()}"
-        first = "ROLLBACK; " if self.is_in_transaction else ""
-        await self.command(f"{first}BEGIN{level}{' READ ONLY' if read_only else ''}")
+        begin = f"BEGIN{level}{' READ ONLY' if read_only else ''}"
+        if self.is_in_transaction:
+            await self.command(f"ROLLBACK; {begin}")
+        elif self._keeps_statements and not self._coming.poll(0):
+            self._to_begin = begin
+        else:
+            await self.command(begin)
 
     async def commit(self) -> bool:
-        """Commit the transaction, if the server does not roll it back."""
-        return await self.command("COMMIT") == "COMMIT"
+        """Commit the transaction, if the server does not roll it back; what its caller has left is undone with it."""
+        if self._to_begin is not None:
+            self._to_begin = None  # there was no statement
+            return True
+        self._undo_behind()
+        try:
+            return await self.command("COMMIT") == "COMMIT"
+        finally:
+            self._meter.beside.take_back()
 
     async def savepoint(self, statement: Statement) -> None:
         """Set a savepoint, in the round trip that releases the one before.
@@ -167,8 +193,10 @@ class Connection:
         """Ask whether the transactions of the server only read."""
         return bool(await self.raw.fetchval("SHOW transaction_read_only") == "on")
 
-    async def run(self, statement: Statement, values: list[Any]) -> Result:
+    async def run(self, statement: Statement, values: list[Any], *, last: bool = False) -> Result:
         """Run a statement and read all of its result.
+
+        `last`: It is not in a transaction, and its caller's last one, so what he has left is undone with it.
 
         Raises:
             asyncpg.PostgresError: The server refused it; one of `OUTDATED` inside a transaction may be tried once more.
@@ -178,21 +206,29 @@ class Connection:
         """
         _check_count(statement, values)
         try:
-            return await self._run(statement, values)
+            return await self._run(statement, values, last=last)
         except OUTDATED:
             self._prepared.clear()
+            self._undone = None  # which was for the first attempt
             if self.is_in_transaction:
                 raise
-            return await self._run(statement, values)
+            return await self._run(statement, values, last=False)
 
-    async def _run(self, statement: Statement, values: list[Any]) -> Result:
+    async def _run(self, statement: Statement, values: list[Any], *, last: bool) -> Result:
         text = statement.parameters.text
         self._is_at_savepoint = False
         prepared = self._prepared.get(text) or await self._compiled(text)
         changed = await self._changed_rows() if statement.inside else 0
         arguments = converted(prepared.converters, values) if values else values
         before = self._meter.received
-        rows = await self._fetched(prepared, prepared.statement.fetch(*arguments))
+        if last:
+            self._undo_behind()
+        elif self._to_begin is not None:
+            self._meter.beside.front, self._to_begin = in_front(self._to_begin), None
+        try:
+            rows = await self._fetched(prepared, prepared.statement.fetch(*arguments))
+        finally:
+            self._meter.beside.take_back()
         if (self._meter.received - before) * WIRE_SHARE > self.left_bytes:
             self.left_bytes -= _size(rows)
             if self.left_bytes < 0:
@@ -220,6 +256,9 @@ class Connection:
         text = statement.parameters.text
         prepared = self._prepared.get(text) or await self._compiled(text)
         batches = Batches()
+        if self._to_begin is not None:
+            begin, self._to_begin = self._to_begin, None
+            await self.command(begin)
         try:
             cursor: Any = await prepared.statement.cursor(*converted(prepared.converters, values))
         except OUTDATED:
@@ -235,18 +274,23 @@ class Connection:
             batches.came(len(rows), size)
 
     async def _fetched(self, prepared: _Prepared, fetching: Awaitable[Any]) -> list[tuple[Any, ...]]:
-        over = asyncio.timeout(None)
+        task = asyncio.current_task()
+        assert task is not None
+        cancelling, too_large = task.cancelling(), False
+
+        def stop() -> None:
+            nonlocal too_large
+            too_large = task.cancel()
+
+        self._meter.watch(self.left_bytes, stop)
         try:
-            async with over:
-                self._meter.watch(self.left_bytes, lambda: over.reschedule(0))
-                try:
-                    records = await fetching
-                finally:
-                    self._meter.rest()
-        except TimeoutError as error:
-            if over.expired():
+            records = await fetching
+        except asyncio.CancelledError as error:
+            if too_large and task.uncancel() <= cancelling:
                 raise self._too_large() from error
             raise
+        finally:
+            self._meter.rest()
         rows = [tuple(record) for record in records]
         return [_with_letters(row, prepared.letters) for row in rows] if prepared.letters else rows
 
@@ -276,12 +320,25 @@ class Connection:
             self._prepared[text] = prepared
         return prepared
 
+    def _undo_behind(self) -> None:
+        if self._keeps_statements:
+            self._undone = self._meter.beside.put_behind(_RESET_MESSAGE)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether what a caller has left has been undone with his last statement."""
+        return self._undone is not None and self._undone.done() and self._undone.result()
+
     async def reset(self) -> None:
         """Undo what a caller has left: an open transaction, settings, locks, cursors, temporary tables.
 
         Raises:
             asyncpg.PostgresError, OSError: It cannot be undone; nobody may have this connection any more.
         """
+        self._to_begin = None
+        undone, self._undone = self._undone, None
+        if undone is not None and await undone:
+            return
         if self.is_in_transaction:
             await self.raw.execute("ROLLBACK")
         if self._keeps_statements:

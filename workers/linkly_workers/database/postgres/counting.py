@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
+from linkly_workers.database.postgres.beside import Beside
+
 TURNS = 5
 """Turns of the loop in which the driver begins to tell the server, unless all of the result has come."""
 
@@ -26,11 +28,13 @@ class Meter:
         transport: Where they come from.
         connected: The connection is made: what is connected from now on tells the server to cancel its statement.
         telling: Such a connection is being made or open.
+        beside: What goes over it besides.
     """
 
-    __slots__ = ("_exceeded", "_limit", "connected", "received", "telling", "transport")
+    __slots__ = ("_exceeded", "_limit", "beside", "connected", "received", "telling", "transport")
 
     def __init__(self) -> None:
+        self.beside = Beside()
         self.received = 0
         self.transport: Any = None
         self.connected = self.telling = False
@@ -125,15 +129,19 @@ class _CountingLoop:
 
 
 class _CountingTransport:
-    """The transport over TLS, which gets its protocol last."""
+    """The transport that the driver gets; over TLS it gets its protocol last."""
 
     def __init__(self, transport: Any, meter: Meter) -> None:
         self._transport = transport
         self._meter = meter
-        self.write = transport.write  # once for every statement
+        self._write = transport.write
+        self._written = meter.beside.written if not meter.connected else _as_it_is
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
+
+    def write(self, data: bytes | memoryview) -> None:
+        self._write(self._written(data))
 
     def set_protocol(self, protocol: Any) -> None:
         self._transport.set_protocol(_CountingProtocol(protocol, self._meter))
@@ -143,6 +151,7 @@ class _CountingProtocol:
     def __init__(self, inner: Any, meter: Meter) -> None:
         self.inner = inner
         self._meter = meter
+        self._is_first = not meter.connected  # those after it only say that a statement is to end
         self._received = inner.data_received if hasattr(inner, "data_received") else None
         self.eof_received = inner.eof_received
         self.pause_writing = inner.pause_writing
@@ -150,13 +159,22 @@ class _CountingProtocol:
 
     def connection_made(self, transport: Any) -> None:
         self._meter.came(transport)
-        self.inner.connection_made(transport)
+        self.inner.connection_made(_CountingTransport(transport, self._meter))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._meter.ended()
         self.inner.connection_lost(exc)
+        if self._is_first:
+            self._meter.beside.lost()
 
     def data_received(self, data: bytes) -> None:
         if self._received is not None:
-            self._received(data)
+            if self._is_first:
+                self._meter.beside.received(data, self._received)
+            else:
+                self._received(data)
         self._meter.add(len(data))
+
+
+def _as_it_is(data: bytes | memoryview) -> bytes | memoryview:
+    return data
