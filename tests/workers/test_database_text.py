@@ -3,6 +3,7 @@
 import pytest
 
 from linkly.testing import running_engine
+from linkly_workers._sqlite.statement import Statement
 from linkly_workers._sqlite.text import is_vacuum, without_end
 from support.database_calls import call
 
@@ -44,6 +45,18 @@ def test_only_what_stands_behind_the_statement_is_left_out(sql, left):
 @pytest.mark.parametrize("sql", ["VACUUM INTO 'a'", "VACUUM temp", "VACUUM; SELECT 1", "SELECT 'VACUUM'", "VACUUMx"])
 def test_vacuum_and_more_is_not_vacuum(sql):
     assert not is_vacuum(sql)
+
+
+@pytest.mark.parametrize("sql", ["VACUUM", "/* c */ vacuum main -- end", ';VACUUM"main";;', "VACUUM\ufeff"])
+def test_blanks_comments_and_the_usual_name_do_not_hide_a_vacuum(sql):
+    assert is_vacuum(sql)
+
+
+@pytest.mark.parametrize("piece", ["[", "'", '"', "`", "/*", "--", "-", "a ", "main", "[a]", "'a' ", "; "])
+@pytest.mark.parametrize("first", ["VACUUM ", "PRAGMA ", "BEGIN ", ""])
+def test_a_long_text_is_judged_in_linear_time(first, piece):
+    # Quadratic, a megabyte would take hours.
+    assert not Statement(first + piece * 100_000 + "\nx").vacuum
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,9 @@ def test_every_placeholder_can_be_null():
 
 
 @pytest.mark.parametrize("dialect", EVERY, ids=lambda each: each.driver)
-@pytest.mark.parametrize("piece", ["'", '"', "`", "[", "$a", "$a$", "/*", "*/", "--", "E'\\", "?", "[:", "E'' \n"])
+@pytest.mark.parametrize(
+    "piece", ["'", '"', "`", "[", "$a", "$a$", "/*", "*/", "--", "E'\\", "?", "[:", "E'' \n", ":a("]
+)
 def test_a_text_of_nothing_but_beginnings_takes_linear_time(dialect, piece):
     # Quadratic, a megabyte would take hours.
     assert parameters_of(piece * 100_000, dialect).text

@@ -133,7 +133,7 @@ def _pattern(dialect: Dialect) -> re.Pattern[str]:
         "placeholder": [
             r"\?[0-9]*+",
             # The `::` of a cast is SQLite's to refuse.
-            rf"(?<!:)[:@$#](?:{_IN_WORD}|::)++(?:\([^\s)]*\))?" if dialect.named else r"\$[0-9]++",
+            rf"(?<!:)[:@$#](?:{_IN_WORD}|::)++(?:\([^\s)]*+\)?)?" if dialect.named else r"\$[0-9]++",
         ],
         "end": [";"],
     }

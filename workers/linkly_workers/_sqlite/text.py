@@ -7,25 +7,24 @@ before that, or gives the better error message. `Statement` keeps the findings.
 from __future__ import annotations
 
 import re
+from itertools import chain
 
+from linkly_workers._sql.tokens import SQLITE, Token, tokens
 from linkly_workers._sqlite.authorizer import CONTROL, COPYING, HARMLESS_PRAGMAS, SHARED
 
 TEXT_LIMIT = 4096
 """Of longer texts only the beginning is looked at where more would take long."""
 
 # U+FEFF is blank to SQLite's tokenizer, wherever it stands.
-_SKIPPED = re.compile(r"(?:[\s;\ufeff]|--[^\n]*(?:\n|\Z)|/\*.*?(?:\*/|\Z))*", re.DOTALL)
+_GAP = r"(?:[\s;\ufeff]++|--[^\n]*+|/\*.*?(?:\*/|\Z))*+"
+_SKIPPED = re.compile(_GAP, re.DOTALL)
 _WORD = re.compile("[A-Za-z]*")
-_TOKEN = re.compile(
-    r"""(?P<skipped>[\s;\ufeff]+|--[^\n]*|/\*.*?(?:\*/|\Z))"""
-    r"""|'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|\w+|.""",
-    re.DOTALL,
-)
+_VACUUM = re.compile(rf"{_GAP}VACUUM\b{_GAP}(?:(?:main\b|\"main\"){_GAP})?", re.DOTALL | re.IGNORECASE)
 _CONTROL = re.compile(
     r"(?:BEGIN|COMMIT|ROLLBACK|END|SAVEPOINT|RELEASE|START\s+TRANSACTION|SET\s+TRANSACTION)\b", re.IGNORECASE
 )
 _PRAGMA = re.compile(r"(?:\w+\s*\.\s*)?(\w+)\s*([=(]|;|\Z|--|/\*)")
-_END = " \t\n\r\f\v;\ufeff"
+_BLANK = "\ufeff" + "".join(filter(str.isspace, map(chr, range(0x3001))))
 
 
 def skip(sql: str, start: int = 0) -> int:
@@ -45,20 +44,23 @@ def without_end(sql: str) -> str:
 
     Comments between them are seen through in texts of at most `TEXT_LIMIT` characters.
     """
-    end = len(sql.rstrip(_END))
-    if len(sql) <= TEXT_LIMIT and ";" in sql[:end]:
-        for token in _TOKEN.finditer(sql):
-            if token["skipped"] is None:
-                end = token.end()
+    end = len(sql.rstrip(_BLANK + ";"))
+    if len(sql) > TEXT_LIMIT or ";" not in sql[:end]:
+        return sql[:end]
+    end = last = 0
+    for kind, start, stop in chain(tokens(sql, SQLITE), (Token("end", len(sql), len(sql)),)):
+        between = sql[last:start].rstrip(_BLANK)
+        if between:
+            end = last + len(between)
+        if kind not in ("comment", "end"):
+            end = stop
+        last = stop
     return sql[:end]
 
 
 def is_vacuum(sql: str) -> bool:
     """Return whether a statement is VACUUM and nothing else: without INTO."""
-    if first_word(sql) != "VACUUM":
-        return False
-    words = [token[0].lower() for token in _TOKEN.finditer(sql) if token["skipped"] is None]
-    return "".join(words) in ("vacuum", "vacuummain", 'vacuum"main"')
+    return _VACUUM.fullmatch(sql) is not None
 
 
 ANYWHERE, THREAD, ALONE = 0, 1, 2
