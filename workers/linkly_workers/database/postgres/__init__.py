@@ -7,8 +7,7 @@ from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from linkly.errors import ConfigError, LinklyError
-from linkly.paths import check_path
+from linkly_workers.database._server.opening import application_of, check_password_file, kept_open
 from linkly_workers.database.backends import OneDatabase, Opening
 from linkly_workers.database.postgres.address import address_of, direct_address_of
 
@@ -35,10 +34,7 @@ def check(settings: OneDatabase) -> None:
         if settings.pooler is None:
             raise ValueError("direct_url: it is for what cannot go through a pooler, and `pooler` names none")
         passwords.append(direct_address_of(settings, settings.direct_url).password)
-    if settings.password_file is not None:
-        check_path("password_file", settings.password_file)
-        if any(password is not None for password in passwords):
-            raise ValueError("password_file: the url has a password as well; say it in one place")
+    check_password_file(settings, passwords)
 
 
 @asynccontextmanager
@@ -50,24 +46,10 @@ async def open(opening: Opening) -> AsyncIterator[PostgresDatabase]:
     """
     # Not before: they import the driver.
     from linkly_workers.database.postgres.database import PostgresDatabase
-    from linkly_workers.database.postgres.errors import FAILURES, described
+    from linkly_workers.database.postgres.errors import DRIVER
 
     written = opening.settings.password_file
-    database = PostgresDatabase(
-        opening, await _application(opening), None if written is None else opening.located(written)
-    )
-    try:
-        await database.start()
-    except FAILURES as error:
-        raise ConfigError(f"database `{database.name}` ({database.url}): {described(error)}") from error
-    try:
+    file = None if written is None else opening.located(written)
+    application = (await application_of(opening))[:LONGEST_NAME]
+    async with kept_open(PostgresDatabase(opening, application, file), DRIVER) as database:
         yield database
-    finally:
-        await database.close()
-
-
-async def _application(opening: Opening) -> str:
-    try:
-        return f"linkly:{await opening.engine_id()}"[:LONGEST_NAME]
-    except LinklyError:
-        return "linkly"

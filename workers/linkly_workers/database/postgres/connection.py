@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import select
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from typing import Any
 
 import asyncpg
 import msgspec
 
 from linkly_workers._sql.parameters import WrongNumberOfValues
+from linkly_workers.database._server.result import Result, returned_id, size_of, too_large
 from linkly_workers.database.backend import Op, Take
 from linkly_workers.database.batches import Batches
-from linkly_workers.database.errors import DriverError, ResultTooLarge
+from linkly_workers.database.errors import DriverError
 from linkly_workers.database.postgres.beside import in_front, simple_query
 from linkly_workers.database.postgres.codecs import AS_BYTES, set_codecs
 from linkly_workers.database.postgres.counting import Meter
@@ -35,9 +36,6 @@ does not tell what its statement leaves behind: a function of a trigger may do i
 
 _RESET_MESSAGE = simple_query(RESET)
 
-ROW_BYTES, VALUE_BYTES = 64, 16
-"""What a row and a value count in a result besides the length of texts and bytes."""
-
 WIRE_SHARE = 8
 """A row takes at most so many times the bytes in a result that it took on the wire: a row of one boolean has 12."""
 
@@ -46,30 +44,6 @@ _CHANGED_ROWS = (
     "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::int8 FROM pg_catalog.pg_stat_xact_user_tables"
 )
 _AS_TEXT_ONLY = frozenset(("composite", "range", "multirange"))
-
-
-class Result(msgspec.Struct):
-    """What one statement did: see `backend.Result`.
-
-    Attributes:
-        last_insert_id: What an INSERT returned for the last row as `id`.
-    """
-
-    columns: list[str]
-    rows: list[tuple[Any, ...]]
-    affected_rows: int
-    last_insert_id: int | str | None
-    types: Sequence[str]
-    change: tuple[Op, str | None] | None = None
-
-    @property
-    def big_integers(self) -> list[int]:
-        """Return the places of the columns of int8, and of arrays of it."""
-        return [at for at, name in enumerate(self.types) if name in ("int8", "int8[]")]
-
-    def readable(self, *, as_bytes: bool) -> list[tuple[Any, ...]]:
-        """Return the rows: the server has no text that is not UTF-8."""
-        return self.rows
 
 
 class _Prepared(msgspec.Struct):
@@ -230,16 +204,16 @@ class Connection:
         finally:
             self._meter.beside.take_back()
         if (self._meter.received - before) * WIRE_SHARE > self.left_bytes:
-            self.left_bytes -= _size(rows)
+            self.left_bytes -= size_of(rows)
             if self.left_bytes < 0:
-                raise self._too_large()
+                raise too_large("postgres", self._limit)
         word, _, rest = (prepared.statement.get_statusmsg() or "").partition(" ")
         affected = int(rest.rpartition(" ")[2]) if word in _CHANGING else 0
         change = None if not affected else statement.target or ("other", None)
         if statement.inside:  # the tag counts what the SELECT gives
             affected = await self._changed_rows() - changed
             change = _one_of(statement.inside) if affected else None
-        inserted = _inserted(prepared.columns, rows) if word == "INSERT" and rows else None
+        inserted = returned_id(prepared.columns, rows) if word == "INSERT" else None
         return Result(prepared.columns, rows, affected, inserted, prepared.types, change)
 
     async def _changed_rows(self) -> int:
@@ -276,18 +250,18 @@ class Connection:
     async def _fetched(self, prepared: _Prepared, fetching: Awaitable[Any]) -> list[tuple[Any, ...]]:
         task = asyncio.current_task()
         assert task is not None
-        cancelling, too_large = task.cancelling(), False
+        cancelling, is_over = task.cancelling(), False
 
         def stop() -> None:
-            nonlocal too_large
-            too_large = task.cancel()
+            nonlocal is_over
+            is_over = task.cancel()
 
         self._meter.watch(self.left_bytes, stop)
         try:
             records = await fetching
         except asyncio.CancelledError as error:
-            if too_large and task.uncancel() <= cancelling:
-                raise self._too_large() from error
+            if is_over and task.uncancel() <= cancelling:
+                raise too_large("postgres", self._limit) from error
             raise
         finally:
             self._meter.rest()
@@ -355,13 +329,6 @@ class Connection:
         """Disconnect without a word."""
         self.raw.terminate()
 
-    def _too_large(self) -> ResultTooLarge:
-        return ResultTooLarge(
-            f"the result is larger than max_result_bytes: {self._limit}; ask for fewer rows or columns (LIMIT), "
-            "or raise the setting `max_result_bytes` of the database worker",
-            details={"driver": "postgres", "max_result_bytes": self._limit},
-        )
-
 
 def _check_count(statement: Statement, values: list[Any]) -> None:
     try:
@@ -385,17 +352,3 @@ def _letters(value: Any) -> Any:
 
 def _one_of(changes: tuple[tuple[Op, str | None], ...]) -> tuple[Op, str | None]:
     return changes[0] if len(set(changes)) == 1 else ("other", None)
-
-
-def _size(rows: list[tuple[Any, ...]]) -> int:
-    return sum(
-        ROW_BYTES + sum(VALUE_BYTES + (len(value) if isinstance(value, (str, bytes)) else 0) for value in row)
-        for row in rows
-    )
-
-
-def _inserted(columns: list[str], rows: list[tuple[Any, ...]]) -> int | str | None:
-    if "id" not in columns:
-        return None
-    found = rows[-1][columns.index("id")]
-    return found if isinstance(found, (int, str)) else None

@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 
+from linkly_workers.database._server.tls import context_of
 from linkly_workers.database.postgres.address import Address
 from linkly_workers.database.postgres.connection import Connection
 from linkly_workers.database.postgres.counting import Meter, counting_loop
@@ -106,16 +107,4 @@ def ssl_of(address: Address) -> ssl.SSLContext | str | bool:
         return False
     if address.ssl in ("allow", "prefer"):
         return address.ssl
-    try:
-        context = ssl.create_default_context(cafile=address.ca_cert)
-    except OSError as error:
-        raise OSError(f"the certificates of {address.ca_cert} cannot be read: {error}") from error
-    context.verify_flags &= (
-        ~ssl.VERIFY_X509_STRICT
-    )  # Python's default from 3.13 on; libpq takes older private CAs as well
-    context.check_hostname = address.ssl == "verify-full"
-    if address.ssl == "require":
-        context.verify_mode = ssl.CERT_NONE
-    if address.client_cert is not None:
-        context.load_cert_chain(*address.client_cert)
-    return context
+    return context_of(address)

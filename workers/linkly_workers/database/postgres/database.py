@@ -10,13 +10,14 @@ import msgspec
 from linkly_workers._sql.tokens import POSTGRES
 from linkly_workers.database._server.database import OWN_TIMEOUT_MS, ServerDatabase
 from linkly_workers.database._server.pool import Pool
+from linkly_workers.database._server.result import Result
 from linkly_workers.database._server.server import Server
 from linkly_workers.database._server.transaction import InteractiveTransaction
 from linkly_workers.database.backends import Opening
 from linkly_workers.database.errors import LockTimeout
 from linkly_workers.database.postgres import schema
 from linkly_workers.database.postgres.address import address_of, direct_address_of
-from linkly_workers.database.postgres.connection import Connection, Result
+from linkly_workers.database.postgres.connection import Connection
 from linkly_workers.database.postgres.connector import Connector
 from linkly_workers.database.postgres.errors import DRIVER, LOCK_NOT_AVAILABLE, code_of
 from linkly_workers.database.postgres.statement import Statement, Statements
