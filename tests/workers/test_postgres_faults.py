@@ -11,6 +11,7 @@ import pytest
 
 from linkly import LinklyError
 from linkly.errors import ConfigError
+from support.cutting_proxy import CuttingProxy
 from support.database_calls import call, not_any_more, ready, refused, running, until, value
 from support.postgres_server import MISSING, binaries, running_server
 
@@ -371,62 +372,8 @@ async def test_making_a_connection_does_not_count_as_waiting_for_one(server):
 # --- a connection that is lost during COMMIT ----------------------------------------------------------------
 
 
-class Proxy:
-    """Between worker and server.
-
-    Attributes:
-        cut_at: A connection is cut when this text has passed on to the server.
-        keep_at: This text does not pass on; `kept` tells that it has come.
-        ports: Of the server's clients.
-    """
-
-    def __init__(self, port):
-        self.target = port
-        self.cut_at = self.keep_at = None
-        self.kept = asyncio.Event()
-        self.writers = set()
-        self.ports = []
-
-    @asynccontextmanager
-    async def open(self):
-        server = await asyncio.start_server(self._accepted, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        try:
-            yield self
-        finally:
-            server.close()
-            for writer in self.writers:
-                writer.close()
-
-    async def _accepted(self, reader, writer):
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
-        self.writers |= {writer, far_writer}
-        self.ports.append(far_writer.get_extra_info("sockname")[1])
-        back = asyncio.ensure_future(self._pump(far_reader, writer))
-        while data := await reader.read(65536):
-            if self.cut_at is not None and self.cut_at in data:
-                back.cancel()
-                await asyncio.wait([back])
-                far_writer.write(data)
-                await far_writer.drain()
-                await far_reader.read(1)  # it has been carried out, and nobody hears of it
-                writer.transport.abort()
-                far_writer.close()
-                return
-            if self.keep_at is not None and self.keep_at in data:
-                self.kept.set()
-                continue
-            far_writer.write(data)
-        far_writer.close()
-
-    async def _pump(self, reader, writer):
-        while data := await reader.read(65536):
-            writer.write(data)
-        writer.close()
-
-
 async def test_a_connection_that_is_lost_during_commit_leaves_the_outcome_unknown(bus, server):
-    async with Proxy(server.port).open() as proxy:
+    async with CuttingProxy(server.port).open() as proxy:
         url = server.url.replace(f":{server.port}/", f":{proxy.port}/")
         async with running(url) as through:
             begun = {"transaction_id": (await call(through, "beginTransaction"))["transaction"]["id"]}
@@ -448,7 +395,7 @@ async def test_a_connection_that_is_lost_during_commit_leaves_the_outcome_unknow
 
 
 async def test_a_worker_that_ends_while_it_asks_a_server_leaves_no_connection(bus, server):
-    async with Proxy(server.port).open() as proxy:
+    async with CuttingProxy(server.port).open() as proxy:
         url = server.url.replace(f":{server.port}/", f":{proxy.port}/")
         async with running(url) as through:
             await call(through, "execute", sql="UPDATE t SET a = a + 1")

@@ -3,7 +3,8 @@
 A file holds scripts. `-- name: NAME` begins one; its statements end with `;`, and `:NAME` stands for a parameter. In
 `VALUES (:a, :b), ...` the row stands for as many as there are: `a` and `b` are lists then. A script whose name has a
 dot in it (`links.clicks`) is a migration: it runs if script `columns` does not list it. Another kind of database is
-another folder with scripts of the same names; `lock` and `indexes` are only where they are needed.
+another folder with scripts of the same names. Two are only where they are needed: `indexes`, and `lock` where several
+engines may have one database.
 """
 
 from __future__ import annotations

@@ -54,6 +54,11 @@ class Scripts:
         self._keeper = keeper
         self._dialect: Dialect | None = None
 
+    @property
+    def are_shared(self) -> bool:
+        """Whether other engines may write to the database as well; known from `migrate` on."""
+        return self._dialect is not None and "lock" in self._dialect
+
     async def migrate(self) -> None:
         """Make the tables, add what those of an older version lack, make the indexes.
 
@@ -107,7 +112,7 @@ class Scripts:
         return [statement.using(values or {}) for statement in self._dialect[name]]
 
     async def _step(self, name: str) -> None:
-        lock = await self.script("lock") if self._dialect is not None and "lock" in self._dialect else []
+        lock = await self.script("lock") if self.are_shared else []
         await self._committed([*lock, *await self.script(name)], AN_HOUR_MS)
 
     async def _call(

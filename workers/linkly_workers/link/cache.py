@@ -6,7 +6,8 @@ writes the store, then puts the new entry in; a look-up that missed reads the st
 lock. Hits take no lock. A change is not interrupted half-way by its caller's time-out: it goes on to its end.
 
 SQL of others may change the store directly. The worker is told of it and calls `follow`, which deletes all entries,
-because the event does not say which links changed.
+because the event does not say which links changed. Of what other engines do to a store that they share nobody tells:
+there an entry says until when it may be read, `SHARED_FOR_S` after the store was.
 
 State may outlive the store, or the store may outlive state: a memory store is empty after a restart, `database.url` may
 name another file. So state also names the store whose entries it holds, under key `store` of scope `link`. No entry is
@@ -33,6 +34,9 @@ log = logging.getLogger("linkly.link")
 
 SCOPE = "links"
 OWNER = {"scope": "link", "key": "store"}
+SHARED_FOR_S = 5.0
+"""How long a link is read from the cache where other engines may change it."""
+
 CLEAR_AT_ONCE = 500
 """Entries that are taken away at the same time: enough to share a commit, few enough to let others in between."""
 
@@ -40,10 +44,17 @@ T = TypeVar("T")
 
 
 class Cached(msgspec.Struct, omit_defaults=True):
-    """An entry; the tutorial's workers write `{"url": ...}` alone."""
+    """An entry; the tutorial's workers write `{"url": ...}` alone.
+
+    Attributes:
+        url: Where the code leads.
+        expires_at: When that ends.
+        until: When the entry ends, in seconds since the epoch; it has to be there where the store is shared.
+    """
 
     url: str
     expires_at: str | None = None
+    until: float | None = None
 
 
 _entry_decoder: msgspec.json.Decoder[Cached | None] = msgspec.json.Decoder(Cached | None)
@@ -58,17 +69,18 @@ class LinkCache:
         self._changing: set[asyncio.Task[Any]] = set()
         self._uncertain: set[str] = set()
         self._store_id: str | None = None
+        self._is_shared = False
         self._is_ours = False
         self._outdated = False
         self._claiming = asyncio.Lock()
         self._owners = 0  # counts `belong_to` and `follow`: what was read before the last of them is not cached
 
-    async def belong_to(self, store_id: str) -> None:
+    async def belong_to(self, store_id: str, *, is_shared: bool = False) -> None:
         """Name the store whose links are cached from now on; entries of another one are taken away.
 
         If the state worker cannot do that yet, nothing is cached until it can.
         """
-        self._store_id, self._is_ours = store_id, False
+        self._store_id, self._is_shared, self._is_ours = store_id, is_shared, False
         self._owners += 1
         async with self._claiming:  # a claim for the store before would go on under the new name
             pass
@@ -100,7 +112,8 @@ class LinkCache:
             if not self._is_ours and not await self._claim():
                 return None
             found = await self._bus.trigger("state::get", Address(SCOPE, code), result_type=Json)
-            return _entry_decoder.decode(found)
+            entry = _entry_decoder.decode(found)
+            return None if entry is None or (self._is_shared and not self._lasts(entry)) else entry
         except (LinklyError, msgspec.ValidationError) as error:
             log.warning("the cached entry of `%s` cannot be read, the store is asked: %s", code, error)
             return None
@@ -108,10 +121,10 @@ class LinkCache:
     async def fill(self, code: str, load: Callable[[], Awaitable[LinkDetails | None]]) -> LinkDetails | None:
         """Read the store after a miss and keep what it says."""
         async with self._turn(code):
-            owners = self._owners
+            owners, began = self._owners, self._bus.clock.time()
             link = await load()
             if link is not None and code not in self._uncertain and owners == self._owners:
-                await self._put(link)
+                await self._put(link, began)
             return link
 
     async def change(self, code: str, write: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -131,7 +144,7 @@ class LinkCache:
             current_invocation.set(msgspec.structs.replace(invocation, deadline=None))
         async with self._turn(code):
             await self._bus.trigger("state::delete", {"scope": SCOPE, "key": code})
-            owners = self._owners
+            owners, began = self._owners, self._bus.clock.time()
             try:
                 result = await write()
             except BaseException:
@@ -140,16 +153,20 @@ class LinkCache:
                 raise
             self._uncertain.discard(code)
             if isinstance(result, LinkDetails) and owners == self._owners:
-                await self._put(result)
+                await self._put(result, began)
             return result
 
-    async def _put(self, link: LinkDetails) -> None:
+    def _lasts(self, entry: Cached) -> bool:
+        # A clock that was set back does not make it last longer.
+        return entry.until is not None and 0 < entry.until - self._bus.clock.time() <= SHARED_FOR_S
+
+    async def _put(self, link: LinkDetails, began: float) -> None:
         if link.max_clicks is not None:
             return  # only its counter says whether a click is left
         try:
             if not self._is_ours and not await self._claim():
                 return
-            entry = Cached(link.url, link.expires_at)
+            entry = Cached(link.url, link.expires_at, began + SHARED_FOR_S if self._is_shared else None)
             await self._bus.trigger("state::set", {"scope": SCOPE, "key": link.code, "value": entry})
         except LinklyError as error:
             log.warning("`%s` cannot be cached, look-ups ask the store: %s", link.code, error)

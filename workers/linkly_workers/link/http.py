@@ -129,7 +129,10 @@ class LinkHttp:
     )
     async def http_delete(self, request: HttpRequest) -> HttpResponse:
         """Forget a link and its clicks."""
-        deleted = (await self._links.delete(code_in_path(request))).deleted
+        try:
+            deleted = (await self._links.delete(code_in_path(request))).deleted
+        except LinklyError as error:
+            return refused(error)
         return HttpResponse(status_code=204) if deleted else answer(404, NOT_FOUND)
 
     @function(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from linkly import HttpRequest, HttpResponse, function, http
 from linkly.errors import LinklyError, NotFound
+from linkly_workers._scripts import Unavailable
 from linkly_workers.link.clicks import Clicks
 from linkly_workers.link.links import Links
 from linkly_workers.link.outcome import Outcome, why_not
@@ -63,27 +64,32 @@ class Redirect:
         except LinklyError as error:
             return refused(error)
         code = code_in_path(request)
-        if request.method == "HEAD":
-            url = (await self._links.resolve(code)).url
-            return await self._leads_nowhere(code) if url is None else self._to(url, request)
-        click = self._click(code, key, request)
-        if not self._count_first:
-            found = await self._links.resolve(code)
-            if found.url is not None and found.max_clicks is None:
-                await self._clicks.count_in_background(click)
-                return self._to(found.url, request)
-        # Only the count knows whether a click is left, or whether this very click was counted and its answer got lost.
-        # It brings the target along, so the cache is not asked as well.
-        counted = await self._clicks.count(click)
-        link = counted.link
-        if link is None:
-            return answer(404, NOT_FOUND)
-        if counted.outcome.may_redirect:
-            return self._to(link.url, request)
-        if counted.outcome is Outcome.REPEATED_LATE:
-            why = why_not(link, self._now())
-            return answer(410, COUNTED_BEFORE if why is None else GONE[why])
-        return answer(410, GONE[counted.outcome])
+        if not self._visitor_secret:
+            return refused(Unavailable("the store of the links has not been opened yet"))
+        try:
+            if request.method == "HEAD":
+                url = (await self._links.resolve(code)).url
+                return await self._leads_nowhere(code) if url is None else self._to(url, request)
+            click = self._click(code, key, request)
+            if not self._count_first:
+                found = await self._links.resolve(code)
+                if found.url is not None and found.max_clicks is None:
+                    await self._clicks.count_in_background(click)
+                    return self._to(found.url, request)
+            # Only the count knows whether a click is left, or whether this very click was counted and its answer got
+            # lost. It brings the target along, so the cache is not asked as well.
+            counted = await self._clicks.count(click)
+            link = counted.link
+            if link is None:
+                return answer(404, NOT_FOUND)
+            if counted.outcome.may_redirect:
+                return self._to(link.url, request)
+            if counted.outcome is Outcome.REPEATED_LATE:
+                why = why_not(link, self._now())
+                return answer(410, COUNTED_BEFORE if why is None else GONE[why])
+            return answer(410, GONE[counted.outcome])
+        except Unavailable as error:
+            return refused(error)
 
     async def _leads_nowhere(self, code: str) -> HttpResponse:
         try:

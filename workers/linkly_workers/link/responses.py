@@ -6,6 +6,7 @@ from typing import Any
 
 from linkly import HttpRequest, HttpResponse
 from linkly.errors import InvalidArguments, InvalidPayload, LinklyError, NotFound
+from linkly_workers._scripts import Unavailable
 from linkly_workers.link.codes import InvalidCode
 from linkly_workers.link.shapes import Refusal
 from linkly_workers.link.stores.store import CodeTaken, KeyReused
@@ -13,6 +14,8 @@ from linkly_workers.link.urls import InvalidUrl
 
 NO_STORE = "private, no-store"
 NOT_FOUND = Refusal("link not found")
+AWAY = Refusal("the links cannot be reached at the moment; nothing was counted or changed, try again in a second")
+"""Why is for the log: this is read by whoever follows a link."""
 KEY_CHARACTERS = 255
 
 STATUS: dict[type[LinklyError], int] = {
@@ -22,6 +25,7 @@ STATUS: dict[type[LinklyError], int] = {
     NotFound: 404,
     CodeTaken: 409,
     KeyReused: 422,
+    Unavailable: 503,
 }
 
 
@@ -36,6 +40,8 @@ def refused(error: LinklyError) -> HttpResponse:
     status = STATUS.get(type(error))
     if status is None:
         raise error
+    if status == 503:
+        return HttpResponse(status_code=503, headers={"Cache-Control": NO_STORE, "Retry-After": "1"}, body=AWAY)
     return answer(status, NOT_FOUND if status == 404 else Refusal(error.message))
 
 

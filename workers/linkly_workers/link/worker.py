@@ -7,7 +7,9 @@ file those about the store as a whole.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, ClassVar, Literal
@@ -17,7 +19,8 @@ from ada_url import URL
 
 from linkly import Function, Settings, TriggerDeclaration, Worker, function, trigger
 from linkly.bus import Registration
-from linkly.errors import ConfigError
+from linkly.errors import ConfigError, LinklyError
+from linkly_workers._scripts import Unavailable
 from linkly_workers.link.cache import LinkCache
 from linkly_workers.link.clicks import Clicks
 from linkly_workers.link.codes import MAX_LENGTH, Spellings
@@ -32,6 +35,11 @@ from linkly_workers.link.stores.sql.store import LINKS, SqlStore
 from linkly_workers.link.stores.store import LinkStore
 from linkly_workers.link.times import Now
 from linkly_workers.link.urls import canonical_host
+
+log = logging.getLogger("linkly.link")
+
+OPEN_AGAIN_S = 1.0
+"""How often a store is tried that could not be opened because its database is away."""
 
 
 class LinkSettings(Settings):
@@ -68,6 +76,7 @@ class LinkWorker(Worker):
     settings_type: ClassVar[type[Settings]] = LinkSettings
     settings: LinkSettings
     _following: Registration | None = None
+    _opening: asyncio.Task[None] | None = None
 
     def __init__(self, settings: LinkSettings | None = None) -> None:
         super().__init__(settings)
@@ -122,12 +131,18 @@ class LinkWorker(Worker):
         finally:
             if self._following is not None:
                 self._following.unregister()
+            if self._opening is not None:
+                self._opening.cancel()
+                await asyncio.wait([self._opening])
             await self._cache.close()
             await self._store.close()
 
     async def ready(self) -> None:
-        """Make the tables or migrate those of an older version, and bind `link::rows_changed` to changes of others."""
-        await self._open_store()
+        """Make the tables or migrate those of an older version, and bind `link::rows_changed` to changes of others.
+
+        A database that is away does not keep the engine from starting: the links follow when it is there.
+        """
+        await self._open_store_or_wait()
         if self.settings.store != "memory":
             config = {"db": self.settings.db, "table": "links", "except_origin": LINKS.worker}
             self._following = self.bus.register_trigger("link::rows_changed", trigger("database::row-changed", config))
@@ -135,7 +150,28 @@ class LinkWorker(Worker):
     async def others_changed(self, names: frozenset[str]) -> None:
         """Open the store again: the database may be another one now, with other links."""
         if "state" in names or ("database" in names and self.settings.store != "memory"):
+            await self._open_store_or_wait()
+
+    async def _open_store_or_wait(self) -> None:
+        try:
             await self._open_store()
+        except Unavailable as error:
+            log.warning("the links cannot be opened yet, they are waited for: %s", error)
+            if self._opening is None:
+                self._opening = asyncio.get_running_loop().create_task(self._open_store_later(), name="opening links")
+
+    async def _open_store_later(self) -> None:
+        while True:
+            await self.bus.clock.sleep(OPEN_AGAIN_S)
+            try:
+                await self._open_store()
+            except Unavailable:
+                continue
+            except LinklyError:
+                log.exception("the links cannot be opened")
+                continue
+            self._opening = None
+            return
 
     async def _open_store(self) -> None:
         await self._store.open()
@@ -143,7 +179,8 @@ class LinkWorker(Worker):
         secret = await self._store.secret()
         self._redirect.hash_visitors_with(secret)
         # The secret is made once for each store, so a digest of it names the store.
-        await self._cache.belong_to(hashlib.blake2b(secret, digest_size=8, key=b"store").hexdigest())
+        store_id = hashlib.blake2b(secret, digest_size=8, key=b"store").hexdigest()
+        await self._cache.belong_to(store_id, is_shared=self._store.is_shared)
 
     async def _follow(self) -> None:
         await self._cache.follow()

@@ -26,6 +26,8 @@ from linkly_workers.link.stores.store import (
 class MemoryStore:
     """`LinkStore` in dictionaries. No method suspends, so each is atomic."""
 
+    is_shared = False
+
     def __init__(self) -> None:
         self._links: dict[str, LinkDetails] = {}
         self._clicks: dict[str, dict[str | int, Click]] = {}  # by id, or by number for who has none

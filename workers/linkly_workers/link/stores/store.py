@@ -95,6 +95,11 @@ class Changes(msgspec.Struct, frozen=True):
 class LinkStore(Protocol):
     """Keeps links and counts clicks. What a durable store has answered is on disk."""
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other engines may change the links as well; known when it is open."""
+        ...
+
     async def open(self) -> None:
         """Make what is needed; give what an older version made its new shape."""
         ...
@@ -151,8 +156,9 @@ class LinkStore(Protocol):
     def count(self, click: Click, now: str) -> Awaitable[Counted]:
         """Count a click: its row and the counter together or neither, once for each `click_id` of a code.
 
-        Nothing is counted for a link that is missing, expired at `now`, or has no clicks left. Clicks that are counted
-        together answer the link as it is after all of them.
+        Nothing is counted for a link that is missing, expired, or has no clicks left. `now` says what time it is; where
+        engines share a store, the server's clock does. Clicks that are counted together answer the link as it is after
+        all of them.
         """
         ...
 

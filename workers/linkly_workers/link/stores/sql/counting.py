@@ -22,7 +22,7 @@ import msgspec
 from msgspec.structs import asdict
 
 from linkly.context import current_invocation
-from linkly.errors import InvalidPayload, LinklyError, Overloaded
+from linkly.errors import InvalidPayload, LinklyError, OutcomeUnknown, Overloaded
 from linkly.invocation import Invocation
 from linkly_workers._line import SHARED_FROM, FairLine
 from linkly_workers._scripts import ROWS, Scripts, not_committed
@@ -196,7 +196,13 @@ class Counting:
 
     async def _exactly(self, click: Click, now: str) -> Counted:
         values = {**asdict(click), "bot": int(click.bot), "now": now}
-        answer = await self._scripts.run(await self._scripts.script("count", values))
+        count = await self._scripts.script("count", values)
+        try:
+            answer = await self._scripts.run(count)
+        except LinklyError as error:
+            if error.code != OutcomeUnknown.code or click.click_id is None:
+                raise
+            answer = await self._scripts.run(count)  # by its id it is known if it was counted
         if answer["committed"]:
             for result in answer["results"]:
                 if rows := result["rows"]:

@@ -36,6 +36,10 @@ class SqlStore:
         self._scripts = Scripts(trigger, db, LINKS)
         self._counting = Counting(self._scripts)
 
+    @property
+    def is_shared(self) -> bool:  # noqa: D102
+        return self._scripts.are_shared
+
     async def open(self) -> None:  # noqa: D102
         await self._scripts.migrate()
 
