@@ -117,6 +117,19 @@ def with_nulls(sql: str, dialect: Dialect) -> str:
     return _replaced(sql, [(start, end, "NULL") for start, end, _ in parameters_of(sql, dialect).placeholders])
 
 
+def text_around(sql: str, parameters: Parameters) -> list[str]:
+    """Return the text before, between and behind the placeholders of a statement, into which values can be put."""
+    parts = [""]
+    last = 0
+    for start, end, _ in parameters.placeholders:
+        before, behind = _gaps(sql, start, end)
+        parts[-1] += sql[last:start] + before
+        parts.append(behind)
+        last = end
+    parts[-1] += sql[last:]
+    return parts
+
+
 def _style_of(spelling: str) -> Style:
     if spelling == "?":
         return "order"
@@ -176,15 +189,15 @@ def _advice(dialect: Dialect, style: Style | None) -> str:
 
 
 def _written(sql: str, dialect: Dialect, placeholders: tuple[Placeholder, ...], operators: list[int]) -> str:
-    if dialect.form == "%s":
-        return _replaced(sql, [(start, end, "%s") for start, end, _ in placeholders], double="%")
+    if dialect.form == "?":
+        return _replaced(sql, [(start, end, "?") for start, end, _ in placeholders])
     mark = dialect.form[0]
     pieces = [(start, end, f"{mark}{number}") for start, end, number in placeholders]
     return _replaced(sql, sorted([*pieces, *((start, start + 2, "?") for start in operators)]))
 
 
-def _replaced(sql: str, pieces: list[tuple[int, int, str]], double: str = "") -> str:
-    """Return a text with pieces put in; between them `double`, if it is a character, is doubled.
+def _replaced(sql: str, pieces: list[tuple[int, int, str]]) -> str:
+    """Return a text with pieces put in.
 
     `LIMIT?` must not become the name `LIMIT$1`, nor `?and` with a number in it `5and`: what is put in stands alone. (A
     blank everywhere would make a comment of MySQL's `1--?`.) What is as it was stays where it was, so that places in
@@ -193,17 +206,20 @@ def _replaced(sql: str, pieces: list[tuple[int, int, str]], double: str = "") ->
     parts: list[str] = []
     last = 0
     for start, end, piece in pieces:
-        between = sql[last:start]
-        parts.append(between.replace(double, double * 2) if double else between)
+        parts.append(sql[last:start])
         if piece in (sql[start:end], "?"):
             parts.append(piece)
         else:
-            before = " " if start and _TOUCHING.match(sql, start - 1) else ""
-            behind = " " if _TOUCHING.match(sql, end) else ""
+            before, behind = _gaps(sql, start, end)
             parts.append(f"{before}{piece}{behind}")
         last = end
-    parts.append(sql[last:].replace(double, double * 2) if double else sql[last:])
+    parts.append(sql[last:])
     return "".join(parts)
+
+
+def _gaps(sql: str, start: int, end: int) -> tuple[str, str]:
+    """Return what has to stand before and behind a piece that is put in."""
+    return " " if start and _TOUCHING.match(sql, start - 1) else "", " " if _TOUCHING.match(sql, end) else ""
 
 
 _TOUCHING = re.compile(r"""[A-Za-z0-9_$.?'"`\u0080-\U0010ffff]""")

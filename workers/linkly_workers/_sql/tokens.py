@@ -19,7 +19,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         driver: What `database::listDatabases` calls it.
-        form: How its driver takes placeholders; `%s`: in order, and any other `%` is doubled.
+        form: How its driver takes placeholders; `?`: in order.
         strings: The quotes of strings.
         names: The quotes of names, `[` for `[name]`.
         backslash: A backslash escapes the next character of a string.
@@ -36,7 +36,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     driver: str
-    form: Literal["$n", "?n", "%s"]
+    form: Literal["$n", "?n", "?"]
     strings: str = "'"
     names: str
     backslash: bool = False
@@ -69,7 +69,7 @@ SQLITE = Dialect(driver="sqlite", form="?n", names='"`[', named=True, mark_is_bl
 
 MYSQL = Dialect(
     driver="mysql",
-    form="%s",
+    form="?",
     strings="'\"",
     names="`",
     backslash=True,

@@ -7,9 +7,10 @@ there is a form, and the server reads each of them back as the same value.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
+
+from linkly_workers.database._server.json_value import json_value
 
 AS_TEXT = (
     *("numeric", "money", "uuid", "xml", "jsonpath"),
@@ -37,15 +38,7 @@ def _timestamp(text: str) -> str:
     return text if text.endswith("BC") else text.replace(" ", "T")
 
 
-def _json(text: str) -> Any:
-    """Return a JSON value; what Python cannot read (too deep, integers of thousands of digits) stays text."""
-    try:
-        return json.loads(text)
-    except (RecursionError, ValueError):
-        return text
-
-
-_DECODED.update(timestamptz=_timestamptz, timestamp=_timestamp, json=_json, jsonb=_json, float4=float)
+_DECODED.update(timestamptz=_timestamptz, timestamp=_timestamp, json=json_value, jsonb=json_value, float4=float)
 
 
 def _as_is(text: str) -> str:

@@ -1,4 +1,4 @@
-"""A statement: what its text says, found once and kept."""
+"""A statement, and what its text says."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import msgspec
 
 from linkly_workers._sql.parameters import Parameters, UnclearPlaceholders, parameters_of
 from linkly_workers._sql.tokens import POSTGRES
+from linkly_workers.database._server.statements import StatementsByText
 from linkly_workers.database.backend import Op
 from linkly_workers.database.errors import DriverError, InvalidParam
 from linkly_workers.database.postgres.text import findings_of
-
-KEPT = 1000
-LONGEST_KEPT = 10_000
 
 
 class Statement(msgspec.Struct, frozen=True, eq=False):
@@ -32,27 +30,11 @@ class Statement(msgspec.Struct, frozen=True, eq=False):
     inside: tuple[tuple[Op, str | None], ...] = ()
 
 
-class Statements:
-    """Statements by text; the oldest goes when there are `KEPT`."""
+class Statements(StatementsByText[Statement]):
+    """Statements by text."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, Statement] = {}
-
-    def of(self, sql: str) -> Statement:
-        """Return the statement of a text.
-
-        Raises:
-            DriverError: There is none in it.
-            InvalidParam: Callers may not send it, or its placeholders are unclear.
-        """
-        statement = self._kept.get(sql)
-        if statement is None:
-            statement = _found(sql)
-            if len(sql) <= LONGEST_KEPT:
-                if len(self._kept) >= KEPT:
-                    del self._kept[next(iter(self._kept))]
-                self._kept[sql] = statement
-        return statement
+        super().__init__(_found)
 
 
 def _found(sql: str) -> Statement:

@@ -6,10 +6,10 @@ called is the server's to say; what it leaves in the session is undone behind ev
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
-from linkly_workers._sql.tokens import POSTGRES, tokens
+from linkly_workers._sql.tokens import POSTGRES
+from linkly_workers._sql.words import Word, has_anything, main_of, name_at, words_of
 from linkly_workers.database.backend import Op
 
 CONTROL = (
@@ -33,28 +33,13 @@ _LOCAL = frozenset(("SET LOCAL", "SET CONSTRAINTS"))
 
 _CHANGES: dict[str, Op] = {"INSERT": "insert", "UPDATE": "update", "DELETE": "delete", "MERGE": "other"}
 _READS = frozenset(("SELECT", "VALUES", "TABLE", "SHOW"))
+_VERBS = frozenset((*_CHANGES, *_READS))
 _WRITES = frozenset((*_CHANGES, "INTO"))
 """In a SELECT as well: `FOR UPDATE`, a WITH that changes rows, `INTO`."""
 
 _BEFORE_TABLE = frozenset(("INTO", "FROM", "ONLY"))
 
 _BEFORE_QUERY = frozenset(("AS", "MATERIALIZED"))
-
-
-class Word(NamedTuple):
-    """A word or a quoted name that stands outside of strings and comments.
-
-    Attributes:
-        text: A word in upper case; a quoted name with its quotes, as it is written.
-        written: As it is written.
-        depth: In how many brackets it stands.
-        dotted: There is a dot between the one before and this one.
-    """
-
-    text: str
-    written: str
-    depth: int
-    dotted: bool
 
 
 class Findings(NamedTuple):
@@ -77,9 +62,9 @@ class Findings(NamedTuple):
 
 def findings_of(sql: str) -> Findings:
     """Return what a text says of its statement."""
-    words = list(_words(sql))
+    words = list(words_of(sql, POSTGRES))
     if not words:
-        return Findings(None, not _has_anything(sql), False, None)
+        return Findings(None, not has_anything(sql, POSTGRES), False, None)
     first = words[0].text
     two = f"{first} {words[1].text}" if len(words) > 1 else first
     refusal = None
@@ -89,54 +74,10 @@ def findings_of(sql: str) -> Findings:
         refusal = (f"`{two if first == 'SET' else first}` {SHARED}", "changes a shared connection")
     elif first == "COPY":
         refusal = (f"`COPY` {OUTSIDE}", "reaches outside the database")
-    main = _main(words)
+    main = main_of(words, _VERBS)
     reads = words[main].text in _READS and not any(word.text in _WRITES for word in words)
     inside = _inside(words) if not reads and words[main].text in _READS else ()
     return Findings(refusal, False, reads, _target(words, main), inside)
-
-
-def _has_anything(sql: str) -> bool:
-    """Return whether there is something beside blanks, comments and semicolons: the server will say what it is."""
-    last = 0
-    for kind, start, end in tokens(sql, POSTGRES):
-        if sql[last:start].strip() or kind not in ("comment", "end"):
-            return True
-        last = end
-    return bool(sql[last:].strip())
-
-
-def _words(sql: str) -> Iterator[Word]:
-    last = depth = 0
-    name: Word | None = None
-    for kind, start, end in tokens(sql, POSTGRES):
-        if kind == "comment":
-            continue
-        between, written = sql[last:start], sql[start:end]
-        last = end
-        if name is not None and not between and written.startswith('"'):
-            name = name._replace(text=name.text + written, written=name.written + written)  # a doubled quote
-            continue
-        if name is not None:
-            yield name
-            name = None
-        depth += between.count("(") - between.count(")")
-        if kind == "word":
-            yield Word(written.upper(), written, depth, "." in between)
-        elif written.startswith('"'):
-            name = Word(written, written, depth, "." in between)
-    if name is not None:
-        yield name
-
-
-def _main(words: list[Word]) -> int:
-    """Return the place of the word that says what a statement does: behind WITH and its brackets."""
-    if words[0].text != "WITH":
-        return 0
-    depth = words[0].depth
-    for at, word in enumerate(words):
-        if word.depth == depth and (word.text in _CHANGES or word.text in _READS):
-            return at
-    return 0
 
 
 def _inside(words: list[Word]) -> tuple[tuple[Op, str | None], ...]:
@@ -156,9 +97,8 @@ def _target(words: list[Word], main: int) -> tuple[Op, str | None] | None:
     at = main + 1
     while at < len(words) and words[at].text in _BEFORE_TABLE:
         at += 1
-    if at == len(words):
+    name, _ = name_at(words, at)
+    if name is None:
         return op, None
-    while at + 1 < len(words) and words[at + 1].dotted:
-        at += 1
-    name = words[at].written
-    return op, name[1:-1].replace('""', '"') if name.startswith('"') else name.lower()
+    written = name.written
+    return op, written[1:-1].replace('""', '"') if written.startswith('"') else written.lower()

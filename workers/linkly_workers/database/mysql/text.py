@@ -1,0 +1,161 @@
+"""What a text says of its statement: which table it changes, whether it commits, why callers may not send it.
+
+The words are found outside of strings, names and comments, so no spelling hides them. What a function or a procedure
+does when it is called is the server's to say; what it leaves in the session is undone behind every call.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from linkly_workers._sql.tokens import MYSQL, tokens
+from linkly_workers._sql.words import Word, has_anything, main_of, name_at, words_of
+from linkly_workers.database.backend import Op
+
+CONTROL = (
+    "is transaction control; database::transaction runs statements that belong together, "
+    "database::beginTransaction opens a transaction over several calls"
+)
+SHARED = "would change the connection that all callers share"
+OUTSIDE = "moves rows through files; use INSERT and SELECT"
+COMPOUND = "holds statements of its own; send them one by one, with database::transaction where they belong together"
+EXECUTED = "is code to some servers and a comment to others; write out what is meant"
+
+_CONTROL = frozenset(("BEGIN", "START", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "XA"))
+_ADMINISTERS = frozenset(("START SLAVE", "START REPLICA", "START ALL", "START GROUP_REPLICATION"))
+_SHARED = frozenset(
+    ("SET", "USE", "LOCK", "UNLOCK", "HANDLER", "PREPARE", "EXECUTE", "DEALLOCATE", "DROP PREPARE", "BACKUP")
+)
+"""BACKUP is MariaDB's lock for a whole backup."""
+_COMPOUND = frozenset(("IF", "CASE", "LOOP", "REPEAT", "WHILE", "FOR", "DECLARE"))
+"""MariaDB runs them outside of procedures as well."""
+_OUTSIDE = frozenset(("LOAD", "IMPORT"))
+_INTO_FILES = frozenset(("OUTFILE", "DUMPFILE"))
+
+_CHANGES: dict[str, Op] = {"INSERT": "insert", "REPLACE": "insert", "UPDATE": "update", "DELETE": "delete"}
+_READS = frozenset(("SELECT", "VALUES", "TABLE", "SHOW", "DESCRIBE", "DESC", "EXPLAIN"))
+_VERBS = frozenset((*_CHANGES, *_READS))
+_WRITES = frozenset((*_CHANGES, "INTO", "SHARE", "ANALYZE"))
+"""In a statement that reads otherwise: `FOR UPDATE`, `LOCK IN SHARE MODE`, `INTO @variable`, `EXPLAIN ANALYZE`."""
+_FUNCTIONS = frozenset(("INSERT", "REPLACE"))
+"""Names of functions as well."""
+
+_COMMITS = frozenset(
+    (
+        *("ALTER", "CREATE", "DROP", "RENAME", "TRUNCATE", "GRANT", "REVOKE"),
+        *("OPTIMIZE", "REPAIR", "CHECK", "CACHE", "FLUSH", "RESET", "PURGE", "CHANGE", "STOP", "START"),
+        *("INSTALL", "UNINSTALL", "CLONE", "SHUTDOWN", "RESTART"),
+        *("ANALYZE TABLE", "ANALYZE LOCAL", "ANALYZE NO_WRITE_TO_BINLOG"),
+    )
+)
+_TEMPORARY = frozenset(("CREATE TEMPORARY", "DROP TEMPORARY"))
+
+_BEFORE_TABLE = frozenset(("INTO", "FROM", "IGNORE", "LOW_PRIORITY", "HIGH_PRIORITY", "DELAYED", "QUICK"))
+_BEHIND_TABLES = {
+    "insert": frozenset(("SET", "VALUES", "VALUE", "SELECT", "WITH", "TABLE", "PARTITION")),
+    "update": frozenset(("SET", "PARTITION")),
+    "delete": frozenset(("WHERE", "ORDER", "LIMIT", "RETURNING", "PARTITION", "FOR")),
+}
+_SEVERAL = frozenset(("JOIN", "STRAIGHT_JOIN", "USING", "FROM"))
+_NEEDS_OPERAND = frozenset(("SET", "WHERE", "AND", "OR", "NOT", "XOR", "ON", "BY", "LIKE", "BETWEEN", "AS", "SELECT"))
+
+
+class Findings(NamedTuple):
+    """What is known of a text.
+
+    Attributes:
+        refusal: Why callers may not send it, and the reason in a few words; `None` if nothing is against it.
+        empty: There is no statement in it.
+        reads: It neither changes nor locks a row, if the functions that it calls do not.
+        commits: What commits a transaction that it stands in, in a word or two; `None` if it does not.
+        target: Operation and table, `None` for a statement that changes none; without a table if it names several.
+        returning: It has a RETURNING clause.
+    """
+
+    refusal: tuple[str, str] | None
+    empty: bool
+    reads: bool
+    commits: str | None
+    target: tuple[Op, str | None] | None
+    returning: bool
+
+
+def findings_of(sql: str) -> Findings:
+    """Return what a text says of its statement."""
+    for kind, start, _ in tokens(sql, MYSQL):
+        if kind == "executed":
+            refusal = (f"`{sql[start : sql.index('!', start) + 1]} ... */` {EXECUTED}", "unclear code")
+            return Findings(refusal, False, False, None, None, False)
+    words = list(words_of(sql, MYSQL))
+    if not words:
+        return Findings(None, not has_anything(sql, MYSQL), False, None, None, False)
+    first = words[0].text
+    two = f"{first} {words[1].text}" if len(words) > 1 else first
+    main = main_of(words, _VERBS)
+    reads = words[main].text in _READS and not any(
+        word.text in _WRITES and not (word.text in _FUNCTIONS and at != main) for at, word in enumerate(words)
+    )
+    commits = None
+    if two not in _TEMPORARY and (first in _COMMITS or two in _COMMITS):
+        commits = first if first == "TRUNCATE" else two
+    target = _target(words, main)
+    return Findings(
+        _refusal(words, first, two), False, reads, commits, target, target is not None and _returns(words, main)
+    )
+
+
+def _refusal(words: Sequence[Word], first: str, two: str) -> tuple[str, str] | None:
+    if first in _CONTROL and two not in _ADMINISTERS:
+        return f"`{first}` {CONTROL}", "transaction control"
+    if two in ("SET TRANSACTION", "SET SESSION") and any(word.text == "TRANSACTION" for word in words[1:3]):
+        return f"`SET TRANSACTION` {CONTROL}", "transaction control"
+    if first in _COMPOUND or (len(words) > 1 and words[1].before.strip() == ":"):
+        return f"`{first}` {COMPOUND}", "several statements"
+    if first in _SHARED or two in _SHARED:
+        return f"`{first if first in _SHARED else two}` {SHARED}", "changes a shared connection"
+    if first == "FLUSH" and any(word.text in ("LOCK", "EXPORT") for word in words):
+        return f"`FLUSH ... {'WITH READ LOCK' if words[-1].text == 'LOCK' else words[-1].text}` {SHARED}", (
+            "changes a shared connection"
+        )
+    if first in _OUTSIDE and two != "LOAD INDEX":
+        return f"`{two}` {OUTSIDE}", "reaches outside the database"
+    for word, behind in itertools.pairwise(words):
+        if word.text == "INTO" and behind.text in _INTO_FILES:
+            return f"`INTO {behind.text}` {OUTSIDE}", "reaches outside the database"
+    return None
+
+
+def _target(words: Sequence[Word], main: int) -> tuple[Op, str | None] | None:
+    op = _CHANGES.get(words[main].text)
+    if op is None:
+        return None
+    at = main + 1
+    while at < len(words) and words[at].text in _BEFORE_TABLE:
+        at += 1
+    name, behind = name_at(words, at)
+    if name is None:
+        return op, None
+    depth = words[main].depth
+    last = behind
+    for word in words[behind:]:
+        if word.depth == depth and word.text in _BEHIND_TABLES[op]:
+            break
+        if "," in word.before and word.depth == depth and op != "insert":
+            return op, None
+        if word.depth == depth and word.text in _SEVERAL:
+            return op, None
+        last += 1
+    written = name.written
+    return op, written[1:-1].replace("``", "`") if written.startswith("`") else written
+
+
+def _returns(words: Sequence[Word], main: int) -> bool:
+    """Return whether there is a RETURNING that is a clause: to MySQL it may be the name of a column."""
+    for previous, word in zip(words[main:], words[main + 1 :], strict=False):
+        if word.text == "RETURNING" and word.depth == words[main].depth:
+            before = word.before.rstrip()
+            if previous.text not in _NEEDS_OPERAND and (not before or before[-1] in ")?'"):
+                return True
+    return False
