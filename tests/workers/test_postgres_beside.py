@@ -41,6 +41,22 @@ async def test_a_failure_and_an_open_transaction_are_no_success(end):
     assert await heard(ROWS + UNDONE + end) == (ROWS, False)
 
 
+@pytest.mark.parametrize("size", [1, 6, 40, 1000])
+async def test_each_answer_is_judged_by_itself(size):
+    """Also where those before were all the same."""
+    beside, got, judged = Beside(), [], []
+    good, bad = UNDONE + READY, message(b"E", b"C57014\0\0") + READY
+    for own in (good, good, bad, good, SETTING + good, good):
+        succeeded = beside.put_behind(simple_query("RESET ALL"))
+        beside.written(b"the driver's")
+        whole = ROWS + own
+        for at in range(0, len(whole), size):
+            beside.received(whole[at : at + size], got.append)
+        judged.append(succeeded.result())
+    assert judged == [True, True, False, True, True, True]
+    assert b"".join(got) == ROWS * 5 + SETTING + ROWS
+
+
 async def test_a_lost_connection_is_no_success():
     beside = Beside()
     succeeded = beside.put_behind(simple_query("RESET ALL"))

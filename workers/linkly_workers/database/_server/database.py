@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, Generic
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any, Generic, TypeVar
 
 from linkly.clock import time_limit
-from linkly.errors import LinklyError, OutcomeUnknown
+from linkly.deadline import Deadlines, bounded
+from linkly.errors import CallTimeout, LinklyError, OutcomeUnknown
 from linkly_workers.database._server.connection import C, Connection, Connector, R, S
 from linkly_workers.database._server.driver import Driver
 from linkly_workers.database._server.pool import Lease, Pool
@@ -24,6 +25,8 @@ OWN_TIMEOUT_MS = 30_000
 
 COMMIT_S = 60.0
 """How long the answer to a COMMIT is waited for; nothing else bounds it."""
+
+T = TypeVar("T")
 
 
 class ServerDatabase(Generic[C, S, R]):
@@ -45,6 +48,7 @@ class ServerDatabase(Generic[C, S, R]):
         self._pool = self._direct = Pool(
             opening.name, self._server, driver, opening.settings.pool, opening.max_result_bytes, opening.clock
         )
+        self._deadlines = Deadlines(opening.clock)
         self._commits: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -58,6 +62,7 @@ class ServerDatabase(Generic[C, S, R]):
         await self._pool.close()
         if self._direct is not self._pool:
             await self._direct.close()
+        self._deadlines.close()
 
     @property
     def waiting_writes(self) -> int:
@@ -137,14 +142,22 @@ class ServerDatabase(Generic[C, S, R]):
         return statement.reads
 
     async def _by_itself(self, statement: S, parameters: list[Any], timeout_ms: int, pool: Pool[C] | None = None) -> R:
-        async with self._failures(), self._limit(timeout_ms), (pool or self._pool).connection() as connection:
-            try:
-                result: R = await connection.run(statement, parameters, last=True)
-            except self._driver.failures as error:
-                if self._driver.is_lost(error) and not statement.reads:
-                    raise self._unknown(f"the connection was lost while the statement ran: {error}") from error
-                raise
+        try:
+            return await self._limited(timeout_ms, self._run_by_itself(statement, parameters, pool or self._pool))
+        except self._driver.failures as error:
+            raise self._refused(error) from error
+
+    async def _run_by_itself(self, statement: S, parameters: list[Any], pool: Pool[C]) -> R:
+        lease = await pool.take()
+        try:
+            result: R = await lease.connection.run(statement, parameters, last=True)
             return result
+        except self._driver.failures as error:
+            if self._driver.is_lost(error) and not statement.reads:
+                raise self._unknown(f"the connection was lost while the statement ran: {error}") from error
+            raise
+        finally:
+            pool.give(lease)
 
     # --- several -------------------------------------------------------------------------------------------
 
@@ -165,28 +178,34 @@ class ServerDatabase(Generic[C, S, R]):
         committed: Committed | None,
         isolation: str | None,
     ) -> list[R]:
-        results: list[R] = []
         async with self._failures():
-            async with self._limit(timeout_ms):
-                lease = await self._begun(isolation)
-                try:
-                    try:
-                        await _run_all(lease.connection, statements, results)
-                    except self._driver.outdated:
-                        results.clear()
-                        await lease.connection.begin(isolation)
-                        await _run_all(lease.connection, statements, results)
-                except BaseException as error:
-                    self._pool.give(lease)
-                    if not isinstance(error, (*self._driver.failures, DriverError)):
-                        raise
-                    failure = self._driver.translated(error)
-                    failure.details["failed_index"] = len(results)
-                    raise failure from error
+            lease, results = await self._limited(timeout_ms, self._run_together(statements, isolation))
             told = [result for result in results if result.change is not None]
             await self._committed(lease, (lambda: committed(told)) if committed is not None else None)
         self._pool.has_written |= bool(told)
         return results
+
+    async def _run_together(
+        self, statements: Sequence[tuple[S, list[Any]]], isolation: str | None
+    ) -> tuple[Lease[C], list[R]]:
+        """Run statements in a transaction, which is left open."""
+        results: list[R] = []
+        lease = await self._begun(isolation)
+        try:
+            try:
+                await _run_all(lease.connection, statements, results)
+            except self._driver.outdated:
+                results.clear()
+                await lease.connection.begin(isolation)
+                await _run_all(lease.connection, statements, results)
+        except BaseException as error:
+            self._pool.give(lease)
+            if not isinstance(error, (*self._driver.failures, DriverError)):
+                raise
+            failure = self._driver.translated(error)
+            failure.details["failed_index"] = len(results)
+            raise failure from error
+        return lease, results
 
     async def _begun(self, isolation: str | None, pool: Pool[C] | None = None, *, read_only: bool = False) -> Lease[C]:
         """Take a connection and begin a transaction; a connection that has been lost meanwhile is replaced once."""
@@ -234,12 +253,12 @@ class ServerDatabase(Generic[C, S, R]):
             OutcomeUnknown: The connection was lost meanwhile.
         """
         try:
-            async with asyncio.timeout(COMMIT_S):
-                is_written = await connection.commit()
+            is_written = await bounded(connection.commit(), self._deadlines, COMMIT_S, "COMMIT")
+        except CallTimeout as error:
+            raise self._unknown(f"the connection was lost during COMMIT: no answer for {COMMIT_S:g} s") from error
         except self._driver.failures as error:
             if self._driver.is_lost(error):
-                why = str(error) or f"no answer for {COMMIT_S:g} s"
-                raise self._unknown(f"the connection was lost during COMMIT: {why}") from error
+                raise self._unknown(f"the connection was lost during COMMIT: {error}") from error
             raise self._driver.translated(error) from error
         if not is_written:
             raise DriverError(
@@ -283,6 +302,17 @@ class ServerDatabase(Generic[C, S, R]):
             self._pool.read_only(error)
         return self._driver.translated(error)
 
+    async def _limited(self, timeout_ms: int, run: Coroutine[Any, Any, T]) -> T:
+        """Await what runs on the server for at most so long; it makes no calls over the bus itself."""
+        if not timeout_ms:
+            return await run
+        limit_ms = min(timeout_ms, LONGEST_TIMEOUT_MS)
+        try:
+            result: T = await bounded(run, self._deadlines, limit_ms / 1000, "")
+            return result
+        except CallTimeout as error:
+            raise self._too_late(limit_ms) from error
+
     @contextlib.asynccontextmanager
     async def _limit(self, timeout_ms: int) -> AsyncIterator[None]:
         limit_ms = min(timeout_ms, LONGEST_TIMEOUT_MS)
@@ -290,10 +320,13 @@ class ServerDatabase(Generic[C, S, R]):
             async with time_limit(self._clock, limit_ms / 1000 if timeout_ms else None):
                 yield
         except TimeoutError as error:
-            raise QueryTimeout(
-                f"the statement took longer than timeout_ms: {limit_ms} and was stopped",
-                details={"db": self.name, "timeout_ms": limit_ms},
-            ) from error
+            raise self._too_late(limit_ms) from error
+
+    def _too_late(self, limit_ms: int) -> QueryTimeout:
+        return QueryTimeout(
+            f"the statement took longer than timeout_ms: {limit_ms} and was stopped",
+            details={"db": self.name, "timeout_ms": limit_ms},
+        )
 
     def _unknown(self, why: str) -> OutcomeUnknown:
         return OutcomeUnknown(

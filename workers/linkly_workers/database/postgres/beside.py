@@ -40,10 +40,11 @@ class Beside:
         front: Goes out in front of the driver's next write; made by `in_front`.
     """
 
-    __slots__ = ("_answer", "_behind", "front")
+    __slots__ = ("_answer", "_behind", "_usual", "front")
 
     def __init__(self) -> None:
         self.front = b""
+        self._usual = b""  # the last answer to what went behind, if there was nothing to say about it
         self._behind: tuple[bytes, _Answer] | None = None
         self._answer: _Answer | None = None
 
@@ -80,7 +81,8 @@ class Beside:
         """Hand over what has come to the driver, but for the answer to what went behind."""
         if self._answer is None:
             to_driver(data)
-        elif (rest := self._answer.received(data, to_driver)) is not None:
+        elif (rest := self._answer.received(data, to_driver, self._usual)) is not None:
+            self._usual = self._answer.usual
             self._answer = None
             if rest:
                 to_driver(rest)
@@ -97,19 +99,25 @@ class _Answer:
 
     Attributes:
         succeeded: Whether the query has, and no transaction is open.
+        usual: The bytes of its answer, if they were nothing but a success; `b""` otherwise.
     """
 
-    __slots__ = ("_own", "_rest", "_skip", "_succeeds", "succeeded")
+    __slots__ = ("_is_whole", "_own", "_rest", "_skip", "_succeeds", "succeeded", "usual")
 
     def __init__(self) -> None:
         self.succeeded: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.usual = b""
         self._own = False  # the driver's has come to its end
         self._skip = 0  # bytes of a message of the driver's that are still to come
         self._rest = b""  # the beginning of a message
+        self._is_whole = True  # nothing of the query's own answer has been read yet
         self._succeeds = True
 
-    def received(self, data: bytes, to_driver: Callable[[bytes], object]) -> bytes | None:
-        """Read bytes of the server; returns those behind the answer when it is complete."""
+    def received(self, data: bytes, to_driver: Callable[[bytes], object], usual: bytes) -> bytes | None:
+        """Read bytes of the server; returns those behind the answer when it is complete.
+
+        An answer that is `usual` is not read once more: it has a dozen messages.
+        """
         if not self._own:
             end = self._end_of_driver(data)
             if end is None:
@@ -117,17 +125,27 @@ class _Answer:
                 return None
             to_driver(data[:end])
             self._own, self._rest, data = True, b"", data[end:]
-        data, at = self._rest + data, 0
+        data = self._rest + data
+        if usual and data == usual and self._is_whole:
+            self.usual = usual
+            self.end(succeeds=True)
+            return b""
+        at = 0
         while (end := _end_of_message(data, at)) is not None and end <= len(data):
             kind = data[at]
             if kind == _READY:
-                self.end(succeeds=self._succeeds and data[at + _HEAD_BYTES] == _NO_TRANSACTION)
+                succeeds = self._succeeds and data[at + _HEAD_BYTES] == _NO_TRANSACTION
+                if succeeds and self._is_whole:
+                    self.usual = data[:end]
+                self.end(succeeds=succeeds)
                 return data[end:]
             if kind == _FAILED:
                 self._succeeds = False
             elif kind in _AT_ANY_TIME:
+                self._is_whole = False
                 to_driver(data[at:end])
             at = end
+        self._is_whole = self._is_whole and not at
         self._rest = data[at:]
         return None
 
