@@ -39,6 +39,7 @@ class Load:
         connections: Kept alive; each has one request under way.
         many: Ask for random ones of so many paths, each `path`, seven digits and `suffix`; only wrk can.
         suffix: The end of each of them.
+        exponent: The n-th of them is asked for as often as the first divided by n to this power; 0: all alike.
     """
 
     port: int
@@ -47,6 +48,7 @@ class Load:
     connections: int = CONNECTIONS
     many: int = 0
     suffix: str = ""
+    exponent: float = 0.0
 
     @property
     def one_path(self) -> str:
@@ -97,7 +99,7 @@ class Load:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         words.append(f"http://127.0.0.1:{self.port}{self.path}")
         if self.many:
-            words += ["--", self.path, str(self.many), self.suffix]
+            words += ["--", self.path, str(self.many), self.suffix, str(self.exponent)]
         said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         if "Non-2xx" in said or "Socket errors" in said:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.bench import peers
 from tests.bench.load import CONNECTIONS, Load
-from tests.bench.processes import PROGRAMS, Measured, engine
+from tests.bench.processes import PROGRAMS, Measured, cpu_s, engine
 from tests.bench.row import Figures, Goal, Measure, Row
 
 CONFIG = """
@@ -40,12 +40,22 @@ Started = AbstractContextManager[Measured]
 class Counted:
     """A durable redirect under load, and its database.
 
+    Args:
+        name: For errors.
+        load: Asks for redirects.
+        server: The process that redirects.
+        exact: Returns the rows and the sum of the counters in the database.
+        database: The process of the database, if that is one of its own: its processor time is shown.
+
     The first turn waits for every answer: rows, counter and redirects must be equal. wrk drops what is under way when
     its time is over, at most one request a connection: those are counted, and nobody has seen the redirect.
     """
 
-    def __init__(self, name: str, load: Load, server: int, database: Path) -> None:
+    def __init__(
+        self, name: str, load: Load, server: int, exact: Callable[[], tuple[int, int]], database: int | None = None
+    ) -> None:
         self._name, self._load, self._server, self._database = name, load, server, database
+        self._rows_and_counter = exact
         self.port = load.port
         self._first, self._may_be_dropped = True, 0
         self._expected = self._exact() + 1
@@ -54,7 +64,10 @@ class Counted:
     def __call__(self, seconds: float) -> Figures:
         if self._first:
             seconds = min(seconds, 1.0)
+        before = 0.0 if self._database is None else cpu_s(self._database)
         redirects, figures = self._load.put(self._server, seconds, every_answer=self._first)
+        if self._database is not None:
+            figures = {**figures, "database CPU us": (cpu_s(self._database) - before) / max(redirects, 1) * 1e6}
         self._expected += redirects
         # Over all turns: what one has dropped may be on disk only after the next one has begun.
         self._may_be_dropped += 0 if self._first else self._load.connections
@@ -75,13 +88,19 @@ class Counted:
         raise SystemExit(f"{self._name}: clicks come in long after the load has ended")
 
     def _exact(self) -> int:
-        with contextlib.closing(sqlite3.connect(self._database)) as database:
-            rows, counter = database.execute(
-                "SELECT (SELECT COUNT(*) FROM clicks), (SELECT COALESCE(SUM(clicks), 0) FROM links)"
-            ).fetchone()
+        rows, counter = self._rows_and_counter()
         if rows != counter:
             raise SystemExit(f"{self._name}: {rows} rows, counter {counter}")
-        return int(rows)
+        return rows
+
+
+def in_file(database: Path) -> tuple[int, int]:
+    """Return the rows and the sum of the counters in a file of SQLite."""
+    with contextlib.closing(sqlite3.connect(database)) as opened:
+        rows, counter = opened.execute(
+            "SELECT (SELECT COUNT(*) FROM clicks), (SELECT COALESCE(SUM(clicks), 0) FROM links)"
+        ).fetchone()
+    return int(rows), int(counter)
 
 
 def add_link(http: str, code: str = "a") -> None:
@@ -140,7 +159,7 @@ def linkly(checkout: Path, setting: Setting = Setting()) -> Iterator[Counted]:
             running.end()
             setting.fill(database)
             running.start()
-        yield Counted("linkly", setting.load(running.http_port), running.pid, database)
+        yield Counted("linkly", setting.load(running.http_port), running.pid, partial(in_file, database))
 
 
 @contextmanager
@@ -155,7 +174,8 @@ def by_hand(name: str, start: Callable[[Path], Started], setting: Setting = Sett
         if setting.links:
             setting.fill(file)
         with start(file) as server:
-            yield Counted(name, setting.load(int(server.hello["port"])), server.pid, file)  # type: ignore[call-overload]
+            port = int(server.hello["port"])  # type: ignore[call-overload]
+            yield Counted(name, setting.load(port), server.pid, partial(in_file, file))
 
 
 def fastapi(file: Path) -> Started:

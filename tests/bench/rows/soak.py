@@ -7,13 +7,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from tests.bench.load import Load
 from tests.bench.processes import engine, ours, resident_bytes
 from tests.bench.row import Figures, Goal, Measure, OfRounds, Row
 from tests.bench.rows.call import PAYLOAD_BYTES
-from tests.bench.rows.redirect import CONFIG, Counted, add_link
+from tests.bench.rows.redirect import CONFIG, Counted, add_link, in_file
 
 SETTLED = 10
 """Of so many parts of the soak memory settles in the first: caches fill, pools get their size."""
@@ -33,7 +34,8 @@ def linkly(checkout: Path) -> Iterator[Measure]:
         ours("caller.py", checkout, running.url, "native", 1) as caller,
     ):
         add_link(running.http)
-        redirects = Counted("linkly", Load(running.http_port, "/s/a"), running.pid, running.folder / "data/iii.db")
+        exact = partial(in_file, running.folder / "data/iii.db")
+        redirects = Counted("linkly", Load(running.http_port, "/s/a"), running.pid, exact)
         began = time.monotonic()
 
         def measure(seconds: float) -> Figures:
