@@ -111,23 +111,34 @@ async def test_the_writers_connection_refuses_what_no_text_check_has_seen(tmp_pa
         assert (await writer.execute("SELECT a FROM t ORDER BY a")).rows == [(number,) for number in range(size)]
 
 
-@pytest.mark.parametrize("several_before", [False, True], ids=["on the loop", "on the writing thread"])
-async def test_what_a_lost_transaction_has_written_is_not_written_again(tmp_path, several_before):
-    def lose(connection):
-        connection.own("COMMIT")
+def lose(connection):
+    """Write, and end the transaction that all of a batch share."""
+    execute(connection, "INSERT INTO t VALUES ('once')")
+    connection.own("COMMIT")
 
+
+async def test_what_a_lost_transaction_has_written_is_not_written_again(tmp_path):
+    async with GroupCommitWriter(str(tmp_path / "a.db")) as writer:
+        await writer.execute("CREATE TABLE t (a)")
+        with pytest.raises(LostTransaction):
+            await writer.run(lose)
+        assert (await writer.execute("SELECT a FROM t")).rows == [("once",)]
+        await writer.execute("INSERT INTO t VALUES ('later')")
+
+
+async def test_a_lost_transaction_is_told_to_everybody_in_it(tmp_path):
     def fail(connection):
-        raise ValueError
+        raise ValueError("no")
 
     async with GroupCommitWriter(str(tmp_path / "a.db")) as writer:
         await writer.execute("CREATE TABLE t (a)")
-        if several_before:  # from now on operations of several statements run on the writing thread
-            assert isinstance((await asyncio.gather(writer.run(fail), return_exceptions=True))[0], ValueError)
-        calls = [writer.run(lambda connection: execute(connection, "INSERT INTO t VALUES ('once')")), writer.run(lose)]
+        # From now on they run on the writing thread, where no shortage of time parts a batch.
+        with pytest.raises(ValueError, match="no"):
+            await writer.run(fail)
+        calls = [writer.run(lambda connection: execute(connection, "INSERT INTO t VALUES (1)")), writer.run(lose)]
         results = await asyncio.gather(*calls, return_exceptions=True)
         assert [type(result) for result in results] == [LostTransaction, LostTransaction]
-        assert (await writer.execute("SELECT a FROM t")).rows == [("once",)]
-        await writer.execute("INSERT INTO t VALUES ('later')")
+        assert (await writer.execute("SELECT a FROM t")).rows == [(1,), ("once",)]
 
 
 # --- what writes or loads files, and what nobody's text may be compiled without ------------------------------
