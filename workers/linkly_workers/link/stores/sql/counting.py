@@ -121,6 +121,7 @@ class Counting:
         Without the wait those who come while the others are in a transaction keep one of their own for ever. Seen with
         64 connections: 63 and 1 by turns, and the transaction of the one costs as much as 45 more clicks in the other.
         """
+        # Not the time of a clock that is passed in: what it bounds is work of this loop, which moves no test's clock.
         line, now, quiet = self._line, asyncio.get_running_loop().time, 0
         over = now() + GATHERING_S
         while 0 < (came := line.size) < self._expected and quiet < QUIET_TURNS and now() < over:
