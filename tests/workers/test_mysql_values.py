@@ -1,0 +1,272 @@
+"""Values of MySQL and MariaDB: both ways without loss, as literals that no value leaves and no `sql_mode` changes."""
+
+import asyncio
+import importlib
+import math
+import secrets
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from linkly import LinklyError
+from linkly_workers.database.mysql.codecs import DECODERS, big_integers, type_name
+from linkly_workers.database.mysql.parameters import bound
+from linkly_workers.database.mysql.statement import Statements
+from support.mariadb_server import own_database
+
+MODE = "STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
+MODES = (MODE, f"{MODE},NO_BACKSLASH_ESCAPES")
+"""As a session has it, and where a backslash is a letter like any other."""
+
+
+class Session:
+    """A connection of the driver, with our literals and our values."""
+
+    def __init__(self, loop, connection):
+        self._loop, self._connection = loop, connection
+        self._mode = None
+
+    def text(self, text, mode=MODE):
+        """Run a text as it is."""
+        if mode != self._mode:
+            self._mode = mode
+            self.text(f"SET NAMES utf8mb4, time_zone = '+00:00', sql_mode = '{mode}'", mode)
+        return self._loop.run_until_complete(self._rows(text))
+
+    def rows(self, sql, *values, mode=MODE):
+        return self.text(bound(Statements().of(sql), list(values)), mode)
+
+    def value(self, sql, *values, mode=MODE):
+        ((found,),) = self.rows(sql, *values, mode=mode)
+        return found
+
+    def fields(self, text):
+        """Return what the driver says of the columns of a text."""
+        return self._loop.run_until_complete(self._fields(text))
+
+    async def _rows(self, text):
+        async with self._connection.cursor() as cursor:
+            await cursor.execute(text)
+            return await cursor.fetchall()
+
+    async def _fields(self, text):
+        async with await self._connection.prepare(text) as statement:
+            return (await statement.execute()).fields
+
+
+@pytest.fixture(scope="module")
+def session(mysql_server):
+    loop = asyncio.new_event_loop()
+    database = own_database(mysql_server, f"test_{secrets.token_hex(6)}")
+    parts = urlsplit(loop.run_until_complete(database.__aenter__()))
+    connection = loop.run_until_complete(
+        importlib.import_module("asyncmy").connect(
+            host=parts.hostname,
+            port=parts.port or 3306,
+            user=unquote(parts.username),
+            password=unquote(parts.password or ""),
+            db=parts.path[1:],
+            charset="utf8mb4",
+            conv=DECODERS,
+            autocommit=True,
+        )
+    )
+    yield Session(loop, connection)
+    loop.run_until_complete(connection.ensure_closed())
+    loop.run_until_complete(database.__aexit__(None, None, None))
+    loop.close()
+
+
+VALUES = [
+    ("BOOL", 1),
+    ("TINYINT", -128),
+    ("TINYINT UNSIGNED", 255),
+    ("SMALLINT", -32768),
+    ("MEDIUMINT UNSIGNED", 2**24 - 1),
+    ("INT", -(2**31)),
+    ("BIGINT", -(2**63)),
+    ("BIGINT", 2**63 - 1),
+    ("BIGINT UNSIGNED", 2**64 - 1),
+    ("DOUBLE", 0.1),
+    ("DOUBLE", 5e-324),
+    ("DOUBLE", 1e308),
+    ("DOUBLE", -1.7976931348623157e308),
+    ("FLOAT", 0.1),
+    ("FLOAT", 123456.0),
+    ("DECIMAL(65,30)", "-99999999999999999999999999999999999.123456789012345678901234567890"),
+    ("DECIMAL(5,2)", "1.10"),
+    ("DECIMAL(65,0)", "9" * 65),
+    ("DATE", "0000-00-00"),
+    ("DATE", "9999-12-31"),
+    ("DATETIME", "2026-11-26T18:32:53"),
+    ("DATETIME(6)", "0000-00-00T00:00:00.000000"),
+    ("DATETIME(6)", "9999-12-31T23:59:59.999999"),
+    ("TIMESTAMP(6) NULL", "2026-11-26T18:32:53.123456"),
+    ("TIME", "-838:59:59"),
+    ("TIME(6)", "23:59:59.999999"),
+    ("TIME", "24:00:00"),
+    ("YEAR", 0),
+    ("YEAR", 2155),
+    ("BIT(1)", 1),
+    ("BIT(5)", 21),
+    ("BIT(64)", 2**64 - 1),
+    ("CHAR(3)", "abc"),
+    ("VARCHAR(40)", "grüße 🐍 \u202e \\ ' \" ` % ? $1 :a"),
+    ("VARCHAR(40)", "\0 \n \r \t \x1a"),
+    ("TEXT", ""),
+    ("LONGTEXT", "\\" * 70000),
+    ("BINARY(3)", b"\0\xff'"),
+    ("VARBINARY(9)", b"\\\\''\0\x1a"),
+    ("BLOB", b""),
+    ("LONGBLOB", bytes(range(256)) * 300),
+    ("ENUM('a', 'b''c')", "b'c"),
+    ("SET('x', 'y')", "x,y"),
+    ("GEOMETRY", b"\0\0\0\0\1\1\0\0\0" + b"\0" * 6 + b"\xf0\x3f" + b"\0" * 7 + b"\x40"),
+    ("INT", None),
+]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind, given", VALUES, ids=lambda each: str(each)[:40])
+def test_a_value_comes_back_as_it_was_sent(session, kind, given, mode):
+    session.text("DROP TABLE IF EXISTS v")
+    session.text(f"CREATE TABLE v (a {kind})")
+    session.rows("INSERT INTO v VALUES (?)", given, mode=mode)
+    assert session.value("SELECT a FROM v", mode=mode) == given
+    if kind != "FLOAT" and given is not None:
+        assert session.value("SELECT count(*) FROM v WHERE a = ?", given, mode=mode) == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+@given(
+    value=st.text()
+    | st.text(alphabet="\\'\"`%?$1;#-/*! \n\0é🐍")
+    | st.binary()
+    | st.integers(-(10**65) + 1, 10**65 - 1)
+)
+def test_any_value_comes_back_and_ends_where_it_began(session, mode, value):
+    """A value that left its literal would change what stands behind it, or be a statement that the server refuses."""
+    ((before, found, behind),) = session.rows("SELECT 'a', ?, 'b' FROM DUAL # '", value, mode=mode)
+    expected = str(value) if isinstance(value, int) and not -(2**63) <= value < 2**63 else value
+    assert (before, str(found) if isinstance(expected, str) and isinstance(found, int) else found, behind) == (
+        "a",
+        expected,
+        "b",
+    )
+
+
+@given(value=st.floats(allow_nan=False, allow_infinity=False))
+def test_any_double_comes_back(session, value):
+    session.text("CREATE TEMPORARY TABLE IF NOT EXISTS doubles (a DOUBLE)")
+    session.text("DELETE FROM doubles")
+    session.rows("INSERT INTO doubles VALUES (?)", value)
+    assert session.value("SELECT a FROM doubles") == value
+    assert session.value("SELECT COUNT(*) FROM doubles WHERE a = ?", value) == 1
+
+
+@given(values=st.lists(st.text(max_size=8) | st.none() | st.integers(-9, 9), min_size=3, max_size=3))
+def test_values_go_where_their_numbers_stand(session, values):
+    assert session.rows("SELECT $2,$1, '$1', $3,$2", *values) == ((values[1], values[0], "$1", values[2], values[1]),)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "text",
+    ["'; DROP TABLE v; -- ", "\\'; DROP TABLE v; -- ", "\\", "\\\\'", "' OR 1=1 #", "\x1a'", "\0'", "¿'", "\u0127'"],
+)
+def test_a_text_that_is_written_to_leave_its_literal_stays_in_it(session, mode, text):
+    assert session.rows("SELECT ?, 1 WHERE ? = ?", text, text, text, mode=mode) == ((text, 1),)
+
+
+def test_a_number_stays_a_number_and_a_text_a_text(session):
+    sql = "SELECT ? + 1, ? = 1, JSON_ARRAY(?, ?), ? || 0, 1-?, -?, ? IS NULL LIMIT ?"
+    assert session.rows(sql, 1, True, False, "1", 0, -5, -5, None, 1) == (
+        (2, 1, session.value("SELECT JSON_ARRAY(false, '1')"), 0, 6, 5, 1),
+    )
+    assert session.value("SELECT ? + 0", 0.1) == 0.1
+    assert type_name(*session.fields(bound(Statements().of("SELECT ?"), [0.1]))) == "double"
+
+
+def test_a_literal_has_the_collation_of_any_text(session):
+    session.text("DROP TABLE IF EXISTS words")
+    session.text("CREATE TABLE words (a VARCHAR(9) COLLATE utf8mb4_bin, b VARCHAR(9))")
+    session.rows("INSERT INTO words VALUES (?, ?)", "a\\b", "a\\b")
+    assert session.rows("SELECT a, b FROM words WHERE a = ? AND b = ?", "a\\b", "A\\B") == (("a\\b", "a\\b"),)
+    assert session.rows("SELECT a FROM words WHERE a = ?", "A\\b") == ()
+
+
+@pytest.mark.parametrize(
+    "values, words",
+    [
+        ([1, math.nan], "nan is no number that MySQL has"),
+        ([1, -math.inf], "-inf is no number"),
+        ([1, 10**65], "at most 65 digits"),
+        ([1, -(10**400)], "at most 65 digits"),
+        ([1, "a\ud800"], "half of a surrogate pair"),
+    ],
+)
+def test_what_cannot_be_sent_is_refused_with_its_index(values, words):
+    with pytest.raises(LinklyError) as caught:
+        bound(Statements().of("SELECT ?, ?"), values)
+    assert (caught.value.code, caught.value.details["index"]) == ("INVALID_PARAM", 1)
+    assert words in caught.value.message
+
+
+def test_a_wrong_number_of_values_is_told():
+    with pytest.raises(LinklyError, match="uses 2, and there are 1"):
+        bound(Statements().of("SELECT ?, ?"), [1])
+    with pytest.raises(LinklyError, match="uses 0, and there are 1"):
+        bound(Statements().of("SELECT 1"), [1])
+
+
+TYPES = [
+    ("a TINYINT", "tinyint"),
+    ("b SMALLINT UNSIGNED", "smallint unsigned"),
+    ("c MEDIUMINT", "mediumint"),
+    ("d INT", "int"),
+    ("e BIGINT", "bigint"),
+    ("f BIGINT UNSIGNED", "bigint unsigned"),
+    ("g FLOAT", "float"),
+    ("h DOUBLE", "double"),
+    ("i DECIMAL(5,2)", "decimal"),
+    ("j BIT(53)", "bit"),
+    ("k BIT(54)", "bit"),
+    ("l YEAR", "year"),
+    ("m DATE", "date"),
+    ("n TIME", "time"),
+    ("o DATETIME(6)", "datetime"),
+    ("p TIMESTAMP", "timestamp"),
+    ("q CHAR(3)", "char"),
+    ("r VARCHAR(3)", "varchar"),
+    ("s TEXT", "text"),
+    ("t LONGTEXT", "text"),
+    ("u BINARY(3)", "binary"),
+    ("v VARBINARY(3)", "varbinary"),
+    ("w BLOB", "blob"),
+    ("x ENUM('a')", "enum"),
+    ("y SET('a')", "set"),
+    ("z GEOMETRY", "geometry"),
+    ("aa VARCHAR(3) COLLATE utf8mb4_bin", "varchar"),
+]
+
+
+def test_columns_say_their_type_and_which_integers_are_big(session):
+    session.text("DROP TABLE IF EXISTS types")
+    session.text(f"CREATE TABLE types ({', '.join(declared for declared, _ in TYPES)})")
+    fields = session.fields("SELECT *, COUNT(*), SUM(a), NULL FROM types")
+    assert [type_name(field) for field in fields] == [*(name for _, name in TYPES), "bigint", "decimal", "null"]
+    assert [fields[at].name for at in big_integers(fields)] == ["e", "f", "k", "COUNT(*)"]
+
+
+def test_json_is_a_value_where_the_server_has_such_a_type(session):
+    session.text("DROP TABLE IF EXISTS documents")
+    session.text("CREATE TABLE documents (a JSON)")
+    written = '{"a": [1, null, {"b": "ü\\\\"}], "c": 1.5}'
+    session.rows("INSERT INTO documents VALUES (?)", written)
+    found = session.value("SELECT a FROM documents")
+    if type_name(*session.fields("SELECT a FROM documents")) == "json":
+        assert found == {"a": [1, None, {"b": "ü\\"}], "c": 1.5}
+    else:
+        assert found == written  # MariaDB's JSON is a name for LONGTEXT
