@@ -47,17 +47,36 @@ def run(request: pytest.FixtureRequest) -> Run:
     return start
 
 
-@pytest.fixture(params=["memory", "file"])
-def state(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., StateWorker]:
-    """Return what makes state workers, all over one store."""
+@pytest.fixture(params=["memory", "file", "database sqlite", "database postgres"])
+def kind_of_state(request: pytest.FixtureRequest) -> str:
+    """Name one of the stores of state."""
+    return str(request.param)
 
-    def make(**settings: Any) -> StateWorker:
-        if request.param == "file":
+
+@pytest.fixture
+def url_of_state(request: pytest.FixtureRequest, kind_of_state: str, tmp_path: Path) -> str:
+    """Return the url of the database that such a store is in, if it is in one."""
+    if kind_of_state == "database postgres":
+        return str(request.getfixturevalue("postgres_url"))
+    return f"sqlite:{tmp_path}/state.db"
+
+
+@pytest.fixture
+def state(kind_of_state: str, url_of_state: str, tmp_path: Path) -> Callable[..., list[Worker]]:
+    """Return what makes a state worker and what it needs beside it; all that it makes are over one store."""
+
+    def make(**settings: Any) -> list[Worker]:
+        if kind_of_state == "file":
             kv = {"store_method": "file_based", "file_path": str(tmp_path / "kv")}
             settings["adapter"] = {"name": "kv", "config": kv}
-        return StateWorker(read_settings(StateSettings, settings, "$"))
+        elif kind_of_state != "memory":
+            settings["adapter"] = {"name": "database", "config": {"db": "primary"}}
+        workers: list[Worker] = [StateWorker(read_settings(StateSettings, settings, "$"))]
+        if kind_of_state.startswith("database"):
+            workers.append(database_worker(url_of_state))
+        return workers
 
-    make.durable = request.param == "file"  # type: ignore[attr-defined]
+    make.durable = kind_of_state != "memory"  # type: ignore[attr-defined]
     return make
 
 

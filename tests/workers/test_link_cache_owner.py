@@ -23,7 +23,7 @@ async def keys(bus):
 
 
 async def test_entries_stay_for_the_same_store_and_go_for_another(run, state):
-    async with run(state()) as bus:
+    async with run(*state()) as bus:
         first = LinkCache(bus)
         await first.belong_to("one")
         await first.fill("a", reads(link()))
@@ -37,7 +37,7 @@ async def test_entries_stay_for_the_same_store_and_go_for_another(run, state):
 
 
 async def test_any_number_of_old_entries_goes(run, state):
-    async with run(state()) as bus:
+    async with run(*state()) as bus:
         cache = LinkCache(bus)
         await cache.belong_to("one")
         for number in range(CLEAR_AT_ONCE + 3):
@@ -49,7 +49,7 @@ async def test_any_number_of_old_entries_goes(run, state):
 
 
 async def test_what_the_tutorials_workers_left_before_is_kept(run, state):
-    async with run(state()) as bus:
+    async with run(*state()) as bus:
         await bus.trigger("state::set", {"scope": "links", "key": "x", "value": {"url": "https://set.example"}})
         cache = LinkCache(bus)
         await cache.belong_to("one")
@@ -57,7 +57,7 @@ async def test_what_the_tutorials_workers_left_before_is_kept(run, state):
 
 
 async def test_before_the_store_is_known_nothing_is_read_or_kept(run, state):
-    async with run(state()) as bus:
+    async with run(*state()) as bus:
         await bus.trigger("state::set", {"scope": "links", "key": "x", "value": {"url": "https://set.example"}})
         cache = LinkCache(bus)
         assert await cache.get("x") is None
@@ -66,7 +66,7 @@ async def test_before_the_store_is_known_nothing_is_read_or_kept(run, state):
 
 
 async def test_a_look_up_that_read_the_store_before_is_not_kept(run, state):
-    async with run(state()) as bus:
+    async with run(*state()) as bus:
         cache = LinkCache(bus)
         await cache.belong_to("one")
         asked, may_answer = asyncio.Event(), asyncio.Event()

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.transports("in process", "native wire", "json wire")
 
 
 async def test_a_value_is_set_read_listed_and_deleted(run, state):
-    async with run(state()) as bus:
+    async with run(*state()) as bus:
         address = {"scope": "s", "key": "k"}
         assert await bus.trigger("state::get", address) is None
         assert await bus.trigger("state::set", {**address, "value": {"a": [1]}}) == {
@@ -35,7 +35,7 @@ async def test_a_value_is_set_read_listed_and_deleted(run, state):
 
 
 async def test_an_update_reports_what_did_not_work(run, state):
-    async with run(state()) as bus:
+    async with run(*state()) as bus:
         ops = [{"type": "set", "path": "a", "value": "x"}, {"type": "increment", "path": "a", "by": 1}]
         answer = await bus.trigger("state::update", {"scope": "s", "key": "k", "ops": ops})
         assert (answer["old_value"], answer["new_value"]) == (None, {"a": "x"})
@@ -43,7 +43,7 @@ async def test_an_update_reports_what_did_not_work(run, state):
 
 
 async def test_increments_of_twenty_callers_are_all_counted(run, state):
-    async with run(state()) as bus:
+    async with run(*state()) as bus:
         ops = [{"type": "increment", "path": "n", "by": 1}]
 
         async def count():
@@ -57,7 +57,7 @@ async def test_increments_of_twenty_callers_are_all_counted(run, state):
 
 
 async def test_of_concurrent_deletes_one_gets_the_value(run, state):
-    async with run(state()) as bus:
+    async with run(*state()) as bus:
         address = {"scope": "s", "key": "k"}
         await bus.trigger("state::set", {**address, "value": 1})
         answers = await asyncio.gather(*(bus.trigger("state::delete", address) for _ in range(20)))
@@ -65,7 +65,7 @@ async def test_of_concurrent_deletes_one_gets_the_value(run, state):
 
 
 async def test_null_is_a_value_and_listed(run, state):
-    async with run(state()) as bus:
+    async with run(*state()) as bus:
         address = {"scope": "s", "key": "k"}
         await bus.trigger("state::set", {**address, "value": None})
         assert await bus.trigger("state::get", address) is None
@@ -76,7 +76,7 @@ async def test_null_is_a_value_and_listed(run, state):
 
 
 async def test_an_update_whose_operations_all_failed_stores_an_empty_object(run, state):
-    async with run(state()) as bus:
+    async with run(*state()) as bus:
         ops = [{"type": "set", "path": "__proto__", "value": 1}]
         answer = await bus.trigger("state::update", {"scope": "s", "key": "k", "ops": ops})
         assert (answer["old_value"], answer["new_value"]) == (None, {})
@@ -84,7 +84,7 @@ async def test_an_update_whose_operations_all_failed_stores_an_empty_object(run,
 
 
 async def test_an_update_without_errors_has_no_errors_field(run, state):
-    async with run(state()) as bus:
+    async with run(*state()) as bus:
         assert await bus.trigger("state::update", {"scope": "s", "key": "k", "ops": []}) == {
             "old_value": None,
             "new_value": {},
@@ -92,7 +92,7 @@ async def test_an_update_without_errors_has_no_errors_field(run, state):
 
 
 async def test_overwriting_keeps_a_keys_place(run, state):
-    async with run(state()) as bus:
+    async with run(*state()) as bus:
         for key in ("a", "b", "c"):
             await bus.trigger("state::set", {"scope": "s", "key": key, "value": key})
         await bus.trigger("state::set", {"scope": "s", "key": "a", "value": "A"})
@@ -102,7 +102,7 @@ async def test_overwriting_keeps_a_keys_place(run, state):
 
 
 async def test_groups_are_sorted_and_each_is_there_once(run, state):
-    async with run(state()) as bus:
+    async with run(*state()) as bus:
         for scope in ("b", "a", "b", "c"):
             for key in ("x", "y"):
                 await bus.trigger("state::set", {"scope": scope, "key": key, "value": 1})
@@ -111,16 +111,16 @@ async def test_groups_are_sorted_and_each_is_there_once(run, state):
 
 @pytest.mark.parametrize("value", [2**63, 2**64 - 1, -(2**63), 1.5, 1e308, "\u0000 \U0001f600", [], {}, {"": {"": []}}])
 async def test_any_json_value_comes_back_as_it_was(run, state, value):
-    async with run(state()) as bus:
+    async with run(*state()) as bus:
         await bus.trigger("state::set", {"scope": "\u0000s", "key": "\u0000", "value": value})
         assert await bus.trigger("state::get", {"scope": "\u0000s", "key": "\u0000"}) == value
     if state.durable:
-        async with run(state()) as bus:
+        async with run(*state()) as bus:
             assert await bus.trigger("state::get", {"scope": "\u0000s", "key": "\u0000"}) == value
 
 
 async def test_a_number_nobody_could_read_back_is_refused(run, state):
-    async with run(state()) as bus:
+    async with run(*state()) as bus:
         with pytest.raises(InvalidPayload, match="value"):
             await bus.trigger("state::set", Json(b'{"scope": "s", "key": "k", "value": [1e999]}'))
         assert await bus.trigger("state::list_keys", {"scope": "s"}) == {"keys": []}
@@ -128,7 +128,7 @@ async def test_a_number_nobody_could_read_back_is_refused(run, state):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, [None, -math.inf], {"a": {"b": (1, math.nan)}}])
 async def test_numbers_that_json_does_not_have_do_not_become_null(run, state, value):
-    async with run(state()) as bus:
+    async with run(*state()) as bus:
         address = {"scope": "s", "key": "k"}
         for name, payload in [
             ("set", {"value": value}),
@@ -167,7 +167,7 @@ async def test_a_payload_that_does_not_fit_names_the_field(run, function_id, pay
 
 
 async def test_a_value_over_the_limit_leaves_the_old_one(run, state):
-    async with run(state(max_value_bytes=10)) as bus:
+    async with run(*state(max_value_bytes=10)) as bus:
         await bus.trigger("state::set", {"scope": "s", "key": "k", "value": "12345678"})
         with pytest.raises(LinklyError) as failure:
             await bus.trigger("state::set", {"scope": "s", "key": "k", "value": "123456789"})

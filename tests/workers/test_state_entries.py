@@ -35,7 +35,7 @@ def keys(found):
 
 
 async def test_pages_hold_every_entry_once_in_order(run, state):
-    async with run(state()) as bus:
+    async with run(*state()) as bus:
         await fill(bus, 25)
         found = await pages(bus, limit=10)
         assert [len(page["entries"]) for page in found] == [10, 10, 5]
@@ -47,13 +47,13 @@ async def test_pages_hold_every_entry_once_in_order(run, state):
 
 
 async def test_a_page_that_takes_exactly_the_rest_is_the_last(run, state):
-    async with run(state()) as bus:
+    async with run(*state()) as bus:
         await fill(bus, 20)
         assert [len(page["entries"]) for page in await pages(bus, limit=10)] == [10, 10]
 
 
 async def test_a_scope_without_keys_is_one_empty_page(run, state):
-    async with run(state()) as bus:
+    async with run(*state()) as bus:
         assert await bus.trigger("state::list_entries", {"scope": "none"}) == {
             "entries": [],
             "next_cursor": None,
@@ -64,7 +64,7 @@ async def test_a_scope_without_keys_is_one_empty_page(run, state):
 
 
 async def test_a_page_has_a_hundred_entries_and_at_most_max_bytes(run, state):
-    async with run(state()) as bus:
+    async with run(*state()) as bus:
         await fill(bus, 150)
         assert [len(page["entries"]) for page in await pages(bus)] == [100, 50]
         for key in ("x", "y", "z"):
@@ -76,7 +76,7 @@ async def test_a_page_has_a_hundred_entries_and_at_most_max_bytes(run, state):
 
 
 async def test_a_key_that_is_there_throughout_is_seen_once(run, state):
-    async with run(state()) as bus:
+    async with run(*state()) as bus:
         await fill(bus, 60)
 
         async def meddle(turn):
@@ -96,7 +96,7 @@ async def test_a_key_that_is_there_throughout_is_seen_once(run, state):
 
 
 async def test_a_cursor_outlives_its_key(run, state):
-    async with run(state()) as bus:
+    async with run(*state()) as bus:
         await fill(bus, 10)
         cursor = (await bus.trigger("state::list_entries", {"scope": "s", "limit": 5}))["next_cursor"]
         await bus.trigger("state::delete", {"scope": "s", "key": "k4"})
@@ -107,12 +107,12 @@ async def test_a_cursor_outlives_its_key(run, state):
 
 
 async def test_only_a_cursor_of_the_durable_store_survives_a_restart(run, state):
-    async with run(state()) as bus:
+    async with run(*state()) as bus:
         await fill(bus, 10)
         cursor = (await bus.trigger("state::list_entries", {"scope": "s", "limit": 7}))["next_cursor"]
         for key in ("k6", "k7", "k8", "k9"):
             await bus.trigger("state::delete", {"scope": "s", "key": key})
-    async with run(state()) as bus:
+    async with run(*state()) as bus:
         await bus.trigger("state::set", {"scope": "s", "key": "later", "value": 1})
         request = {"scope": "s", "cursor": cursor}
         if state.durable:
@@ -125,7 +125,7 @@ async def test_only_a_cursor_of_the_durable_store_survives_a_restart(run, state)
 
 @pytest.mark.parametrize("cursor", ["", "x", "ä", "AAAA", "A" * 32, "=" * 8])
 async def test_a_cursor_nobody_made_is_refused(run, state, cursor):
-    async with run(state()) as bus:
+    async with run(*state()) as bus:
         await fill(bus, 3)
         with pytest.raises(LinklyError, match="start again without a cursor") as failure:
             await bus.trigger("state::list_entries", {"scope": "s", "cursor": cursor})
@@ -133,7 +133,7 @@ async def test_a_cursor_nobody_made_is_refused(run, state, cursor):
 
 
 async def test_a_cursor_of_another_scope_is_refused(run, state):
-    async with run(state()) as bus:
+    async with run(*state()) as bus:
         await fill(bus, 3)
         await fill(bus, 3, scope="other")
         cursor = (await bus.trigger("state::list_entries", {"scope": "other", "limit": 1}))["next_cursor"]
@@ -143,7 +143,7 @@ async def test_a_cursor_of_another_scope_is_refused(run, state):
 
 
 async def test_an_entry_larger_than_a_page_can_be_skipped(run, state):
-    async with run(state()) as bus:
+    async with run(*state()) as bus:
         for key, value in (("a", 1), ("big", "x" * 300), ("z", 2)):
             await bus.trigger("state::set", {"scope": "s", "key": key, "value": value})
         first = await bus.trigger("state::list_entries", {"scope": "s", "max_bytes": 256})

@@ -57,8 +57,8 @@ def put(bus, key, value, scope="s"):
 
 
 @contextlib.asynccontextmanager
-async def with_ear(run, worker, **filters):
-    async with run(worker) as bus:
+async def with_ear(run, workers, **filters):
+    async with run(*workers) as bus:
         ear = Ear(bus)
         bus.register_trigger(ear.id, state_trigger(**filters))
         await settle()
@@ -132,7 +132,7 @@ async def test_a_stored_null_counts_as_a_value(run, state):
     ],
 )
 async def test_scope_and_key_filters_match_exactly(run, filters, wanted):
-    async with with_ear(run, StateWorker(), **filters) as (bus, ear):
+    async with with_ear(run, [StateWorker()], **filters) as (bus, ear):
         everything = Ear(bus, "test::everything")
         bus.register_trigger(everything.id, state_trigger())
         await settle()
@@ -152,7 +152,7 @@ async def test_only_a_literal_false_of_the_condition_blocks(run, answer, runs):
         asked.append(event)
         return answer
 
-    async with with_ear(run, StateWorker(), key="k", condition="test::condition") as (bus, ear):
+    async with with_ear(run, [StateWorker()], key="k", condition="test::condition") as (bus, ear):
         bus.register_function(Function("test::condition", condition))
         last = Ear(bus, "test::last")
         bus.register_trigger(last.id, state_trigger(key="k"))
@@ -170,7 +170,7 @@ async def test_a_condition_that_fails_keeps_the_function_from_running(run, regis
         if event["key"] == "bad":
             raise ValueError("condition broke")
 
-    async with with_ear(run, StateWorker(), condition="test::condition") as (bus, ear):
+    async with with_ear(run, [StateWorker()], condition="test::condition") as (bus, ear):
         if registered:
             bus.register_function(Function("test::condition", condition))
             await settle()
@@ -191,7 +191,7 @@ async def test_only_the_function_gets_the_metadata_of_the_trigger(run, state):
     async def condition(event, metadata=None):
         given.append(metadata)
 
-    async with run(state()) as bus:
+    async with run(*state()) as bus:
         ear = Ear(bus)
         bus.register_function(Function("test::condition", condition))
         bus.register_trigger(ear.id, state_trigger(condition="test::condition", metadata={"who": "me"}))
@@ -226,7 +226,7 @@ async def test_a_failing_function_gets_the_next_event(run, state, caplog):
             twice.set()
         raise ValueError("function broke")
 
-    async with run(state()) as bus:
+    async with run(*state()) as bus:
         bus.register_function(Function("test::fail", fail))
         bus.register_trigger("test::fail", state_trigger(key="k"))
         ear = Ear(bus)
@@ -244,7 +244,7 @@ async def test_a_failing_function_gets_the_next_event(run, state, caplog):
 
 
 async def test_a_binding_that_is_taken_back_gets_none_of_what_waits_for_it(run, state):
-    async with run(state()) as bus:
+    async with run(*state()) as bus:
         ear, other = Ear(bus), Ear(bus, "test::other")
         ear.hold()
         registration = bus.register_trigger(ear.id, state_trigger())
@@ -284,7 +284,7 @@ async def test_with_triggers_disabled_nobody_is_told(run, state):
 
 
 async def test_a_function_that_writes_the_key_it_listens_to_is_run_by_its_own_write(run, state):
-    async with run(state()) as bus:
+    async with run(*state()) as bus:
         done = asyncio.Event()
 
         async def count(event):
@@ -305,7 +305,7 @@ async def test_a_function_that_writes_the_key_it_listens_to_is_run_by_its_own_wr
 async def test_the_writers_deadline_does_not_end_what_its_write_has_set_off(run, state):
     deadlines = []
 
-    async with run(state()) as bus:
+    async with run(*state()) as bus:
         told = asyncio.Event()
 
         async def write(payload):

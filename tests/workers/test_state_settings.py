@@ -32,6 +32,11 @@ def test_the_config_of_an_older_project_is_understood():
     assert (settings.triggers_enabled, settings.max_value_bytes) == (False, 1)
 
 
+def test_a_store_in_a_database_is_in_the_one_called_primary_unless_another_is_named():
+    assert read(adapter={"name": "database"}).adapter.config.db == "primary"
+    assert read(adapter={"name": "database", "config": {"db": "values"}}).adapter.config.db == "values"
+
+
 @pytest.mark.parametrize(
     "block, parts",
     [
@@ -45,6 +50,9 @@ def test_the_config_of_an_older_project_is_understood():
         ({"adapter": kv(file_path="")}, ["file_path"]),
         ({"adapter": kv(stray=1)}, ["stray"]),
         ({"adapter": {"name": "redis", "config": {}}}, ["adapter", "redis", "kv"]),
+        ({"adapter": {"name": "database", "config": {"file_path": "values"}}}, ["adapter.config.file_path", "`db`"]),
+        ({"adapter": {"name": "database", "config": {"db": ""}}}, ["adapter.config.db"]),
+        ({"adapter": kv(db="other")}, ["adapter.config.db", "name: database"]),
         ({"adapter": None}, ["adapter"]),
         ({"typo": 1}, ["typo", "triggers_enabled"]),
     ],

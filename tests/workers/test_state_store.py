@@ -246,11 +246,11 @@ async def test_a_batch_of_any_writes_leaves_the_file_as_the_memory(tmp_path, mon
                 for n in range(200)
             )
         )
-        memory = [(key, value) for _, key, value in store.after("s", -1)]
+        memory = [(key, value) for _, key, value in store.after("s", -1, 1000, 10**6)]
         assert memory == list(zip(store.keys("s"), store.values("s"), strict=True))
     again = SqliteStore(str(tmp_path))
     async with again.opened():
-        assert [(key, value) for _, key, value in again.after("s", -1)] == memory
+        assert [(key, value) for _, key, value in again.after("s", -1, 1000, 10**6)] == memory
 
 
 @pytest.mark.parametrize("limit", [0, 10**9], ids=["row by row", "one json text"])

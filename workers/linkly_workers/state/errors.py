@@ -9,7 +9,20 @@ class StoreError(Exception):
     """A store could not do what it was asked to: the disk is full, the store is closed. Its text is for people.
 
     It stays inside the worker: which of the codes below the caller sees depends on what was asked for.
+
+    Args:
+        text: What is wrong.
+        retryable: The same may succeed soon.
     """
+
+    def __init__(self, text: str, *, retryable: bool = False) -> None:
+        super().__init__(text)
+        self.retryable = retryable
+
+    @property
+    def details(self) -> dict[str, bool]:
+        """What the caller is told beside the text."""
+        return {"retryable": True} if self.retryable else {}
 
 
 class SetFailed(LinklyError):

@@ -21,24 +21,27 @@ import msgspec
 from linkly import Json
 from linkly_workers.state.errors import InvalidCursor, RowTooLarge
 from linkly_workers.state.shapes import Entries, Entry, ListEntriesRequest
-from linkly_workers.state.stores.store import Store
+from linkly_workers.state.stores.store import Store, answered
 
 _PLACE = struct.Struct(">QQ")
 _SIGNATURE_BYTES = 8
 _ENTRY_BYTES = len('{"key":,"value":},')
 
 
-def list_part(store: Store, request: ListEntriesRequest) -> Entries:
+async def list_part(store: Store, request: ListEntriesRequest) -> Entries:
     """Return the entries that follow `request.cursor`, as many as the request allows.
 
     Raises:
         InvalidCursor: It does not belong to this scope of this store.
         RowTooLarge: The first entry alone has more than `max_bytes`.
+        StoreError: The store could not be read.
     """
-    position, offset = _read(store, request)
+    cursors = _Cursors(await answered(store.identity()), request.scope)
+    position, offset = cursors.read(request.cursor)
+    total = await answered(store.count(request.scope))
     entries: list[Entry] = []
     size, done = 0, True
-    for found, key, value in store.after(request.scope, position):
+    for found, key, value in await answered(store.after(request.scope, position, request.limit, request.max_bytes)):
         entry_size = len(msgspec.json.encode(key)) + len(value) + _ENTRY_BYTES
         if len(entries) == request.limit or (entries and size + entry_size > request.max_bytes):
             done = False
@@ -51,37 +54,44 @@ def list_part(store: Store, request: ListEntriesRequest) -> Entries:
                     "key": key,
                     "bytes": entry_size,
                     "max_bytes": request.max_bytes,
-                    "next_cursor": _cursor(store, request.scope, found, offset + 1),
+                    "next_cursor": cursors.write(found, offset + 1),
                 },
             )
         entries.append(Entry(key, Json(value)))
         size += entry_size
         position = found
-    following = None if done else _cursor(store, request.scope, position, offset + len(entries))
-    return Entries(entries, following, done, offset, store.count(request.scope))
+    following = None if done else cursors.write(position, offset + len(entries))
+    return Entries(entries, following, done, offset, total)
 
 
-def _read(store: Store, request: ListEntriesRequest) -> tuple[int, int]:
-    if request.cursor is None:
-        return -1, 0
-    try:
-        data = base64.b64decode(request.cursor.encode("ascii"), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        data = b""
-    place, signature = data[: _PLACE.size], data[_PLACE.size :]
-    if len(place) < _PLACE.size or signature != _signature(store, request.scope, place):
-        raise InvalidCursor(
-            f"the cursor was not made by this store for scope `{request.scope}`; start again without a cursor"
-        )
-    position, offset = _PLACE.unpack(place)
-    return position, offset
+class _Cursors:
+    """The cursors of one scope of one store."""
 
+    def __init__(self, identity: bytes, scope: str) -> None:
+        self._identity = identity
+        self._scope = scope
 
-def _cursor(store: Store, scope: str, position: int, offset: int) -> str:
-    place = _PLACE.pack(position, offset)
-    return base64.urlsafe_b64encode(place + _signature(store, scope, place)).decode()
+    def read(self, cursor: str | None) -> tuple[int, int]:
+        """Return the position and the offset behind which it goes on."""
+        if cursor is None:
+            return -1, 0
+        try:
+            data = base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True)
+        except (binascii.Error, ValueError):
+            data = b""
+        place, signature = data[: _PLACE.size], data[_PLACE.size :]
+        if len(place) < _PLACE.size or signature != self._signature(place):
+            raise InvalidCursor(
+                f"the cursor was not made by this store for scope `{self._scope}`; start again without a cursor"
+            )
+        position, offset = _PLACE.unpack(place)
+        return position, offset
 
+    def write(self, position: int, offset: int) -> str:
+        """Return the cursor that goes on behind a position."""
+        place = _PLACE.pack(position, offset)
+        return base64.urlsafe_b64encode(place + self._signature(place)).decode()
 
-def _signature(store: Store, scope: str, place: bytes) -> bytes:
-    text = place + scope.encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(text, key=store.identity, digest_size=_SIGNATURE_BYTES).digest()
+    def _signature(self, place: bytes) -> bytes:
+        text = place + self._scope.encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(text, key=self._identity, digest_size=_SIGNATURE_BYTES).digest()

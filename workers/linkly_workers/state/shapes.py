@@ -15,35 +15,44 @@ Operations = Annotated[list[Operation], msgspec.Meta(examples=[[{"type": "increm
 SaveInterval = Annotated[int, msgspec.Meta(ge=100, le=3_600_000)]
 
 DEFAULT_FOLDER = "kv_store_data.db"
+DEFAULT_DB = "primary"
 
 
-class KvSettings(Settings):
-    """Where values are kept.
+class StoreSettings(Settings):
+    """Where values are kept; each key belongs to one of the adapters.
 
     Attributes:
-        store_method: `in_memory`, or `file_based`: answered when it is on disk.
-        file_path: A folder, for `file_based`; a relative one begins at the folder of config.yaml.
-        save_interval_ms: Understood, without effect: nothing waits for an interval, every write is on disk before
-            it is answered.
+        store_method: `kv`: `in_memory`, or `file_based`: answered when it is on disk.
+        file_path: `kv`: a folder, for `file_based`; a relative one begins at the folder of config.yaml.
+        save_interval_ms: `kv`: understood, without effect: nothing waits for an interval, every write is on disk
+            before it is answered.
+        db: `database`: which database of the `database` worker.
     """
 
     store_method: Literal["in_memory", "file_based"] = "in_memory"
     file_path: Annotated[str, msgspec.Meta(min_length=1)] = DEFAULT_FOLDER
     save_interval_ms: SaveInterval | None = None
+    db: Annotated[str, msgspec.Meta(min_length=1)] = DEFAULT_DB
 
     def __post_init__(self) -> None:
         check_path("file_path", self.file_path)
 
 
 class AdapterSettings(Settings):
-    """The store; `kv` is the only one."""
+    """The store: `kv`, in this process and one engine's own, or `database`, which several engines may share."""
 
     name: str = "kv"
-    config: KvSettings = msgspec.field(default_factory=KvSettings)
+    config: StoreSettings = msgspec.field(default_factory=StoreSettings)
 
     def __post_init__(self) -> None:
-        if self.name != "kv":
-            raise ValueError(f"name: there is no state adapter `{self.name}`; `kv` is the only one")
+        if self.name not in ("kv", "database"):
+            raise ValueError(f"name: there is no state adapter `{self.name}`; `kv` and `database` are")
+        config, of_kv = self.config, StoreSettings()
+        if self.name == "kv" and config.db != DEFAULT_DB:
+            raise ValueError("config.db: the adapter `kv` keeps nothing in a database; write `name: database`")
+        for key in ("store_method", "file_path"):
+            if self.name == "database" and getattr(config, key) != getattr(of_kv, key):
+                raise ValueError(f"config.{key}: the adapter `database` has no such key; its key is `db`")
 
 
 class StateSettings(Settings):
@@ -53,7 +62,7 @@ class StateSettings(Settings):
         adapter: The store.
         triggers_enabled: Whether writes run functions.
         max_value_bytes: Values with a longer JSON text are refused; `None`: no limit.
-        save_interval_ms: As in `KvSettings`, where older configs have it.
+        save_interval_ms: As in `StoreSettings`, where older configs have it.
     """
 
     adapter: AdapterSettings = msgspec.field(default_factory=AdapterSettings)

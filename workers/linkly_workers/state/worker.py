@@ -17,8 +17,10 @@ merge over a scalar root does nothing, an update whose operations all failed sto
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from types import NoneType
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
@@ -52,9 +54,12 @@ from linkly_workers.state.shapes import (
     StateSettings,
     Updated,
 )
+from linkly_workers.state.stores.database.store import DatabaseStore
 from linkly_workers.state.stores.memory import MemoryStore
 from linkly_workers.state.stores.sqlite import SqliteStore
-from linkly_workers.state.stores.store import Change, Outcome, Store
+from linkly_workers.state.stores.store import Answer, Change, Outcome, Store, answered
+
+log = logging.getLogger("linkly.state")
 
 T = TypeVar("T")
 
@@ -75,7 +80,11 @@ class StateWorker(Worker):
         super().__init__(settings)
         self._events = StateEvents(enabled=self.settings.triggers_enabled)
         self._given = store
-        self._store: Store = store or MemoryStore()
+        self._serve_from(store or MemoryStore())
+
+    def _serve_from(self, store: Store) -> None:
+        self._store = store
+        self._get = store.get  # 20 ns of 1.4 us less than by way of the store
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -84,32 +93,58 @@ class StateWorker(Worker):
         Raises:
             ConfigError: The store cannot be opened, or another engine has it.
         """
-        kv = self.settings.adapter.config
+        adapter = self.settings.adapter
         async with AsyncExitStack() as stack:
             # Left last: closing the store ends the writes that wait, which have to be told as well.
             await stack.enter_async_context(self._events.delivery.running(self.bus))
-            if self._given is None and kv.store_method == "file_based":
-                folder = str(self.located(kv.file_path))
-                store = SqliteStore(folder, clock=self.bus.clock)
+            if self._given is not None:
+                pass
+            elif adapter.name == "database":
+                in_database = DatabaseStore(self.bus.trigger, adapter.config.db, self.bus.clock)
+                await stack.enter_async_context(in_database.opened())
+                self._serve_from(in_database)
+            elif adapter.config.store_method == "file_based":
+                folder = str(self.located(adapter.config.file_path))
+                in_file = SqliteStore(folder, clock=self.bus.clock)
                 try:
-                    await stack.enter_async_context(store.opened())
+                    await stack.enter_async_context(in_file.opened())
                 except StoreError as error:
                     raise ConfigError(f"state: the store {folder} cannot be opened: {error}") from error
-                self._store = store
+                self._serve_from(in_file)
             yield
+
+    async def ready(self) -> None:
+        """Make the tables of a store in a database. A server that is down is waited for: the first call makes them.
+
+        Raises:
+            ConfigError: There is no such database, or they cannot be made in it.
+        """
+        if isinstance(self._store, DatabaseStore):
+            try:
+                await self._store.prepare()
+            except StoreError as error:
+                if not error.retryable:
+                    raise ConfigError(f"state: the store cannot be opened: {error}") from error
+                log.warning("the store cannot be opened yet: %s", error)
+
+    async def others_changed(self, names: frozenset[str]) -> None:
+        """Make the tables again: the database may be another one now."""
+        if "database" in names:
+            await self.ready()
 
     def trigger_types(self) -> list[TriggerType]:
         """Provide the `state` trigger."""
         return [self._events.trigger_type()]
 
     async def drain(self) -> None:
-        """Deliver the events that wait."""
+        """Answer the writes and deliver the events that wait."""
+        await self._store.idle()
         await self._events.delivery.drain()
 
     @function("state::readiness", triggers=[readiness()])
     async def is_ready(self) -> Readiness:
         """Say whether the store takes writes, and why not."""
-        why = self._store.trouble()
+        why = await answered(self._store.trouble())
         return Readiness(ready=why is None, reasons=[] if why is None else [f"state: {why}"])
 
     @function("state::get")
@@ -120,9 +155,13 @@ class StateWorker(Worker):
             GetFailed: The store could not be read.
         """
         try:
-            found = self._store.get(address.scope, address.key)
+            found = self._get(address.scope, address.key)
+            if not isinstance(found, (bytes, NoneType)):
+                found = await found
         except StoreError as error:
-            raise GetFailed(f"{address.scope}/{address.key} could not be read: {error}") from error
+            raise GetFailed(
+                f"{address.scope}/{address.key} could not be read: {error}", details=error.details
+            ) from error
         return None if found is None else Json(found)
 
     @function("state::set")
@@ -193,7 +232,7 @@ class StateWorker(Worker):
         Raises:
             ListFailed: The store could not be read.
         """
-        return [Json(value) for value in _read(ListFailed, self._store.values, scope)]
+        return [Json(value) for value in await _read(ListFailed, self._store.values, scope)]
 
     @function("state::list_keys")
     async def list_keys(self, scope: Scope) -> Keys:
@@ -205,7 +244,7 @@ class StateWorker(Worker):
         Raises:
             ListFailed: The store could not be read.
         """
-        return Keys(_read(ListFailed, self._store.keys, scope))
+        return Keys(await _read(ListFailed, self._store.keys, scope))
 
     @function("state::list_entries")
     async def list_entries(self, request: ListEntriesRequest) -> Entries:
@@ -216,7 +255,7 @@ class StateWorker(Worker):
             RowTooLarge: One entry alone has more than max_bytes.
             ListFailed: The store could not be read.
         """
-        return _read(ListFailed, list_part, self._store, request)
+        return await _read(ListFailed, list_part, self._store, request)
 
     @function("state::list_groups")
     async def list_groups(self) -> Groups:
@@ -225,7 +264,7 @@ class StateWorker(Worker):
         Raises:
             ListGroupsFailed: The store could not be read.
         """
-        return Groups(_read(ListGroupsFailed, self._store.scopes))
+        return Groups(await _read(ListGroupsFailed, self._store.scopes))
 
     def _check_size(self, key: str, data: bytes) -> bytes:
         limit = self.settings.max_value_bytes
@@ -253,14 +292,14 @@ class StateWorker(Worker):
         try:
             return await self._store.write(scope, key, change, written)
         except StoreError as error:
-            raise failed(f"nothing was changed at {scope}/{key}: {error}") from error
+            raise failed(f"nothing was changed at {scope}/{key}: {error}", details=error.details) from error
 
 
-def _read(failed: type[LinklyError], read: Callable[..., T], *arguments: Any) -> T:
+async def _read(failed: type[LinklyError], read: Callable[..., Answer[T]], *arguments: Any) -> T:
     try:
-        return read(*arguments)
+        return await answered(read(*arguments))
     except StoreError as error:
-        raise failed(f"the state could not be read: {error}") from error
+        raise failed(f"the state could not be read: {error}", details=error.details) from error
 
 
 def _value(data: bytes | None) -> Json | None:

@@ -11,7 +11,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
 
-from linkly_workers.state.stores.store import Change, Outcome, Written
+from linkly_workers.state.stores.store import Change, Outcome, Place, Written
 
 
 class Scope:
@@ -48,7 +48,7 @@ class Scope:
         if (len(self.keys) - len(self.values)) * 5 > len(self.keys):
             self._sweep()
 
-    def after(self, position: int) -> Iterator[tuple[int, str, bytes]]:
+    def after(self, position: int) -> Iterator[Place]:
         """Yield (position, key, value) of the keys behind a position, in order."""
         for index in range(bisect_right(self.positions, position), len(self.keys)):
             found, key = self.positions[index], self.keys[index]
@@ -69,8 +69,11 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._scopes: dict[str, Scope] = {}
-        self.identity = secrets.token_bytes(16)
+        self._identity = secrets.token_bytes(16)
         self.last_position = 0
+
+    def identity(self) -> bytes:  # noqa: D102
+        return self._identity
 
     def get(self, scope: str, key: str) -> bytes | None:  # noqa: D102
         found = self._scopes.get(scope)
@@ -88,7 +91,7 @@ class MemoryStore:
         found = self._scopes.get(scope)
         return 0 if found is None else len(found.values)
 
-    def after(self, scope: str, position: int) -> Iterator[tuple[int, str, bytes]]:  # noqa: D102
+    def after(self, scope: str, position: int, limit: int, max_bytes: int) -> Iterator[Place]:  # noqa: D102
         found = self._scopes.get(scope)
         return iter(()) if found is None else found.after(position)
 
@@ -104,6 +107,9 @@ class MemoryStore:
         self.put(scope, key, new, self.last_position + 1)
         written(old, new)
         return old, new
+
+    async def idle(self) -> None:  # noqa: D102
+        pass
 
     def put(self, scope: str, key: str, value: bytes | None, position: int) -> None:
         """Keep a value, `None` to forget it; a new key stands at `position`, one that is there keeps its own."""

@@ -13,8 +13,6 @@ The file belongs to one engine at a time, because the copy does not see another 
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import logging
 import os
 import secrets
@@ -25,15 +23,13 @@ from pathlib import Path
 import msgspec
 
 from linkly.clock import Clock
-from linkly.context import current_origin
 from linkly.errors import OutcomeUnknown
-from linkly_workers._line import FairLine
 from linkly_workers._sqlite import Connection, Error, GroupCommitWriter
 from linkly_workers._sqlite.connection import is_locked
 from linkly_workers._sqlite.ownership import OwnedElsewhere, locked
 from linkly_workers.state.errors import StoreError
 from linkly_workers.state.stores.memory import MemoryStore
-from linkly_workers.state.stores.store import Change, Outcome, Written
+from linkly_workers.state.stores.waiting import Waiting, Write
 
 log = logging.getLogger("linkly.state")
 
@@ -62,51 +58,33 @@ _UPSERT_ALL = (
 _DELETE = "DELETE FROM state WHERE scope = ? AND key = ?"
 
 
-class _Write:
-    """One write that waits for the disk."""
-
-    __slots__ = ("change", "future", "key", "new", "old", "position", "scope", "written")
-
-    def __init__(self, scope: str, key: str, change: Change, written: Written, future: asyncio.Future[Outcome]) -> None:
-        self.scope = scope
-        self.key = key
-        self.change = change
-        self.written = written
-        self.future = future
-        self.old: bytes | None = None
-        self.new: bytes | None = None
-        self.position = 0
-
-
 class _Batch:
     """Writes that share one statement, with their changes computed."""
 
     def __init__(self) -> None:
-        self.writes: list[_Write] = []
+        self.writes: list[Write] = []
+        self.places: list[int] = []
         self.values: dict[tuple[str, str], bytes | None] = {}
         self.positions: dict[tuple[str, str], int] = {}
         self.deleted: set[tuple[str, str]] = set()
         self.bytes = 0
 
-    def add(self, write: _Write, memory: MemoryStore) -> None:
+    def add(self, write: Write, memory: MemoryStore) -> None:
         """Compute a write on top of the others; what its change raises goes to its caller alone."""
-        address = (write.scope, write.key)
-        write.old = self.values[address] if address in self.values else memory.get(*address)
-        try:
-            write.new = write.change(write.old)
-        except Exception as error:
-            write.future.set_exception(error)
+        address, position = write.address, 0
+        if not write.compute(self.values[address] if address in self.values else memory.get(*address)):
             return
         if write.new is None:
             if write.old is not None and self.positions.pop(address, None) is None:
                 self.deleted.add(address)  # it is on disk
         elif write.old is None:
             # Every write has a number of its own, so positions are in the order of the writes.
-            write.position = memory.last_position + len(self.writes) + 1
-            self.positions[address] = write.position
+            position = memory.last_position + len(self.writes) + 1
+            self.positions[address] = position
         self.values[address] = write.new
-        self.bytes += len(write.scope) + len(write.key) + len(write.new or b"")
+        self.bytes += sum(map(len, address)) + len(write.new or b"")
         self.writes.append(write)
+        self.places.append(position)
 
     def run(self, connection: Connection) -> None:
         """Write the outcome of the batch; called on the writing thread."""
@@ -142,9 +120,8 @@ class SqliteStore:
         self._memory = memory = MemoryStore()
         self.get, self.values, self.keys = memory.get, memory.values, memory.keys
         self.count, self.after, self.scopes = memory.count, memory.after, memory.scopes
-        self._waiting: FairLine[_Write] = FairLine()
-        self._flushing: asyncio.Task[None] | None = None
-        self._open = False
+        self._waiting = Waiting("the disk", self._serve)
+        self.write, self.idle = self._waiting.write, self._waiting.idle
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -160,13 +137,11 @@ class SqliteStore:
                 await self._read()
             except (Error, OSError, OwnedElsewhere, TypeError, ValueError) as error:
                 raise StoreError(str(error)) from error
-            self._open = True
+            self._waiting.open()
             try:
                 yield
             finally:
-                self._open = False
-                if self._flushing is not None:
-                    await asyncio.wait([self._flushing])
+                await self._waiting.close()
 
     async def _read(self) -> None:
         execute = self._writer.execute
@@ -176,47 +151,26 @@ class SqliteStore:
             "INSERT INTO state_identity SELECT ? WHERE NOT EXISTS (SELECT 1 FROM state_identity)",
             (secrets.token_bytes(16),),
         )
-        self._memory.identity = (await execute("SELECT identity FROM state_identity")).rows[0][0]
+        self._identity: bytes = (await execute("SELECT identity FROM state_identity")).rows[0][0]
         for position, scope, key, value in (await execute("SELECT * FROM state ORDER BY position")).rows:
             self._memory.put(scope, key, bytes(value), position)
         # Positions of deleted keys are not given away again: a cursor may stand on one.
         used = (await execute("SELECT max(seq) FROM sqlite_sequence WHERE name = 'state'")).rows[0][0]
         self._memory.last_position = max(self._memory.last_position, used or 0)
 
-    @property
     def identity(self) -> bytes:  # noqa: D102
-        return self._memory.identity
+        return self._identity
 
     def trouble(self) -> str | None:  # noqa: D102
-        return self._writer.trouble() if self._open else None
+        return self._writer.trouble() if self._waiting.is_open else None
 
-    async def write(self, scope: str, key: str, change: Change, written: Written) -> Outcome:  # noqa: D102
-        if not self._open:
-            raise StoreError("the store is closed")
-        waiting, caller = self._waiting, current_origin()
-        waiting.check(caller, "the disk")
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Outcome] = loop.create_future()
-        waiting.append(caller, _Write(scope, key, change, written, future))
-        if self._flushing is None:
-            # An empty context: the task serves all writes, not only the call that came first.
-            self._flushing = loop.create_task(self._flush(), context=contextvars.Context())
-        return await future
-
-    async def _flush(self) -> None:
-        try:
-            while self._waiting:
-                await self._commit(self._next_batch())
-        finally:
-            self._flushing = None
-
-    def _next_batch(self) -> _Batch:
+    async def _serve(self) -> None:
         batch = _Batch()
-        while self._waiting and len(batch.writes) < BATCH_WRITES and batch.bytes < BATCH_BYTES:
-            write = self._waiting.popleft()
-            if not write.future.done():  # cancelled before anything was done for it
-                batch.add(write, self._memory)
-        return batch
+        for write in self._waiting.take():
+            batch.add(write, self._memory)
+            if len(batch.writes) == BATCH_WRITES or batch.bytes >= BATCH_BYTES:
+                break
+        await self._commit(batch)
 
     async def _commit(self, batch: _Batch) -> None:
         if not batch.writes:
@@ -225,8 +179,7 @@ class SqliteStore:
             await self._writer.run(batch.run)
         except OutcomeUnknown as unknown:
             for write in batch.writes:
-                if not write.future.done():
-                    write.future.set_exception(unknown)
+                write.fail(unknown)
             return
         except Exception as error:
             if len(batch.writes) > 1 and not is_locked(error):
@@ -234,22 +187,18 @@ class SqliteStore:
                 return
             # Another program has the lock: one by one, each write would wait for it again.
             for write in batch.writes:
-                if not write.future.done():
-                    write.future.set_exception(StoreError(f"{error} ({self._folder})"))
+                write.fail(StoreError(f"{error} ({self._folder})"))
             return
-        for write in batch.writes:
-            self._memory.put(write.scope, write.key, write.new, write.position)
-            write.written(write.old, write.new)
-            if not write.future.done():
-                write.future.set_result((write.old, write.new))
+        for write, position in zip(batch.writes, batch.places, strict=True):
+            self._memory.put(*write.address, write.new, position)
+            write.kept()
 
-    async def _commit_singly(self, writes: list[_Write]) -> None:
+    async def _commit_singly(self, writes: list[Write]) -> None:
         for write in writes:
-            if write.future.done():
-                continue
-            batch = _Batch()
-            batch.add(write, self._memory)
-            await self._commit(batch)
+            if not write.answered:
+                batch = _Batch()
+                batch.add(write, self._memory)
+                await self._commit(batch)
 
 
 def _locked(folder: str) -> AbstractContextManager[None]:
