@@ -95,6 +95,13 @@ def postgres_server() -> Iterator[str]:
 
 
 @pytest.fixture
+async def other_postgres_url(postgres_server: str) -> AsyncIterator[str]:
+    """Return the url of one more."""
+    async with own_schema(postgres_server, f"test_{secrets.token_hex(6)}") as url:
+        yield url
+
+
+@pytest.fixture
 async def postgres_url(postgres_server: str) -> AsyncIterator[str]:
     """Return the url of a database of one's own, as far as tables go: a schema that goes with the test."""
     async with own_schema(postgres_server, f"test_{secrets.token_hex(6)}") as url:

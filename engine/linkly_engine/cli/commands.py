@@ -8,6 +8,7 @@ import click
 
 from linkly_engine.cli import command
 from linkly_engine.cli.completion_scripts import completion
+from linkly_engine.cli.database_copy import copy
 from linkly_engine.cli.database_migrate import migrate
 from linkly_engine.cli.listings import check, functions, workers
 from linkly_engine.cli.project_init import init_project
@@ -43,13 +44,19 @@ def worker() -> None:
     """Add, remove, make and watch the workers of config.yaml."""
 
 
-@linkly.group(example="linkly database migrate migrations")
+@linkly.group(
+    example="""
+    linkly database migrate migrations
+    linkly database copy --from old --to primary
+    """
+)
 def database() -> None:
-    """Bring a database to where files of SQL say."""
+    """Bring a database to where files of SQL say; copy one into another."""
 
 
 project.add_command(init_project)
 database.add_command(migrate)
+database.add_command(copy)
 for _each in (add, remove, list_workers, status, start, stop, restart, init_worker, logs):
     worker.add_command(_each)
 for _each in (functions, workers, check, completion):

@@ -72,6 +72,11 @@ SPECIFICATION: dict[str, tuple[dict[str, str], str]] = {
         {**HELP, **CONFIG, **ENGINE, **JSON, "--db": "text", "--dry-run": "", "--lock-timeout": "text"},
         FILES,
     ),
+    "database copy": (
+        {**HELP, **CONFIG, **ENGINE, **JSON, "--from": "text", "--to": "text", "--table": "text"}
+        | {"--replace": "", "--dry-run": ""},
+        "",
+    ),
     "functions": ({**HELP, **CONFIG, **ENGINE, **JSON, "-a": "", "--all": ""}, "text"),
     "workers": ({**HELP, **CONFIG, **ENGINE, **JSON}, ""),
     "check": ({**HELP, **CONFIG, **JSON}, ""),

@@ -35,6 +35,7 @@ Projects:
   linkly worker start|stop|restart NAME   of a running engine
   linkly check [-c FILE]                  tell whether config.yaml can be used
   linkly database migrate FOLDER          run numbered SQL files, each once
+  linkly database copy --from A --to B    copy tables and rows to another database
   linkly functions, linkly workers        what a running engine has
   linkly completion bash|zsh|fish         completion for your shell
                                           (`linkly worker --help` and so on say more)

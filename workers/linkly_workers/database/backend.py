@@ -22,6 +22,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal, Protocol, TypeVar
 
 from linkly_workers._sql.tokens import Dialect
+from linkly_workers.database.copy_side import CopySide
 
 Op = Literal["insert", "update", "delete", "other"]
 
@@ -135,12 +136,17 @@ class Database(Protocol[S]):
         driver: What kind it is, for listings and for `details.driver`.
         url: Where it is, without a password.
         dialect: How it reads SQL.
+        copy_side: What `database::copy` needs of it; `None`: it can be no side of a copy.
     """
 
     name: str
     driver: str
     url: str
     dialect: Dialect
+
+    @property
+    def copy_side(self) -> CopySide | None:  # noqa: D102
+        ...
 
     @property
     def waiting_writes(self) -> int:

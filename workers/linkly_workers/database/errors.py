@@ -63,6 +63,12 @@ class MigrationError(LinklyError):
     code = "MIGRATION_ERROR"
 
 
+class CopyError(LinklyError):
+    """A table cannot be copied as it is; `details.table` names it."""
+
+    code = "COPY_ERROR"
+
+
 class StatementNotFound(LinklyError):
     """A handle is unknown or has expired."""
 

@@ -336,3 +336,49 @@ class MigrateResult(msgspec.Struct):
     url: str
     applied: list[AppliedMigration]
     pending: list[str]
+
+
+class Copy(msgspec.Struct, kw_only=True, rename={"source": "from", "target": "to"}):
+    """Tables that another database has to have.
+
+    Attributes:
+        source: Name of the database that has them.
+        target: Name of the database that gets them; tables that it has not are made.
+        tables: Only these, all that there are if left out.
+        replace: Rows of the target with the same primary key get the values that are copied; else a table that has
+            rows which were not copied is an error.
+        dry_run: Write nothing; answer what would be made, and how many rows there are.
+        for_ms: Stop after about so long and answer how far it is, to be called again.
+    """
+
+    source: Annotated[str, msgspec.Meta(examples=["primary"])]
+    target: Annotated[str, msgspec.Meta(examples=["other"])]
+    tables: list[str] | None = None
+    replace: bool = False
+    dry_run: bool = False
+    for_ms: Milliseconds | None = None
+
+
+class CopiedTable(msgspec.Struct):
+    """A table of a copy: how many rows it has, how many of them are copied, whether it is made by this call."""
+
+    name: str
+    rows: int
+    copied: int
+    made: bool
+
+
+class CopyResult(msgspec.Struct):
+    """What was copied.
+
+    Attributes:
+        tables: In the order in which they are written.
+        complete: All rows are there and their numbers compared.
+        left_out: What the target does not get, a clause each: views, triggers, partial indexes, defaults.
+        statements: What would make tables, if `dry_run` asks for it.
+    """
+
+    tables: list[CopiedTable]
+    complete: bool
+    left_out: list[str]
+    statements: list[str]

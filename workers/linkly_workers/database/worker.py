@@ -22,6 +22,7 @@ from linkly import Readiness, Settings, TriggerType, Worker, function, readiness
 from linkly.errors import NotFound
 from linkly_workers.database.backend import Database
 from linkly_workers.database.backends import OneDatabase, Opening, backend_of
+from linkly_workers.database.copies import Copies
 from linkly_workers.database.databases import Databases
 from linkly_workers.database.errors import DriverError
 from linkly_workers.database.events import RowChangedEvents
@@ -88,6 +89,7 @@ class DatabaseWorker(Worker):
         self._streams = Streams(self._databases)
         self._tools = Tools(self._databases, self.settings.databases)
         self._migrations = Migrations(self._databases, self._events)
+        self._copies = Copies(self._databases)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -97,7 +99,7 @@ class DatabaseWorker(Worker):
             ConfigError: One cannot be opened, or another engine has it.
         """
         self._streams.open(self.bus)
-        self._events.clock = self._tools.clock = self._migrations.clock = self.bus.clock
+        self._events.clock = self._tools.clock = self._migrations.clock = self._copies.clock = self.bus.clock
         async with AsyncExitStack() as stack:
             # Left last: closing a database ends the writes that wait, which have to be told as well.
             await stack.enter_async_context(self._events.delivery.running(self.bus))
@@ -111,8 +113,8 @@ class DatabaseWorker(Worker):
             yield
 
     def composed_of(self) -> Iterable[object]:
-        """Serve the functions of sessions, streams, tools and migrations."""
-        return (self._sessions, self._streams, self._tools, self._migrations)
+        """Serve the functions of sessions, streams, tools, migrations and copies."""
+        return (self._sessions, self._streams, self._tools, self._migrations, self._copies)
 
     def trigger_types(self) -> list[TriggerType]:
         """Provide `database::row-changed`."""

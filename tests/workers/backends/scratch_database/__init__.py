@@ -71,6 +71,7 @@ class Result(msgspec.Struct):
 class ScratchDatabase:
     driver = "scratch"
     dialect = SQLITE
+    copy_side = None
     waiting_writes = 0
     idle_connections = 0
 

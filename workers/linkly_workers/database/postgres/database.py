@@ -19,6 +19,7 @@ from linkly_workers.database.postgres import schema
 from linkly_workers.database.postgres.address import address_of, direct_address_of
 from linkly_workers.database.postgres.connection import Connection
 from linkly_workers.database.postgres.connector import Connector
+from linkly_workers.database.postgres.copy_side import PostgresSide
 from linkly_workers.database.postgres.errors import DRIVER, LOCK_NOT_AVAILABLE, code_of
 from linkly_workers.database.postgres.statement import Statement, Statements
 
@@ -49,6 +50,7 @@ class PostgresDatabase(ServerDatabase[Connection, Statement, Result]):
             few = msgspec.structs.replace(settings.pool, max=min(DIRECT_CONNECTIONS, settings.pool.max))
             self._direct = Pool(opening.name, server, DRIVER, few, opening.max_result_bytes, opening.clock)
         self._statements = Statements()
+        self.copy_side = PostgresSide(self.url, self._rows, self.describe)
 
     def statement(self, sql: str) -> Statement:
         """Return the statement of a text: see `Database.statement`."""

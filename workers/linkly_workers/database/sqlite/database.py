@@ -24,6 +24,7 @@ from linkly_workers.database.backends import Opening
 from linkly_workers.database.errors import DriverError, LockTimeout, QueryTimeout, StatementWrites
 from linkly_workers.database.sqlite import schema
 from linkly_workers.database.sqlite.compiler import can_learn, describing, learn, target_of
+from linkly_workers.database.sqlite.copy_side import SqliteSide
 from linkly_workers.database.sqlite.errors import FAILURES, driver_error, is_write, refused
 from linkly_workers.database.sqlite.pool import ReaderPool
 from linkly_workers.database.sqlite.reader import LoopReader, Reader
@@ -57,6 +58,7 @@ class SqliteDatabase:
         self._on_loop: LoopReader | None = None
         self._describing: Connection | None = None  # its own, because a new view makes it compile everything again
         self._clock = opening.clock
+        self.copy_side = SqliteSide(self.url, self._rows, self.describe)
         self._pool = ReaderPool(opening.name, self._reader, settings.pool, opening.clock)
 
     async def __aenter__(self) -> SqliteDatabase:

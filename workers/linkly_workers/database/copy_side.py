@@ -1,0 +1,149 @@
+"""What a database says of a table that is copied to another one, and how SQL for a copy is written there: `CopySide`.
+
+Kinds of columns stand between two kinds of databases. A column that has none of the others' kinds is text: every value
+of every database has one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+Kind = Literal["integer", "real", "number", "boolean", "text", "bytes", "json"]
+"""`number` has any number of digits; `integer` 64 bits."""
+
+
+class CopyColumn(msgspec.Struct, kw_only=True):
+    """A column.
+
+    Attributes:
+        name: As the database has it.
+        kind: What its values are.
+        declared: Its type, as the database of the table writes it.
+        nullable: It takes NULL.
+        default: The SQL of its default, of the table's own database.
+        counts: The database numbers its rows where no value is given.
+        generated: The database computes it; nobody can write it.
+        spelled: Its values travel as text that is cast there and back, because they have no other form.
+    """
+
+    name: str
+    kind: Kind
+    declared: str
+    nullable: bool
+    default: str | None
+    counts: bool = False
+    generated: bool = False
+    spelled: bool = False
+
+
+class CopyTable(msgspec.Struct, kw_only=True):
+    """A table.
+
+    Attributes:
+        name: As it is listed.
+        columns: In order.
+        order: SQL expressions that tell its rows apart and never are NULL; empty if there are none.
+        primary_key: Its columns, in order.
+        unique: Columns of its other keys.
+        indexes: Name, columns, and whether it is a key; those that can be made elsewhere.
+        foreign_keys: As `Database.describe` tells them.
+        texts: What makes it, with its indexes, on a database of the same kind; empty if that is put together.
+        left_out: What cannot be made elsewhere, a clause each.
+    """
+
+    name: str
+    columns: list[CopyColumn]
+    order: list[str]
+    primary_key: list[str]
+    unique: list[list[str]]
+    indexes: list[tuple[str, list[str], bool]]
+    foreign_keys: list[dict[str, Any]]
+    texts: list[str]
+    left_out: list[str]
+
+    @property
+    def written(self) -> list[CopyColumn]:
+        """The columns that can be written."""
+        return [column for column in self.columns if not column.generated]
+
+
+class CopySide(Protocol):
+    """A database as one of the two sides of a copy.
+
+    Attributes:
+        loses_nan: It takes NaN for NULL.
+    """
+
+    loses_nan: bool
+
+    async def place(self) -> str:
+        """Return where its tables are: another text for every other place."""
+        ...
+
+    async def table(self, name: str) -> CopyTable:
+        """Return a table that is listed."""
+        ...
+
+    async def make(self, table: CopyTable, same_kind: bool) -> list[str]:
+        """Return the statements that make a table here which is like one of another database.
+
+        Its columns have the kinds of `table`; `same_kind`: that is a database of this kind. `left_out` of the table
+        gets a clause for each default that means nothing here.
+        """
+        ...
+
+    def reading(self, column: CopyColumn) -> str:
+        """Return what a SELECT says for a column."""
+        ...
+
+    def insert(self, table: CopyTable, columns: Sequence[CopyColumn], rows: int, replace: bool) -> str:
+        """Return the INSERT of so many rows; `replace`: a row with the same primary key gets the values."""
+        ...
+
+    def count_on(self, table: CopyTable) -> list[str]:
+        """Return the statements after which the numbers that the database gives are behind those that are there."""
+        ...
+
+
+def quoted(name: str) -> str:
+    """Return a name as SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as SQL, with commas between."""
+    return ", ".join(map(quoted, names))
+
+
+def create_table(table: CopyTable, columns: Mapping[str, str], more: Sequence[str] = ()) -> list[str]:
+    """Return the statements for a table and its indexes; `columns` has name and definition of each column."""
+    parts = [f"{quoted(name)} {definition}" for name, definition in columns.items()]
+    parts += more
+    parts += [f"UNIQUE ({listed(names)})" for names in table.unique]
+    for key in table.foreign_keys:
+        theirs = [name for name in key["references"] if name is not None]
+        parts.append(
+            f"FOREIGN KEY ({listed(key['columns'])}) REFERENCES {quoted(key['table'])}"
+            + (f" ({listed(theirs)})" if theirs else "")
+            + f" ON UPDATE {key['on_update']} ON DELETE {key['on_delete']}"
+        )
+    statements = [f"CREATE TABLE {quoted(table.name)} (\n    " + ",\n    ".join(parts) + "\n)"]
+    for name, names, unique in table.indexes:
+        word = "UNIQUE INDEX" if unique else "INDEX"
+        statements.append(f"CREATE {word} {quoted(name)} ON {quoted(table.name)} ({listed(names)})")
+    return statements
+
+
+def insert_text(
+    table: CopyTable, columns: Sequence[str], value: Sequence[str], rows: int, replace: bool, values: str = "VALUES"
+) -> str:
+    """Return an INSERT; `value` is what stands for each column, `values` the word in front of them."""
+    one = f"({', '.join(value)})"
+    text = f"INSERT INTO {quoted(table.name)} ({listed(columns)}) {values} {', '.join([one] * rows)}"
+    if not (replace and table.primary_key):
+        return text
+    sets = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in columns if name not in table.primary_key)
+    return f"{text} ON CONFLICT ({listed(table.primary_key)}) DO {f'UPDATE SET {sets}' if sets else 'NOTHING'}"
