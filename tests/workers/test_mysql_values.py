@@ -1,82 +1,25 @@
 """Values of MySQL and MariaDB: both ways without loss, as literals that no value leaves and no `sql_mode` changes."""
 
-import asyncio
-import importlib
 import math
-import secrets
-from urllib.parse import unquote, urlsplit
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from linkly import LinklyError
-from linkly_workers.database.mysql.codecs import DECODERS, big_integers, type_name
+from linkly_workers.database.mysql.codecs import big_integers, type_name
 from linkly_workers.database.mysql.parameters import bound
 from linkly_workers.database.mysql.statement import Statements
-from support.mariadb_server import own_database
+from support.mysql_session import MODE, driver_session
 
-MODE = "STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 MODES = (MODE, f"{MODE},NO_BACKSLASH_ESCAPES")
 """As a session has it, and where a backslash is a letter like any other."""
 
 
-class Session:
-    """A connection of the driver, with our literals and our values."""
-
-    def __init__(self, loop, connection):
-        self._loop, self._connection = loop, connection
-        self._mode = None
-
-    def text(self, text, mode=MODE):
-        """Run a text as it is."""
-        if mode != self._mode:
-            self._mode = mode
-            self.text(f"SET NAMES utf8mb4, time_zone = '+00:00', sql_mode = '{mode}'", mode)
-        return self._loop.run_until_complete(self._rows(text))
-
-    def rows(self, sql, *values, mode=MODE):
-        return self.text(bound(Statements().of(sql), list(values)), mode)
-
-    def value(self, sql, *values, mode=MODE):
-        ((found,),) = self.rows(sql, *values, mode=mode)
-        return found
-
-    def fields(self, text):
-        """Return what the driver says of the columns of a text."""
-        return self._loop.run_until_complete(self._fields(text))
-
-    async def _rows(self, text):
-        async with self._connection.cursor() as cursor:
-            await cursor.execute(text)
-            return await cursor.fetchall()
-
-    async def _fields(self, text):
-        async with await self._connection.prepare(text) as statement:
-            return (await statement.execute()).fields
-
-
 @pytest.fixture(scope="module")
 def session(mysql_server):
-    loop = asyncio.new_event_loop()
-    database = own_database(mysql_server, f"test_{secrets.token_hex(6)}")
-    parts = urlsplit(loop.run_until_complete(database.__aenter__()))
-    connection = loop.run_until_complete(
-        importlib.import_module("asyncmy").connect(
-            host=parts.hostname,
-            port=parts.port or 3306,
-            user=unquote(parts.username),
-            password=unquote(parts.password or ""),
-            db=parts.path[1:],
-            charset="utf8mb4",
-            conv=DECODERS,
-            autocommit=True,
-        )
-    )
-    yield Session(loop, connection)
-    loop.run_until_complete(connection.ensure_closed())
-    loop.run_until_complete(database.__aexit__(None, None, None))
-    loop.close()
+    with driver_session(mysql_server) as session:
+        yield session
 
 
 VALUES = [
