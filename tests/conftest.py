@@ -1,11 +1,15 @@
-from collections.abc import Callable, Iterator
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from support import mariadb_server
 from support.ports import reserved_port
+from support.postgres_server import own_schema, server_url
 
 # No example has a deadline and no strategy a speed: a machine under load would fail them.
 CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -45,3 +49,41 @@ def reserve_port() -> Iterator[Callable[[], int]]:
     """Return what finds a port that nobody else gets while the test runs."""
     with ExitStack() as stack:
         yield lambda: stack.enter_context(reserved_port())
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """Return the url of a PostgreSQL server that all tests of the session share, or skip."""
+    with server_url() as url:
+        yield url
+
+
+@pytest.fixture
+async def other_postgres_url(postgres_server: str) -> AsyncIterator[str]:
+    """Return the url of one more."""
+    async with own_schema(postgres_server, f"test_{secrets.token_hex(6)}") as url:
+        yield url
+
+
+@pytest.fixture
+async def postgres_url(postgres_server: str) -> AsyncIterator[str]:
+    """Return the url of a database of one's own, as far as tables go: a schema that goes with the test."""
+    async with own_schema(postgres_server, f"test_{secrets.token_hex(6)}") as url:
+        yield url
+
+
+KINDS_OF_MYSQL = ["mariadb", *(["mysql"] if mariadb_server.VARIABLES["mysql"] in os.environ else [])]
+
+
+@pytest.fixture(scope="session", params=KINDS_OF_MYSQL)
+def mysql_server(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Return the url of a MariaDB that all tests of the session share, or skip; of a MySQL as well, if one is named."""
+    with mariadb_server.server_url(request.param) as url:
+        yield url
+
+
+@pytest.fixture
+async def mysql_url(mysql_server: str) -> AsyncIterator[str]:
+    """Return the url of a database that goes with the test."""
+    async with mariadb_server.own_database(mysql_server, f"test_{secrets.token_hex(6)}") as url:
+        yield url

@@ -1,8 +1,6 @@
 """Every worker's tests run in process and over the wire: it has to behave the same."""
 
-import os
-import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,9 +15,7 @@ from linkly_workers.database import DatabaseWorker
 from linkly_workers.http import HttpSettings, HttpWorker
 from linkly_workers.link import LinkSettings, LinkWorker
 from linkly_workers.state import StateSettings, StateWorker
-from support import mariadb_server
 from support.database_calls import database_worker
-from support.postgres_server import own_schema, server_url
 
 Run = Callable[..., AbstractAsyncContextManager[Bus]]
 
@@ -85,44 +81,6 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> DatabaseWorker:
     """Make a worker with one database."""
     url = f"sqlite:{tmp_path}/a.db" if request.param == "file" else "sqlite::memory:"
     return database_worker(url)
-
-
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[str]:
-    """Return the url of a PostgreSQL server that all tests of the session share, or skip."""
-    with server_url() as url:
-        yield url
-
-
-@pytest.fixture
-async def other_postgres_url(postgres_server: str) -> AsyncIterator[str]:
-    """Return the url of one more."""
-    async with own_schema(postgres_server, f"test_{secrets.token_hex(6)}") as url:
-        yield url
-
-
-@pytest.fixture
-async def postgres_url(postgres_server: str) -> AsyncIterator[str]:
-    """Return the url of a database of one's own, as far as tables go: a schema that goes with the test."""
-    async with own_schema(postgres_server, f"test_{secrets.token_hex(6)}") as url:
-        yield url
-
-
-KINDS_OF_MYSQL = ["mariadb", *(["mysql"] if mariadb_server.VARIABLES["mysql"] in os.environ else [])]
-
-
-@pytest.fixture(scope="session", params=KINDS_OF_MYSQL)
-def mysql_server(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Return the url of a MariaDB that all tests of the session share, or skip; of a MySQL as well, if one is named."""
-    with mariadb_server.server_url(request.param) as url:
-        yield url
-
-
-@pytest.fixture
-async def mysql_url(mysql_server: str) -> AsyncIterator[str]:
-    """Return the url of a database that goes with the test."""
-    async with mariadb_server.own_database(mysql_server, f"test_{secrets.token_hex(6)}") as url:
-        yield url
 
 
 @pytest.fixture

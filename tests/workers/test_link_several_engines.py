@@ -166,13 +166,13 @@ async def test_a_click_that_two_engines_get_at_once_counts_once(postgres_url):
 
 
 async def test_batches_of_two_engines_never_wait_for_each_other(postgres_url):
-    codes = [f"c{number:02}" for number in range(60)]
+    codes = [f"c{number:03}" for number in range(AT_ONCE)]
     async with two_stores(postgres_url, *map(link, codes)) as stores:
         ways = zip(stores, (codes, codes[::-1]), strict=True)
-        clicks = [store.count(Click(code, NOW), NOW) for store, ordered in ways for code in ordered * 16]
+        clicks = [store.count(Click(code, NOW), NOW) for store, ordered in ways for code in ordered * 32]
         assert {each.outcome for each in await asyncio.gather(*clicks)} == {Outcome.COUNTED}
         # A deadlock ends a batch, whose clicks are counted one by one then.
-        assert [store.transactions for store in stores] == [[True] * -(-60 * 16 // AT_ONCE)] * 2
+        assert [store.transactions for store in stores] == [[True] * 32] * 2
         assert (await stores[0].verify()).ok
 
 
