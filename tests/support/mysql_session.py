@@ -54,6 +54,19 @@ class Session:
         """Return what the driver says of the columns of a text."""
         return self.run(self._fields(text))
 
+    def placeholders(self, text: str) -> int:
+        """Return how many placeholders the server sees in a text; raises `refusal` where it cannot compile it."""
+        return self.run(self._placeholders(text))
+
+    @property
+    def refusal(self) -> type[Exception]:
+        """What the driver raises where the server refuses a text."""
+        return importlib.import_module("asyncmy.errors").MySQLError
+
+    async def _placeholders(self, text: str) -> int:
+        async with await self._connection.prepare(text) as statement:
+            return int(statement.parameter_count)
+
     async def _rows(self, text: str) -> tuple[tuple[Any, ...], ...]:
         async with self._connection.cursor() as cursor:
             await cursor.execute(text)

@@ -6,12 +6,15 @@ import sqlite3
 
 import pytest
 import sqlglot
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sqlglot.tokens import TokenType
 
 from linkly_workers._sql.parameters import UnclearPlaceholders, WrongNumberOfValues, parameters_of, with_nulls
 from linkly_workers._sql.tokens import MYSQL, POSTGRES, SQLITE
+from linkly_workers.database.mysql.parameters import bound
+from linkly_workers.database.mysql.statement import Statements
+from support.mysql_session import driver_session
 
 EVERY = (POSTGRES, SQLITE, MYSQL)
 
@@ -240,6 +243,73 @@ def test_postgres_has_its_operators(postgres):
     sql = """SELECT '{"a": 1}'::jsonb ?? ?, '["b"]'::jsonb ??| ARRAY[?], '["b"]'::jsonb ??& ARRAY[?, 'c']LIMIT?"""
     found = parameters_of(sql, POSTGRES)
     assert postgres(found.text, ["a", "b", "b", 1]) == (True, True, False)
+
+
+@pytest.fixture(scope="module")
+def mysql(mysql_server):
+    with driver_session(mysql_server) as session:
+        session.text("SET @a = 1")  # which says also how the session reads a text
+        yield session
+
+
+@given(statement=statements(MYSQL))
+def test_mysql_answers_the_row_that_was_meant(mysql, statement):
+    sql, values, row = statement
+    assert mysql.text(with_values(sql, values)) == (tuple(row),)
+
+
+@given(statement=statements(MYSQL))
+def test_mysql_counts_as_many_placeholders(mysql, statement):
+    sql, _, _ = statement
+    found = parameters_of(sql, MYSQL)
+    assert mysql.placeholders(found.text) == len(found.placeholders)
+
+
+PIECES = (
+    "'",
+    '"',
+    "`",
+    "\\",
+    "#",
+    "--",
+    "-- ",
+    "/*",
+    "*/",
+    "/*+",
+    "?",
+    "\n",
+    " ",
+    "''",
+    "\\'",
+    "a",
+    "1",
+    ",",
+    "@x",
+    "é",
+    "🐍",
+)
+
+
+@example(["?", "--", "?", "-- ", "?"])
+@example(["'", "\\'", "?", "'", "?"])
+@example(["`", "'", "`", "?", "#", "'", "\n", "?"])
+@given(st.lists(st.sampled_from(PIECES), max_size=14))
+def test_whatever_mysql_can_read_it_reads_as_we_do(mysql, pieces):
+    sql = f"SELECT 1, {''.join(pieces)}"
+    try:
+        found = parameters_of(sql, MYSQL)
+        counted = mysql.placeholders(found.text)
+    except (UnclearPlaceholders, mysql.refusal):
+        return
+    assert counted == len(found.placeholders)
+
+
+def test_mysql_reads_a_number_before_and_a_name_behind_a_value(mysql):
+    assert mysql.text(with_values("SELECT 1-?, 1--?, ?AS a, ?b LIMIT?", [-2, -3, "x", "y", 1])) == ((3, -2, "x", "y"),)
+
+
+def with_values(sql, values):
+    return bound(Statements().of(sql), values)
 
 
 NAMES_OF_A_PARSER = {POSTGRES: "postgres", SQLITE: "sqlite", MYSQL: "mysql"}
