@@ -105,11 +105,13 @@ class Migrations:
     async def _alone(
         self, database: Database[Any], migrations: list[Migration], lock_timeout_ms: int
     ) -> AsyncIterator[tuple[Transaction[Any], list[Migration]]]:
-        """Open a transaction that nobody else can have, and say which files are left."""
+        """Open a transaction that nobody else can have, and say which files are left.
+
+        Waits as long for a file that somebody else runs without a transaction, and anew for whoever has one behind it.
+        """
         end = self.clock.monotonic() + lock_timeout_ms / 1000
         while True:
-            left_ms = max(1, int((end - self.clock.monotonic()) * 1000))
-            transaction = await database.begin_alone(str(uuid.uuid4()), left_ms)
+            transaction = await database.begin_alone(str(uuid.uuid4()), lock_timeout_ms)
             try:
                 try:
                     left = left_to_apply(migrations, await _rows(database, transaction))
