@@ -50,6 +50,11 @@ class Session:
         """Run a statement with values, on the loop of this session."""
         return list(await self._rows(bound(Statements().of(sql), list(values))))
 
+    @property
+    def is_in_transaction(self) -> bool:
+        """Whether a transaction was open behind the last text."""
+        return bool(self._connection.get_transaction_status())
+
     def fields(self, text: str) -> list[Any]:
         """Return what the driver says of the columns of a text."""
         return self.run(self._fields(text))

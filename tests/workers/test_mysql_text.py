@@ -5,6 +5,7 @@ import pytest
 from linkly import LinklyError
 from linkly_workers.database.mysql.statement import Statements
 from linkly_workers.database.mysql.text import findings_of
+from support.mysql_session import driver_session
 
 
 def refused(sql):
@@ -87,6 +88,7 @@ def test_what_only_reads(sql, reads):
         ("ANALYZE TABLE t", "ANALYZE TABLE"),
         ("OPTIMIZE TABLE t", "OPTIMIZE TABLE"),
         ("CREATE TEMPORARY TABLE t (a INT)", None),
+        ("CREATE OR REPLACE TEMPORARY TABLE t (a INT)", None),
         ("DROP TEMPORARY TABLE t", None),
         ("ANALYZE SELECT 1", None),
         ("INSERT INTO t SELECT 'DROP TABLE'", None),
@@ -95,6 +97,30 @@ def test_what_only_reads(sql, reads):
 )
 def test_what_commits_by_itself(sql, commits):
     assert findings_of(sql).commits == commits
+
+
+IN_ORDER = (
+    *("CREATE TABLE u AS SELECT 1", "CREATE OR REPLACE VIEW v AS SELECT 1", "ALTER TABLE t COMMENT 'a'", "DROP VIEW v"),
+    *("TRUNCATE t", "RENAME TABLE u TO w", "DROP TABLE w", "CREATE INDEX i ON t (a)", "DROP INDEX i ON t"),
+    *("CREATE PROCEDURE p() SELECT 1 INTO @a", "CREATE TRIGGER g BEFORE INSERT ON t FOR EACH ROW SET @a = 1"),
+    *("DROP TRIGGER g", "CREATE USER nobody_else", "GRANT SELECT ON t TO nobody_else", "DROP USER nobody_else"),
+    *("ANALYZE TABLE t", "OPTIMIZE LOCAL TABLE t", "CHECK TABLE t", "REPAIR TABLE t", "FLUSH TABLES", "CALL p()"),
+    *("CREATE TEMPORARY TABLE u (a INT)", "INSERT INTO u VALUES (1)", "DROP TEMPORARY TABLE u", "DROP PROCEDURE p"),
+    *("SELECT 1", "INSERT INTO t VALUES (1)", "REPLACE INTO t SELECT 2", "UPDATE t SET a = 2", "DELETE FROM t"),
+    *("SHOW TABLES", "DESC t", "EXPLAIN SELECT 1", "DO 1", "CHECKSUM TABLE t", "SELECT 1 FOR UPDATE", "HELP 'a'"),
+    "LOAD INDEX INTO CACHE t",
+)
+
+
+def test_the_server_commits_where_the_text_says_so(mysql_server):
+    with driver_session(mysql_server) as session:
+        session.text("CREATE TABLE t (a INT)")
+        for sql in IN_ORDER:
+            session.text("START TRANSACTION")
+            session.text("INSERT INTO t VALUES (0)")
+            session.text(sql)
+            assert (sql, session.is_in_transaction) == (sql, findings_of(sql).commits is None)
+            session.text("ROLLBACK")
 
 
 @pytest.mark.parametrize("sql", ["", " ; ", "-- nothing\n;", "/* ; */", "# a"])

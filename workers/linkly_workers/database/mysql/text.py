@@ -50,7 +50,7 @@ _COMMITS = frozenset(
         *("ANALYZE TABLE", "ANALYZE LOCAL", "ANALYZE NO_WRITE_TO_BINLOG"),
     )
 )
-_TEMPORARY = frozenset(("CREATE TEMPORARY", "DROP TEMPORARY"))
+_MAKES_TABLES = frozenset(("CREATE", "DROP"))
 
 _BEFORE_TABLE = frozenset(("INTO", "FROM", "IGNORE", "LOW_PRIORITY", "HIGH_PRIORITY", "DELAYED", "QUICK"))
 _BEHIND_TABLES = {
@@ -98,12 +98,17 @@ def findings_of(sql: str) -> Findings:
         word.text in _WRITES and not (word.text in _FUNCTIONS and at != main) for at, word in enumerate(words)
     )
     commits = None
-    if two not in _TEMPORARY and (first in _COMMITS or two in _COMMITS):
+    if (first in _COMMITS or two in _COMMITS) and not _is_temporary(words):
         commits = first if first == "TRUNCATE" else two
     target = _target(words, main)
     return Findings(
         _refusal(words, first, two), False, reads, commits, target, target is not None and _returns(words, main)
     )
+
+
+def _is_temporary(words: Sequence[Word]) -> bool:
+    """Return whether it is a temporary table that is made or dropped; `OR REPLACE` may stand before the word."""
+    return words[0].text in _MAKES_TABLES and any(word.text == "TEMPORARY" for word in words[1:4])
 
 
 def _refusal(words: Sequence[Word], first: str, two: str) -> tuple[str, str] | None:
