@@ -28,12 +28,18 @@ CLOCKS = {
 SET_CLOCK = "UPDATE clock SET at = ?::timestamptz"
 
 
-def url_of(kind: str, request: pytest.FixtureRequest) -> str:
+def plain_url_of(kind: str, request: pytest.FixtureRequest) -> str:
     """Return the url of an empty database of a kind; the test is skipped where there is no server."""
     if kind == "sqlite":
         return f"sqlite:{request.getfixturevalue('tmp_path')}/links.db"
     url: str = request.getfixturevalue(f"{kind}_url")
-    return f"{url}%2Cpg_catalog"  # last, so that the test's own `now` goes before
+    return url
+
+
+def url_of(kind: str, request: pytest.FixtureRequest) -> str:
+    """Return the url of an empty database of a kind, on a server whose clock may be set (`CLOCKS`)."""
+    url = plain_url_of(kind, request)
+    return f"{url}%2Cpg_catalog" if kind == "postgres" else url  # last, so that the test's own `now` goes before
 
 
 @asynccontextmanager
