@@ -70,7 +70,8 @@ class Findings(NamedTuple):
         empty: There is no statement in it.
         reads: It neither changes nor locks a row, if the functions that it calls do not.
         commits: What commits a transaction that it stands in, in a word or two; `None` if it does not.
-        target: Operation and table, `None` for a statement that changes none; without a table if it names several.
+        target: Operation and table, `None` for a statement that changes none; without a table if it names several, or
+            calls a procedure.
         returning: It has a RETURNING clause.
     """
 
@@ -100,7 +101,8 @@ def findings_of(sql: str) -> Findings:
     commits = None
     if (first in _COMMITS or two in _COMMITS) and not _is_temporary(words):
         commits = first if first == "TRUNCATE" else two
-    target = _target(words, main)
+    # A procedure may commit and then write, also in a transaction that only reads.
+    target: tuple[Op, str | None] | None = ("other", None) if first == "CALL" else _target(words, main)
     return Findings(
         _refusal(words, first, two), False, reads, commits, target, target is not None and _returns(words, main)
     )
