@@ -75,10 +75,37 @@ async def postgres_url(postgres_server: str) -> AsyncIterator[str]:
 KINDS_OF_MYSQL = ["mariadb", *(["mysql"] if mariadb_server.VARIABLES["mysql"] in os.environ else [])]
 
 
+@pytest.fixture(scope="session")
+def mysql_servers() -> Iterator[Callable[[str], str]]:
+    """Return what tells the url of a MariaDB that all tests of the session share, or skips; of a MySQL as well."""
+    with ExitStack() as running:
+        found: dict[str, str] = {}
+
+        def url(kind: str) -> str:
+            if kind not in found:
+                found[kind] = running.enter_context(mariadb_server.server_url(kind))
+            return found[kind]
+
+        yield url
+
+
 @pytest.fixture(scope="session", params=KINDS_OF_MYSQL)
-def mysql_server(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Return the url of a MariaDB that all tests of the session share, or skip; of a MySQL as well, if one is named."""
-    with mariadb_server.server_url(request.param) as url:
+def mysql_server(request: pytest.FixtureRequest, mysql_servers: Callable[[str], str]) -> str:
+    """Return the url of each kind of server."""
+    return mysql_servers(request.param)
+
+
+@pytest.fixture
+async def mariadb_url(mysql_servers: Callable[[str], str]) -> AsyncIterator[str]:
+    """Return the url of a database of MariaDB that goes with the test."""
+    async with mariadb_server.own_database(mysql_servers("mariadb"), f"test_{secrets.token_hex(6)}") as url:
+        yield url
+
+
+@pytest.fixture
+async def real_mysql_url(mysql_servers: Callable[[str], str]) -> AsyncIterator[str]:
+    """Return the url of a database of MySQL that goes with the test."""
+    async with mariadb_server.own_database(mysql_servers("mysql"), f"test_{secrets.token_hex(6)}") as url:
         yield url
 
 

@@ -83,7 +83,8 @@ class MariadbServer(ServerProgram):
             "skip-name-resolve",
             f"init-file={self.folder}/init.sql",
         ]
-        given += ["innodb_flush_log_at_trx_commit=0", "max_connections=60", *settings]
+        # What is committed survives the end of the server, not that of the machine.
+        given += ["innodb_flush_log_at_trx_commit=2", "max_connections=60", "max_allowed_packet=64M", *settings]
         self.launch(found, "--no-defaults", *(f"--{each}" for each in given), *self._small, answers=self._answers)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:

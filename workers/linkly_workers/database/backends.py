@@ -23,6 +23,11 @@ BACKENDS = {
     "postgres": "linkly_workers.database.postgres",
     "postgresql": "linkly_workers.database.postgres",
     "postgresql+asyncpg": "linkly_workers.database.postgres",
+    **{
+        scheme: "linkly_workers.database.mysql"
+        for name in ("mysql", "mariadb")
+        for scheme in (name, *(f"{name}+{driver}" for driver in ("asyncmy", "aiomysql", "pymysql", "mysqldb")))
+    },
 }
 """The module of each scheme that a url may have."""
 

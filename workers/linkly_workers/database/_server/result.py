@@ -13,9 +13,6 @@ from linkly_workers.database.errors import ResultTooLarge
 ROW_BYTES, VALUE_BYTES = 64, 16
 """What a row and a value count in a result besides the length of texts and bytes."""
 
-_BIG = frozenset(("int8", "int8[]", "bigint", "bigint unsigned"))
-"""What servers call 64-bit integers."""
-
 
 class Result(msgspec.Struct):
     """What one statement did: see `backend.Result`."""
@@ -26,11 +23,7 @@ class Result(msgspec.Struct):
     last_insert_id: int | str | None
     types: Sequence[str]
     change: tuple[Op, str | None] | None = None
-
-    @property
-    def big_integers(self) -> list[int]:
-        """Return the places of the columns of 64-bit integers, and of arrays of them."""
-        return [at for at, name in enumerate(self.types) if name in _BIG]
+    big_integers: Sequence[int] = ()
 
     def readable(self, *, as_bytes: bool) -> list[tuple[Any, ...]]:
         """Return the rows: the server has no text that is not UTF-8."""

@@ -39,6 +39,7 @@ _RESET_MESSAGE = simple_query(RESET)
 WIRE_SHARE = 8
 """A row takes at most so many times the bytes in a result that it took on the wire: a row of one boolean has 12."""
 
+_BIG = frozenset(("int8", "int8[]"))
 _CHANGING = frozenset(("INSERT", "UPDATE", "DELETE", "MERGE"))
 _CHANGED_ROWS = (
     "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::int8 FROM pg_catalog.pg_stat_xact_user_tables"
@@ -52,6 +53,7 @@ class _Prepared(msgspec.Struct):
     columns: list[str]
     types: list[str]
     letters: list[int]
+    big_integers: list[int]
 
 
 class Connection:
@@ -214,7 +216,7 @@ class Connection:
             affected = await self._changed_rows() - changed
             change = _one_of(statement.inside) if affected else None
         inserted = returned_id(prepared.columns, rows) if word == "INSERT" else None
-        return Result(prepared.columns, rows, affected, inserted, prepared.types, change)
+        return Result(prepared.columns, rows, affected, inserted, prepared.types, change, prepared.big_integers)
 
     async def _changed_rows(self) -> int:
         """Count the rows that this transaction has changed, those of triggers included."""
@@ -242,7 +244,7 @@ class Connection:
             before = self._meter.received
             rows = await self._fetched(prepared, cursor.fetch(batches.rows))
             size = self._meter.received - before
-            await take(Result(prepared.columns, rows, 0, None, prepared.types))
+            await take(Result(prepared.columns, rows, 0, None, prepared.types, None, prepared.big_integers))
             if len(rows) < batches.rows:
                 return
             batches.came(len(rows), size)
@@ -287,6 +289,7 @@ class Connection:
             [column.name for column in attributes],
             [column.type.name for column in attributes],
             [at for at, column in enumerate(attributes) if column.type.name in AS_BYTES],
+            [at for at, column in enumerate(attributes) if column.type.name in _BIG],
         )
         if self._keeps_statements:
             if len(self._prepared) >= PREPARED:

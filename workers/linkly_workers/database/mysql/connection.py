@@ -1,0 +1,315 @@
+"""One connection: its statements, their results, and what makes it as good as new for the next caller."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from asyncmy.errors import MySQLError
+
+from linkly_workers.database._server.result import Result, returned_id, size_of, too_large
+from linkly_workers.database.backend import Take
+from linkly_workers.database.batches import BATCH_BYTES
+from linkly_workers.database.errors import DriverError, InvalidParam
+from linkly_workers.database.mysql.codecs import big_integers, type_name
+from linkly_workers.database.mysql.errors import FAILURES, NOT_PREPARABLE, TOO_LARGE, number_of
+from linkly_workers.database.mysql.parameters import bound
+from linkly_workers.database.mysql.statement import Statement
+from linkly_workers.database.mysql.stopping import Stopper
+from linkly_workers.database.mysql.wire import Oversized, Wire
+
+CLOSE_S = 2.0
+PATIENCE_S = 86_400
+"""How long the server waits for a reader that is slow to take the rows of a stream."""
+
+
+class Connection:
+    """A connection that one caller after another has.
+
+    Args:
+        wire: The driver's.
+        stopper: Stops its statements.
+
+    Attributes:
+        left_bytes: What the answer of this caller may still take.
+        idle_since: When it was given back.
+        fit: It may go to the next caller.
+        may_commit: Statements that commit by themselves run inside its transaction, which then begins anew.
+    """
+
+    def __init__(self, wire: Wire, stopper: Stopper) -> None:
+        self.left_bytes = 0
+        self.idle_since = 0.0
+        self.fit = True
+        self.may_commit = False
+        self._limit = 0
+        self._wire = wire
+        self._stopper = stopper
+        self._stopping: asyncio.Task[None] | None = None
+        self._is_clean = True
+        self._has_begun = self._begins_anew = self._has_savepoint = False
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it can go to a caller."""
+        return self.fit and self._wire.is_open
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nobody has used it since it was reset."""
+        return self._is_clean
+
+    def allow(self, limit: int) -> None:
+        """Let the next answer take so many bytes."""
+        self._limit = self.left_bytes = limit
+
+    # --- a statement ---------------------------------------------------------------------------------------
+
+    async def check(self, statement: Statement) -> None:
+        """Compile a statement without running it.
+
+        Raises:
+            asyncmy.errors.MySQLError, DriverError: It cannot be compiled.
+        """
+        statement.check_for(mariadb=self._wire.is_mariadb)
+        async with self._asking():
+            try:
+                await self._wire.check(statement.compiled)
+            except MySQLError as error:
+                if number_of(error) != NOT_PREPARABLE:
+                    raise
+
+    async def run(self, statement: Statement, values: list[Any], *, last: bool = False) -> Result:
+        """Run a statement and read all of its result.
+
+        Raises:
+            asyncmy.errors.MySQLError: The server refused it.
+            DriverError: There are too many values or too few, the server has no such statement, or the transaction is
+                over.
+            InvalidParam: A value does not fit, or the statement may not run inside a transaction.
+            ResultTooLarge: The rows are larger than allowed; the statement was stopped.
+        """
+        text = self._text(statement, values)
+        self._begins_anew = statement.commits is not None and self._has_begun
+        async with self._asking():
+            return await self._run(statement, text)
+
+    async def _run(self, statement: Statement, text: str) -> Result:
+        head = await self._wire.ask(text)
+        fields = head.fields or []
+        rows: list[tuple[Any, ...]] = []
+        while (batch := await self._rows()) is not None:
+            rows += batch
+        affected = len(rows) if statement.returning else 0 if fields else head.affected_rows
+        inserted = head.insert_id
+        while not self._wire.is_answered:  # of a procedure: the rows of its first result count
+            more = await self._wire.next_result()
+            while await self._rows() is not None:
+                pass
+            affected = affected if more.fields else more.affected_rows
+        columns = [field.name for field in fields]
+        if statement.commits is not None:
+            affected = 0
+        op = statement.target[0] if statement.target is not None else None
+        return Result(
+            columns,
+            rows,
+            affected,
+            None if op != "insert" else returned_id(columns, rows) if fields else inserted or None,
+            _types(fields),
+            None if not affected else statement.target or ("other", None),
+            big_integers(fields),
+        )
+
+    async def stream(self, statement: Statement, values: list[Any], take: Take) -> None:
+        """Run a statement inside a transaction and hand its rows over in batches: see `Database.stream`.
+
+        Raises:
+            asyncmy.errors.MySQLError, DriverError, InvalidParam, ResultTooLarge: As `run`.
+        """
+        text = self._text(statement, values)
+        await self.command(f"SET net_write_timeout = {PATIENCE_S}")
+        async with self._asking():
+            fields = (await self._wire.ask(text)).fields or []
+            columns, types = [field.name for field in fields], _types(fields)
+            rows: list[tuple[Any, ...]] = []
+            size = 0
+            batch: list[tuple[Any, ...]] | None = []
+            while batch is not None:
+                self.left_bytes = self._limit
+                batch = await self._rows()
+                rows += batch or ()
+                size += self._limit - self.left_bytes
+                if size >= BATCH_BYTES or batch is None:
+                    self._wire.pause()
+                    await take(Result(columns, rows, 0, None, types, None, big_integers(fields)))
+                    self._wire.resume()
+                    rows, size = [], 0
+            await self._wire.drain()
+
+    async def _rows(self) -> list[tuple[Any, ...]] | None:
+        try:
+            batch = await self._wire.rows(self.left_bytes)
+        except Oversized:
+            raise too_large("mysql", self._limit) from None
+        if batch is not None:
+            self.left_bytes -= size_of(batch)
+            if self.left_bytes < 0:
+                raise too_large("mysql", self._limit)
+        return batch
+
+    def _text(self, statement: Statement, values: list[Any]) -> str:
+        """Return a statement with its values, if it may run now."""
+        statement.check_for(mariadb=self._wire.is_mariadb)
+        self._check_transaction()
+        if self._has_begun and not self.may_commit:
+            check_in_transaction(statement)
+        text = bound(statement, values)
+        if len(text) * 4 >= self._wire.largest and (size := len(text.encode())) >= self._wire.largest:
+            raise DriverError(
+                f"the statement and its values have {size} bytes, and max_allowed_packet of the server is "
+                f"{self._wire.largest}",
+                details={"driver": "mysql", "inner_code": str(TOO_LARGE)},
+            )
+        return text
+
+    # --- transactions --------------------------------------------------------------------------------------
+
+    async def begin(self, isolation: str | None, *, read_only: bool = False) -> None:
+        """Begin a transaction: see `_server.connection.Connection`."""
+        if self._has_begun:
+            await self.command("ROLLBACK")
+        if isolation is not None:
+            await self.command(f"SET TRANSACTION ISOLATION LEVEL {isolation.replace('_', ' ').upper()}")
+        await self.command(f"START TRANSACTION{' READ ONLY' if read_only else ''}")
+        self._has_begun, self._begins_anew = True, False
+
+    async def commit(self) -> bool:
+        """Commit the transaction; a server that cannot says so."""
+        await self.command("COMMIT")
+        self._has_begun = False
+        return True
+
+    async def savepoint(self, statement: Statement) -> None:
+        """Set a savepoint, if there may be something to undo; one of the same name is forgotten with that.
+
+        InnoDB undoes by itself what a statement that it refuses has done, but not what a procedure has done before,
+        nor what a statement has done whose rows are too large.
+        """
+        if self._begins_anew:
+            await self.command("START TRANSACTION")
+            self._begins_anew = False
+        self._check_transaction()
+        self._has_savepoint = not statement.reads and statement.commits is None
+        if self._has_savepoint:
+            await self.command("SAVEPOINT linkly")
+
+    async def go_back(self) -> None:
+        """Undo what has been done since the last savepoint."""
+        if self._has_savepoint:
+            await self.command("ROLLBACK TO SAVEPOINT linkly")
+        else:
+            await self._ready()
+
+    def _check_transaction(self) -> None:
+        if self._has_begun and not self._begins_anew and not self._wire.in_transaction:
+            raise DriverError(
+                "the statement before has committed the transaction by itself, as a procedure may; what came before it "
+                "is written",
+                details={"driver": "mysql", "inner_code": None},
+            )
+
+    async def only_reads(self) -> bool:
+        """Ask whether the server takes no writes."""
+        ((answer,),) = await self.fetch("SELECT @@read_only")
+        return bool(int(answer))
+
+    # --- the session ---------------------------------------------------------------------------------------
+
+    async def command(self, text: str) -> None:
+        """Run a text of our own that has no rows."""
+        async with self._asking():
+            await self._wire.command(text)
+
+    async def fetch(self, text: str) -> list[tuple[Any, ...]]:
+        """Run a text of our own that has few rows."""
+        async with self._asking():
+            return await self._wire.fetch(text)
+
+    async def reset(self) -> None:
+        """Undo what a caller has left: an open transaction, variables, locks, temporary tables.
+
+        Raises:
+            asyncmy.errors.MySQLError, OSError: It cannot be undone; nobody may have this connection any more.
+        """
+        await self._ready()
+        await self._wire.reset()
+        self._has_begun = self._begins_anew = self.may_commit = False
+        self._is_clean = True
+
+    async def close(self) -> None:
+        """Disconnect."""
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self._ready()
+                await self._wire.close()
+        except FAILURES:
+            self.abort()
+        except BaseException:
+            self.abort()
+            raise
+
+    def abort(self) -> None:
+        """Disconnect without a word."""
+        self.fit = False
+        if self._stopping is not None:
+            self._stopping.cancel()
+        self._wire.abort()
+
+    # --- a statement that is stopped -----------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _asking(self) -> AsyncIterator[None]:
+        """Have the connection for a statement; one that is not answered at the end is stopped, beside the caller."""
+        await self._ready()
+        self._is_clean = False
+        try:
+            yield
+        except BaseException:
+            if not self._wire.is_answered and self._wire.is_open:
+                self._stopping = asyncio.get_running_loop().create_task(self._stop(), name="KILL QUERY")
+            raise
+
+    async def _ready(self) -> None:
+        """Wait for the end of a statement that is being stopped."""
+        if self._stopping is not None:
+            await asyncio.shield(self._stopping)
+            self._stopping = None
+
+    async def _stop(self) -> None:
+        try:
+            await self._stopper.stop(self._wire)
+        except BaseException as error:
+            self._wire.abort()
+            if not isinstance(error, FAILURES):
+                raise
+
+
+def _types(fields: list[Any]) -> list[str]:
+    return [type_name(field) for field in fields]
+
+
+def check_in_transaction(statement: Statement) -> None:
+    """Check that a statement may stand in a transaction.
+
+    Raises:
+        InvalidParam: It would end it.
+    """
+    if statement.commits is not None:
+        raise InvalidParam(
+            f"`{statement.commits}` commits by itself on MySQL and MariaDB, and with it all that came before it in the "
+            "transaction; run it with database::execute, outside",
+            details={"index": 0, "reason": "commits by itself"},
+        )

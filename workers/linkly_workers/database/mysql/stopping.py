@@ -1,0 +1,109 @@
+"""Stops statements on the server, over a connection of its own.
+
+MySQL has no way to stop a statement on the connection where it runs: another one sends KILL QUERY with the number of
+the first. It is kept open: when all connections of the server are taken is when statements have to be stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from asyncmy import errors
+
+from linkly_workers.database.mysql.errors import FAILURES, INTERRUPTED, UNKNOWN_THREAD, number_of
+from linkly_workers.database.mysql.wire import Wire
+
+STOP_S = 5.0
+"""How long it may take until the server has stopped a statement, before its connection is given up."""
+
+_TRIES = 3
+
+
+class Stopper:
+    """Sends KILL QUERY; one at a time.
+
+    Args:
+        connect: Makes the connection.
+    """
+
+    def __init__(self, connect: Callable[[], Awaitable[Wire]]) -> None:
+        self._connect = connect
+        self._wire: Wire | None = None
+        self._lock = asyncio.Lock()
+
+    async def ready(self) -> None:
+        """Make the connection if there is none.
+
+        Raises:
+            asyncmy.errors.MySQLError, OSError: It cannot be made.
+        """
+        async with self._lock:
+            await self._usable()
+
+    async def stop(self, wire: Wire) -> None:
+        """Stop the statement of a connection, read what is left of its answer, and leave it ready for the next one.
+
+        Raises:
+            asyncmy.errors.MySQLError, OSError: That is not possible; nobody may use the connection any more.
+        """
+        wire.pause()
+        async with asyncio.timeout(STOP_S):
+            await self._kill(wire)
+            wire.resume()
+            try:
+                await wire.drain()
+            except errors.MySQLError as error:
+                if not wire.is_open:
+                    raise
+                del error  # that of the statement, which nobody waits for
+            await _swallow(wire)
+
+    async def close(self) -> None:
+        """Disconnect."""
+        async with self._lock:
+            wire, self._wire = self._wire, None
+            if wire is not None:
+                wire.abort()
+
+    async def _kill(self, wire: Wire) -> None:
+        async with self._lock:
+            for tries_left in reversed(range(2)):
+                mine = await self._usable()
+                if mine.where != wire.where:
+                    # Behind the same address there is another server now, where the number is somebody else's.
+                    raise OSError(f"the statement runs on {wire.where}, and {mine.where} is what can be reached")
+                try:
+                    await mine.command(f"KILL QUERY {wire.number}")
+                except FAILURES as error:
+                    if number_of(error) == UNKNOWN_THREAD:
+                        return
+                    self._wire = None
+                    mine.abort()
+                    if not tries_left:
+                        raise
+                except BaseException:
+                    self._wire = None
+                    mine.abort()
+                    raise
+                else:
+                    return
+
+    async def _usable(self) -> Wire:
+        if self._wire is None or not self._wire.is_open:
+            self._wire = None
+            self._wire = await self._connect()
+        return self._wire
+
+
+async def _swallow(wire: Wire) -> None:
+    """Ask for nothing until that is answered: a KILL that came late would stop the next statement."""
+    for _ in range(_TRIES):
+        try:
+            await wire.command("DO 0")
+        except errors.MySQLError as error:
+            if number_of(error) != INTERRUPTED:
+                raise
+        else:
+            return
+    raise OSError("the connection does not answer after KILL QUERY")
