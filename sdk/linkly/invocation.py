@@ -84,6 +84,18 @@ class Invocation(msgspec.Struct, kw_only=True):
     answer: Any = None
 
 
+def trace_of(invocation: Invocation | None) -> Invocation | None:
+    """Return what calls belong to that serve this call together with others: its trace, and nothing else of it.
+
+    Its deadline would end the wait of all, and its origin would put them behind what else that caller asks for.
+    """
+    if invocation is None:
+        return None
+    return Invocation(
+        function_id=invocation.function_id, traceparent=invocation.traceparent, baggage=invocation.baggage
+    )
+
+
 Done: TypeAlias = Callable[[Json, Json], None]
 """Told how a call ended: (result, error) as they travel; `error` wins unless it is absent (`linkly.outcome`)."""
 

@@ -8,7 +8,9 @@ from collections import Counter
 
 import pytest
 
+from linkly.context import current_invocation
 from linkly.errors import ConfigError, LinklyError, OutcomeUnknown
+from linkly.invocation import Invocation
 from linkly.testing import running_engine
 from linkly_workers.state import StateSettings, StateWorker
 from linkly_workers.state.errors import StoreError
@@ -167,6 +169,30 @@ async def test_a_write_that_always_comes_second_is_refused_in_the_end(url, monke
             assert await store.get("s", "k") == b"1"
 
 
+async def test_what_is_asked_for_several_callers_belongs_to_the_trace_of_the_first(tmp_path):
+    async with running_engine(database_worker(f"sqlite:{tmp_path}/a.db")) as bus:
+        seen = []
+
+        async def trigger(function_id, payload, **options):
+            seen.append((function_id, current_invocation.get()))
+            return await bus.trigger(function_id, payload, **options)
+
+        store = DatabaseStore(trigger, "primary", bus.clock)
+        async with store.opened():
+            await store.prepare()
+            seen.clear()
+            for number in range(2):
+                call = Invocation(function_id="state::set", traceparent=f"trace {number}", origin="me", deadline=0.0)
+                current_invocation.set(call)
+                writing = asyncio.ensure_future(put(store, f"k{number}", b"1"))
+                await asyncio.sleep(0)
+            await writing
+        assert [name for name, _ in seen] == ["database::query", "database::transaction"] * 2
+        assert [(call.traceparent, call.origin, call.deadline) for _, call in seen] == [
+            (f"trace {number}", None, None) for number in (0, 0, 1, 1)
+        ]
+
+
 # --- what a database refuses --------------------------------------------------------------------------------------
 
 
@@ -217,6 +243,25 @@ async def test_numbers_that_the_database_answers_as_text_are_read(url):
             answer = await bus.trigger("state::set", {"scope": "s", "key": "k", "value": number})
             assert answer["old_value"] == (number - 1 if number else None)
         assert (await bus.trigger("state::list_entries", {"scope": "s"}))["total"] == 1
+
+
+async def test_an_answer_that_nobody_expects_fails_those_that_wait_and_nobody_later(tmp_path, caplog):
+    async with running_engine(database_worker(f"sqlite:{tmp_path}/a.db")) as bus:
+        is_strange = False
+
+        async def trigger(function_id, payload, **options):
+            answer = await bus.trigger(function_id, payload, **options)
+            return {"committed": True} if is_strange and function_id == "database::transaction" else answer
+
+        store = DatabaseStore(trigger, "primary", bus.clock)
+        async with store.opened():
+            await put(store, "k", b"1")
+            is_strange = True
+            with pytest.raises(OutcomeUnknown, match="results"):
+                await put(store, "k", b"2")
+            is_strange = False
+            assert await put(store, "k", b"3") == (b"2", b"3")
+    assert "a batch of writes has failed" in caplog.text
 
 
 # --- a database that is not there ---------------------------------------------------------------------------------

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 from collections.abc import Awaitable, Callable, Iterator
 
-from linkly.context import current_origin
+from linkly.context import current_invocation
+from linkly.errors import OutcomeUnknown
+from linkly.invocation import Invocation
 from linkly_workers._line import FairLine
 from linkly_workers.state.errors import StoreError
 from linkly_workers.state.stores.store import Change, Outcome, Written
+
+log = logging.getLogger("linkly.state")
 
 
 class Write:
@@ -23,9 +28,10 @@ class Write:
         old: The value before it, once it is computed.
         new: The value after it; `None` for absent.
         lost: How often another engine was first, and it had to be computed again.
+        invocation: The call that it is part of.
     """
 
-    __slots__ = ("_change", "_future", "_written", "address", "lost", "new", "old", "origin")
+    __slots__ = ("_change", "_future", "_written", "address", "invocation", "lost", "new", "old")
 
     def __init__(
         self,
@@ -33,16 +39,21 @@ class Write:
         change: Change,
         written: Written,
         future: asyncio.Future[Outcome],
-        origin: str | None,
+        invocation: Invocation | None,
     ) -> None:
         self.address = address
-        self.origin = origin
+        self.invocation = invocation
         self._change = change
         self._written = written
         self._future = future
         self.old: bytes | None = None
         self.new: bytes | None = None
         self.lost = 0
+
+    @property
+    def caller(self) -> str | None:
+        """Where the call entered that it is part of."""
+        return None if self.invocation is None else self.invocation.origin
 
     @property
     def answered(self) -> bool:
@@ -83,6 +94,7 @@ class Waiting:
         self._whom = whom
         self._serve = serve
         self._line: FairLine[Write] = FairLine()
+        self._taken: list[Write] = []
         self._serving: asyncio.Task[None] | None = None
         self._open = False
 
@@ -109,11 +121,12 @@ class Waiting:
         """Wait until a write is kept: see `Store.write`."""
         if not self._open:
             raise StoreError("the store is closed")
-        caller = current_origin()
-        self._line.check(caller, self._whom)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Outcome] = loop.create_future()
-        self._line.append(caller, Write((scope, key), change, written, future, caller))
+        write = Write((scope, key), change, written, future, current_invocation.get())
+        caller = write.caller
+        self._line.check(caller, self._whom)
+        self._line.append(caller, write)
         if self._serving is None:
             # An empty context: the task serves all writes, not only the call that came first.
             self._serving = loop.create_task(self._serve_all(), context=contextvars.Context())
@@ -124,16 +137,26 @@ class Waiting:
         while self._line:
             write = self._line.popleft()
             if not write.answered:  # its caller has gone before anything was done for it
+                self._taken.append(write)
                 yield write
 
     def put_back(self, writes: list[Write]) -> None:
         """Let writes stand in front of their callers' others again, in this order."""
         for write in reversed(writes):
-            self._line.appendleft(write.origin, write)
+            self._line.appendleft(write.caller, write)
 
     async def _serve_all(self) -> None:
         try:
             while self._line:
-                await self._serve()
+                self._taken.clear()
+                try:
+                    await self._serve()
+                except BaseException as error:  # a fault of the store's: nobody waits for ever
+                    log.exception("a batch of writes has failed")
+                    for write in self._taken:
+                        write.fail(OutcomeUnknown(f"the store has failed, and it may be written or not: {error!r}"))
+                    if not isinstance(error, Exception):
+                        raise
         finally:
+            self._taken.clear()
             self._serving = None

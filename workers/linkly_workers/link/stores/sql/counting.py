@@ -23,7 +23,7 @@ from msgspec.structs import asdict
 
 from linkly.context import current_invocation
 from linkly.errors import InvalidPayload, LinklyError, OutcomeUnknown, Overloaded
-from linkly.invocation import Invocation
+from linkly.invocation import Invocation, trace_of
 from linkly_workers._line import SHARED_FROM, FairLine
 from linkly_workers._scripts import ROWS, Scripts, not_committed
 from linkly_workers.link.outcome import Counted, Outcome, repetition, why_not
@@ -139,12 +139,7 @@ class Counting:
 
     async def _count_many(self, batch: list[_Waiting]) -> None:
         """Count what can be counted together, and tell everybody, errors as well."""
-        # It belongs to the trace of the click that waits longest, and has nothing else of that call: its deadline would
-        # end the wait of all, and its origin would put them behind what else that caller writes.
-        first = batch[0].invocation
-        if first is not None:
-            first = Invocation(function_id=first.function_id, traceparent=first.traceparent, baggage=first.baggage)
-        current_invocation.set(first)
+        current_invocation.set(trace_of(batch[0].invocation))  # the click that waits longest
         try:
             counted = await self._transaction(batch)
         except BaseException as error:

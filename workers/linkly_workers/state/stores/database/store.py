@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from linkly.clock import Clock
+from linkly.context import current_invocation
 from linkly.errors import (
     CallTimeout,
     ConfigError,
@@ -31,6 +32,7 @@ from linkly.errors import (
     OutcomeUnknown,
     Overloaded,
 )
+from linkly.invocation import trace_of
 from linkly_workers._scripts import ROWS, Keeper, Scripts, Trigger, Unavailable
 from linkly_workers.state.errors import StoreError
 from linkly_workers.state.stores.database.batch import Batch, Found, blob, name_blob, name_of
@@ -118,13 +120,15 @@ class DatabaseStore:
 
     async def trouble(self) -> str | None:  # noqa: D102
         try:
-            await self._rows("identity", {})
             reasons = (await self._trigger("database::readiness", {}))["reasons"]
+            known = next((str(reason) for reason in reasons if f"`{self._db}`" in reason), None)
+            if known is None:
+                await self._rows("identity", {})
         except StoreError as error:
             return str(error)
         except LinklyError as error:
             return error.message
-        return next((reason for reason in reasons if f"`{self._db}`" in reason), None)
+        return known
 
     # --- reading -------------------------------------------------------------------------------------------
 
@@ -186,7 +190,10 @@ class DatabaseStore:
 
     async def _keep(self, writes: Sequence[Write]) -> None:
         """Keep writes in one transaction and answer them; those that lost a race stand in the line again."""
+        if not writes:
+            return
         batch = Batch(writes)
+        current_invocation.set(trace_of(writes[0].invocation))
         try:
             await self._prepared()
             found = await self._scripts.query("find", batch.asked())
@@ -202,16 +209,16 @@ class DatabaseStore:
         batch.compute(msgspec.convert(found, list[Found]))
         try:
             versions = await self._written(batch.changes())
-        except _Refused as refusal:
-            if refusal.failed_index is None:
-                self._fail_all(writes, refusal)  # it is the database: all that wait would find it as they did
-            elif batch.keys > 1:
+        except OutcomeUnknown as error:
+            self._fail(writes, error)
+            return
+        except StoreError as error:
+            if isinstance(error, _Refused) and error.failed_index is None:
+                self._fail_all(writes, error)  # it is the database, and no row
+            elif batch.keys > 1 and not error.retryable:
                 await self._keep_singly(batch)
             else:
-                self._fail(writes, refusal)
-            return
-        except (StoreError, OutcomeUnknown) as error:
-            self._fail(writes, error)
+                self._fail(writes, error)
             return
         again = batch.kept(versions)
         for write in again:
