@@ -1,4 +1,4 @@
-"""When config.yaml names another store of links, nothing of the one before is served from the cache."""
+"""When config.yaml names another store of links or of state, nothing of the one before is served."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ import contextlib
 import httpx
 import pytest
 
-from linkly import Client
+from linkly import Client, LinklyError
 
 WAIT_S = 20
 
@@ -66,3 +66,26 @@ async def test_links_of_another_database_are_not_served(linkly):
         async with asyncio.timeout(WAIT_S):
             while (await browser.get("/s/a")).headers.get("location") != "https://one.example":
                 pass
+
+
+async def test_values_of_another_database_are_not_served(linkly):
+    configure(linkly, "name: state\n", "name: state\n    config: {adapter: {name: database}}\n")
+    database = "name: database\n    config: {databases: {primary: {url: 'sqlite:./one.db'}}}\n"
+    configure(linkly, "name: database\n", database)
+    address = {"scope": "s", "key": "k"}
+    async with running(linkly) as (client, _):
+        await client.trigger("state::set", {**address, "value": "one"})
+        await changed(client, "database", lambda: configure(linkly, "one.db", "two.db"))
+
+        async def value():
+            try:
+                return await client.trigger("state::get", address)
+            except LinklyError as error:  # its tables are made when the new database is up
+                return error
+
+        async with asyncio.timeout(WAIT_S):
+            while await value() is not None:
+                pass
+        assert (await client.trigger("state::set", {**address, "value": "two"}))["old_value"] is None
+        await changed(client, "database", lambda: configure(linkly, "two.db", "one.db"))
+        assert await value() == "one"

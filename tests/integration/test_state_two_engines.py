@@ -5,13 +5,10 @@ import contextlib
 import os
 import signal
 
-import pytest
-
 from linkly import Client, LinklyError
 from linkly import state as state_trigger
 from linkly.function import Function
 from support.engine_process import EngineProcess
-from support.postgres_server import own_schema, server_url
 
 WAIT_S = 60
 CALLERS = 8
@@ -20,18 +17,10 @@ OPS = [{"type": "increment", "path": "n", "by": 1}]
 KEYS = ("hot", "hot", "hot", "a", "b", "c")
 
 
-@pytest.fixture(scope="module")
-def postgres():
-    """The url of a server that tests may use."""
-    with server_url() as url:
-        yield url
-
-
 @contextlib.asynccontextmanager
-async def two_engines(postgres, tmp_path, reserve_port):
-    """Start two engines at once whose state is in one empty database, and connect to both."""
-    async with contextlib.AsyncExitStack() as stack:
-        url = await stack.enter_async_context(own_schema(postgres, f"test_{os.getpid()}_{tmp_path.name[-20:]}"))
+async def two_engines(url, tmp_path, reserve_port):
+    """Start two engines at once whose state is in one empty database."""
+    with contextlib.ExitStack() as stack:
         engines = []
         for name in ("one", "other"):
             folder = tmp_path / name
@@ -76,8 +65,8 @@ class Tally:
                 self.reached.set()
 
 
-async def test_what_two_engines_count_is_exact_while_one_of_them_is_killed(postgres, tmp_path, reserve_port):
-    async with two_engines(postgres, tmp_path, reserve_port) as (one, other):
+async def test_what_two_engines_count_is_exact_while_one_of_them_is_killed(postgres_url, tmp_path, reserve_port):
+    async with two_engines(postgres_url, tmp_path, reserve_port) as (one, other):
         tally = Tally()
         async with Client(one.url, name="one") as first, Client(other.url, name="other") as second:
             callers = [
@@ -100,9 +89,9 @@ async def test_what_two_engines_count_is_exact_while_one_of_them_is_killed(postg
             assert tally.answered[key] <= value <= tally.asked[key]
 
 
-async def test_an_engine_reads_what_the_other_wrote_and_tells_its_own_writes_only(postgres, tmp_path, reserve_port):
+async def test_an_engine_reads_what_the_other_wrote_and_tells_its_own_writes_only(postgres_url, tmp_path, reserve_port):
     async with (
-        two_engines(postgres, tmp_path, reserve_port) as (one, other),
+        two_engines(postgres_url, tmp_path, reserve_port) as (one, other),
         Client(one.url, name="one") as first,
         Client(other.url, name="other") as second,
     ):

@@ -12,6 +12,7 @@ from linkly.context import current_invocation
 from linkly.errors import ConfigError, LinklyError, OutcomeUnknown
 from linkly.invocation import Invocation
 from linkly.testing import running_engine
+from linkly_workers.database import DatabaseWorker
 from linkly_workers.state import StateSettings, StateWorker
 from linkly_workers.state.errors import StoreError
 from linkly_workers.state.shapes import AdapterSettings, StoreSettings
@@ -191,6 +192,23 @@ async def test_what_is_asked_for_several_callers_belongs_to_the_trace_of_the_fir
         assert [(call.traceparent, call.origin, call.deadline) for _, call in seen] == [
             (f"trace {number}", None, None) for number in (0, 0, 1, 1)
         ]
+
+
+async def test_values_that_were_copied_into_another_database_go_on_there(tmp_path, postgres_url):
+    databases = {"old": {"url": f"sqlite:{tmp_path}/a.db"}, "new": {"url": postgres_url}}
+    worker = DatabaseWorker.from_config({"databases": databases})
+    async with running_engine(worker) as bus:
+        old, new = (DatabaseStore(bus.trigger, db, bus.clock) for db in ("old", "new"))
+        async with old.opened(), new.opened():
+            for key in ("b", "\0a", "gone", "c"):
+                await put(old, key, b"1")
+            await put(old, "gone", None)
+            assert (await bus.trigger("database::copy", {"from": "old", "to": "new"}))["complete"]
+            assert await new.keys("s") == ["b", "\0a", "c"]
+            assert await new.identity() == await old.identity()
+            assert await put(new, "b", b"2") == (b"1", b"2")
+            assert await put(new, "d", b"3") == (None, b"3")
+            assert await new.keys("s") == ["b", "\0a", "c", "d"]
 
 
 # --- what a database refuses --------------------------------------------------------------------------------------
