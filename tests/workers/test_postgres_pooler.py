@@ -132,3 +132,20 @@ async def test_a_server_that_is_away_past_its_pooler_leaves_calls_alone(url):
         with pytest.raises(LinklyError, match=r"127\.0\.0\.1:1/postgres cannot be reached"):
             await call(bus, "migrate", migrations=[{"name": "1_a.sql", "sql": "SELECT 1"}])
         assert await value(bus, "SELECT 2") == 2
+
+
+async def test_native_capture_goes_past_the_pooler_or_is_refused(bus, two_ways):
+    config = {"db": "primary", "table": "orders", "capture": "native"}
+    payload = {"trigger_type": "database::row-changed", "function_id": "test::hear", "config": config}
+    await call(two_ways, "execute", sql="CREATE TABLE orders (id int)")
+    try:
+        with pytest.raises(LinklyError, match="say where the server is with `direct_url`"):
+            await bus.trigger("engine::register_trigger", payload)
+        await two_ways.trigger("engine::register_trigger", payload)
+        listening = (
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'direct' AND pid <> pg_backend_pid()"
+        )
+        assert await value(two_ways, listening) >= 1
+    finally:
+        for sql in ("DROP TABLE orders, linkly_changes, linkly_readers", "DROP FUNCTION linkly_capture CASCADE"):
+            await call(two_ways, "execute", sql=sql)

@@ -19,7 +19,7 @@ nothing, unless it is being committed already. What the errors of a driver mean 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from linkly_workers._sql.tokens import Dialect
 from linkly_workers.database.copy_side import CopySide
@@ -125,6 +125,47 @@ class Transaction(Protocol[S_contra]):
         ...
 
 
+class RowChange(NamedTuple):
+    """A row that somebody has changed.
+
+    Attributes:
+        table: Its table, without schema.
+        op: What was done.
+        old: The row before, by column; `None` for one that was inserted.
+        new: The row afterwards; `None` for one that was deleted.
+        at: In milliseconds since the epoch.
+    """
+
+    table: str
+    op: Op
+    old: dict[str, Any] | None
+    new: dict[str, Any] | None
+    at: int
+
+
+TakeChange = Callable[[RowChange], Awaitable[None]]
+"""Takes the next change of a table; the ones behind it wait until it returns."""
+
+
+class Capture(Protocol):
+    """Changes of tables, whoever makes them."""
+
+    async def read(self, table: str, reader: str, take: TakeChange, ready: Callable[[], object]) -> None:
+        """Hand over the changes of a table from now on, or from where `reader` has been, until it is cancelled.
+
+        Of one row they come in order; each at least once. Of readers with one name, of all engines, one is told. A
+        server that is away is waited for. `ready` is called when changes are captured, or the server is waited for.
+
+        Raises:
+            LinklyError: The table cannot be captured.
+        """
+        ...
+
+    async def forget(self, table: str, reader: str) -> None:
+        """Forget where a reader has been, and leave nothing in a table that nobody reads."""
+        ...
+
+
 class Database(Protocol[S]):
     """One open database. Its methods are called on one event loop, by any number of callers at once.
 
@@ -146,6 +187,11 @@ class Database(Protocol[S]):
 
     @property
     def copy_side(self) -> CopySide | None:  # noqa: D102
+        ...
+
+    @property
+    def capture(self) -> Capture | None:
+        """Return what tells of everybody's changes; `None`: it tells only of what goes through `committed`."""
         ...
 
     @property

@@ -8,16 +8,17 @@ is classified or kept.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import msgspec
 
 from linkly import Binding, TriggerType
 from linkly.clock import Clock
 from linkly.delivery import Delivery
-from linkly_workers.database.backend import Committed, Op, Result, Statement
+from linkly_workers.database.backend import Capture, Committed, Op, Result, RowChange, Statement
 from linkly_workers.database.backends import OneDatabase
+from linkly_workers.database.captures import Captures
 from linkly_workers.database.errors import DatabaseConfigError
 from linkly_workers.database.values import as_payload
 
@@ -32,16 +33,22 @@ class RowChangedTrigger(msgspec.Struct, forbid_unknown_fields=True):
         table: Of this table only, compared without schema and case.
         ops: Of these operations only.
         except_origin: Not what was changed with this `origin`.
+        capture: `statements`: what goes through this worker; `native`: every row that anybody changes in `table`, on
+            databases that can tell.
     """
 
     db: str
     table: str | None = None
     ops: list[Op] | None = None
     except_origin: str | None = None
+    capture: Literal["statements", "native"] = "statements"
 
 
 class RowChanged(msgspec.Struct, omit_defaults=True):
-    """A committed statement that changed rows; `at` is in milliseconds since the epoch."""
+    """A committed statement that changed rows; `at` is in milliseconds since the epoch.
+
+    With `capture: native` it is one row, `old` before and `new` after the change.
+    """
 
     db: str
     table: str | None
@@ -50,6 +57,8 @@ class RowChanged(msgspec.Struct, omit_defaults=True):
     at: int
     returning: list[dict[str, Any]] | msgspec.UnsetType = msgspec.UNSET
     origin: str | None = None
+    old: dict[str, Any] | None = None
+    new: dict[str, Any] | None = None
 
 
 class RowChangedEvents:
@@ -61,8 +70,10 @@ class RowChangedEvents:
 
     clock: Clock
 
-    def __init__(self, settings: Mapping[str, OneDatabase]) -> None:
+    def __init__(self, settings: Mapping[str, OneDatabase], capture: Callable[[str], Capture | None]) -> None:
         self._settings = settings
+        self._capture = capture
+        self.captures = Captures()
         self.delivery: Delivery[RowChanged] = Delivery(
             "row-changed events",
             log,
@@ -77,7 +88,7 @@ class RowChangedEvents:
             "database::row-changed",
             "Rows of a database were inserted, updated or deleted through this worker.",
             bind=self._bind,
-            unbind=self.delivery.unbind,
+            unbind=self._unbind,
             config_type=RowChangedTrigger,
             payload_type=RowChanged,
         )
@@ -125,7 +136,32 @@ class RowChangedEvents:
         config: RowChangedTrigger = binding.config
         if config.db not in self._settings:
             raise DatabaseConfigError(f"trigger `database::row-changed`: there is no database `{config.db}`")
-        await self.delivery.bind(binding)
+        if config.capture == "statements":
+            await self.captures.unbind(binding.id)
+            await self.delivery.bind(binding)
+            return
+        table = config.table
+        capture = self._capture(config.db)
+        if capture is None or table is None or config.except_origin is not None:
+            raise DatabaseConfigError(_why_not(config, can=capture is not None))
+        await self.delivery.unbind(binding)
+
+        def payload(change: RowChange) -> RowChanged:
+            return RowChanged(config.db, change.table, change.op, 1, change.at, old=change.old, new=change.new)
+
+        await self.captures.bind(capture, binding, table, config.ops, payload)
+
+    async def _unbind(self, binding: Binding) -> None:
+        await self.captures.unbind(binding.id)
+        await self.delivery.unbind(binding)
+
+
+def _why_not(config: RowChangedTrigger, *, can: bool) -> str:
+    if not can:
+        return f"`capture: native`: database `{config.db}` cannot tell of what others change"
+    if config.table is None:
+        return "`capture: native`: say which `table`"
+    return "`capture: native`: `except_origin` is known of statements only"
 
 
 def _may_want(config: RowChangedTrigger, texts: Sequence[str], origin: str | None) -> bool:

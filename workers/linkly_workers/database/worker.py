@@ -84,7 +84,7 @@ class DatabaseWorker(Worker):
     def __init__(self, settings: DatabaseSettings | None = None) -> None:
         super().__init__(settings)
         self._databases = Databases(self.settings.databases)
-        self._events = RowChangedEvents(self.settings.databases)
+        self._events = RowChangedEvents(self.settings.databases, lambda db: self._databases.find(db).capture)
         self._sessions = Sessions(self._databases, self._events)
         self._streams = Streams(self._databases)
         self._tools = Tools(self._databases, self.settings.databases)
@@ -110,6 +110,7 @@ class DatabaseWorker(Worker):
                 ]
             )
             await stack.enter_async_context(self._sessions.opened(self.bus))
+            await stack.enter_async_context(self._events.captures.running(self.bus))
             yield
 
     def composed_of(self) -> Iterable[object]:

@@ -72,6 +72,7 @@ class ScratchDatabase:
     driver = "scratch"
     dialect = SQLITE
     copy_side = None
+    capture = None
     waiting_writes = 0
     idle_connections = 0
 

@@ -17,6 +17,7 @@ from linkly_workers.database.backends import Opening
 from linkly_workers.database.errors import LockTimeout
 from linkly_workers.database.postgres import schema
 from linkly_workers.database.postgres.address import address_of, direct_address_of
+from linkly_workers.database.postgres.capture import PostgresCapture
 from linkly_workers.database.postgres.connection import Connection
 from linkly_workers.database.postgres.connector import Connector
 from linkly_workers.database.postgres.copy_side import PostgresSide
@@ -43,6 +44,7 @@ class PostgresDatabase(ServerDatabase[Connection, Statement, Result]):
             address_of(settings), application=application, password_file=password_file, pooled=self._pooled
         )
         super().__init__(opening, connector, DRIVER)
+        direct = connector
         if settings.direct_url is not None:
             address = direct_address_of(settings, settings.direct_url)
             direct = Connector(address, application=application, password_file=password_file, pooled=False)
@@ -50,6 +52,7 @@ class PostgresDatabase(ServerDatabase[Connection, Statement, Result]):
             few = msgspec.structs.replace(settings.pool, max=min(DIRECT_CONNECTIONS, settings.pool.max))
             self._direct = Pool(opening.name, server, DRIVER, few, opening.max_result_bytes, opening.clock)
         self._statements = Statements()
+        self.capture = PostgresCapture(direct.connect, opening.clock, pooled=direct.pooled)
         self.copy_side = PostgresSide(self.url, self._rows, self.describe)
 
     def statement(self, sql: str) -> Statement:

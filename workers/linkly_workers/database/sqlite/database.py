@@ -39,6 +39,7 @@ class SqliteDatabase:
     """One file, `async with` it."""
 
     driver = "sqlite"
+    capture = None
     dialect = SQLITE
 
     def __init__(self, opening: Opening, path: str) -> None:
