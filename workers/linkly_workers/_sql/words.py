@@ -28,6 +28,12 @@ class Word(NamedTuple):
         """Whether there is a dot between the one before and this one."""
         return "." in self.before
 
+    @property
+    def unquoted(self) -> str | None:
+        """The name within the quotes, `None` if there are none."""
+        quote = self.written[0]
+        return self.written[1:-1].replace(quote * 2, quote) if quote in '"`' else None
+
 
 def words_of(sql: str, dialect: Dialect) -> Iterator[Word]:
     """Tell the words of a text in order."""
@@ -77,8 +83,13 @@ def main_of(words: Sequence[Word], verbs: Collection[str]) -> int:
     return next((at for at, word in enumerate(words) if word.depth == depth and word.text in verbs), 0)
 
 
-def name_at(words: Sequence[Word], at: int) -> tuple[Word | None, int]:
-    """Return the name that begins at a place, without what it is qualified by, and the place behind it."""
+def name_at(words: Sequence[Word], at: int, passed: Collection[str] = ()) -> tuple[Word | None, int]:
+    """Return the name that begins at a place, without what it is qualified by, and the place behind it.
+
+    Words that are `passed` may stand before it.
+    """
+    while at < len(words) and words[at].text in passed:
+        at += 1
     if at >= len(words):
         return None, at
     while at + 1 < len(words) and words[at + 1].dotted:

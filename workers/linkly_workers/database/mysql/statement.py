@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
-from linkly_workers._sql.parameters import Parameters, UnclearPlaceholders, parameters_of, text_around
+from linkly_workers._sql.parameters import Parameters, text_around
 from linkly_workers._sql.statements import statements_of
 from linkly_workers._sql.tokens import MYSQL
-from linkly_workers.database._server.statements import StatementsByText
+from linkly_workers.database._server.statements import StatementsByText, parameters_to_send
 from linkly_workers.database.backend import Op
-from linkly_workers.database.errors import DriverError, InvalidParam
+from linkly_workers.database.errors import DriverError
 from linkly_workers.database.mysql.text import findings_of
 
 
@@ -62,19 +62,11 @@ class Statements(StatementsByText[Statement]):
 
 def _found(sql: str) -> Statement:
     found = findings_of(sql)
-    if found.empty:
-        raise DriverError("empty SQL", details={"driver": "mysql", "inner_code": None})
-    if found.refusal is not None:
-        why, reason = found.refusal
-        raise InvalidParam(why, details={"index": 0, "reason": reason})
+    parameters = parameters_to_send(sql, MYSQL, empty=found.empty, refusal=found.refusal)
     if len(statements_of(sql, MYSQL)) > 1:
         raise DriverError(
             "one statement at a time: use database::transaction for several",
             details={"driver": "mysql", "inner_code": "MULTI_STATEMENT"},
         )
-    try:
-        parameters = parameters_of(sql, MYSQL)
-    except UnclearPlaceholders as error:
-        raise InvalidParam(str(error), details={"index": 0, "reason": "unclear placeholders"}) from error
     around = text_around(sql, parameters)
     return Statement(sql, parameters, around, found.reads, found.commits, found.target, found.returning)

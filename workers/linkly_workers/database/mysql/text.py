@@ -138,24 +138,18 @@ def _target(words: Sequence[Word], main: int) -> tuple[Op, str | None] | None:
     op = _CHANGES.get(words[main].text)
     if op is None:
         return None
-    at = main + 1
-    while at < len(words) and words[at].text in _BEFORE_TABLE:
-        at += 1
-    name, behind = name_at(words, at)
+    name, behind = name_at(words, main + 1, _BEFORE_TABLE)
     if name is None:
         return op, None
     depth = words[main].depth
-    last = behind
     for word in words[behind:]:
-        if word.depth == depth and word.text in _BEHIND_TABLES[op]:
+        if word.depth != depth:
+            continue
+        if word.text in _BEHIND_TABLES[op]:
             break
-        if "," in word.before and word.depth == depth and op != "insert":
+        if word.text in _SEVERAL or ("," in word.before and op != "insert"):
             return op, None
-        if word.depth == depth and word.text in _SEVERAL:
-            return op, None
-        last += 1
-    written = name.written
-    return op, written[1:-1].replace("``", "`") if written.startswith("`") else written
+    return op, name.unquoted or name.written
 
 
 def _returns(words: Sequence[Word], main: int) -> bool:

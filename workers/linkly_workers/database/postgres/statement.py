@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from linkly_workers._sql.parameters import Parameters, UnclearPlaceholders, parameters_of
+from linkly_workers._sql.parameters import Parameters
 from linkly_workers._sql.tokens import POSTGRES
-from linkly_workers.database._server.statements import StatementsByText
+from linkly_workers.database._server.statements import StatementsByText, parameters_to_send
 from linkly_workers.database.backend import Op
-from linkly_workers.database.errors import DriverError, InvalidParam
 from linkly_workers.database.postgres.text import findings_of
 
 
@@ -39,13 +38,5 @@ class Statements(StatementsByText[Statement]):
 
 def _found(sql: str) -> Statement:
     found = findings_of(sql)
-    if found.empty:
-        raise DriverError("empty SQL", details={"driver": "postgres", "inner_code": None})
-    if found.refusal is not None:
-        why, reason = found.refusal
-        raise InvalidParam(why, details={"index": 0, "reason": reason})
-    try:
-        parameters = parameters_of(sql, POSTGRES)
-    except UnclearPlaceholders as error:
-        raise InvalidParam(str(error), details={"index": 0, "reason": "unclear placeholders"}) from error
+    parameters = parameters_to_send(sql, POSTGRES, empty=found.empty, refusal=found.refusal)
     return Statement(sql, parameters, found.reads, found.target, found.inside)

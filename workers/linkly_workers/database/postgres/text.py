@@ -94,11 +94,5 @@ def _target(words: list[Word], main: int) -> tuple[Op, str | None] | None:
     op = _CHANGES.get(words[main].text)
     if op is None:
         return None
-    at = main + 1
-    while at < len(words) and words[at].text in _BEFORE_TABLE:
-        at += 1
-    name, _ = name_at(words, at)
-    if name is None:
-        return op, None
-    written = name.written
-    return op, written[1:-1].replace('""', '"') if written.startswith('"') else written.lower()
+    name, _ = name_at(words, main + 1, _BEFORE_TABLE)
+    return op, None if name is None else name.unquoted or name.written.lower()
