@@ -69,7 +69,7 @@ class Image:
         """Return what runs a command in a container of this image, with variables beside its own."""
         seen = {**self.environment, **environment}
         words = ["env", "-i", f"--chdir={self.path(self._folder)}", *(f"{key}={value}" for key, value in seen.items())]
-        words += [self.located(word) if word.startswith("/") else word for word in command]
+        words += [self.located(word) for word in command]
         if not can_contain():
             return words
         user, _, group = self.user.partition(":")
