@@ -10,18 +10,32 @@ from linkly import LinklyError
 from linkly.schema import read_settings
 from linkly.testing import settle
 from linkly_workers.database import DatabaseSettings, DatabaseWorker
+from support.database_calls import not_any_more, until, value
+from support.database_servers import MARIADB, POSTGRES
 
-COUNT = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n{}) SELECT i FROM n"
-ENDLESS = COUNT.format("")
+COUNT = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {}) SELECT i FROM n"
+MARIADB_COUNT = "SELECT seq AS i FROM seq_1_to_1000000000 WHERE seq <= {}"
+"""MariaDB makes all rows of a recursive WITH before it sends the first."""
 STUCK = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) AS stuck FROM n"
+SERVERS = {"postgres": POSTGRES, "mysql": MARIADB}
 MAX_RESULT_BYTES = 300_000
 
 
-@pytest.fixture(params=["sqlite file", "sqlite memory", "postgres"])
+@pytest.fixture(params=["sqlite file", "sqlite memory", "postgres", "mariadb"])
 def url(request, tmp_path):
-    if request.param == "postgres":
-        return request.getfixturevalue("postgres_url")
+    if request.param in ("postgres", "mariadb"):
+        return request.getfixturevalue(f"{request.param}_url")
     return f"sqlite:{tmp_path}/a.db" if request.param == "sqlite file" else "sqlite::memory:"
+
+
+@pytest.fixture
+def count(url):
+    return (MARIADB_COUNT if url.startswith("mysql:") else COUNT).format
+
+
+@pytest.fixture
+def endless(count):
+    return count(10**12)
 
 
 @pytest.fixture
@@ -68,8 +82,8 @@ async def refused(stream):
     return failure.value, said[-1] if said else None
 
 
-async def test_rows_come_as_lines_between_columns_and_an_end(bus):
-    stream = await begun(bus, "SELECT i, 'ü' AS a FROM (" + COUNT.format(" WHERE i < ?") + ") AS t", 3)
+async def test_rows_come_as_lines_between_columns_and_an_end(bus, count):
+    stream = await begun(bus, "SELECT i, 'ü' AS a FROM (" + count("?") + ") AS t", 3)
     rows, (first, last) = await stream.rest()
     assert rows == [{"i": 1, "a": "ü"}, {"i": 2, "a": "ü"}, {"i": 3, "a": "ü"}]
     assert (first["type"], [column["name"] for column in first["columns"]]) == ("columns", ["i", "a"])
@@ -90,19 +104,19 @@ async def test_integers_are_written_as_the_call_wants_them(bus):
     assert rows == [{"id": "5"}]
 
 
-async def test_a_result_may_be_larger_than_an_answer(bus, in_memory):
+async def test_a_result_may_be_larger_than_an_answer(bus, in_memory, count):
     if in_memory:
         pytest.skip("what is in memory has to fit there")
-    stream = await begun(bus, COUNT.format(" WHERE i < 50000"))
+    stream = await begun(bus, count("50000"))
     rows, said = await stream.rest()
     assert [row["i"] for row in rows] == list(range(1, 50001))
     assert said[-1] == {"type": "end", "row_count": 50000}
 
 
-async def test_an_endless_result_waits_for_its_reader_and_ends_with_him(bus, in_memory):
+async def test_an_endless_result_waits_for_its_reader_and_ends_with_him(bus, in_memory, endless):
     if in_memory:
         pytest.skip("what is in memory has to fit there")
-    stream = await begun(bus, ENDLESS, buffer_size=1)
+    stream = await begun(bus, endless, buffer_size=1)
     assert json.loads(await stream.reader.receive())["type"] == "columns"
     for _ in range(20):
         assert await stream.reader.receive()
@@ -118,8 +132,8 @@ async def test_a_reader_that_goes_ends_a_statement_that_gives_no_rows(bus, url):
     await stream.reader.close()
     with pytest.raises(LinklyError, match="reader of this channel is gone"):
         await stream.call
-    if url.startswith("postgres"):
-        await ended_on_the_server(bus)
+    if kind := SERVERS.get(url.partition(":")[0]):
+        await ended_on_the_server(bus, kind)
 
 
 async def test_a_caller_that_gives_up_ends_the_statement_and_the_channel(bus, url):
@@ -129,23 +143,19 @@ async def test_a_caller_that_gives_up_ends_the_statement_and_the_channel(bus, ur
     assert await stream.rest() == ([], [])
     with contextlib.suppress(asyncio.CancelledError):
         await stream.call
-    if url.startswith("postgres"):
-        await ended_on_the_server(bus)
+    if kind := SERVERS.get(url.partition(":")[0]):
+        await ended_on_the_server(bus, kind)
 
 
-async def ended_on_the_server(bus):
-    sql = (
-        "SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%AS stuck%' AND pid <> pg_backend_pid()"
-    )
-    for _ in range(1000):
-        if not (await bus.trigger("database::query", {"sql": sql}))["row_count"]:
-            return
-        await asyncio.sleep(0.01)  # a statement of others: nobody says when it ends
-    raise AssertionError("it runs yet")
+async def ended_on_the_server(bus, kind):
+    async def runs():
+        return await value(bus, kind.running, "%AS stuck%") > 0
+
+    await until(not_any_more(runs))
 
 
-async def test_all_rows_are_of_one_moment(bus):
-    fill = "INSERT INTO t SELECT i FROM (" + COUNT.format(" WHERE i < 3000") + ") AS n"
+async def test_all_rows_are_of_one_moment(bus, count):
+    fill = "INSERT INTO t SELECT i FROM (" + count("3000") + ") AS n"
     for sql in ("CREATE TABLE t (id BIGINT)", fill):
         await bus.trigger("database::execute", {"sql": sql})
     stream = await begun(bus, "SELECT id FROM t ORDER BY id", buffer_size=1)
@@ -156,9 +166,12 @@ async def test_all_rows_are_of_one_moment(bus):
     assert said[-1]["row_count"] == 3000
 
 
-async def test_what_fails_in_the_middle_is_told_to_the_reader_and_the_caller(bus, url):
-    wrong = "1 / (i - 900)" if url.startswith("postgres") else "CASE i WHEN 900 THEN abs(-9223372036854775807 - 1) END"
-    stream = await begun(bus, "SELECT " + wrong + " AS a FROM (" + COUNT.format(" WHERE i < 2000") + ") AS n")
+async def test_what_fails_in_the_middle_is_told_to_the_reader_and_the_caller(bus, url, count):
+    kind = url.partition(":")[0]
+    wrong = {"postgres": "1 / (i - 900)", "mysql": "CASE i WHEN 900 THEN 18446744073709551615 + i END"}.get(
+        kind, "CASE i WHEN 900 THEN abs(-9223372036854775807 - 1) END"
+    )
+    stream = await begun(bus, "SELECT " + wrong + " AS a FROM (" + count("2000") + ") AS n")
     error, last = await refused(stream)
     assert error.code == "DRIVER_ERROR"
     assert (last["type"], last["error"]["code"], last["error"]["message"]) == ("error", error.code, error.message)
@@ -173,25 +186,25 @@ async def test_what_writes_is_refused_and_writes_nothing(bus):
 
 
 async def test_one_value_beyond_the_limit_is_refused(bus, url):
-    large = "repeat('x', 1000000)" if url.startswith("postgres") else "hex(zeroblob(500000))"
+    large = "hex(zeroblob(500000))" if url.startswith("sqlite") else "repeat('x', 1000000)"
     error, last = await refused(await begun(bus, f"SELECT {large} AS a"))
     assert last["error"]["code"] == error.code
     assert error.code == "RESULT_TOO_LARGE" or error.details["inner_code"] == "SQLITE_TOOBIG"
 
 
-async def test_a_reader_that_is_too_slow_for_the_time_limit_is_told_so(bus, in_memory):
+async def test_a_reader_that_is_too_slow_for_the_time_limit_is_told_so(bus, in_memory, endless):
     if in_memory:
         pytest.skip("what is in memory is read at once")
-    stream = await begun(bus, ENDLESS, buffer_size=1, timeout_ms=300)
+    stream = await begun(bus, endless, buffer_size=1, timeout_ms=300)
     error, last = await refused(stream)
     assert (error.code, last["error"]["code"]) == ("QUERY_TIMEOUT", "QUERY_TIMEOUT")
 
 
-async def test_many_streams_leave_their_connections_to_others(bus, in_memory):
+async def test_many_streams_leave_their_connections_to_others(bus, in_memory, endless):
     if in_memory:
         pytest.skip("what is in memory is read at once")
     for _ in range(15):
-        stream = await begun(bus, ENDLESS, buffer_size=1)
+        stream = await begun(bus, endless, buffer_size=1)
         await stream.reader.receive()
         await stream.reader.close()
         with pytest.raises(LinklyError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ from asyncmy.errors import MySQLError
 
 from linkly_workers.database._server.result import Result, returned_id, size_of, too_large
 from linkly_workers.database.backend import Take
-from linkly_workers.database.batches import BATCH_BYTES
+from linkly_workers.database.batches import BATCH_BYTES, MOST_ROWS
 from linkly_workers.database.errors import DriverError, InvalidParam
 from linkly_workers.database.mysql.codecs import big_integers, type_name
 from linkly_workers.database.mysql.errors import FAILURES, NOT_PREPARABLE, TOO_LARGE, number_of
@@ -133,32 +133,30 @@ class Connection:
         await self.command(f"SET net_write_timeout = {PATIENCE_S}")
         async with self._asking():
             fields = (await self._wire.ask(text)).fields or []
-            columns, types = [field.name for field in fields], _types(fields)
-            rows: list[tuple[Any, ...]] = []
-            size = 0
-            batch: list[tuple[Any, ...]] | None = []
-            while batch is not None:
-                self.left_bytes = self._limit
-                batch = await self._rows()
-                rows += batch or ()
-                size += self._limit - self.left_bytes
-                if size >= BATCH_BYTES or batch is None:
-                    self._wire.pause()
-                    await take(Result(columns, rows, 0, None, types, None, big_integers(fields)))
-                    self._wire.resume()
-                    rows, size = [], 0
+            columns, types, big = [field.name for field in fields], _types(fields), big_integers(fields)
+            is_first = True
+            while (found := await self._next_rows(self._limit)) is not None or is_first:
+                is_first = False
+                rows = found or []
+                self._wire.pause()
+                for some in _in_batches(rows):
+                    await take(Result(columns, some, 0, None, types, None, big))
+                self._wire.resume()
             await self._wire.drain()
 
     async def _rows(self) -> list[tuple[Any, ...]] | None:
-        try:
-            batch = await self._wire.rows(self.left_bytes)
-        except Oversized:
-            raise too_large("mysql", self._limit) from None
-        if batch is not None:
-            self.left_bytes -= size_of(batch)
+        rows = await self._next_rows(self.left_bytes)
+        if rows is not None:
+            self.left_bytes -= size_of(rows)
             if self.left_bytes < 0:
                 raise too_large("mysql", self._limit)
-        return batch
+        return rows
+
+    async def _next_rows(self, limit: int) -> list[tuple[Any, ...]] | None:
+        try:
+            return await self._wire.rows(limit)
+        except Oversized:
+            raise too_large("mysql", self._limit) from None
 
     def _text(self, statement: Statement, values: list[Any]) -> str:
         """Return a statement with its values, if it may run now."""
@@ -295,6 +293,14 @@ class Connection:
             self._wire.abort()
             if not isinstance(error, FAILURES):
                 raise
+
+
+def _in_batches(rows: list[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
+    """Cut rows that have come together into pieces of about `BATCH_BYTES`; there is one at least."""
+    count = max(1, min(MOST_ROWS, BATCH_BYTES * len(rows) // (size_of(rows) or 1)))
+    yield rows[:count]
+    for start in range(count, len(rows), count):
+        yield rows[start : start + count]
 
 
 def _types(fields: list[Any]) -> list[str]:
