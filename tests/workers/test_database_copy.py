@@ -120,6 +120,15 @@ async def test_a_copy_in_slices_goes_on_where_it_was_and_again_copies_nothing(bu
     assert await rows(bus, "new", LETTERS) == await rows(bus, "old", LETTERS)
 
 
+async def test_a_table_that_was_dropped_is_copied_again(bus, kinds):
+    await fill(bus, kinds[0], 5)
+    await copy(bus)
+    await execute(bus, "new", "DROP TABLE letters")
+    answer = await copy(bus)
+    assert [(table["name"], table["made"]) for table in answer["tables"]] == [("persons", False), ("letters", True)]
+    assert await rows(bus, "new", LETTERS) == await rows(bus, "old", LETTERS)
+
+
 async def test_a_dry_run_makes_nothing(bus, kinds):
     await fill(bus, kinds[0], 5)
     answer = await copy(bus, dry_run=True)

@@ -149,3 +149,12 @@ async def test_native_capture_goes_past_the_pooler_or_is_refused(bus, two_ways):
     finally:
         for sql in ("DROP TABLE orders, linkly_changes, linkly_readers", "DROP FUNCTION linkly_capture CASCADE"):
             await call(two_ways, "execute", sql=sql)
+
+
+async def test_a_stream_is_one_transaction_of_the_pooler(bus):
+    channel = await bus.create_channel()
+    sql = "SELECT generate_series(1, ?::int4) AS i"
+    payload = {"sql": sql, "params": [5000], "writer": channel.writer}
+    streaming = asyncio.ensure_future(call(bus, "stream", **payload))
+    data = await (await bus.open_reader(channel.reader)).read_all()
+    assert data.count(b"\n") == (await streaming)["row_count"] == 5000

@@ -43,18 +43,27 @@ _CREATE = """CREATE TABLE IF NOT EXISTS linkly_copies (
     PRIMARY KEY (source, table_name)
 )"""
 _STATES = "SELECT table_name, position, copied, total FROM linkly_copies WHERE source = ?"
-_BEGUN = "INSERT INTO linkly_copies (source, table_name, position, copied, total) VALUES (?, ?, ?, ?, ?)"
+_PLANNED = """
+INSERT INTO linkly_copies (source, table_name, copied, total) VALUES (?, ?, 0, ?) ON CONFLICT DO NOTHING"""
 _MOVED = "UPDATE linkly_copies SET position = ?, copied = ? WHERE source = ? AND table_name = ? AND copied = ?"
+_AT_ONCE = "[]"
 _FORGET = "DELETE FROM linkly_copies WHERE source = ? AND table_name = ?"
 
 
 class _State(msgspec.Struct):
-    """How far a table is; `position` is the key of its last row as JSON."""
+    """How far a table is.
+
+    Attributes:
+        position: The key of its last row as JSON; an empty list for a table that was copied at once.
+        copied: Rows that are there.
+        total: Rows that there were to copy.
+        planned: The target knows of it.
+    """
 
     position: str | None
     copied: int
     total: int
-    begun: bool = True
+    planned: bool = True
 
 
 class _Work(msgspec.Struct):
@@ -96,9 +105,14 @@ class Copies:
         """
         sides = await self._sides(request)
         works, left_out = await self._plan(sides, request)
-        statements = [text for work in works for text in work.making]
         if not request.dry_run:
-            await _run(sides.target, [_CREATE, *statements])
+            await _run(sides.target, [(_CREATE, [])])
+            for work in works:
+                if work.making:
+                    again = (_FORGET, [sides.mark, work.table.name])
+                    await _run(sides.target, [again, *((text, []) for text in work.making)])
+            new = [work for work in works if not work.state.planned]
+            await _run(sides.target, [(_PLANNED, [sides.mark, each.table.name, each.state.total]) for each in new])
             end = None if request.for_ms is None else self.clock.monotonic() + request.for_ms / 1000
             for work in works:
                 while await _page(sides, work, request.replace):
@@ -133,14 +147,16 @@ class Copies:
                 target = await sides.writing.table(table.name)
                 _check_columns(table, target, sides.target.name)
             else:
-                target = table
-                making = await sides.writing.make(table, sides.source.driver == sides.target.driver)
+                target, same_kind = table, sides.source.driver == sides.target.driver
+                if not same_kind:
+                    await sides.reading.decide(table)
+                making = await sides.writing.make(table, same_kind)
                 left_out += [f"{table.name}: {each}" for each in table.left_out]
-            state = states.get(table.name)
+            state = None if making else states.get(table.name)
             if state is None:
                 if table.name in there and not request.replace:
                     await _check_empty(sides, target)
-                state = _State(None, 0, await _count(sides.source, table.name), begun=False)
+                state = _State(None, 0, await _count(sides.source, table.name), planned=False)
             works.append(_Work(table, target, making, state))
         return works, left_out
 
@@ -225,23 +241,22 @@ async def _page(sides: _Sides, work: _Work, replace: bool) -> bool:
     """Copy the next rows of a table; return whether there may be more."""
     table, state = work.table, work.state
     if not table.order:
-        if not state.begun:
+        if state.position is None:
             await _all_at_once(sides, work)
         return False
     columns = _columns(work)
     most = max(1, min(PAGE_ROWS, MOST_VALUES // len(columns)))
     rows = await _read(sides, work, [column for column, _ in columns], most)
-    if not rows and state.begun:
+    if not rows:
         return False
     keys = len(table.order)
-    position = state.position if not rows else _as_text(list(rows[-1][:keys]))
+    position = _as_text(list(rows[-1][:keys]))
     values = [row[keys:] for row in rows]
     transaction = await sides.target.begin(str(uuid.uuid4()), None)
     async with _written(transaction):
-        if values:
-            await _insert(sides, work, transaction, [column for _, column in columns], values, replace)
+        await _insert(sides, work, transaction, [column for _, column in columns], values, replace)
         await _move(sides, work, transaction, position, len(rows))
-    state.position, state.copied, state.begun = position, state.copied + len(rows), True
+    state.position, state.copied = position, state.copied + len(rows)
     return len(rows) == most
 
 
@@ -281,8 +296,8 @@ async def _all_at_once(sides: _Sides, work: _Work) -> None:
 
     async with _written(transaction):
         await sides.source.stream(statement, [], TIMEOUT_MS, take)
-        await _move(sides, work, transaction, None, copied)
-    work.state.copied, work.state.begun = copied, True
+        await _move(sides, work, transaction, _AT_ONCE, copied)
+    work.state.position, work.state.copied = _AT_ONCE, copied
 
 
 def _columns(work: _Work) -> list[tuple[CopyColumn, CopyColumn]]:
@@ -322,14 +337,10 @@ async def _insert(
         ) from error
 
 
-async def _move(sides: _Sides, work: _Work, transaction: Transaction[Any], position: str | None, rows: int) -> None:
+async def _move(sides: _Sides, work: _Work, transaction: Transaction[Any], position: str, rows: int) -> None:
     """Note how far a table is; nobody else may have moved it meanwhile."""
     state, name, copied = work.state, work.table.name, work.state.copied + rows
-    if not state.begun:
-        values: list[Any] = [sides.mark, name, position, copied, state.total]
-        await transaction.execute(sides.target.statement(_BEGUN), values)
-        return
-    values = [position, copied, sides.mark, name, state.copied]
+    values: list[Any] = [position, copied, sides.mark, name, state.copied]
     moved = await transaction.execute(sides.target.statement(_MOVED), values)
     if moved.affected_rows != 1:
         raise CopyError(f"somebody else copies table `{name}` at the same time", details={"table": name})
@@ -383,8 +394,8 @@ def _answer(request: Copy, works: list[_Work], left_out: list[str], *, complete:
     return CopyResult(tables, complete, left_out, statements)
 
 
-async def _run(database: Database[Any], texts: Sequence[str]) -> None:
-    await database.transaction([(database.statement(text), []) for text in texts], TIMEOUT_MS)
+async def _run(database: Database[Any], texts: Sequence[tuple[str, list[Any]]]) -> None:
+    await database.transaction([(database.statement(text), values) for text, values in texts], TIMEOUT_MS)
 
 
 async def _rows(database: Database[Any], sql: str, *values: Any) -> list[tuple[Any, ...]]:

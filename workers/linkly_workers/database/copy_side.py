@@ -87,6 +87,10 @@ class CopySide(Protocol):
         """Return a table that is listed."""
         ...
 
+    async def decide(self, table: CopyTable) -> None:
+        """Decide the kinds of the columns of which only their values tell; all rows are looked at."""
+        ...
+
     async def make(self, table: CopyTable, same_kind: bool) -> list[str]:
         """Return the statements that make a table here which is like one of another database.
 

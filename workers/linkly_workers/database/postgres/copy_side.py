@@ -96,6 +96,9 @@ class PostgresSide:
             left_out=left_out,
         )
 
+    async def decide(self, table: CopyTable) -> None:
+        """Do nothing: every column has a type."""
+
     async def make(self, table: CopyTable, same_kind: bool) -> list[str]:
         """Return the statements that make a table here: see `CopySide.make`."""
         columns: dict[str, str] = {}

@@ -68,7 +68,6 @@ class SqliteSide:
             )
             for column in found["columns"]
         ]
-        await self._look_at_values(name, columns)
         indexes, unique, left_out = _indexes(found["indexes"])
         left_out += [f"trigger `{trigger}`" for (trigger,) in await self._rows(_TRIGGERS, name)]
         return CopyTable(
@@ -83,13 +82,13 @@ class SqliteSide:
             left_out=left_out,
         )
 
-    async def _look_at_values(self, table: str, columns: list[CopyColumn]) -> None:
+    async def decide(self, table: CopyTable) -> None:
         """Decide by their values what those columns are whose declared type says nothing of it."""
-        unclear = [column for column in columns if _kind(column.declared) is None]
+        unclear = [column for column in table.columns if _kind(column.declared) is None]
         if not unclear:
             return
         asked = ", ".join(f"group_concat(DISTINCT typeof({quoted(column.name)}))" for column in unclear)
-        (row,) = await self._rows(f"SELECT {asked} FROM {quoted(table)}")  # noqa: S608 - names, quoted
+        (row,) = await self._rows(f"SELECT {asked} FROM {quoted(table.name)}")  # noqa: S608 - names, quoted
         for column, found in zip(unclear, row, strict=True):
             kinds = {kind for kind in str(found or "").split(",") if kind not in ("", "null")}
             column.kind = _kind_of_values(kinds)
