@@ -109,6 +109,21 @@ def test_any_double_comes_back(session, value):
     assert session.value("SELECT COUNT(*) FROM doubles WHERE a = ?", value) == 1
 
 
+def test_a_float_has_six_digits_and_as_a_double_all_of_them(session):
+    session.text("DROP TABLE IF EXISTS floats")
+    session.text("CREATE TABLE floats (a FLOAT)")
+    session.rows("INSERT INTO floats VALUES (?)", 16777213)
+    assert session.rows("SELECT a, a + 0e0 FROM floats") == ((16777200.0, 16777213.0),)
+
+
+def test_a_moment_with_a_zone_is_not_stored(session):
+    session.text("DROP TABLE IF EXISTS moments")
+    session.text("CREATE TABLE moments (a TIMESTAMP NULL)")
+    with pytest.raises(session.refusal, match="Incorrect datetime value"):
+        session.rows("INSERT INTO moments VALUES (?)", "2026-01-01T00:00:00Z")
+    assert session.rows("SELECT a FROM moments") == ()
+
+
 @given(values=st.lists(st.text(max_size=8) | st.none() | st.integers(-9, 9), min_size=3, max_size=3))
 def test_values_go_where_their_numbers_stand(session, values):
     assert session.rows("SELECT $2,$1, '$1', $3,$2", *values) == ((values[1], values[0], "$1", values[2], values[1]),)
