@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from asyncmy import errors
 
@@ -51,12 +52,8 @@ class Stopper:
         async with asyncio.timeout(STOP_S):
             await self._kill(wire)
             wire.resume()
-            try:
+            with suppress(errors.MySQLError):  # that of the statement, for which nobody waits
                 await wire.drain()
-            except errors.MySQLError as error:
-                if not wire.is_open:
-                    raise
-                del error  # that of the statement, which nobody waits for
             await _swallow(wire)
 
     async def close(self) -> None:
@@ -70,22 +67,18 @@ class Stopper:
         async with self._lock:
             for tries_left in reversed(range(2)):
                 mine = await self._usable()
-                if mine.where != wire.where:
-                    # Behind the same address there is another server now, where the number is somebody else's.
-                    raise OSError(f"the statement runs on {wire.where}, and {mine.where} is what can be reached")
                 try:
+                    if mine.where != wire.where:
+                        # Behind the address there are several servers, and there the number is somebody else's.
+                        raise OSError(f"the statement runs on {wire.where}, and KILL QUERY goes to {mine.where}")
                     await mine.command(f"KILL QUERY {wire.number}")
-                except FAILURES as error:
+                except BaseException as error:
                     if number_of(error) == UNKNOWN_THREAD:
                         return
                     self._wire = None
                     mine.abort()
-                    if not tries_left:
+                    if not tries_left or not isinstance(error, FAILURES):
                         raise
-                except BaseException:
-                    self._wire = None
-                    mine.abort()
-                    raise
                 else:
                     return
 
