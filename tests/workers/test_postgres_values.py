@@ -103,6 +103,9 @@ async def test_what_json_has_no_number_for_is_null_and_may_be_sent_as_text(bus):
 async def test_arrays_are_lists(bus):
     assert await value(bus, "SELECT ?::int8[]", [1, None, 2**60]) == [1, None, 2**60]
     assert await value(bus, "SELECT ?::int4[][]", [[1, 2], [3, 4]]) == [[1, 2], [3, 4]]
+    assert await value(bus, "SELECT ?::int8[]", [True, "7", 2.0]) == [1, 7, 2]
+    assert await value(bus, "SELECT ?::text[]", ["\u00e4", 1, True]) == ["\u00e4", "1", "true"]
+    assert await value(bus, "SELECT ?::float8[]", "[NaN, 1e400]") == [None, None]
     assert await value(bus, "SELECT ?::bool[]", [True, None]) == [True, None]
     assert await value(bus, "SELECT ?::text[]", ['"', "{", "a,b", "NULL", None]) == ['"', "{", "a,b", "NULL", None]
     assert await value(bus, "SELECT count(*) FROM generate_series(1, 5) n WHERE n = ANY(?)", [2, 3, 9]) == 2
@@ -164,6 +167,8 @@ async def test_values_are_made_what_the_statement_asks_for(bus):
         ("SELECT ?::text, ?::numeric(3)", ["a", "x"], "invalid input syntax for type numeric"),
         ("SELECT ?::text, ?::int4[]", ["a", "{1}"], "is no list"),
         ("SELECT ?::text, ?::int4[]", ["a", ["b"]], "is no integer"),
+        ("SELECT ?::text, ?::int4[]", ["a", [1, 2**31]], "does not fit int4"),
+        ("SELECT ?::text, ?::text[]", ["a", ["b", "c\0"]], "NUL"),
         ("SELECT ?::text, ?::float8", ["a", "b"], "is no number"),
         ("SELECT ?::text, ?::int4range IS NULL", ["a", "[1,2)"], "`$1::text::int4range`"),
     ],
