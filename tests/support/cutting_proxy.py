@@ -12,9 +12,13 @@ class CuttingProxy:
     Attributes:
         cut_at: A connection is cut when this text has passed on to the server and been carried out.
         cuts: How many are cut.
-        keep_at: This text does not pass on; `kept` tells that it has come.
+        keep_at: This text does not pass on; `kept` tells that it has come, and `kept_of` goes to its client.
+        answers: While it is not set, nothing passes from the server.
         ports: Of the server's clients.
+        passed: How often something has passed on to the server.
     """
+
+    kept_of: asyncio.StreamWriter
 
     def __init__(self, port: int) -> None:
         self.target = port
@@ -22,8 +26,11 @@ class CuttingProxy:
         self.cuts = math.inf
         self.keep_at: bytes | None = None
         self.kept = asyncio.Event()
+        self.answers = asyncio.Event()
+        self.answers.set()
         self.writers: set[asyncio.StreamWriter] = set()
         self.ports: list[int] = []
+        self.passed = 0
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator["CuttingProxy"]:
@@ -55,11 +62,14 @@ class CuttingProxy:
                 return
             if self.keep_at is not None and self.keep_at in data:
                 self.kept.set()
+                self.kept_of = writer
                 continue
+            self.passed += 1
             far_writer.write(data)
         far_writer.close()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
+            await self.answers.wait()
             writer.write(data)
         writer.close()

@@ -39,6 +39,20 @@ async def test_what_a_call_leaves_in_its_session_ends_with_it(bus, left, seen, c
     assert await value(bus, seen) == clean
 
 
+@pytest.mark.parametrize(
+    "left, more",
+    [
+        ("SELECT set_config('app.who', 'ann', false), 1 / (SELECT 0)", {}),
+        ("SELECT set_config('app.who', 'ann', false), pg_advisory_lock(7), pg_sleep(600)", {"timeout_ms": 100}),
+        ("SELECT set_config('app.who', 'ann', false), repeat('x', 20000000)", {}),
+    ],
+)
+async def test_what_a_failed_call_leaves_in_its_session_ends_with_it(bus, left, more):
+    await refused(bus, "query", sql=left, **more)
+    assert await value(bus, "SELECT current_setting('app.who', true)") in ("", None)
+    assert await value(bus, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
+
+
 async def test_what_an_open_transaction_left_ends_with_it(bus):
     begun = (await call(bus, "beginTransaction"))["transaction"]["id"]
     change = "SELECT set_config('app.who', 'ann', false)"

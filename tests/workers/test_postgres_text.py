@@ -68,6 +68,24 @@ def test_what_only_reads(sql, reads):
     assert findings_of(sql).reads is reads
 
 
+@pytest.mark.parametrize(
+    "sql, only_changes",
+    [
+        ("INSERT INTO t VALUES ('RETURNING')", True),
+        ("WITH a AS (SELECT 1) UPDATE t SET b = 2", True),
+        ("DELETE FROM t RETURNING *", False),
+        ("WITH a AS (DELETE FROM b RETURNING *) INSERT INTO t SELECT * FROM a", False),
+        ("SELECT 1", False),
+        ("WITH a AS (DELETE FROM b) SELECT 1", False),
+        ("CREATE TABLE t (a int)", False),
+        ("VACUUM t", False),
+        ("LOCK TABLE t", False),
+    ],
+)
+def test_what_changes_rows_and_returns_none(sql, only_changes):
+    assert findings_of(sql).only_changes is only_changes
+
+
 @pytest.mark.parametrize("sql", ["", " ; ", "-- nothing\n;", "/* /* */ ; */"])
 def test_what_is_empty(sql):
     assert findings_of(sql).empty

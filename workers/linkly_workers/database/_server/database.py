@@ -49,7 +49,7 @@ class ServerDatabase(Generic[C, S, R]):
             opening.name, self._server, driver, opening.settings.pool, opening.max_result_bytes, opening.clock
         )
         self._deadlines = Deadlines(opening.clock)
-        self._commits: set[asyncio.Task[None]] = set()
+        self._commits: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
         """Connect, or wait for the server beside the callers: see `Pool.start`."""
@@ -232,10 +232,14 @@ class ServerDatabase(Generic[C, S, R]):
     async def _committed(self, lease: Lease[C], committed: Callable[[], None] | None) -> None:
         """Commit, and tell it; it goes on when the caller goes away."""
         task = asyncio.get_running_loop().create_task(self._commit(lease, committed), name="commit")
+        self._owned(task)
+        await asyncio.shield(task)
+
+    def _owned(self, task: asyncio.Task[Any]) -> None:
+        """Have a task that goes on when its caller goes away."""
         self._commits.add(task)
         task.add_done_callback(self._commits.discard)
         task.add_done_callback(_failure)
-        await asyncio.shield(task)
 
     async def _commit(self, lease: Lease[C], committed: Callable[[], None] | None) -> None:
         try:
@@ -340,5 +344,5 @@ async def _run_all(connection: Connection[S, R], statements: Sequence[tuple[S, l
         results.append(await connection.run(statement, parameters))
 
 
-def _failure(task: asyncio.Task[None]) -> BaseException | None:
+def _failure(task: asyncio.Task[Any]) -> BaseException | None:
     return None if task.cancelled() else task.exception()

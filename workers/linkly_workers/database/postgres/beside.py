@@ -58,12 +58,14 @@ class Beside:
         self._behind = (query, answer)
         return answer.succeeded
 
-    def take_back(self) -> None:
-        """Send nothing of what has not been sent."""
+    def take_back(self) -> bool:
+        """Send nothing of what has not been sent; returns whether there was something."""
+        left = bool(self.front) or self._behind is not None
         self.front = b""
         if self._behind is not None:
             self._behind[1].end(succeeds=False)
             self._behind = None
+        return left
 
     def written(self, data: bytes | memoryview) -> bytes | memoryview:
         """Return what is to be written where the driver writes something."""

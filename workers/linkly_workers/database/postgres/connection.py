@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import select
 from collections.abc import Awaitable
+from contextlib import suppress
 from typing import Any
 
 import asyncpg
@@ -26,6 +27,8 @@ PREPARED = 200
 """Statements that a connection keeps compiled."""
 
 CLOSE_S = 2.0
+INSIST_S = 0.5
+"""After so long the server is asked once more to stop a statement."""
 
 RESET = (
     "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; SELECT pg_advisory_unlock_all(); "
@@ -69,6 +72,7 @@ class Connection:
         left_bytes: What the answer of this caller may still take.
         idle_since: When it was given back.
         fit: It may go to the next caller.
+        sent: The statement that runs, or ran last, has gone out to the server, as far as that can be known.
     """
 
     def __init__(self, raw: Any, meter: Meter, *, keeps_statements: bool) -> None:
@@ -76,6 +80,7 @@ class Connection:
         self.left_bytes = 0
         self.idle_since = 0.0
         self.fit = True
+        self.sent = False
         self._limit = 0
         self._meter = meter
         self._keeps_statements = keeps_statements
@@ -85,6 +90,8 @@ class Connection:
         self._is_at_savepoint = False
         self._to_begin: str | None = None
         self._undone: asyncio.Future[bool] | None = None
+        self._stopping: asyncio.Task[None] | None = None
+        self._is_over = asyncio.Event()
         self._coming = select.poll()
 
     async def open(self) -> None:
@@ -96,6 +103,11 @@ class Connection:
     def is_usable(self) -> bool:
         """Whether it can go to a caller."""
         return self.fit and not self.raw.is_closed()
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing has come that nobody asked for: most times that is the end of the connection."""
+        return not self._coming.poll(0)
 
     @property
     def is_in_transaction(self) -> bool:
@@ -123,17 +135,22 @@ class Connection:
     async def begin(self, isolation: str | None, *, read_only: bool = False) -> None:
         """Begin a transaction, in the round trip of its first statement: see `_server.connection.Connection`.
 
-        A connection on which something has come, which is its end most times, is asked at once: who waits has sent
-        nothing yet that might have been carried out.
+        A connection that is not quiet is asked at once: nothing has been sent yet that might have been carried out.
         """
         self._savepoint, self._is_at_savepoint = 0, False
         level = "" if isolation is None else f" ISOLATION LEVEL {isolation.replace('_', ' ').upper()}"
         begin = f"BEGIN{level}{' READ ONLY' if read_only else ''}"
         if self.is_in_transaction:
             await self.command(f"ROLLBACK; {begin}")
-        elif self._keeps_statements and not self._coming.poll(0):
+        elif self._keeps_statements and self.is_quiet:
             self._to_begin = begin
         else:
+            await self.command(begin)
+
+    async def _begin_now(self) -> None:
+        """Begin the transaction that would begin with its first statement."""
+        begin, self._to_begin = self._to_begin, None
+        if begin is not None:
             await self.command(begin)
 
     async def commit(self) -> bool:
@@ -189,22 +206,31 @@ class Connection:
             if self.is_in_transaction:
                 raise
             return await self._run(statement, values, last=False)
+        finally:
+            self._is_over.set()
 
     async def _run(self, statement: Statement, values: list[Any], *, last: bool) -> Result:
         text = statement.parameters.text
-        self._is_at_savepoint = False
+        self.sent = self._is_at_savepoint = False
         prepared = self._prepared.get(text) or await self._compiled(text)
-        changed = await self._changed_rows() if statement.inside else 0
+        changed = 0
+        if statement.inside:
+            await self._begin_now()  # outside of a transaction the server may forget what it has counted
+            changed = await self._changed_rows()
         arguments = converted(prepared.converters, values) if values else values
         before = self._meter.received
+        if self._stopping is not None:
+            raise asyncpg.QueryCanceledError("it was stopped before it was sent")
         if last:
             self._undo_behind()
         elif self._to_begin is not None:
             self._meter.beside.front, self._to_begin = in_front(self._to_begin), None
+        self.sent = True
         try:
             rows = await self._fetched(prepared, prepared.statement.fetch(*arguments))
         finally:
-            self._meter.beside.take_back()
+            if self._meter.beside.take_back():
+                self.sent = False
         if (self._meter.received - before) * WIRE_SHARE > self.left_bytes:
             self.left_bytes -= size_of(rows)
             if self.left_bytes < 0:
@@ -217,6 +243,24 @@ class Connection:
             change = _one_of(statement.inside) if affected else None
         inserted = returned_id(prepared.columns, rows) if word == "INSERT" else None
         return Result(prepared.columns, rows, affected, inserted, prepared.types, change, prepared.big_integers)
+
+    def stop(self) -> None:
+        """Have the server end the statement that runs; `run` goes on until the server has answered.
+
+        Whoever cancels `run` in its place does not learn the answer.
+        """
+        if self._stopping is None:
+            self._is_over.clear()
+            self._stopping = asyncio.get_running_loop().create_task(self._insist(), name="stopping a statement")
+
+    async def _insist(self) -> None:
+        """Ask until the statement is over: a request that comes before it has begun is ignored by the server."""
+        while not self._is_over.is_set() and not self.raw.is_closed():
+            # The driver does this for a cancelled call only, whose answer it drops.
+            await self.raw._cancel(asyncio.get_running_loop().create_future())
+            with suppress(TimeoutError):
+                async with asyncio.timeout(INSIST_S):
+                    await self._is_over.wait()
 
     async def _changed_rows(self) -> int:
         """Count the rows that this transaction has changed, those of triggers included."""
@@ -232,9 +276,7 @@ class Connection:
         text = statement.parameters.text
         prepared = self._prepared.get(text) or await self._compiled(text)
         batches = Batches()
-        if self._to_begin is not None:
-            begin, self._to_begin = self._to_begin, None
-            await self.command(begin)
+        await self._begin_now()
         try:
             cursor: Any = await prepared.statement.cursor(*converted(prepared.converters, values))
         except OUTDATED:
@@ -304,7 +346,7 @@ class Connection:
     @property
     def is_clean(self) -> bool:
         """Whether what a caller has left has been undone with his last statement."""
-        return self._undone is not None and self._undone.done() and self._undone.result()
+        return self._stopping is None and self._undone is not None and self._undone.done() and self._undone.result()
 
     async def reset(self) -> None:
         """Undo what a caller has left: an open transaction, settings, locks, cursors, temporary tables.
@@ -314,7 +356,10 @@ class Connection:
         """
         self._to_begin = None
         undone, self._undone = self._undone, None
-        if undone is not None and await undone:
+        if self._stopping is not None:
+            await self._stopping  # what comes next must not be what is stopped
+            self._stopping = None
+        elif undone is not None and await undone:
             return
         if self.is_in_transaction:
             await self.raw.execute("ROLLBACK")

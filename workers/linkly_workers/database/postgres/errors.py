@@ -19,6 +19,9 @@ FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClien
 OUTDATED = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError)
 """A table or a type has been altered since the statement was compiled; the server has not run it."""
 
+STOPPED = "57014"
+"""The statement was told to stop, and has written nothing."""
+
 READ_ONLY = "25006"
 LOCK_NOT_AVAILABLE = "55P03"
 NOT_IN_TRANSACTION = frozenset(("25001", "2D000"))

@@ -20,6 +20,7 @@ class Statement(msgspec.Struct, frozen=True, eq=False):
         reads: It may run outside a transaction block: whoever stops it does not care whether it had an effect.
         target: Operation and table of what it changes.
         inside: The same of what the WITH of a SELECT changes.
+        only_changes: It is an INSERT, UPDATE, DELETE or MERGE, and returns no rows.
     """
 
     text: str
@@ -27,6 +28,7 @@ class Statement(msgspec.Struct, frozen=True, eq=False):
     reads: bool
     target: tuple[Op, str | None] | None
     inside: tuple[tuple[Op, str | None], ...] = ()
+    only_changes: bool = False
 
 
 class Statements(StatementsByText[Statement]):
@@ -39,4 +41,4 @@ class Statements(StatementsByText[Statement]):
 def _found(sql: str) -> Statement:
     found = findings_of(sql)
     parameters = parameters_to_send(sql, POSTGRES, empty=found.empty, refusal=found.refusal)
-    return Statement(sql, parameters, found.reads, found.target, found.inside)
+    return Statement(sql, parameters, found.reads, found.target, found.inside, found.only_changes)

@@ -51,6 +51,7 @@ class Findings(NamedTuple):
         reads: It neither changes nor locks a row, if the functions that it calls do not.
         target: Operation and table, `None` for a statement that changes none.
         inside: Operations and tables of what the WITH of a SELECT changes.
+        only_changes: It changes rows and returns none.
     """
 
     refusal: tuple[str, str] | None
@@ -58,6 +59,7 @@ class Findings(NamedTuple):
     reads: bool
     target: tuple[Op, str | None] | None
     inside: tuple[tuple[Op, str | None], ...] = ()
+    only_changes: bool = False
 
 
 def findings_of(sql: str) -> Findings:
@@ -77,7 +79,8 @@ def findings_of(sql: str) -> Findings:
     main = main_of(words, _VERBS)
     reads = words[main].text in _READS and not any(word.text in _WRITES for word in words)
     inside = _inside(words) if not reads and words[main].text in _READS else ()
-    return Findings(refusal, False, reads, _target(words, main), inside)
+    only_changes = words[main].text in _CHANGES and not any(word.text == "RETURNING" for word in words)
+    return Findings(refusal, False, reads, _target(words, main), inside, only_changes)
 
 
 def _inside(words: list[Word]) -> tuple[tuple[Op, str | None], ...]:
