@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import json
 import re
 import signal
 from contextlib import asynccontextmanager
@@ -199,6 +200,31 @@ async def test_a_killed_server_loses_only_what_was_running(bus, server, kind):
     assert (await refused(bus, "commitTransaction", **begun)).code in ("DRIVER_ERROR", "outcome_unknown")
     assert (await refused(bus, "commitTransaction", **begun)).code == "TRANSACTION_NOT_FOUND"
     await until(lambda: ready(bus))
+
+
+async def test_a_stream_ends_with_an_error_when_its_server_is_killed(bus, server, kind):
+    channel = await bus.create_channel(1)
+    sql = f"SELECT n FROM {kind.numbers.format(1_000_000)}"
+    asked = asyncio.ensure_future(refused(bus, "stream", sql=sql, writer=channel.writer))
+    reader = await bus.open_reader(channel.reader)
+    for _ in range(3):
+        assert await reader.receive()
+    server.stop(signal.SIGQUIT if kind.driver == "postgres" else signal.SIGKILL)
+    said = [message async for message in reader if isinstance(message, str)]
+    error = await asked
+    assert (error.code, error.details["retryable"]) == ("DRIVER_ERROR", True)
+    assert json.loads(said[-1])["error"]["code"] == "DRIVER_ERROR"
+    server.start()
+    assert await value(bus, "SELECT 1") == 1
+
+
+async def test_what_a_kind_of_database_cannot_do_is_told(bus, kind, tmp_path):
+    if kind.driver == "postgres":
+        pytest.skip("it can")
+    config = {"db": "primary", "table": "t", "capture": "native"}
+    payload = {"trigger_type": "database::row-changed", "function_id": "test::hear", "config": config}
+    with pytest.raises(LinklyError, match="cannot tell of what others change"):
+        await bus.trigger("engine::register_trigger", payload)
 
 
 async def test_calls_wait_for_a_server_that_is_started_again(bus, server):

@@ -15,8 +15,9 @@ from linkly_workers.database._server.driver import Driver
 from linkly_workers.database._server.pool import Lease, Pool
 from linkly_workers.database._server.server import Server
 from linkly_workers.database._server.transaction import InteractiveTransaction
-from linkly_workers.database.backend import Committed, Take
+from linkly_workers.database.backend import Capture, Committed, Take
 from linkly_workers.database.backends import Opening
+from linkly_workers.database.copy_side import CopySide
 from linkly_workers.database.errors import DriverError, QueryTimeout, StatementWrites
 
 LONGEST_TIMEOUT_MS = 3_600_000
@@ -37,6 +38,9 @@ class ServerDatabase(Generic[C, S, R]):
         connector: Makes its connections.
         driver: Says what errors mean.
     """
+
+    copy_side: CopySide | None = None
+    capture: Capture | None = None
 
     def __init__(self, opening: Opening, connector: Connector[C], driver: Driver) -> None:
         self.name = opening.name
