@@ -1,6 +1,7 @@
 """The image and the Compose project of examples/postgres, run without a container engine on a server of the tests."""
 
 import asyncio
+import re
 import signal
 import subprocess
 import tempfile
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.skipif(binaries() is None, reason=MISSING)
 ROOT = Path(__file__).parents[2]
 PROJECT = ROOT / "examples/postgres"
 SERVICE = yaml.safe_load((PROJECT / "compose.yaml").read_text("utf-8"))["services"]["linkly"]
+README = (PROJECT / "README.md").read_text("utf-8")
 SECRET = "/run/secrets/password"
 
 
@@ -60,7 +62,11 @@ class Service:
             "HTTP_PORT": str(http_port),
             "LINKLY_PORT": str(worker_port),
         }
-        self.program = Program(image.words(image.command, self.environment), stream="stderr")
+        self.program = None
+
+    def start(self):
+        self.program = Program(self.image.words(self.image.command, self.environment), stream="stderr")
+        self.program.until(UP)
 
     def health(self):
         """Return the exit code of the health check."""
@@ -87,7 +93,7 @@ def service(image):
     with running_server() as server, reserved_port() as http_port, reserved_port() as worker_port:
         service = Service(image, server, http_port, worker_port)
         try:
-            service.program.until(UP)
+            service.start()
             yield service
         finally:
             service.program.send(signal.SIGKILL)
@@ -127,6 +133,31 @@ async def test_without_its_database_the_service_is_not_healthy(service):
     async with httpx.AsyncClient(base_url=service.http, timeout=30) as client:
         assert (await client.get("/s/iii")).status_code == 503
     assert service.health() == 1
+
+
+def test_the_backup_of_the_readme_brings_links_back(service):
+    server = service.server
+    said = re.findall(r"docker compose exec -T postgres (pg_[^`<>]+) [<>] linkly\.dump", README)
+    dump, restore = (
+        [
+            str(server.bin / name),
+            *(f"--host={server.folder}", f"--port={server.port}"),
+            # The tests' database has another name.
+            *(re.sub(r"^(--dbname=)?linkly$", r"\1postgres", word) for word in words),
+        ]
+        for name, *words in map(str.split, said)
+    )
+    environment = {"PGPASSWORD": server.password, "PATH": "/usr/bin:/bin"}
+    with httpx.Client(base_url=service.http, timeout=30) as client:
+        client.post("/links", json={"url": "https://iii.dev", "code": "kept"})
+        kept = subprocess.run(dump, env=environment, stdout=subprocess.PIPE, check=True).stdout
+        assert client.delete("/links/kept").status_code < 300
+        assert client.get("/s/kept").status_code == 404
+    assert service.ended() == 0
+    subprocess.run(restore, env=environment, input=kept, check=True)
+    service.start()
+    with httpx.Client(base_url=service.http, timeout=30) as client:
+        assert client.get("/s/kept").headers["location"] == "https://iii.dev"
 
 
 @pytest.mark.skipif(not can_contain(), reason="only root may make a root file system that is read-only")
