@@ -8,15 +8,22 @@ import pytest
 
 from linkly import LinklyError
 from linkly.errors import ConfigError
-from support.database_calls import rows, running
-from support.postgres_server import MISSING, binaries, running_server
+from support.database_calls import rows, running, value
+from support.database_servers import MARIADB, POSTGRES
 
-pytestmark = [
-    pytest.mark.skipif(binaries() is None, reason=MISSING),
-    pytest.mark.skipif(
-        shutil.which("openssl") is None, reason="there is no openssl: install Debian's package `openssl`"
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    shutil.which("openssl") is None, reason="there is no openssl: install Debian's package `openssl`"
+)
+
+KINDS = {"postgres": POSTGRES, "mysql": MARIADB}
+SETTINGS = {
+    "postgres": ("ssl=on", "ssl_cert_file={}/server.pem", "ssl_key_file={}/server.key"),
+    "mysql": ("ssl-cert={}/server.pem", "ssl-key={}/server.key"),
+}
+ENCRYPTED = {
+    "postgres": "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()",
+    "mysql": "SELECT variable_value > '' FROM information_schema.session_status WHERE variable_name = 'Ssl_cipher'",
+}
 
 
 def openssl(folder, *words):
@@ -37,9 +44,17 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request):
+    kind = KINDS[request.param]
+    if kind.missing is not None:
+        pytest.skip(kind.missing)
+    return kind
+
+
 @pytest.fixture(scope="module")
-def server(folder):
-    with running_server() as server:
+def server(folder, kind):
+    with kind.run() as server:
         owner = (server.folder / "data").stat()
         for name in ("server.key", "server.pem"):
             target = server.folder / name
@@ -47,13 +62,12 @@ def server(folder):
             target.chmod(0o600)
             os.chown(target, owner.st_uid, owner.st_gid)
         server.stop()
-        server.start("ssl=on", f"ssl_cert_file={server.folder}/server.pem", f"ssl_key_file={server.folder}/server.key")
+        server.start(*(setting.format(server.folder) for setting in SETTINGS[kind.driver]))
         yield server
 
 
-async def encrypted(bus):
-    (row,) = await rows(bus, "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
-    return row["ssl"]
+async def encrypted(bus, kind):
+    return bool(await value(bus, ENCRYPTED[kind.driver]))
 
 
 @pytest.mark.parametrize(
@@ -62,22 +76,38 @@ async def encrypted(bus):
         ("127.0.0.1", "", None, False),
         ("127.0.0.1", "", {"mode": "require", "ca_cert": "ca.pem"}, True),
         ("localhost", "", {"mode": "verify-full", "ca_cert": "ca.pem"}, True),
-        ("127.0.0.1", "?sslmode=require", None, True),
-        ("127.0.0.1", "?sslmode=prefer", None, True),
-        ("localhost", "?sslmode=verify-full&sslrootcert={folder}/ca.pem", None, True),
-        ("localhost", "?sslmode=require&sslrootcert={folder}/ca.pem&channel_binding=require", None, True),
+        ("127.0.0.1", {"postgres": "?sslmode=require", "mysql": "?ssl-mode=REQUIRED"}, None, True),
+        ("127.0.0.1", {"postgres": "?sslmode=prefer"}, None, True),
+        (
+            "localhost",
+            {
+                "postgres": "?sslmode=verify-full&sslrootcert={folder}/ca.pem",
+                "mysql": "?ssl-mode=VERIFY_IDENTITY&ssl-ca={folder}/ca.pem",
+            },
+            None,
+            True,
+        ),
+        (
+            "localhost",
+            {"postgres": "?sslmode=require&sslrootcert={folder}/ca.pem&channel_binding=require"},
+            None,
+            True,
+        ),
     ],
 )
-async def test_a_connection_is_as_secure_as_asked(server, folder, host, query_text, tls, expected):
-    url = server.url.replace("127.0.0.1", host) + query_text.format(folder=folder)
+async def test_a_connection_is_as_secure_as_asked(server, folder, kind, host, query_text, tls, expected):
+    said = query_text if isinstance(query_text, str) else query_text.get(kind.driver)
+    if said is None:
+        pytest.skip(f"{kind.driver} does not say it so")
+    url = server.url.replace("127.0.0.1", host) + said.format(folder=folder)
     more = {} if tls is None else {"tls": {**tls, "ca_cert": str(folder / tls["ca_cert"])}}
     async with running(url, **more) as bus:
-        assert await encrypted(bus) is expected
+        assert await encrypted(bus, kind) is expected
         with pytest.raises(LinklyError, match="max_result_bytes"):
             await rows(bus, "SELECT repeat('x', 10000000)")
         with pytest.raises(LinklyError, match="took longer"):
-            await bus.trigger("database::query", {"sql": "SELECT pg_sleep(600)", "timeout_ms": 50})
-        assert await encrypted(bus) is expected
+            await bus.trigger("database::query", {"sql": f"SELECT {kind.sleep}(600)", "timeout_ms": 50})
+        assert await encrypted(bus, kind) is expected
 
 
 @pytest.mark.parametrize(
@@ -102,6 +132,6 @@ async def test_a_missing_file_of_certificates_stops_the_worker(server):
             pass
 
 
-async def test_a_socket_is_never_encrypted(server):
+async def test_a_socket_is_never_encrypted(server, kind):
     async with running(server.socket_url) as bus:
-        assert await encrypted(bus) is False
+        assert await encrypted(bus, kind) is False
