@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import sys
@@ -226,7 +227,8 @@ class Reader:
 
     def _connect(self) -> sqlite3.Connection:
         if sys.platform == "linux":  # elsewhere it would be the whole process
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+            with contextlib.suppress(PermissionError):  # a sandbox may refuse it (systemd's `~@resources`)
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         connection = connect(
             self._path,
             read_only=True,
