@@ -96,6 +96,13 @@ def mysql_server(request: pytest.FixtureRequest, mysql_servers: Callable[[str], 
 
 
 @pytest.fixture
+async def other_mariadb_url(mysql_servers: Callable[[str], str]) -> AsyncIterator[str]:
+    """Return the url of one more."""
+    async with mariadb_server.own_database(mysql_servers("mariadb"), f"test_{secrets.token_hex(6)}") as url:
+        yield url
+
+
+@pytest.fixture
 async def mariadb_url(mysql_servers: Callable[[str], str]) -> AsyncIterator[str]:
     """Return the url of a database of MariaDB that goes with the test."""
     async with mariadb_server.own_database(mysql_servers("mariadb"), f"test_{secrets.token_hex(6)}") as url:

@@ -20,9 +20,9 @@ import msgspec
 from linkly import function
 from linkly.clock import Clock
 from linkly_workers.database.backend import Database, Result, Transaction
-from linkly_workers.database.copy_side import CopyColumn, CopySide, CopyTable, quoted
+from linkly_workers.database.copy_side import CopyColumn, CopySide, CopyTable
 from linkly_workers.database.databases import Databases
-from linkly_workers.database.errors import CopyError, InvalidParam, ResultTooLarge
+from linkly_workers.database.errors import CopyError, DriverError, InvalidParam, ResultTooLarge
 from linkly_workers.database.shapes import CopiedTable, Copy, CopyResult
 from linkly_workers.database.values import check_parameters
 
@@ -44,7 +44,7 @@ _CREATE = """CREATE TABLE IF NOT EXISTS linkly_copies (
 )"""
 _STATES = "SELECT table_name, position, copied, total FROM linkly_copies WHERE source = ?"
 _PLANNED = """
-INSERT INTO linkly_copies (source, table_name, copied, total) VALUES (?, ?, 0, ?) ON CONFLICT DO NOTHING"""
+INSERT INTO linkly_copies (source, table_name, copied, total) VALUES (?, ?, 0, ?)"""
 _MOVED = "UPDATE linkly_copies SET position = ?, copied = ? WHERE source = ? AND table_name = ? AND copied = ?"
 _AT_ONCE = "[]"
 _FORGET = "DELETE FROM linkly_copies WHERE source = ? AND table_name = ?"
@@ -106,13 +106,16 @@ class Copies:
         sides = await self._sides(request)
         works, left_out = await self._plan(sides, request)
         if not request.dry_run:
-            await _run(sides.target, [(_CREATE, [])])
+            await _make(sides, [_CREATE])
             for work in works:
                 if work.making:
-                    again = (_FORGET, [sides.mark, work.table.name])
-                    await _run(sides.target, [again, *((text, []) for text in work.making)])
+                    await _run(sides.target, [(_FORGET, [sides.mark, work.table.name])])
+                    await _make(sides, work.making)
             new = [work for work in works if not work.state.planned]
-            await _run(sides.target, [(_PLANNED, [sides.mark, each.table.name, each.state.total]) for each in new])
+            try:
+                await _run(sides.target, [(_PLANNED, [sides.mark, each.table.name, each.state.total]) for each in new])
+            except DriverError as error:
+                raise CopyError(f"somebody else may be copying at the same time: {error.message}") from error
             end = None if request.for_ms is None else self.clock.monotonic() + request.for_ms / 1000
             for work in works:
                 while await _page(sides, work, request.replace):
@@ -156,7 +159,7 @@ class Copies:
             if state is None:
                 if table.name in there and not request.replace:
                     await _check_empty(sides, target)
-                state = _State(None, 0, await _count(sides.source, table.name), planned=False)
+                state = _State(None, 0, await _count(sides.source, sides.reading, table.name), planned=False)
             works.append(_Work(table, target, making, state))
         return works, left_out
 
@@ -221,7 +224,7 @@ def _check_columns(table: CopyTable, target: CopyTable, db: str) -> None:
 
 
 async def _check_empty(sides: _Sides, target: CopyTable) -> None:
-    if not await _rows(sides.target, f"SELECT 1 FROM {quoted(target.name)} LIMIT 1"):  # noqa: S608 - a name, quoted
+    if not await _rows(sides.target, f"SELECT 1 FROM {sides.writing.quoted(target.name)} LIMIT 1"):  # noqa: S608 - a name, quoted
         return
     way = (
         "with `replace` (--replace) rows with the same primary key get the values that are copied"
@@ -267,7 +270,7 @@ async def _read(sides: _Sides, work: _Work, columns: list[CopyColumn], most: int
     where = f" WHERE ({order}) > ({', '.join('?' * len(after))})" if after else ""
     shown = ", ".join([*table.order, *map(sides.reading.reading, columns)])
     while True:
-        sql = f"SELECT {shown} FROM {quoted(table.name)}{where} ORDER BY {order} LIMIT {most}"  # noqa: S608
+        sql = f"SELECT {shown} FROM {sides.reading.quoted(table.name)}{where} ORDER BY {order} LIMIT {most}"  # noqa: S608
         try:
             result = await sides.source.read_only(sides.source.statement(sql), after, TIMEOUT_MS)
         except ResultTooLarge:
@@ -281,7 +284,7 @@ async def _read(sides: _Sides, work: _Work, columns: list[CopyColumn], most: int
 async def _all_at_once(sides: _Sides, work: _Work) -> None:
     columns = _columns(work)
     shown = ", ".join(sides.reading.reading(column) for column, _ in columns)
-    statement = sides.source.statement(f"SELECT {shown} FROM {quoted(work.table.name)}")  # noqa: S608
+    statement = sides.source.statement(f"SELECT {shown} FROM {sides.reading.quoted(work.table.name)}")  # noqa: S608
     most = max(1, MOST_VALUES // len(columns))
     transaction = await sides.target.begin(str(uuid.uuid4()), None)
     copied = 0
@@ -315,12 +318,18 @@ async def _insert(
     replace: bool,
     before: int | None = None,
 ) -> None:
-    values = [_value(value) for row in rows for value in row]
+    values = [_value(value, column) for row in rows for value, column in zip(row, columns, strict=True)]
     statement = sides.target.statement(sides.writing.insert(work.target, columns, len(rows), replace))
     if any(value != value for value in values) and sides.writing.loses_nan:
         raise CopyError(
             f"table `{work.table.name}` has NaN, which `{sides.target.name}` would take for NULL",
             details={"table": work.table.name},
+        )
+    counting = next((at for at, column in enumerate(columns) if column.counts), None)
+    if counting is not None and sides.writing.numbers_zero and 0 in values[counting :: len(columns)]:
+        raise CopyError(
+            f"table `{work.table.name}`: `{sides.target.name}` takes 0 in column `{columns[counting].name}` for none",
+            details={"table": work.table.name, "column": columns[counting].name},
         )
     try:
         await transaction.execute(statement, values)
@@ -372,7 +381,8 @@ async def _finish(sides: _Sides, works: list[_Work]) -> None:
             await sides.target.query(sides.target.statement(text), [], TIMEOUT_MS)
     different: dict[str, list[int]] = {}
     for work in works:
-        ours, theirs = await _count(sides.source, work.table.name), await _count(sides.target, work.table.name)
+        ours = await _count(sides.source, sides.reading, work.table.name)
+        theirs = await _count(sides.target, sides.writing, work.table.name)
         work.state.total = ours
         if ours != theirs:
             different[work.table.name] = [ours, theirs]
@@ -394,6 +404,14 @@ def _answer(request: Copy, works: list[_Work], left_out: list[str], *, complete:
     return CopyResult(tables, complete, left_out, statements)
 
 
+async def _make(sides: _Sides, texts: Sequence[str]) -> None:
+    if not sides.writing.commits_tables:
+        await _run(sides.target, [(text, []) for text in texts])
+        return
+    for text in texts:
+        await sides.target.execute(sides.target.statement(text), [], TIMEOUT_MS)
+
+
 async def _run(database: Database[Any], texts: Sequence[tuple[str, list[Any]]]) -> None:
     await database.transaction([(database.statement(text), values) for text, values in texts], TIMEOUT_MS)
 
@@ -402,8 +420,8 @@ async def _rows(database: Database[Any], sql: str, *values: Any) -> list[tuple[A
     return (await database.read_only(database.statement(sql), list(values), TIMEOUT_MS)).rows
 
 
-async def _count(database: Database[Any], table: str) -> int:
-    ((found,),) = await _rows(database, f"SELECT count(*) FROM {quoted(table)}")  # noqa: S608 - a name, quoted
+async def _count(database: Database[Any], side: CopySide, table: str) -> int:
+    ((found,),) = await _rows(database, f"SELECT count(*) FROM {side.quoted(table)}")  # noqa: S608 - a name, quoted
     return int(found)
 
 
@@ -411,8 +429,10 @@ def _as_text(key: list[Any]) -> str:
     return msgspec.json.encode([{"$blob": value} if isinstance(value, bytes) else value for value in key]).decode()
 
 
-def _value(value: Any) -> Any:
-    """Return a value as a parameter: lists and objects are JSON."""
+def _value(value: Any, column: CopyColumn) -> Any:
+    """Return a value as a parameter: lists and objects are JSON, integers beyond 64 bits text."""
+    if type(value) is int and column.kind == "number" and not -(2**63) <= value < 2**63:
+        return str(value)
     return msgspec.json.encode(_spelled(value)).decode() if isinstance(value, (list, dict)) else value
 
 

@@ -6,7 +6,7 @@ of every database has one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -75,12 +75,20 @@ class CopySide(Protocol):
 
     Attributes:
         loses_nan: It takes NaN for NULL.
+        numbers_zero: It takes 0 in a column that counts for a number that it has to give.
+        commits_tables: What makes a table commits by itself, so it cannot be part of a transaction.
     """
 
     loses_nan: bool
+    numbers_zero: bool
+    commits_tables: bool
 
     async def place(self) -> str:
         """Return where its tables are: another text for every other place."""
+        ...
+
+    def quoted(self, name: str) -> str:
+        """Return a name as SQL."""
         ...
 
     async def table(self, name: str) -> CopyTable:
@@ -112,42 +120,65 @@ class CopySide(Protocol):
         ...
 
 
+Quoted = Callable[[str], str]
+"""Returns a name as SQL."""
+
+
 def quoted(name: str) -> str:
-    """Return a name as SQL."""
+    """Return a name as standard SQL."""
     return '"' + name.replace('"', '""') + '"'
 
 
-def listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str], as_sql: Quoted = quoted) -> str:
     """Return names as SQL, with commas between."""
-    return ", ".join(map(quoted, names))
+    return ", ".join(map(as_sql, names))
 
 
-def create_table(table: CopyTable, columns: Mapping[str, str], more: Sequence[str] = ()) -> list[str]:
-    """Return the statements for a table and its indexes; `columns` has name and definition of each column."""
-    parts = [f"{quoted(name)} {definition}" for name, definition in columns.items()]
+def create_table(
+    table: CopyTable,
+    columns: Mapping[str, str],
+    more: Sequence[str] = (),
+    as_sql: Quoted = quoted,
+    *,
+    indexes: bool = True,
+) -> list[str]:
+    """Return the statements for a table and, if they are not among `more`, its indexes.
+
+    `columns` has name and definition of each column.
+    """
+    parts = [f"{as_sql(name)} {definition}" for name, definition in columns.items()]
     parts += more
-    parts += [f"UNIQUE ({listed(names)})" for names in table.unique]
+    parts += [f"UNIQUE ({listed(names, as_sql)})" for names in table.unique]
     for key in table.foreign_keys:
         theirs = [name for name in key["references"] if name is not None]
         parts.append(
-            f"FOREIGN KEY ({listed(key['columns'])}) REFERENCES {quoted(key['table'])}"
-            + (f" ({listed(theirs)})" if theirs else "")
+            f"FOREIGN KEY ({listed(key['columns'], as_sql)}) REFERENCES {as_sql(key['table'])}"
+            + (f" ({listed(theirs, as_sql)})" if theirs else "")
             + f" ON UPDATE {key['on_update']} ON DELETE {key['on_delete']}"
         )
-    statements = [f"CREATE TABLE {quoted(table.name)} (\n    " + ",\n    ".join(parts) + "\n)"]
-    for name, names, unique in table.indexes:
+    statements = [f"CREATE TABLE {as_sql(table.name)} (\n    " + ",\n    ".join(parts) + "\n)"]
+    for name, names, unique in table.indexes if indexes else ():
         word = "UNIQUE INDEX" if unique else "INDEX"
-        statements.append(f"CREATE {word} {quoted(name)} ON {quoted(table.name)} ({listed(names)})")
+        statements.append(f"CREATE {word} {as_sql(name)} ON {as_sql(table.name)} ({listed(names, as_sql)})")
     return statements
 
 
 def insert_text(
-    table: CopyTable, columns: Sequence[str], value: Sequence[str], rows: int, replace: bool, values: str = "VALUES"
+    table: CopyTable,
+    columns: Sequence[str],
+    value: Sequence[str],
+    rows: int,
+    as_sql: Quoted = quoted,
+    values: str = "VALUES",
 ) -> str:
     """Return an INSERT; `value` is what stands for each column, `values` the word in front of them."""
     one = f"({', '.join(value)})"
-    text = f"INSERT INTO {quoted(table.name)} ({listed(columns)}) {values} {', '.join([one] * rows)}"
-    if not (replace and table.primary_key):
-        return text
+    return f"INSERT INTO {as_sql(table.name)} ({listed(columns, as_sql)}) {values} {', '.join([one] * rows)}"
+
+
+def replacing(table: CopyTable, columns: Sequence[str]) -> str:
+    """Return what stands behind an INSERT of standard SQL whose rows replace those with the same primary key."""
+    if not table.primary_key:
+        return ""
     sets = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in columns if name not in table.primary_key)
-    return f"{text} ON CONFLICT ({listed(table.primary_key)}) DO {f'UPDATE SET {sets}' if sets else 'NOTHING'}"
+    return f" ON CONFLICT ({listed(table.primary_key)}) DO {f'UPDATE SET {sets}' if sets else 'NOTHING'}"

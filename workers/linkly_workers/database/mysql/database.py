@@ -18,6 +18,7 @@ from linkly_workers.database.mysql import schema
 from linkly_workers.database.mysql.address import address_of
 from linkly_workers.database.mysql.connection import Connection, check_in_transaction
 from linkly_workers.database.mysql.connector import Connector
+from linkly_workers.database.mysql.copy_side import MysqlSide
 from linkly_workers.database.mysql.errors import DRIVER, READ_ONLY_TRANSACTION
 from linkly_workers.database.mysql.statement import Statement, Statements
 
@@ -36,6 +37,7 @@ class MysqlDatabase(ServerDatabase[Connection, Statement, Result]):
         self._connector = Connector(address_of(opening.settings), application=application, password_file=password_file)
         super().__init__(opening, self._connector, DRIVER)
         self._statements = Statements()
+        self.copy_side = MysqlSide(self.url, self._rows, self.describe)
 
     async def close(self) -> None:
         """Disconnect, after what is being committed."""

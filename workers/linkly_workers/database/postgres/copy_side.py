@@ -14,6 +14,7 @@ from linkly_workers.database.copy_side import (
     insert_text,
     listed,
     quoted,
+    replacing,
 )
 from linkly_workers.database.postgres.schema import Rows
 
@@ -52,6 +53,8 @@ class PostgresSide:
     """One database; `rows` and `describe` ask it."""
 
     loses_nan = False
+    numbers_zero = False
+    commits_tables = False
 
     def __init__(self, url: str, rows: Rows, describe: Callable[[str], Awaitable[dict[str, Any] | None]]) -> None:
         self._url = url
@@ -62,6 +65,10 @@ class PostgresSide:
         """Return where the server is, and the schema in which tables are made."""
         ((schema,),) = await self._rows("SELECT coalesce(current_schema()::text, '')")
         return f"{self._url} {schema}"
+
+    def quoted(self, name: str) -> str:
+        """Return a name as SQL."""
+        return quoted(name)
 
     async def table(self, name: str) -> CopyTable:
         """Return a table: see `CopySide.table`."""
@@ -120,7 +127,8 @@ class PostgresSide:
         """Return the INSERT of so many rows: see `CopySide.insert`."""
         value = [f"?::text::{column.declared}" if column.spelled else "?" for column in columns]
         names = [column.name for column in columns]
-        return insert_text(table, names, value, rows, replace, "OVERRIDING SYSTEM VALUE VALUES")
+        text = insert_text(table, names, value, rows, values="OVERRIDING SYSTEM VALUE VALUES")
+        return text + (replacing(table, names) if replace else "")
 
     def count_on(self, table: CopyTable) -> list[str]:
         """Return what sets sequences behind the numbers that are there: see `CopySide.count_on`."""

@@ -14,6 +14,7 @@ from linkly_workers.database.copy_side import (
     insert_text,
     listed,
     quoted,
+    replacing,
 )
 from linkly_workers.database.sqlite.schema import Rows
 
@@ -38,6 +39,8 @@ class SqliteSide:
     """One file; `rows` and `describe` ask it."""
 
     loses_nan = True
+    numbers_zero = False
+    commits_tables = False
 
     def __init__(self, url: str, rows: Rows, describe: Callable[[str], Awaitable[dict[str, Any] | None]]) -> None:
         self._url = url
@@ -47,6 +50,10 @@ class SqliteSide:
     async def place(self) -> str:
         """Return where the file is."""
         return self._url
+
+    def quoted(self, name: str) -> str:
+        """Return a name as SQL."""
+        return quoted(name)
 
     async def table(self, name: str) -> CopyTable:
         """Return a table: see `CopySide.table`."""
@@ -117,7 +124,8 @@ class SqliteSide:
 
     def insert(self, table: CopyTable, columns: Sequence[CopyColumn], rows: int, replace: bool) -> str:
         """Return the INSERT of so many rows: see `CopySide.insert`."""
-        return insert_text(table, [column.name for column in columns], ["?"] * len(columns), rows, replace)
+        names = [column.name for column in columns]
+        return insert_text(table, names, ["?"] * len(names), rows) + (replacing(table, names) if replace else "")
 
     def count_on(self, table: CopyTable) -> list[str]:
         """Return nothing: SQLite goes on behind the highest number that was ever given."""
