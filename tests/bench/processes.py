@@ -129,7 +129,10 @@ def engine(config: str, checkout: Path, *files: Path, env: Mapping[str, str] = {
 
 
 def cpu_s(process_id: int) -> float:
-    """Return the processor seconds, user and system, that a process and those it has started have taken."""
+    """Return the processor seconds, user and system, that a process and those it has started have taken.
+
+    Also those that have ended, once it has waited for them.
+    """
     total, waiting = 0.0, [process_id]
     while waiting:
         folder = Path(f"/proc/{waiting.pop()}")
@@ -139,7 +142,7 @@ def cpu_s(process_id: int) -> float:
                 waiting += map(int, (task / "children").read_text().split())
         except (FileNotFoundError, ProcessLookupError):
             continue
-        total += (int(fields[11]) + int(fields[12])) / TICKS
+        total += sum(map(int, fields[11:15])) / TICKS
     return total
 
 
