@@ -16,6 +16,7 @@ from linkly_workers.http import HttpSettings, HttpWorker
 from linkly_workers.link import LinkSettings, LinkWorker
 from linkly_workers.state import StateSettings, StateWorker
 from support.database_calls import database_worker
+from support.state_stores import KINDS, URLS
 
 Run = Callable[..., AbstractAsyncContextManager[Bus]]
 
@@ -43,7 +44,7 @@ def run(request: pytest.FixtureRequest) -> Run:
     return start
 
 
-@pytest.fixture(params=["memory", "file", "database sqlite", "database postgres"])
+@pytest.fixture(params=KINDS)
 def kind_of_state(request: pytest.FixtureRequest) -> str:
     """Name one of the stores of state."""
     return str(request.param)
@@ -52,8 +53,8 @@ def kind_of_state(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def url_of_state(request: pytest.FixtureRequest, kind_of_state: str, tmp_path: Path) -> str:
     """Return the url of the database that such a store is in, if it is in one."""
-    if kind_of_state == "database postgres":
-        return str(request.getfixturevalue("postgres_url"))
+    if kind_of_state in URLS:
+        return str(request.getfixturevalue(URLS[kind_of_state]))
     return f"sqlite:{tmp_path}/state.db"
 
 

@@ -1,7 +1,8 @@
 """The SQL of a worker for one kind of database: the `.sql` files in the folder named after its driver, read once.
 
 A file holds scripts. `-- name: NAME` begins one; its statements end with `;`, and `:NAME` stands for a parameter. In
-`VALUES (:a, :b), ...` the row stands for as many as there are: `a` and `b` are lists then. A script whose name has a
+`VALUES (:a, :b), ...` the row stands for as many as there are: `a` and `b` are lists then. `:[a, b]` is one parameter
+for such lists, a JSON text of rows: for databases that read one as a table. A script whose name has a
 dot in it (`links.clicks`) is a migration: it runs if script `columns` does not list it. Another kind of database is
 another folder with scripts of the same names. Two are only where they are needed: `indexes`, and `lock` where several
 engines may have one database.
@@ -21,7 +22,7 @@ from linkly.errors import ConfigError
 
 _NAME = re.compile(r"^-- name: (\S+)$", re.MULTILINE)
 _COMMENT = re.compile(r"^\s*--.*$", re.MULTILINE)
-_PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
+_PARAMETER = re.compile(r"(?<!:):([a-z_]+|\[[a-z_, ]+\])")
 _ROW = re.compile(r"(\([^()]*\)), \.\.\.")
 
 ROWS = (4, 16, 64, 128)
@@ -30,14 +31,14 @@ up, 0.3 us each. 128 clicks take 1 to 2 ms, which the loop's thread of a databas
 
 
 class Statement(msgspec.Struct, frozen=True):
-    """One SQL statement, with `?` for the parameters of these names."""
+    """One SQL statement, with `?` for the parameters of these names; `[a, b]` names rows of `a` and `b`."""
 
     sql: str
     names: tuple[str, ...]
 
     def using(self, values: dict[str, Any]) -> dict[str, Any]:
         """Return it with the values of its parameters, as `database::*` takes it."""
-        return {"sql": self.sql, "params": [values[name] for name in self.names]}
+        return {"sql": self.sql, "params": [_value(name, values) for name in self.names]}
 
 
 class RowsStatement(msgspec.Struct, frozen=True):
@@ -60,6 +61,12 @@ class RowsStatement(msgspec.Struct, frozen=True):
 
 Dialect = dict[str, tuple[Statement | RowsStatement, ...]]
 """The statements of each script."""
+
+
+def _value(name: str, values: dict[str, Any]) -> Any:
+    if name.startswith("["):
+        return list(zip(*(values[column] for column in name[1:-1].split(", ")), strict=True))
+    return values[name]
 
 
 @cache

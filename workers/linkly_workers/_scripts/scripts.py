@@ -14,6 +14,9 @@ DEFAULT_TIMEOUT_MS = 30_000
 AN_HOUR_MS = 3_600_000
 """For what has to look at every click; the deadline of whoever asks ends it before."""
 
+COMMITS_BY_ITSELF = "commits by itself"
+"""Why a transaction refuses what makes tables, where the database does: then each statement has to bear repetition."""
+
 
 class Unavailable(LinklyError):
     """The database is away or busy: nothing was written, and the same may succeed a little later."""
@@ -99,11 +102,15 @@ class Scripts:
         """
         return await self._committed(await self.script(script, values))
 
-    async def run(self, statements: Sequence[dict[str, Any]], timeout_ms: int = DEFAULT_TIMEOUT_MS) -> dict[str, Any]:
+    async def run(
+        self,
+        statements: Sequence[dict[str, Any]],
+        timeout_ms: int = DEFAULT_TIMEOUT_MS,
+        isolation: str | None = None,
+    ) -> dict[str, Any]:
         """Run statements in one transaction; return what `database::transaction` answers."""
-        return await self._call(
-            "database::transaction", {"statements": statements, "origin": self._keeper.worker}, timeout_ms
-        )
+        payload = {"statements": statements, "isolation": isolation, "origin": self._keeper.worker}
+        return await self._call("database::transaction", payload, timeout_ms)
 
     async def script(self, name: str, values: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Return the statements of a script with their values."""
@@ -113,7 +120,14 @@ class Scripts:
 
     async def _step(self, name: str) -> None:
         lock = await self.script("lock") if self.are_shared else []
-        await self._committed([*lock, *await self.script(name)], AN_HOUR_MS)
+        statements = [*lock, *await self.script(name)]
+        try:
+            await self._committed(statements, AN_HOUR_MS)
+        except LinklyError as error:
+            if error.details.get("reason") != COMMITS_BY_ITSELF:
+                raise
+            for each in statements:
+                await self._call("database::execute", each, AN_HOUR_MS)
 
     async def _call(
         self, function_id: str, payload: dict[str, Any], timeout_ms: int = DEFAULT_TIMEOUT_MS

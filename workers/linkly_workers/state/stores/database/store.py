@@ -253,7 +253,8 @@ class DatabaseStore:
 
     async def _sent(self, statements: Sequence[dict[str, Any]]) -> dict[str, Any]:
         try:
-            return await self._scripts.run(statements)
+            # Enough, because each row is compared with what was read; more would lock rows that are not written.
+            return await self._scripts.run(statements, isolation="read_committed")
         except LinklyError as error:
             if error.code not in _UNSURE:
                 raise self._failed(error) from error
