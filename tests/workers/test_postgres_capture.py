@@ -257,6 +257,110 @@ async def test_nothing_is_left_of_a_binding_that_was_taken_back(postgres_url, ot
         await until(is_gone)
 
 
+async def test_a_binding_that_one_engine_takes_back_stays_on_the_other(postgres_url, other, monkeypatch):
+    monkeypatch.setattr(captures, "FORGOTTEN_AFTER_S", 0.01)
+    forget, forgotten = capture.PostgresCapture.forget, asyncio.Event()
+
+    async def noted(*args):
+        await forget(*args)
+        forgotten.set()
+
+    monkeypatch.setattr(capture.PostgresCapture, "forget", noted)
+    one, two = Ear(), Ear()
+    async with running(postgres_url) as second, running(postgres_url) as first:
+        await listening(first, one)
+        await other.execute("INSERT INTO orders VALUES (1)")
+        await one.until(1)
+        registration = await listening(second, two)
+        registration.unregister()
+        async with asyncio.timeout(WAIT_S):
+            await forgotten.wait()
+        assert (await left(other))[:2] == (1, 1)
+        await other.execute("INSERT INTO orders VALUES (2)")
+        await one.until(2)
+
+
+async def test_a_worker_stops_although_its_reader_has_lost_the_connection(postgres_url, other):
+    ear = Ear()
+    held, never = asyncio.Event(), asyncio.Event()
+
+    async def hold(event):
+        if event["new"]["id"] == 2:
+            held.set()
+            await never.wait()
+
+    ear.hear = hold
+    async with asyncio.timeout(WAIT_S):
+        async with running(postgres_url) as bus:
+            await listening(bus, ear)
+            await other.execute("INSERT INTO orders VALUES (1), (2)")
+            await held.wait()
+            await other.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+
+            async def is_lost():
+                return not await other.fetch("SELECT 1 FROM pg_locks WHERE locktype = 'advisory'")
+
+            await until(is_lost)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "CREATE TABLE copy (LIKE orders INCLUDING ALL); DROP TABLE orders; ALTER TABLE copy RENAME TO orders",
+        "ALTER TABLE orders RENAME TO former; CREATE TABLE orders (id int)",
+        "DROP TABLE orders",
+    ],
+)
+async def test_a_table_that_is_replaced_is_captured_again(postgres_url, other, monkeypatch, change):
+    monkeypatch.setattr(capture, "BROKEN_S", 0.1)
+    ear = Ear()
+    async with running(postgres_url) as bus:
+        await listening(bus, ear)
+        await other.execute(f"BEGIN; INSERT INTO orders SELECT generate_series(1, 500); {change}; COMMIT")
+        await ear.until(500)
+        if change == "DROP TABLE orders":
+            await other.execute("CREATE TABLE orders (id int)")
+
+        async def is_captured():
+            return (await left(other))[0] == 1
+
+        await until(is_captured)
+        await other.execute("INSERT INTO orders VALUES (501)")
+        await ear.until(501)
+    assert sorted({each["new"]["id"] for each in ear.told}) == list(range(1, 502))
+
+
+async def test_a_table_that_was_renamed_is_captured_under_its_new_name(postgres_url, other):
+    ear = Ear()
+    async with running(postgres_url) as bus:
+        await listening(bus, ear)
+    await other.execute("ALTER TABLE orders RENAME TO purchases")
+    async with running(postgres_url) as bus:
+        await listening(bus, ear, "test::again", table="purchases")
+        await other.execute("INSERT INTO purchases VALUES (1)")
+        await ear.until(1)
+    assert ear.told[0]["table"] == "purchases"
+
+
+async def test_every_json_value_can_be_written_and_is_told(postgres_url, other):
+    ear = Ear()
+    await other.execute("CREATE TABLE notes (id int, body json)")
+    async with running(postgres_url) as bus:
+        await listening(bus, ear, table="notes")
+        await other.execute("INSERT INTO notes VALUES (1, $1)", '"a\\u0000b"')
+        await ear.until(1)
+    assert ear.told[0]["new"]["body"] == "a\0b"
+
+
+async def test_a_partition_of_a_captured_table_is_not_captured_by_itself(postgres_url, other):
+    await other.execute("CREATE TABLE parts (id int) PARTITION BY RANGE (id)")
+    await other.execute("CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (10)")
+    async with running(postgres_url) as bus:
+        await listening(bus, Ear(), table="parts")
+        answer = await refuse(bus, {"db": "primary", "table": "parts_1", "capture": "native"})
+    assert "as a partition, so capture the whole table" in answer
+
+
 async def test_a_binding_that_comes_back_soon_has_missed_nothing(postgres_url, other):
     ear = Ear()
     async with running(postgres_url) as bus:

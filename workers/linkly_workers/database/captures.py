@@ -32,10 +32,12 @@ Payload = Callable[[RowChange], Any]
 """Makes what a function gets of a change."""
 
 
+_Key = tuple[Capture, str, str]
+"""What is captured, of which table, and the name of the reader."""
+
+
 class _Reading(msgspec.Struct, eq=False):
-    capture: Capture
-    table: str
-    reader: str
+    key: _Key
     task: asyncio.Task[None]
 
 
@@ -44,7 +46,7 @@ class Captures:
 
     def __init__(self) -> None:
         self._readings: dict[str, _Reading] = {}
-        self._forgetting: dict[tuple[str, str], TimerHandle] = {}
+        self._forgetting: dict[_Key, TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
@@ -73,10 +75,10 @@ class Captures:
         Raises:
             DatabaseConfigError: The table cannot be captured.
         """
-        await self._stop(binding.id, forget=False)
+        await self.unbind(binding.id)
         reader = " ".join([binding.namespace, binding.function_id, *sorted(ops or ())])
-        timer = self._forgetting.pop((table, reader), None)
-        if timer is not None:
+        key = (capture, table, reader)
+        if (timer := self._forgetting.pop(key, None)) is not None:
             timer.cancel()
         ready = asyncio.Event()
 
@@ -86,37 +88,35 @@ class Captures:
 
         reading = capture.read(table, reader, take, ready.set)
         task = asyncio.get_running_loop().create_task(reading, name=f"capture of {table}")
+        self._readings[binding.id] = _Reading(key, task)
         waiting = asyncio.ensure_future(ready.wait())
         await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         if task.done():
+            self._readings.pop(binding.id, None)
             try:
                 task.result()
             except LinklyError as error:
                 raise DatabaseConfigError(f"`{table}` cannot be captured: {error.message}") from error
         task.add_done_callback(lambda ended: _ended(table, ended))
-        self._readings[binding.id] = _Reading(capture, table, reader, task)
 
     async def unbind(self, binding_id: str) -> None:
         """Tell a binding no more."""
-        await self._stop(binding_id, forget=True)
-
-    async def _stop(self, binding_id: str, *, forget: bool) -> None:
         reading = self._readings.pop(binding_id, None)
         if reading is None:
             return
         reading.task.cancel()
         await asyncio.wait([reading.task])
-        if forget:
-            key = (reading.table, reading.reader)
-            timer = self._bus.clock.call_later(FORGOTTEN_AFTER_S, lambda: self._forget(key, reading))
-            self._forgetting[key] = timer
+        self._forgetting[reading.key] = self._bus.clock.call_later(
+            FORGOTTEN_AFTER_S, lambda: self._forget(reading.key)
+        )
 
-    def _forget(self, key: tuple[str, str], reading: _Reading) -> None:
+    def _forget(self, key: _Key) -> None:
         self._forgetting.pop(key, None)
-        if any((each.table, each.reader) == key for each in self._readings.values()):
+        if any(each.key == key for each in self._readings.values()):
             return  # another binding of the same function
-        task = asyncio.get_running_loop().create_task(reading.capture.forget(reading.table, reading.reader))
+        capture, table, reader = key
+        task = asyncio.get_running_loop().create_task(capture.forget(table, reader))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

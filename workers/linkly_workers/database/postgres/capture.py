@@ -29,7 +29,8 @@ SHORTEST_WAIT_S, LONGEST_WAIT_S = 0.05, 1.0
 
 TIDY_S = 10.0
 SETUP_LOCK_MS = 5000
-RETRY_S = 1.0
+RETRY_S, BROKEN_S = 1.0, 10.0
+"""Before a lost connection is made again; before it is tried again where something has to be put right."""
 
 
 class PostgresCapture:
@@ -50,27 +51,29 @@ class PostgresCapture:
         """Hand over the changes of a table for ever: see `Capture.read`."""
         if self._pooled:
             raise DatabaseConfigError("it cannot go through a pooler; say where the server is with `direct_url`")
-        is_ready = False
+        is_accepted, wait_s = False, RETRY_S
         while True:
             try:
                 async with self._connected() as raw:
                     name, plain, schema = await self._set_up(raw, table, reader)
-                    is_ready = True
+                    is_accepted, wait_s = True, RETRY_S
                     ready()
                     await self._read(raw, name, plain, schema, reader, take)
-            except FAILURES as error:
-                if not (is_ready or is_lost(error)):
+                log.warning("`%s` is another table now, or none; what happened to it meanwhile is not told", table)
+            except (*FAILURES, DatabaseConfigError) as error:
+                if not (is_accepted or is_lost(error)):
                     raise driver_error(error) from error
                 log.warning("the changes of `%s` cannot be read, it is tried again: %s", table, error)
+                is_accepted, wait_s = True, RETRY_S if is_lost(error) else BROKEN_S
                 ready()
-            await self._clock.sleep(RETRY_S)
+            await self._clock.sleep(wait_s)
 
     async def forget(self, table: str, reader: str) -> None:
-        """Read a table no longer: see `Capture.forget`."""
+        """Read a table no longer, unless another engine does: see `Capture.forget`."""
         with contextlib.suppress(*FAILURES):
             async with self._connected() as raw:
                 found = await raw.fetchrow(sql.NAMED, table)
-                if found is not None:
+                if found is not None and await raw.fetchval(sql.ALONE, found[0], reader):
                     await raw.execute(sql.FORGET_READER, found[0], reader)
                     await self._release_unread(raw)
 
@@ -94,12 +97,23 @@ class PostgresCapture:
             await raw.execute(f"SET LOCAL lock_timeout = {SETUP_LOCK_MS}")
             await raw.execute(sql.LOCK)
             await raw.execute(sql.setup(schema))
-            if not await raw.fetchval(sql.HAS_TRIGGER, table):
-                await raw.execute(sql.capture(name, schema))
+            await self._make_trigger(raw, name, schema)
             await raw.execute(sql.BEGIN_READING, name, reader)
         return name, plain, schema
 
+    async def _make_trigger(self, raw: Any, name: str, schema: str) -> None:
+        is_own, has_this_name = await raw.fetchrow(sql.FOUND_TRIGGER, name) or (True, None)
+        if not is_own:
+            raise DatabaseConfigError(
+                f"{name} is captured already: as a partition, so capture the whole table, or from another schema"
+            )
+        if has_this_name is False:  # the table had another name then
+            await raw.execute(sql.release(name))
+        if not has_this_name:
+            await raw.execute(sql.capture(name, schema))
+
     async def _read(self, raw: Any, name: str, plain: str, schema: str, reader: str, take: TakeChange) -> None:
+        """Read until the table of this name is another one, or none, or the reader has been removed."""
         woken = asyncio.Event()
 
         def wake(*_: object) -> None:
@@ -108,8 +122,11 @@ class PostgresCapture:
         await raw.add_listener(sql.CHANNEL, wake)
         while not await raw.fetchval(sql.ALONE, name, reader):
             await self._clock.sleep(LONGEST_WAIT_S)
-        below, upto, last = kept = await raw.fetchrow(sql.POSITION, name, reader)
-        wait_s, tidied = SHORTEST_WAIT_S, self._clock.monotonic()
+        kept = await raw.fetchrow(sql.POSITION, name, reader)
+        if kept is None:
+            return
+        below, upto, last = kept
+        wait_s, tidied, was_gone, is_gone = SHORTEST_WAIT_S, self._clock.monotonic(), False, False
         try:
             while True:
                 woken.clear()
@@ -118,11 +135,16 @@ class PostgresCapture:
                     await take(RowChange(plain, op, old, new, at))
                     last = number
                 if len(rows) < BATCH:
-                    below, upto, last = upto, await raw.fetchval(sql.HORIZON), 0
+                    was_gone, (horizon, is_gone) = is_gone, await raw.fetchrow(sql.HORIZON, name)
+                    below, upto, last = upto, horizon, 0
                 tidy = self._clock.monotonic() - tidied >= TIDY_S
                 if rows or tidy:
-                    await raw.execute(sql.MOVE, name, reader, below, upto, last)
+                    moved = await raw.execute(sql.MOVE, name, reader, below, upto, last)
+                    if moved != "UPDATE 1":
+                        return
                     kept = (below, upto, last)
+                if was_gone and not rows:  # all that was written before is told
+                    return
                 if tidy:
                     tidied = self._clock.monotonic()
                     await self._tidy(raw, schema)
@@ -134,7 +156,8 @@ class PostgresCapture:
                             wait_s = SHORTEST_WAIT_S
         except asyncio.CancelledError:
             if (below, upto, last) != tuple(kept):  # so that nothing is told again without need
-                await asyncio.shield(raw.execute(sql.MOVE, name, reader, below, upto, last))
+                with contextlib.suppress(*FAILURES):
+                    await asyncio.shield(raw.execute(sql.MOVE, name, reader, below, upto, last))
             raise
 
     async def _tidy(self, raw: Any, schema: str) -> None:
@@ -157,4 +180,4 @@ class PostgresCapture:
             await raw.execute(sql.LOCK)
             for (table,) in await raw.fetch(sql.UNREAD_TABLES):
                 await raw.execute(sql.release(table))
-                await raw.execute("DELETE FROM linkly_changes WHERE table_name = $1", table)
+            await raw.execute(sql.UNREAD_CHANGES)

@@ -36,8 +36,8 @@ CREATE TABLE IF NOT EXISTS linkly_changes (
     at timestamptz NOT NULL DEFAULT clock_timestamp(),
     table_name text NOT NULL,
     op text NOT NULL,
-    old jsonb,
-    new jsonb
+    old json,
+    new json
 );
 CREATE INDEX IF NOT EXISTS linkly_changes_by_window ON linkly_changes (table_name, xid);
 CREATE TABLE IF NOT EXISTS linkly_readers (
@@ -60,8 +60,8 @@ BEGIN
     INSERT INTO {schema}.linkly_changes (table_name, op, old, new) VALUES (
         TG_ARGV[0],
         lower(TG_OP),
-        CASE WHEN TG_OP <> 'INSERT' THEN to_jsonb(OLD) END,
-        CASE WHEN TG_OP <> 'DELETE' THEN to_jsonb(NEW) END
+        CASE WHEN TG_OP <> 'INSERT' THEN to_json(OLD) END,
+        CASE WHEN TG_OP <> 'DELETE' THEN to_json(NEW) END
     );
     -- A row that somebody else has removed meanwhile is an error in stricter transactions.
     IF random() < 0.0005 AND current_setting('transaction_isolation') = 'read committed' THEN
@@ -83,11 +83,18 @@ DELETE FROM {schema}.linkly_changes WHERE id IN (
 )"""
 
 NAMED = """
-SELECT c.oid::regclass::text, c.relname::text, quote_ident(current_schema()::text) FROM pg_class c
+SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.relname::text, quote_ident(current_schema()::text)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid = to_regclass($1) AND c.relkind IN ('r', 'p')"""
-"""The name of a table as statements write it, by itself, and the schema that new tables get."""
+"""The name of a table with its schema as SQL, by itself, and the schema that new tables get."""
 
-HAS_TRIGGER = "SELECT 1 FROM pg_trigger WHERE tgrelid = to_regclass($1) AND tgname = 'linkly_capture'"
+_OWN = "tgfoid = to_regproc(quote_ident(current_schema()::text) || '.linkly_capture')::oid AND tgparentid = 0"
+_TOLD_AS = r"tgargs = convert_to($1, getdatabaseencoding()) || '\x00'::bytea"
+FOUND_TRIGGER = f"""
+SELECT coalesce({_OWN}, false), {_TOLD_AS} FROM pg_trigger
+WHERE tgrelid = to_regclass($1) AND tgname = '{TRIGGER}'"""  # noqa: S608
+"""Whether a table has a trigger: for each, whether it is of this schema and no partition's, and of this name."""
+
 READ = """
 SELECT id, op, old, new, (extract(epoch FROM at) * 1000)::int8 AS at FROM linkly_changes
 WHERE table_name = $1 AND xid >= $2 AND xid < $3 AND id > $4 ORDER BY id LIMIT $5"""
@@ -96,7 +103,12 @@ INSERT INTO linkly_readers (table_name, reader, below, upto, last_id, seen_at)
 SELECT $1, $2, m, m, 0, clock_timestamp() FROM pg_snapshot_xmin(pg_current_snapshot()) AS m
 ON CONFLICT (table_name, reader) DO UPDATE SET seen_at = clock_timestamp()"""
 POSITION = "SELECT below, upto, last_id FROM linkly_readers WHERE table_name = $1 AND reader = $2"
-HORIZON = "SELECT pg_snapshot_xmin(pg_current_snapshot())"
+HORIZON = f"""
+SELECT pg_snapshot_xmin(pg_current_snapshot()), NOT EXISTS (
+    SELECT 1 FROM pg_trigger WHERE tgrelid = to_regclass($1) AND tgname = '{TRIGGER}' AND {_OWN} AND {_TOLD_AS}
+)"""  # noqa: S608
+"""And whether the table of this name has no trigger: it is gone, or another one."""
+
 MOVE = """
 UPDATE linkly_readers SET below = $3, upto = $4, last_id = $5, seen_at = clock_timestamp()
 WHERE table_name = $1 AND reader = $2"""
@@ -106,11 +118,11 @@ DELETE FROM linkly_changes c WHERE c.xid < (
 )"""
 ABANDONED = """
 DELETE FROM linkly_readers WHERE seen_at < clock_timestamp() - make_interval(secs => $1)"""
-UNREAD_TABLES = """
-SELECT tgrelid::regclass::text FROM pg_trigger WHERE tgname = 'linkly_capture' AND tgparentid = 0
-AND tgrelid IN (SELECT oid FROM pg_class WHERE relnamespace = ANY (SELECT oid FROM pg_namespace
-    WHERE nspname = ANY (current_schemas(false))))
-AND NOT EXISTS (SELECT 1 FROM linkly_readers WHERE to_regclass(table_name) = tgrelid)"""
+UNREAD_TABLES = f"""
+SELECT tgrelid::regclass::text FROM pg_trigger WHERE {_OWN}
+AND NOT EXISTS (SELECT 1 FROM linkly_readers WHERE to_regclass(table_name) = tgrelid)"""  # noqa: S608
+UNREAD_CHANGES = """
+DELETE FROM linkly_changes c WHERE NOT EXISTS (SELECT 1 FROM linkly_readers r WHERE r.table_name = c.table_name)"""
 FORGET_READER = "DELETE FROM linkly_readers WHERE table_name = $1 AND reader = $2"
 ALONE = "SELECT pg_try_advisory_lock(hashtextextended('linkly reader ' || current_schema() || $1 || ' ' || $2, 0))"
 
