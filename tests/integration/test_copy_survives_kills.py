@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
+import importlib
 import os
-import signal
 import subprocess
 import sys
 
@@ -40,6 +40,18 @@ async def engine(server, tmp_path):
         engine.new_url = url
         yield engine
         engine.kill()
+
+
+WAITING = "SELECT count(*) FROM pg_locks WHERE relation = 'clicks'::regclass AND NOT granted"
+
+
+@contextlib.asynccontextmanager
+async def connected(url):
+    connection = await importlib.import_module("asyncpg").connect(url)
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 def config(engine, db):
@@ -116,14 +128,14 @@ async def test_links_clicks_and_keys_are_equal_after_the_engine_was_killed_in_th
             answer = await client.trigger("database::copy", payload, timeout_s=60)
             copied_rows = sum(table["copied"] for table in answer["tables"])
         assert not answer["complete"]
-        under_way = asyncio.ensure_future(client.trigger("database::copy", {"from": "old", "to": "new"}))
-        so_far = {"db": "new", "sql": "SELECT sum(copied)::int8 AS rows FROM linkly_copies"}
-        while (await client.trigger("database::query", so_far))["rows"][0]["rows"] <= copied_rows:
-            assert not under_way.done()
-        os.kill(engine.pid, signal.SIGKILL)
-        with contextlib.suppress(LinklyError):
-            assert not (await under_way)["complete"]
-    engine.kill()
+        async with connected(engine.new_url) as other:
+            await other.execute("BEGIN; LOCK TABLE clicks IN SHARE MODE")  # so that it is killed between two rows
+            under_way = asyncio.ensure_future(client.trigger("database::copy", {"from": "old", "to": "new"}))
+            while not await other.fetchval(WAITING):  # noqa: ASYNC110 - nobody says when a lock is waited for
+                await asyncio.sleep(0.02)
+            await asyncio.to_thread(engine.kill)
+            with pytest.raises(LinklyError):
+                await under_way
     engine.start()
     code, said = copied(engine)
     assert code == 0, said
