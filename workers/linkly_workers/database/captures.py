@@ -107,9 +107,7 @@ class Captures:
             return
         reading.task.cancel()
         await asyncio.wait([reading.task])
-        self._forgetting[reading.key] = self._bus.clock.call_later(
-            FORGOTTEN_AFTER_S, lambda: self._forget(reading.key)
-        )
+        self._forgetting[reading.key] = self._bus.clock.call_later(FORGOTTEN_AFTER_S, lambda: self._forget(reading.key))
 
     def _forget(self, key: _Key) -> None:
         self._forgetting.pop(key, None)
