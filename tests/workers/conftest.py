@@ -16,6 +16,7 @@ from linkly_workers.http import HttpSettings, HttpWorker
 from linkly_workers.link import LinkSettings, LinkWorker
 from linkly_workers.state import StateSettings, StateWorker
 from support.database_calls import database_worker
+from support.database_servers import MARIADB, POSTGRES, Server
 from support.state_stores import KINDS, URLS
 
 Run = Callable[..., AbstractAsyncContextManager[Bus]]
@@ -82,6 +83,15 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> DatabaseWorker:
     """Make a worker with one database."""
     url = f"sqlite:{tmp_path}/a.db" if request.param == "file" else "sqlite::memory:"
     return database_worker(url)
+
+
+@pytest.fixture(scope="module", params=["postgres", "mariadb"])
+def kind(request: pytest.FixtureRequest) -> Server:
+    """Return each kind of server that tests may start and kill."""
+    kind = {"postgres": POSTGRES, "mariadb": MARIADB}[request.param]
+    if kind.missing is not None:
+        pytest.skip(kind.missing)
+    return kind
 
 
 @pytest.fixture

@@ -14,17 +14,7 @@ from linkly import LinklyError
 from linkly.errors import ConfigError
 from support.cutting_proxy import CuttingProxy
 from support.database_calls import call, not_any_more, ready, refused, running, until, value, values
-from support.database_servers import MARIADB, POSTGRES, ask_directly
-
-KINDS = {"postgres": POSTGRES, "mariadb": MARIADB}
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def kind(request):
-    kind = KINDS[request.param]
-    if kind.missing is not None:
-        pytest.skip(kind.missing)
-    return kind
+from support.database_servers import ask_directly
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,11 @@ import pytest
 from linkly import LinklyError
 from linkly.errors import ConfigError
 from support.database_calls import rows, running, value
-from support.database_servers import MARIADB, POSTGRES
 
 pytestmark = pytest.mark.skipif(
     shutil.which("openssl") is None, reason="there is no openssl: install Debian's package `openssl`"
 )
 
-KINDS = {"postgres": POSTGRES, "mysql": MARIADB}
 SETTINGS = {
     "postgres": ("ssl=on", "ssl_cert_file={}/server.pem", "ssl_key_file={}/server.key"),
     "mysql": ("ssl-cert={}/server.pem", "ssl-key={}/server.key"),
@@ -42,14 +40,6 @@ def folder(tmp_path_factory):
     signed = ("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2")
     openssl(folder, *signed, "-extfile", "names", "-out", "server.pem")
     return folder
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def kind(request):
-    kind = KINDS[request.param]
-    if kind.missing is not None:
-        pytest.skip(kind.missing)
-    return kind
 
 
 @pytest.fixture(scope="module")

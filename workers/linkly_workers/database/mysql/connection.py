@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -94,10 +94,12 @@ class Connection:
         text = self._text(statement, values)
         self._begins_anew = statement.commits is not None and self._has_begun
         async with self._asking():
-            return await self._run(statement, text)
+            result = await self._run(statement, text, last=last)
+            await self._note_reset()
+        return result
 
-    async def _run(self, statement: Statement, text: str) -> Result:
-        head = await self._wire.ask(text)
+    async def _run(self, statement: Statement, text: str, *, last: bool) -> Result:
+        head = await self._wire.ask(text, last=last)
         fields = head.fields or []
         rows: list[tuple[Any, ...]] = []
         while (batch := await self._rows()) is not None:
@@ -131,7 +133,7 @@ class Connection:
         """
         text = self._text(statement, values)
         await self.command(f"SET net_write_timeout = {PATIENCE_S}")
-        async with self._asking():
+        async with self._asking(self._stopper.end):
             fields = (await self._wire.ask(text)).fields or []
             columns, types, big = [field.name for field in fields], _types(fields), big_integers(fields)
             is_first = True
@@ -186,8 +188,10 @@ class Connection:
 
     async def commit(self) -> bool:
         """Commit the transaction; a server that cannot says so."""
-        await self.command("COMMIT")
-        self._has_begun = False
+        async with self._asking():
+            await self._wire.ask("COMMIT", last=True)
+            await self._wire.drain()
+            await self._note_reset()
         return True
 
     async def savepoint(self, statement: Statement) -> None:
@@ -242,8 +246,20 @@ class Connection:
         Raises:
             asyncmy.errors.MySQLError, OSError: It cannot be undone; nobody may have this connection any more.
         """
-        await self._ready()
-        await self._wire.reset()
+        await self._stopped()
+        if self._wire.is_resetting:
+            await self._wire.end_reset()
+        else:
+            await self._wire.reset()
+        self._is_as_new()
+
+    async def _note_reset(self) -> None:
+        """Take the end of a reset that went behind a statement, if it has come; nobody waits for it."""
+        if self._wire.has_been_reset:
+            await self._wire.end_reset()
+            self._is_as_new()
+
+    def _is_as_new(self) -> None:
         self._has_begun = self._begins_anew = self.may_commit = False
         self._is_clean = True
 
@@ -269,7 +285,7 @@ class Connection:
     # --- a statement that is stopped -----------------------------------------------------------------------
 
     @asynccontextmanager
-    async def _asking(self) -> AsyncIterator[None]:
+    async def _asking(self, stop: Callable[[Wire], Awaitable[None]] | None = None) -> AsyncIterator[None]:
         """Have the connection for a statement; one that is not answered at the end is stopped, beside the caller."""
         await self._ready()
         self._is_clean = False
@@ -277,18 +293,23 @@ class Connection:
             yield
         except BaseException:
             if not self._wire.is_answered and self._wire.is_open:
-                self._stopping = asyncio.get_running_loop().create_task(self._stop(), name="KILL QUERY")
+                stopping = self._stop(stop or self._stopper.stop)
+                self._stopping = asyncio.get_running_loop().create_task(stopping, name="KILL QUERY")
             raise
 
     async def _ready(self) -> None:
-        """Wait for the end of a statement that is being stopped."""
+        """Wait for the end of a statement that is being stopped, or of a reset."""
+        await self._stopped()
+        await self._wire.end_reset()
+
+    async def _stopped(self) -> None:
         if self._stopping is not None:
             await asyncio.shield(self._stopping)
             self._stopping = None
 
-    async def _stop(self) -> None:
+    async def _stop(self, stop: Callable[[Wire], Awaitable[None]]) -> None:
         try:
-            await self._stopper.stop(self._wire)
+            await stop(self._wire)
         except BaseException as error:
             self._wire.abort()
             if not isinstance(error, FAILURES):

@@ -54,7 +54,21 @@ class Stopper:
             wire.resume()
             with suppress(errors.MySQLError):  # that of the statement, for which nobody waits
                 await wire.drain()
+            await wire.end_reset()
             await _swallow(wire)
+
+    async def end(self, wire: Wire) -> None:
+        """Stop the statement of a connection and disconnect: reading megabytes of rows that nobody wants takes longer.
+
+        Raises:
+            asyncmy.errors.MySQLError, OSError: It could not be stopped, and ends when it sends its next rows.
+        """
+        wire.pause()
+        try:
+            async with asyncio.timeout(STOP_S):
+                await self._kill(wire)
+        finally:
+            wire.abort()
 
     async def close(self) -> None:
         """Disconnect."""

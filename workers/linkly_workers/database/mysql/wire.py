@@ -19,7 +19,7 @@ from linkly_workers.database._server.tls import context_of
 from linkly_workers.database.mysql.address import Address
 from linkly_workers.database.mysql.codecs import DECODERS
 
-COM_QUERY, COM_STMT_CLOSE, COM_RESET_CONNECTION = 0x03, 0x19, 0x1F
+COM_QUERY, COM_RESET_CONNECTION = 0x03, 0x1F
 _FOUND_ROWS, _MULTI_STATEMENTS = 1 << 1, 1 << 16
 _IN_TRANSACTION = 1
 _LARGEST_PIECE = 2**24 - 1
@@ -40,6 +40,13 @@ WITH ends at its time limit; by default MariaDB would stop it after 1,000 rounds
 """
 
 _SELF = "SELECT CONNECTION_ID(), CONCAT_WS(' ', @@hostname, @@port, @@server_id, @@datadir), @@max_allowed_packet"
+
+
+def _message(command: int, payload: bytes) -> bytes:
+    return (len(payload) + 1).to_bytes(3, "little") + bytes([0, command]) + payload
+
+
+_RESET = _message(COM_RESET_CONNECTION, b"")
 
 
 class Oversized(Exception):
@@ -71,6 +78,8 @@ class Wire:
     def __init__(self, raw: Any) -> None:
         self._raw = raw
         self._left: Literal["nothing", "answer", "rows"] = "nothing"
+        self._behind = 0
+        self._session = b""
         self.number = self.largest = 0
         self.where = ""
         self.is_mariadb = self.in_transaction = False
@@ -79,13 +88,12 @@ class Wire:
         """Connect and say how the session has to be."""
         await self._raw.connect()
         self.is_mariadb = "MariaDB" in self._raw.get_server_info()
-        await self._start_session()
+        recursion = "max_recursive_iterations" if self.is_mariadb else "cte_max_recursion_depth"
+        session = _SESSION.format(recursion=recursion)
+        self._session = _message(COM_QUERY, session.encode())
+        await self.command(session)
         ((number, where, largest),) = await self.fetch(_SELF)
         self.number, self.where, self.largest = int(number), str(where), int(largest)
-
-    async def _start_session(self) -> None:
-        recursion = "max_recursive_iterations" if self.is_mariadb else "cte_max_recursion_depth"
-        await self.command(_SESSION.format(recursion=recursion))
 
     @property
     def is_open(self) -> bool:
@@ -99,10 +107,16 @@ class Wire:
 
     # --- a statement and its answer ------------------------------------------------------------------------
 
-    async def ask(self, text: str) -> Any:
-        """Send a statement and return the first of the driver's results; `rows` gives its rows."""
+    async def ask(self, text: str, *, last: bool = False) -> Any:
+        """Send a statement and return the first of the driver's results; `rows` gives its rows.
+
+        Behind the `last` one goes what resets the session, in the same write: see `end_reset`.
+        """
         # What the driver's own encoding does to half a surrogate pair is not for it to decide.
         await self._send(COM_QUERY, text.encode())
+        if last:
+            self._raw._write_bytes(_RESET + self._session)
+            self._behind = 2
         return await self.next_result()
 
     async def next_result(self) -> Any:
@@ -188,14 +202,37 @@ class Wire:
         self._left = "nothing"
         await statement.close()
 
+    @property
+    def is_resetting(self) -> bool:
+        """Whether the session is being reset: `end_reset` comes before everything else."""
+        return self._behind > 0
+
+    @property
+    def has_been_reset(self) -> bool:
+        """Whether the server has done what went behind a statement, so that `end_reset` does not wait."""
+        proto = self._raw._proto
+        at, come = 0, proto.length - proto.pos
+        for _ in range(self._behind):
+            if at + 4 > come:
+                return False
+            at += 4 + self._size(at)
+        return self._behind > 0 and at <= come
+
     async def reset(self) -> None:
         """Make the session as it was at the beginning, but for the database that it is in."""
-        await self._send(COM_RESET_CONNECTION, b"")
-        await self._packet(0)
-        self._left = "nothing"
-        await self._raw._read_ok_packet()
-        self.in_transaction = False
-        await self._start_session()
+        await self._raw._execute_command(COM_RESET_CONNECTION, b"")
+        self._raw._write_bytes(self._session)
+        self._behind = 2
+        await self.end_reset()
+
+    async def end_reset(self) -> None:
+        """Wait for the end of a reset."""
+        while self._behind:
+            self._raw._next_seq_id = 1
+            await self._packet(0)
+            self._behind -= 1
+            await self._raw._read_ok_packet()
+            self.in_transaction = False
 
     # --- what has come -------------------------------------------------------------------------------------
 
