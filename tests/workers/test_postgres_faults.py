@@ -1,11 +1,18 @@
-"""What fails around a statement on PostgreSQL only: see test_server_faults.py."""
+"""What fails around a statement on PostgreSQL only, and how often a call goes there: see test_server_faults.py."""
+
+import asyncio
+from contextlib import asynccontextmanager
 
 import pytest
 
-from support.database_calls import call, ready, refused, running, value
+from support.cutting_proxy import CuttingProxy
+from support.database_calls import call, ready, refused, running, until, value
 from support.postgres_server import MISSING, binaries, running_server
 
 pytestmark = pytest.mark.skipif(binaries() is None, reason=MISSING)
+
+CANCEL = (80877102).to_bytes(4, "big")
+"""By which a client asks the server to stop a statement, on a connection of its own."""
 
 
 @pytest.fixture(scope="module")
@@ -49,3 +56,114 @@ async def test_a_database_that_is_there_to_be_read_is_ready(server):
             assert (await refused(bus, "execute", sql="CREATE TABLE no (a int)")).details["inner_code"] == "25006"
             assert await ready(bus)
             assert await value(bus, "SELECT 1") == 1
+
+
+# --- what travels together, and a statement that the server commits -------------------------------------------
+
+
+@asynccontextmanager
+async def one_connection(server):
+    """Have a worker with one connection, and the proxy through which that goes."""
+    async with CuttingProxy(server.port).open() as proxy:
+        url = server.url.replace(f":{server.port}/", f":{proxy.port}/")
+        async with running(url, pool={"max": 1}) as through:
+            yield through, proxy
+
+
+@pytest.mark.parametrize(
+    "name, payload, trips",
+    [
+        ("query", {"sql": "SELECT a FROM t WHERE id = 1"}, 1),
+        ("query", {"sql": "SELECT a FROM t WHERE id = 1", "read_only": True}, 1),
+        ("execute", {"sql": "UPDATE t SET a = 1 WHERE id = 1"}, 1),
+        ("execute", {"sql": "UPDATE t SET a = 1 WHERE id = 1 RETURNING a"}, 2),
+        ("transaction", {"statements": ["UPDATE t SET a = 1", "SELECT a FROM t"]}, 3),
+    ],
+)
+async def test_a_call_goes_to_the_server_as_seldom_as_it_can(server, bus, name, payload, trips):
+    """What undoes its leavings goes along, and so does BEGIN; a COMMIT waits for what it commits, if that has rows."""
+    async with one_connection(server) as (through, proxy):
+        await call(through, name, **payload)  # by which it is compiled
+        await value(through, "SELECT 1")  # which begins when what the first one left is undone
+        before = proxy.passed
+        await call(through, name, **payload)
+        assert proxy.passed - before == trips
+
+
+async def test_a_connection_that_is_lost_with_the_first_statement_has_written_nothing(bus, server):
+    async with one_connection(server) as (through, proxy):
+        await call(through, "execute", sql="UPDATE t SET a = a + 1 RETURNING a")
+        proxy.cut_at = b"BEGIN"
+        error = await refused(through, "execute", sql="UPDATE t SET a = a + 1 RETURNING a")
+        assert (error.code, error.details["retryable"]) == ("DRIVER_ERROR", True)
+        proxy.cut_at = None
+        assert await value(through, "SELECT sum(a) FROM t") == 2
+
+
+@pytest.mark.parametrize(
+    "name, payload",
+    [
+        ("execute", {"sql": "UPDATE t SET a = a + ?", "params": [1]}),
+        ("transaction", {"statements": ["UPDATE t SET a = a + 1"]}),
+    ],
+)
+async def test_a_connection_that_is_lost_during_a_statement_that_commits_leaves_the_outcome_unknown(
+    bus, server, name, payload
+):
+    async with one_connection(server) as (through, proxy):
+        await call(through, name, **payload)  # by which it is compiled
+        proxy.cut_at = b"CLOSE ALL"  # what undoes its leavings comes with it
+        error = await refused(through, name, **payload)
+        assert (error.code, "retryable" in error.details) == ("outcome_unknown", False)
+        proxy.cut_at = None
+        assert await value(through, "SELECT sum(a) FROM t") == 4
+
+
+async def test_a_statement_that_could_not_be_sent_has_written_nothing(bus, server):
+    async with one_connection(server) as (through, proxy):
+        await call(through, "execute", sql="UPDATE t SET a = a + 1")
+        proxy.cut_at = b"a + 2"  # while it is compiled
+        error = await refused(through, "execute", sql="UPDATE t SET a = a + 2")
+        assert (error.code, error.details["retryable"]) == ("DRIVER_ERROR", True)
+        proxy.cut_at = None
+        assert await value(through, "SELECT sum(a) FROM t") == 2
+
+
+async def is_idle(bus):
+    (database,) = (await call(bus, "listDatabases"))["databases"]
+    return database["idle_connections"] == 1
+
+
+async def test_a_caller_that_goes_away_while_his_statement_is_compiled_has_it_never_run(server, bus):
+    """The server has nothing to stop then, and ignores that it is asked to."""
+    async with one_connection(server) as (through, proxy):
+        await call(through, "execute", sql="UPDATE t SET a = a + 1")
+        await until(lambda: is_idle(through))
+        proxy.answers.clear()
+        before = proxy.passed
+
+        async def is_asked():
+            return proxy.passed > before
+
+        asked = asyncio.ensure_future(call(through, "execute", sql="UPDATE t SET a = a + 7"))
+        await until(is_asked)
+        asked.cancel()
+        await asyncio.wait([asked])
+        proxy.answers.set()
+        assert await value(through, "SELECT sum(a) FROM t") == 2
+
+
+async def test_a_time_out_that_comes_when_a_statement_is_written_is_none(server, bus):
+    """The server is asked to stop it, and answers that it is written."""
+    async with one_connection(server) as (through, proxy):
+        sql = "UPDATE t SET a = a + 1"
+        await call(through, "execute", sql=sql)
+        await until(lambda: is_idle(through))
+        proxy.answers.clear()
+        proxy.keep_at = CANCEL
+        asked = asyncio.ensure_future(call(through, "execute", sql=sql, timeout_ms=100))
+        await proxy.kept.wait()
+        proxy.answers.set()
+        assert (await asked)["affected_rows"] == 2
+        proxy.kept_of.close()
+        assert await value(through, "SELECT sum(a) FROM t") == 4

@@ -152,7 +152,8 @@ class DatabaseWorker(Worker):
         Raises:
             DriverError: The database refused it.
             QueryTimeout: It took longer than `timeout_ms`; nothing was written.
-            OutcomeUnknown: The disk has failed, or the file is gone: it may be written or not.
+            OutcomeUnknown: The disk has failed, the file is gone, or the connection to the server: it may be written
+                or not.
             DataFileLost: The file was deleted or replaced; nothing was written.
             UnknownDatabase: There is no such database.
         """

@@ -1,7 +1,7 @@
 """The connections of one database: at most so many, shared fairly, each as good as new for the next caller.
 
-What a caller has left in a session is undone after his answer and before the next caller, beside both of them: the
-server needs a round trip for it, nobody waits for that while another connection is idle.
+What a caller has left in a session is undone after his answer and before the next caller, beside both of them: nobody
+waits for that while another connection is idle. A connection may have it done together with his last statement.
 """
 
 from __future__ import annotations
