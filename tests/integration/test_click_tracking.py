@@ -11,18 +11,19 @@ import pytest
 
 from linkly import Client
 from support.engine_process import EngineProcess
+from support.link_databases import KINDS, plain_url_of
 
 N = 5
 AT_ONCE = 10
 
-PLACES = ("memory", "sqlite", "postgres")
+PLACES = ("memory", *KINDS)
 
 
 def config(place, request):
     """Return the entries of config.yaml that say where links are kept, by nothing but themselves."""
     if place == "memory":
         return "  - name: database\n  - name: link\n    config: {store: memory}\n"
-    url = "sqlite:./data/iii.db" if place == "sqlite" else request.getfixturevalue(f"{place}_url")
+    url = plain_url_of(place, request)
     return f'  - name: database\n    config: {{databases: {{primary: {{url: "{url}"}}}}}}\n  - name: link\n'
 
 

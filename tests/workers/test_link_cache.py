@@ -117,16 +117,17 @@ class SlowDatabase(Worker):
         row = {"code": "a", "url": self.url, "created_at": "2026", "clicks": 0, "expires_at": None, "max_clicks": None}
         return {"rows": [row]}
 
-    @function("database::execute")
-    async def execute(self, request: dict) -> dict:
-        self.asked.set()
-        await self.may_answer.wait()
-        self.url = request["params"][0]
-        return {"returned_rows": (await self.query({"sql": ""}))["rows"]}
-
     @function("database::transaction")
     async def transaction(self, request: dict) -> dict:
-        return {"committed": True, "results": [{"affected_rows": 0} for _ in request["statements"]]}
+        if request["statements"][0]["sql"].startswith("UPDATE"):
+            self.asked.set()
+            await self.may_answer.wait()
+            self.url = request["statements"][0]["params"][0]
+        row = (await self.query({"sql": ""}))["rows"][0]
+        return {
+            "committed": True,
+            "results": [{"affected_rows": 0, "rows": [[*row.values()]]} for _ in request["statements"]],
+        }
 
 
 async def test_a_change_goes_on_to_its_end_when_its_caller_gives_up(run):

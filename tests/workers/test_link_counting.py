@@ -18,7 +18,7 @@ from linkly_workers.link.outcome import Outcome
 from linkly_workers.link.stores.sql.counting import AT_ONCE, GATHERING_S, QUIET_TURNS
 from linkly_workers.link.stores.sql.store import SqlStore
 from linkly_workers.link.stores.store import Click, NewLink
-from support.link_databases import KINDS, running_database, url_of
+from support.link_databases import KINDS, running_database, store_on, url_of
 
 NOW, LATER = "2026-01-02T00:00:00.000Z", "2026-01-03T00:00:00.000Z"
 
@@ -47,6 +47,12 @@ def any_url(request):
     return url_of(request.param, request)
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def batching_url(request):
+    """Return the url of an empty database of each kind whose scripts count many clicks at once."""
+    return url_of(request.param, request)
+
+
 @contextlib.asynccontextmanager
 async def database(url):
     async with running_database(url, NOW) as bus:
@@ -56,7 +62,7 @@ async def database(url):
 @contextlib.asynccontextmanager
 async def opened(url, *links):
     async with database(url) as calls:
-        store = SqlStore(calls.trigger, "primary")
+        store = store_on(url, calls.trigger, each_sets_clock=False)
         await store.open()
         for each in links:
             await store.insert(each)
@@ -79,8 +85,8 @@ async def outcomes(store, clicks, now=NOW):
 
 
 @pytest.mark.parametrize("count", [1, 4, 5, 64, AT_ONCE])
-async def test_clicks_that_wait_share_one_transaction(any_url, count):
-    async with opened(any_url, link("a"), link("b")) as (store, calls):
+async def test_clicks_that_wait_share_one_transaction(batching_url, count):
+    async with opened(batching_url, link("a"), link("b")) as (store, calls):
         clicks = [Click("ab"[number % 2], NOW, visitor=str(number)) for number in range(count)]
         assert await outcomes(store, clicks) == [Outcome.COUNTED] * count
         assert calls.made == {"database::transaction": 1}
@@ -130,8 +136,8 @@ async def test_nobody_waits_for_those_who_do_not_come_again_while_turns_take_lon
         assert (await alone).outcome is Outcome.COUNTED
 
 
-async def test_more_clicks_than_fit_are_counted_by_the_next_transactions(any_url):
-    async with opened(any_url, link()) as (store, calls):
+async def test_more_clicks_than_fit_are_counted_by_the_next_transactions(batching_url):
+    async with opened(batching_url, link()) as (store, calls):
         assert await outcomes(store, [Click("a", NOW)] * (3 * AT_ONCE)) == [Outcome.COUNTED] * (3 * AT_ONCE)
         assert calls.made == {"database::transaction": 3}
         assert (await store.find("a")).clicks == 3 * AT_ONCE
@@ -181,6 +187,7 @@ REFUSING = {
         "BEGIN SELECT RAISE(ABORT, 'refused'); END"
     ],
     "postgres": ["ALTER TABLE clicks ADD CHECK (referrer <> 'refused')"],
+    "mysql": ["ALTER TABLE clicks ADD CHECK (referrer <> 'refused')"],
 }
 
 
@@ -231,8 +238,8 @@ async def test_a_click_whose_caller_has_gone_before_its_turn_is_not_counted(any_
         assert (await store.find("a")).clicks == (await store.verify()).rows
 
 
-async def test_callers_take_turns(any_url):
-    async with opened(any_url, link()) as (store, calls):
+async def test_callers_take_turns(batching_url):
+    async with opened(batching_url, link()) as (store, calls):
         counted = []
 
         async def count(origin):
@@ -269,8 +276,8 @@ async def test_clicks_do_not_wait_for_what_else_one_of_their_callers_writes(url)
 
 
 @pytest.mark.parametrize("spent", [{"deadline": 0.0}, {"hops": HOP_LIMIT}])
-async def test_what_one_call_has_left_is_not_what_the_others_have(any_url, spent):
-    async with opened(any_url, link()) as (store, _):
+async def test_what_one_call_has_left_is_not_what_the_others_have(batching_url, spent):
+    async with opened(batching_url, link()) as (store, _):
 
         async def count(**more):
             current_invocation.set(Invocation(function_id="link::record_click", **more))

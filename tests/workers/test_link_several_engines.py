@@ -1,4 +1,4 @@
-"""Several engines whose links are in one PostgreSQL: what each of them does, the others see."""
+"""Several engines whose links are in one database of a server: what each of them does, the others see."""
 
 import asyncio
 import collections
@@ -20,9 +20,21 @@ from linkly_workers.link.stores.sql.store import SqlStore
 from linkly_workers.link.stores.store import Click, CodeTaken, Idempotency, Made, NewLink
 from linkly_workers.state import StateWorker
 from support.database_calls import database_worker
-from support.link_databases import running_database
+from support.link_databases import SERVERS, plain_url_of, running_database
 
 NOW = "2026-01-02T00:00:00.000Z"
+
+
+@pytest.fixture(params=SERVERS)
+def url(request):
+    """Return the url of an empty database on a server of each kind."""
+    return plain_url_of(request.param, request)
+
+
+@pytest.fixture
+def old_url(request, server):
+    """Return the url of an empty database on a server of the kind that the test says."""
+    return plain_url_of(server, request)
 
 
 @contextlib.asynccontextmanager
@@ -56,7 +68,7 @@ class Transactions:
 @contextlib.asynccontextmanager
 async def two_stores(url, *links):
     """Open the stores of two engines, each on a bus that is a `Transactions`."""
-    async with running_database(url) as first, running_database(url) as second:
+    async with running_database(url, NOW) as first, running_database(url, NOW) as second:
         buses = [Transactions(first), Transactions(second)]
         stores = [SqlStore(bus.trigger, "primary") for bus in buses]
         await asyncio.gather(*(store.open() for store in stores))
@@ -84,9 +96,9 @@ async def ask(bus, sql, *params):
 # --- tables ------------------------------------------------------------------------------------------------
 
 
-async def test_engines_that_start_at_once_make_the_tables_together(postgres_url):
+async def test_engines_that_start_at_once_make_the_tables_together(url):
     async with contextlib.AsyncExitStack() as stack:
-        buses = [await stack.enter_async_context(running_database(postgres_url)) for _ in range(5)]
+        buses = [await stack.enter_async_context(running_database(url)) for _ in range(5)]
         stores = [SqlStore(bus.trigger, "primary") for bus in buses]
         await asyncio.gather(*(store.open() for store in stores))
         secrets = await asyncio.gather(*(store.secret() for store in stores))
@@ -110,9 +122,21 @@ CHAPTER = (
 """As somebody makes them who thinks in PostgreSQL's types."""
 
 
-@pytest.mark.parametrize("tables", [TUTORIAL, CHAPTER])
-async def test_tables_of_the_tutorial_go_on_with_their_links_and_clicks(postgres_url, tables):
-    async with running_database(postgres_url) as bus:
+MARIADB = (
+    "CREATE TABLE links (code VARCHAR(64) PRIMARY KEY, url TEXT NOT NULL, created_at VARCHAR(32) NOT NULL)",
+    "CREATE TABLE clicks (id INTEGER AUTO_INCREMENT PRIMARY KEY, code VARCHAR(64) NOT NULL, "
+    "clicked_at VARCHAR(32) NOT NULL)",
+)
+"""The tutorial's, where a text that is a key has a length."""
+
+
+@pytest.mark.parametrize(
+    "server, tables",
+    [("postgres", TUTORIAL), ("postgres", CHAPTER), ("mariadb", MARIADB)],
+    ids=["", "typed", "mariadb"],
+)
+async def test_tables_of_the_tutorial_go_on_with_their_links_and_clicks(server, tables, old_url):
+    async with running_database(old_url) as bus:
         rows = [
             "INSERT INTO links (code, url, created_at) VALUES ('a', 'https://a.example', '2026-01-01T00:00:00.500Z')",
             *["INSERT INTO clicks (code, clicked_at) VALUES ('a', '2026-01-01T10:00:00.000Z')"] * 3,
@@ -124,17 +148,27 @@ async def test_tables_of_the_tutorial_go_on_with_their_links_and_clicks(postgres
             await store.open()
             found = await store.find("a")
             assert (found.created_at, found.clicks) == ("2026-01-01T00:00:00.500Z", 3)
+            assert await store.find("A") is None
         assert (await store.count(Click("a", NOW), NOW)).outcome is Outcome.COUNTED
         assert (await store.stats("a", "2026-01-01")).total == 4
         assert (await store.verify()).ok
         assert [row["id"] for row in await ask(bus, "SELECT id FROM clicks ORDER BY id")] == [1, 2, 3, 4]
-        types = "SELECT data_type FROM information_schema.columns WHERE table_name = 'clicks' AND column_name = 'id'"
-        assert (await ask(bus, f"{types} AND table_schema = current_schema()"))[0]["data_type"] == "bigint"
 
 
-async def test_codes_and_ids_are_told_apart_by_every_byte(postgres_url):
-    alike = ["Ab", "aB", "ab", "ab ", "\u00e9", "e\u0301", "\U0001f600", "\U0001f603"]
+async def test_ids_of_the_tutorials_clicks_do_not_end_at_two_billions(postgres_url):
     async with running_database(postgres_url) as bus:
+        for sql in (*TUTORIAL, "INSERT INTO clicks (id, code, clicked_at) VALUES (2147483647, 'a', '2026')"):
+            await bus.trigger("database::execute", {"sql": sql})
+        store = SqlStore(bus.trigger, "primary")
+        await store.open()
+        await store.insert(link())
+        assert (await store.count(Click("a", NOW), NOW)).outcome is Outcome.COUNTED
+        assert (await ask(bus, "SELECT max(id) AS id FROM clicks"))[0]["id"] == 2**31
+
+
+async def test_codes_and_ids_are_told_apart_by_every_byte(url):
+    alike = ["Ab", "aB", "ab", "ab ", "\u00e9", "e\u0301", "\U0001f600", "\U0001f603"]
+    async with running_database(url) as bus:
         store = SqlStore(bus.trigger, "primary")
         await store.open()
         for code in alike:
@@ -142,23 +176,24 @@ async def test_codes_and_ids_are_told_apart_by_every_byte(postgres_url):
             for click_id in alike:
                 assert (await store.count(Click(code, NOW, click_id), NOW)).outcome is Outcome.COUNTED
         assert [(await store.find(code)).clicks for code in alike] == [len(alike)] * len(alike)
-        assert [each.code for each in await store.listing(None, 100)] == sorted(alike, key=str.encode, reverse=True)
+        listed = [each.code for each in await store.listing(None, 100)]
+        assert listed == sorted(alike, key=str.encode, reverse=True)
 
 
 # --- counting ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("named", [True, False])
-async def test_a_limit_holds_over_all_engines(postgres_url, named):
-    async with two_stores(postgres_url, link(max_clicks=100)) as stores:
+async def test_a_limit_holds_over_all_engines(url, named):
+    async with two_stores(url, link(max_clicks=100)) as stores:
         found = await on_both(stores, [Click("a", NOW, str(number) if named else None) for number in range(300)])
         assert collections.Counter(each.outcome for each in found) == {Outcome.COUNTED: 100, Outcome.EXHAUSTED: 200}
         proof = await stores[0].verify()
         assert (proof.ok, proof.rows) == (True, 100)
 
 
-async def test_a_click_that_two_engines_get_at_once_counts_once(postgres_url):
-    async with two_stores(postgres_url, link()) as stores:
+async def test_a_click_that_two_engines_get_at_once_counts_once(url):
+    async with two_stores(url, link()) as stores:
         for number in range(10):
             found = await on_both(stores, [Click("a", NOW, f"same-{number}")] * 6)
             assert sorted(each.outcome.value for each in found) == ["counted"] + ["repeated"] * 5
@@ -176,8 +211,8 @@ async def test_batches_of_two_engines_never_wait_for_each_other(postgres_url):
         assert (await stores[0].verify()).ok
 
 
-async def test_one_of_those_who_want_a_code_gets_it(postgres_url):
-    async with two_stores(postgres_url) as stores:
+async def test_one_of_those_who_want_a_code_gets_it(url):
+    async with two_stores(url) as stores:
         for code in ("a", "b", "c"):
             wanted = [NewLink(code, f"https://{number}.example", NOW) for number in range(20)]
             answers = await asyncio.gather(
@@ -189,8 +224,8 @@ async def test_one_of_those_who_want_a_code_gets_it(postgres_url):
             assert (await stores[0].find(code)).url == won[0].link.url
 
 
-async def test_one_key_makes_one_link_over_all_engines(postgres_url):
-    async with two_stores(postgres_url) as stores:
+async def test_one_key_makes_one_link_over_all_engines(url):
+    async with two_stores(url) as stores:
         old = [Idempotency(f"old-{number}", "digest", "2025") for number in range(20)]
         await asyncio.gather(
             *(stores[0].insert(NewLink(each.key, "https://old.example", "2025"), each) for each in old)
@@ -205,9 +240,9 @@ async def test_one_key_makes_one_link_over_all_engines(postgres_url):
 
 
 @pytest.mark.parametrize("engine_is_at", ["2001-01-01T00:00:00+00:00", "2101-01-01T00:00:00+00:00"])
-async def test_the_servers_clock_says_which_links_have_expired(postgres_url, engine_is_at):
+async def test_the_servers_clock_says_which_links_have_expired(url, engine_is_at):
     clock = ManualClock(datetime.fromisoformat(engine_is_at).timestamp())
-    async with engine(postgres_url, clock=clock) as (client, bus):
+    async with engine(url, clock=clock) as (client, bus):
         for code, hours in (("over", -1), ("alive", 1)):
             await bus.trigger("link::create", {"url": "https://a.example", "code": code})
             expires_at = time_text(datetime.now(UTC) + timedelta(hours=hours))
@@ -222,8 +257,8 @@ async def test_the_servers_clock_says_which_links_have_expired(postgres_url, eng
 # --- the cache ---------------------------------------------------------------------------------------------
 
 
-async def test_a_counted_redirect_goes_where_another_engine_has_just_changed_it(postgres_url):
-    async with engine(postgres_url) as (_, first), engine(postgres_url) as (client, _):
+async def test_a_counted_redirect_goes_where_another_engine_has_just_changed_it(url):
+    async with engine(url) as (_, first), engine(url) as (client, _):
         await first.trigger("link::create", {"url": "https://one.example", "code": "a"})
         assert (await client.get("/s/a")).headers["location"] == "https://one.example"
         await first.trigger("link::update", {"code": "a", "url": "https://two.example"})
@@ -233,10 +268,10 @@ async def test_a_counted_redirect_goes_where_another_engine_has_just_changed_it(
 
 
 @pytest.mark.parametrize("change", ["update", "delete"])
-async def test_a_look_up_sees_within_seconds_what_another_engine_has_changed(postgres_url, change):
+async def test_a_look_up_sees_within_seconds_what_another_engine_has_changed(url, change):
     clock = ManualClock()
     settings = {"clock": clock, "count": "in_background"}
-    async with engine(postgres_url) as (_, first), engine(postgres_url, **settings) as (client, second):
+    async with engine(url) as (_, first), engine(url, **settings) as (client, second):
         await first.trigger("link::create", {"url": "https://one.example", "code": "a"})
         assert await second.trigger("link::resolve", {"code": "a"}) == {"url": "https://one.example"}
         await first.trigger(f"link::{change}", {"code": "a", **({"url": "two.example"} if change == "update" else {})})
@@ -249,9 +284,9 @@ async def test_a_look_up_sees_within_seconds_what_another_engine_has_changed(pos
         assert (await client.get("/s/a")).headers.get("location") == now
 
 
-async def test_a_clock_that_is_set_back_keeps_no_entry_for_longer(postgres_url):
+async def test_a_clock_that_is_set_back_keeps_no_entry_for_longer(url):
     clock = ManualClock()
-    async with engine(postgres_url) as (_, first), engine(postgres_url, clock=clock) as (_, second):
+    async with engine(url) as (_, first), engine(url, clock=clock) as (_, second):
         await first.trigger("link::create", {"url": "https://one.example", "code": "a"})
         assert await second.trigger("link::resolve", {"code": "a"}) == {"url": "https://one.example"}
         await first.trigger("link::update", {"code": "a", "url": "https://two.example"})
@@ -259,16 +294,16 @@ async def test_a_clock_that_is_set_back_keeps_no_entry_for_longer(postgres_url):
         assert await second.trigger("link::resolve", {"code": "a"}) == {"url": "https://two.example"}
 
 
-async def test_what_has_no_time_in_the_cache_is_not_read(postgres_url):
-    async with engine(postgres_url) as (_, bus):
+async def test_what_has_no_time_in_the_cache_is_not_read(url):
+    async with engine(url) as (_, bus):
         await bus.trigger("link::create", {"url": "https://a.example", "code": "a"})
         entry = {"scope": "links", "key": "a", "value": {"url": "https://another.example"}}
         await bus.trigger("state::set", entry)
         assert await bus.trigger("link::resolve", {"code": "a"}) == {"url": "https://a.example"}
 
 
-async def test_sql_of_others_on_the_same_engine_is_followed_at_once(postgres_url):
-    async with engine(postgres_url) as (_, bus):
+async def test_sql_of_others_on_the_same_engine_is_followed_at_once(url):
+    async with engine(url) as (_, bus):
         await bus.trigger("link::create", {"url": "https://a.example", "code": "a"})
         await bus.trigger("database::execute", {"sql": "UPDATE links SET url = 'https://b.example'"})
         async with asyncio.timeout(10):

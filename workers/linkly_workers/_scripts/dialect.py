@@ -4,8 +4,8 @@ A file holds scripts. `-- name: NAME` begins one; its statements end with `;`, a
 `VALUES (:a, :b), ...` the row stands for as many as there are: `a` and `b` are lists then. `:[a, b]` is one parameter
 for such lists, a JSON text of rows: for databases that read one as a table. A script whose name has a
 dot in it (`links.clicks`) is a migration: it runs if script `columns` does not list it. Another kind of database is
-another folder with scripts of the same names. Two are only where they are needed: `indexes`, and `lock` where several
-engines may have one database.
+another folder with scripts of the same names. Two are only where they are needed: `indexes`, and `lock`, which begins
+the transaction of each migration.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from typing import Any
 import msgspec
 
 from linkly.errors import ConfigError
+
+ALONE = frozenset(("sqlite",))
+"""Kinds of database that one engine has for itself; elsewhere several may share one."""
 
 _NAME = re.compile(r"^-- name: (\S+)$", re.MULTILINE)
 _COMMENT = re.compile(r"^\s*--.*$", re.MULTILINE)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from linkly.errors import ConfigError, FunctionNotFound, HandlerFailed, LinklyError
-from linkly_workers._scripts.dialect import Dialect, dialect
+from linkly_workers._scripts.dialect import ALONE, Dialect, dialect
 
 DEFAULT_TIMEOUT_MS = 30_000
 AN_HOUR_MS = 3_600_000
@@ -56,11 +56,12 @@ class Scripts:
         self._db = db
         self._keeper = keeper
         self._dialect: Dialect | None = None
+        self._driver = ""
 
     @property
     def are_shared(self) -> bool:
         """Whether other engines may write to the database as well; known from `migrate` on."""
-        return self._dialect is not None and "lock" in self._dialect
+        return self._driver not in ALONE
 
     async def migrate(self) -> None:
         """Make the tables, add what those of an older version lack, make the indexes.
@@ -74,9 +75,13 @@ class Scripts:
         """
         self._dialect = await self._find_dialect()
         await self._step("tables")
-        there = {row["name"] for row in await self.query("columns", {})}
+        there = await self._there()
         for name in [name for name in self._dialect if "." in name and name not in there]:
-            await self._step(name)
+            try:
+                await self._step(name)
+            except LinklyError:
+                if name not in await self._there():  # else an engine that starts at the same time was first
+                    raise
         if "indexes" in self._dialect:
             await self._step("indexes")
 
@@ -114,12 +119,23 @@ class Scripts:
 
     async def script(self, name: str, values: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Return the statements of a script with their values."""
+        known = self._dialect or await self._known()
+        return [statement.using(values or {}) for statement in known[name]]
+
+    async def _known(self) -> Dialect:
         if self._dialect is None:  # a call from before `migrate`: the tables may be those of an earlier run
             self._dialect = await self._find_dialect()
-        return [statement.using(values or {}) for statement in self._dialect[name]]
+        return self._dialect
+
+    async def has(self, name: str) -> bool:
+        """Return whether there is such a script for this kind of database."""
+        return name in (self._dialect or await self._known())
+
+    async def _there(self) -> set[str]:
+        return {row["name"] for row in await self.query("columns", {})}
 
     async def _step(self, name: str) -> None:
-        lock = await self.script("lock") if self.are_shared else []
+        lock = await self.script("lock") if await self.has("lock") else []
         statements = [*lock, *await self.script(name)]
         try:
             await self._committed(statements, AN_HOUR_MS)
@@ -165,8 +181,9 @@ class Scripts:
         drivers = {database["name"]: database["driver"] for database in databases}
         if self._db not in drivers:
             raise ConfigError(f"{keeper.worker}: there is no database `{self._db}`; configured: {', '.join(drivers)}")
+        self._driver = drivers[self._db]
         try:
-            return dialect(keeper.package, drivers[self._db])
+            return dialect(keeper.package, self._driver)
         except ConfigError as error:
             raise ConfigError(f"{keeper.keeps} cannot be kept in database `{self._db}`: {error.message}") from error
 

@@ -8,6 +8,7 @@ from collections.abc import Awaitable
 import msgspec
 from msgspec.structs import asdict
 
+from linkly.errors import LinklyError
 from linkly_workers._scripts import AN_HOUR_MS, Keeper, Scripts, Trigger, not_committed
 from linkly_workers.link.outcome import Counted
 from linkly_workers.link.shapes import LinkDetails, Stats, Verification
@@ -27,6 +28,9 @@ from linkly_workers.link.stores.store import (
 
 LINKS = Keeper("link", "links", "linkly_workers.link.stores.sql", "store: memory")
 """Also what the link workers of one bus call themselves as writers: they take care of the cache, others do not."""
+
+REFUSED = "DRIVER_ERROR"
+"""What a database says that refuses a taken code, where INSERT cannot say what to do then."""
 
 
 class SqlStore:
@@ -54,10 +58,12 @@ class SqlStore:
     async def insert(self, link: NewLink, idempotency: Idempotency | None = None) -> Made:  # noqa: D102
         values = asdict(link)
         if idempotency is None:
-            if not (await self._scripts.execute("insert", values))["affected_rows"]:
+            if not await self._insert(link):
                 raise code_taken(link.code)
             return Made(link, repeated=False)
-        answer = await self._scripts.run(await self._scripts.script("insert_with_key", values | asdict(idempotency)))
+        insert = await self._scripts.script("insert_with_key", values | asdict(idempotency))
+        # MariaDB would otherwise lock the gaps between old keys as well, in which new ones are to be put.
+        answer = await self._scripts.run(insert, isolation="read_committed")
         if answer["committed"]:
             return Made(link, repeated=False)
         # What the transaction forgot came back with its rollback.
@@ -93,9 +99,24 @@ class SqlStore:
         inserts = [each for place in places for each in await self._scripts.script("insert", asdict(links[place]))]
         answer = await self._scripts.run(inserts)
         if not answer["committed"]:
-            raise not_committed(answer)
+            failed = answer.get("failed_index")
+            if failed is None or not await self._is_taken(links[places[failed]].code, links):
+                raise not_committed(answer)
+            return [await self._insert(link) for link in links]  # where a taken code fails the others
         inserted = dict(zip(places, (result["affected_rows"] == 1 for result in answer["results"]), strict=True))
         return [inserted[place] for place in range(len(links))]
+
+    async def _is_taken(self, code: str, among: list[NewLink]) -> bool:
+        return sum(link.code == code for link in among) > 1 or await self.find(code) is not None
+
+    async def _insert(self, link: NewLink) -> bool:
+        """Insert a link; return whether its code was free."""
+        try:
+            return bool((await self._scripts.execute("insert", asdict(link)))["affected_rows"])
+        except LinklyError as error:
+            if error.code != REFUSED or await self.find(link.code) is None:
+                raise
+            return False
 
     async def find(self, code: str) -> LinkDetails | None:  # noqa: D102
         rows = await self._scripts.query("find", {"code": code})
@@ -107,8 +128,8 @@ class SqlStore:
             return await self.find(code)
         values = {"code": code, "url": None, "expires_at": None, "max_clicks": None, **given}
         kept = {f"keep_{name}": name not in given for name in values}
-        rows = (await self._scripts.execute("update", values | kept))["returned_rows"]
-        return msgspec.convert(rows[0], LinkDetails) if rows else None
+        rows = (await self._scripts.transaction("update", values | kept))[-1]["rows"]
+        return LinkDetails(*rows[0]) if rows else None
 
     async def delete(self, code: str) -> bool:  # noqa: D102
         _, link, _ = await self._scripts.transaction("delete", {"code": code})

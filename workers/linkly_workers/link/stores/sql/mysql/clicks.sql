@@ -1,0 +1,64 @@
+-- The server's clock says which links have expired: several engines share it. There is no `count_many`: without an UPDATE
+-- that answers its rows, a batch could not say which of its links it has counted, so each click is a transaction.
+
+-- name: count
+-- One click, exactly: the counter, then the row, and the link if both were written. The UPDATE locks the link, so whoever
+-- counts it at the same time waits. A click that was counted before is refused by its key, and nothing has happened.
+UPDATE links SET clicks = clicks + 1
+WHERE code = :code AND (max_clicks IS NULL OR clicks < max_clicks) AND (
+    expires_at IS NULL
+    OR expires_at > CONCAT(LEFT(DATE_FORMAT(UTC_TIMESTAMP(3), '%Y-%m-%dT%H:%i:%s.%f'), 23), 'Z')
+);
+INSERT INTO clicks (code, clicked_at, click_id, visitor, referrer, bot)
+SELECT :code, :clicked_at, :click_id, :visitor, :referrer, :bot FROM DUAL WHERE ROW_COUNT() = 1;
+SELECT CONVERT(code USING utf8mb4) AS code, url, created_at, clicks, expires_at, max_clicks FROM links
+WHERE code = :code AND ROW_COUNT() = 1;
+
+-- name: uncounted
+-- The link of a click that was not counted, when the click was counted before, and what time it is.
+SELECT CONVERT(code USING utf8mb4) AS code, url, created_at, clicks, expires_at, max_clicks,
+    (SELECT clicked_at FROM clicks WHERE clicks.code = :code AND click_id = :click_id) AS counted_at,
+    CONCAT(LEFT(DATE_FORMAT(UTC_TIMESTAMP(3), '%Y-%m-%dT%H:%i:%s.%f'), 23), 'Z') AS now
+FROM links WHERE code = :code;
+
+-- name: stats
+-- One statement, so that all figures are of one moment. MySQL would cut the lists after 1024 bytes.
+WITH mine AS (SELECT clicked_at, visitor, referrer, bot FROM clicks WHERE code = :code),
+people AS (SELECT clicked_at, visitor, referrer FROM mine WHERE bot = 0),
+days AS (
+    SELECT LEFT(clicked_at, 10) AS day, COUNT(*) AS n FROM people GROUP BY LEFT(clicked_at, 10)
+),
+hosts AS (
+    SELECT CONVERT(host USING utf8mb4) AS host, n FROM (
+        SELECT CAST(referrer AS BINARY) AS host, COUNT(*) AS n FROM people GROUP BY CAST(referrer AS BINARY)
+    ) AS counted ORDER BY n DESC, counted.host LIMIT :referrer_limit
+)
+SELECT /*+ SET_VAR(group_concat_max_len = 1048576) */
+    (SELECT COUNT(*) FROM people) AS total,
+    (SELECT COUNT(DISTINCT CAST(visitor AS BINARY)) FROM people) AS uniques,
+    (SELECT COUNT(*) FROM mine WHERE bot <> 0) AS bots,
+    (SELECT COALESCE(CONCAT('[', GROUP_CONCAT(
+        JSON_OBJECT('day', day, 'clicks', n) ORDER BY day
+    ), ']'), '[]') FROM days WHERE day >= :since_day) AS by_day,
+    (SELECT COALESCE(CONCAT('[', GROUP_CONCAT(
+        JSON_OBJECT('referrer', host, 'clicks', n) ORDER BY n DESC, CAST(host AS BINARY)
+    ), ']'), '[]') FROM hosts) AS by_referrer
+FROM links WHERE code = :code;
+
+-- name: verify
+-- One statement, so that all figures are of one moment.
+WITH counted AS (SELECT code, COUNT(*) AS n FROM clicks GROUP BY code),
+different AS (
+    SELECT links.code AS code, links.clicks AS counter, COALESCE(n, 0) AS n
+    FROM links LEFT JOIN counted ON counted.code = links.code WHERE links.clicks <> COALESCE(n, 0)
+    UNION ALL
+    SELECT code, NULL, n FROM counted WHERE NOT EXISTS (SELECT 1 FROM links WHERE links.code = counted.code)
+),
+first_ones AS (SELECT code, counter, n FROM different ORDER BY code LIMIT :mismatch_limit)
+SELECT /*+ SET_VAR(group_concat_max_len = 1048576) */
+    (SELECT COUNT(*) FROM links) AS links,
+    (SELECT CAST(COALESCE(SUM(clicks), 0) AS SIGNED) FROM links) AS counted,
+    (SELECT COUNT(*) FROM clicks) AS `rows`,
+    (SELECT COALESCE(CONCAT('[', GROUP_CONCAT(
+        JSON_OBJECT('code', CONVERT(code USING utf8mb4), 'counter', counter, 'rows', n) ORDER BY first_ones.code
+    ), ']'), '[]') FROM first_ones) AS mismatches;
