@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+DOCUMENTS = ["architecture", "database", "protocol", "workers"]
 REFERENCE = re.compile(
     r"docs/(?P<file>[\w-]+\.md)(?:#(?P<anchor>[\w-]+)|(?P<names>(?:,? (?:and )?(?:\d+(?:\.\d+)*|C\d\d)(?![\w-]))+))?"
 )
@@ -56,7 +57,7 @@ def test_nothing_refers_to_documents_that_are_not_in_the_repository(name):
     assert referring == []
 
 
-@pytest.mark.parametrize("document", ["docs/architecture.md", "docs/protocol.md", "docs/workers.md", "README.md"])
+@pytest.mark.parametrize("document", ["README.md", *(f"docs/{name}.md" for name in DOCUMENTS)])
 def test_every_source_file_that_a_document_names_is_there(document):
     names = re.findall(r"`([\w./-]+\.py)`", (ROOT / document).read_text())
     there = [f"/{path.relative_to(ROOT).as_posix()}" for path in sources()]
