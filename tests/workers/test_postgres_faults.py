@@ -153,6 +153,30 @@ async def test_a_caller_that_goes_away_while_his_statement_is_compiled_has_it_ne
         assert await value(through, "SELECT sum(a) FROM t") == 2
 
 
+async def test_what_is_answered_after_a_caller_went_away_during_his_first_statement_is_written(server, bus):
+    """That statement was carried out before the server was asked to stop it, so its transaction was open."""
+    async with one_connection(server) as (through, proxy):
+        sql = "UPDATE t SET a = a + 7 RETURNING a"
+        await call(through, "query", sql="SELECT a FROM t")
+        await call(through, "execute", sql="UPDATE t SET a = a + 1")
+        await call(through, "execute", sql=sql)
+        await until(lambda: is_idle(through))
+        proxy.answers.clear()
+        asked = asyncio.ensure_future(call(through, "execute", sql=sql))
+
+        async def is_carried_out():
+            states = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'"
+            return await value(bus, states) == 1
+
+        await until(is_carried_out)
+        asked.cancel()
+        await asyncio.wait([asked])
+        proxy.answers.set()
+        await call(through, "execute", sql="UPDATE t SET a = a + 1")
+        await until(lambda: is_idle(through))
+        assert await value(bus, "SELECT sum(a) FROM t") == 2 + 14 + 2
+
+
 async def test_a_time_out_that_comes_when_a_statement_is_written_is_none(server, bus):
     """The server is asked to stop it, and answers that it is written."""
     async with one_connection(server) as (through, proxy):

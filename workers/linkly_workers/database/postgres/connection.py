@@ -361,6 +361,8 @@ class Connection:
             self._stopping = None
         elif undone is not None and await undone:
             return
+        # Until a cancelled statement is answered nobody knows if the BEGIN in front of it has opened a transaction.
+        await self.raw._protocol._wait_for_cancellation()
         if self.is_in_transaction:
             await self.raw.execute("ROLLBACK")
         if self._keeps_statements:
