@@ -225,6 +225,34 @@ async def test_a_prepared_handle_survives_an_alter(bus):
     assert (await call(bus, "runStatement", handle_id=handle))["rows"] == [{"a": "1", "b": 2}]
 
 
+@pytest.mark.parametrize(
+    "before, first, after, then",
+    [
+        ("int4", 1, "int8", 2**40),
+        ("int4", 1, "text", "a word"),
+        ("int4", 1, "text", 2),
+        ("text", "1", "int4 USING a::int4", 2),
+        ("int4", 1, "jsonb USING to_jsonb(a)", {"b": 2}),
+    ],
+)
+async def test_a_parameter_has_the_type_that_its_column_has_now(bus, before, first, after, then):
+    await call(bus, "execute", sql=f"CREATE TABLE t (a {before})")
+    update = {"sql": "UPDATE t SET a = ?", "params": [first]}
+    select = {"sql": "SELECT count(*) FROM t WHERE a = ?", "params": [first]}
+    await call(bus, "execute", sql="INSERT INTO t VALUES (?)", params=[first])
+    for change, given in (None, first), (f"ALTER TABLE t ALTER a TYPE {after}", then):
+        update["params"] = select["params"] = [given]
+        if change is not None:
+            await call(bus, "execute", sql=change)
+        assert (await call(bus, "execute", **update))["affected_rows"] == 1
+        assert (await call(bus, "transaction", statements=[update, select]))["committed"]
+        begun = (await call(bus, "beginTransaction"))["transaction"]["id"]
+        for _ in range(2):
+            assert (await call(bus, "transactionQuery", transaction_id=begun, **select))["rows"] == [{"count": 1}]
+        await call(bus, "commitTransaction", transaction_id=begun)
+        assert (await call(bus, "query", **select, read_only=True))["rows"] == [{"count": 1}]
+
+
 async def test_a_statement_that_writes_survives_an_alter_in_every_kind_of_transaction(bus):
     await call(bus, "execute", sql="CREATE TABLE t (a int)")
     insert = {"sql": "INSERT INTO t VALUES (1) RETURNING *", "returning": ["a"]}

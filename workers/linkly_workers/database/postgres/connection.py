@@ -15,11 +15,11 @@ from linkly_workers._sql.parameters import WrongNumberOfValues
 from linkly_workers.database._server.result import Result, returned_id, size_of, too_large
 from linkly_workers.database.backend import Op, Take
 from linkly_workers.database.batches import Batches
-from linkly_workers.database.errors import DriverError
+from linkly_workers.database.errors import DriverError, InvalidParam
 from linkly_workers.database.postgres.beside import in_front, simple_query
 from linkly_workers.database.postgres.codecs import AS_BYTES, set_codecs
 from linkly_workers.database.postgres.counting import Meter
-from linkly_workers.database.postgres.errors import OUTDATED
+from linkly_workers.database.postgres.errors import OTHER_TYPES, OUTDATED
 from linkly_workers.database.postgres.parameters import Converter, converted, converter_of
 from linkly_workers.database.postgres.statement import Statement
 
@@ -210,14 +210,12 @@ class Connection:
             self._is_over.set()
 
     async def _run(self, statement: Statement, values: list[Any], *, last: bool) -> Result:
-        text = statement.parameters.text
         self.sent = self._is_at_savepoint = False
-        prepared = self._prepared.get(text) or await self._compiled(text)
+        prepared, arguments, is_old = await self._prepared_for(statement.parameters.text, values)
         changed = 0
         if statement.inside:
             await self._begin_now()  # outside of a transaction the server may forget what it has counted
             changed = await self._changed_rows()
-        arguments = converted(prepared.converters, values) if values else values
         before = self._meter.received
         if self._stopping is not None:
             raise asyncpg.QueryCanceledError("it was stopped before it was sent")
@@ -228,6 +226,10 @@ class Connection:
         self.sent = True
         try:
             rows = await self._fetched(prepared, prepared.statement.fetch(*arguments))
+        except OTHER_TYPES as error:
+            if is_old and (self.is_in_transaction or statement.reads or statement.only_changes):
+                raise asyncpg.InvalidCachedStatementError(str(error)) from error
+            raise
         finally:
             if self._meter.beside.take_back():
                 self.sent = False
@@ -273,12 +275,11 @@ class Connection:
             asyncpg.PostgresError, DriverError, InvalidParam, ResultTooLarge: As `run`; one of `OUTDATED` before `take`.
         """
         _check_count(statement, values)
-        text = statement.parameters.text
-        prepared = self._prepared.get(text) or await self._compiled(text)
+        prepared, arguments, _ = await self._prepared_for(statement.parameters.text, values)
         batches = Batches()
         await self._begin_now()
         try:
-            cursor: Any = await prepared.statement.cursor(*converted(prepared.converters, values))
+            cursor: Any = await prepared.statement.cursor(*arguments)
         except OUTDATED:
             self._prepared.clear()
             raise
@@ -311,6 +312,18 @@ class Connection:
             self._meter.rest()
         rows = [tuple(record) for record in records]
         return [_with_letters(row, prepared.letters) for row in rows] if prepared.letters else rows
+
+    async def _prepared_for(self, text: str, values: list[Any]) -> tuple[_Prepared, list[Any], bool]:
+        """Return a compiled statement, values as it takes them, and whether it was compiled before.
+
+        What it was compiled for may have other types since; so a value that does not fit is looked at once more.
+        """
+        old = self._prepared.get(text)
+        if old is not None:
+            with suppress(InvalidParam):
+                return old, converted(old.converters, values), True
+        prepared = await self._compiled(text)
+        return prepared, converted(prepared.converters, values), False
 
     async def _compiled(self, text: str) -> _Prepared:
         # The driver gives names only to what it keeps itself, and its cache would be a second one.

@@ -19,6 +19,9 @@ FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClien
 OUTDATED = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError)
 """A table or a type has been altered since the statement was compiled; the server has not run it."""
 
+OTHER_TYPES = (asyncpg.DatatypeMismatchError, asyncpg.UndefinedFunctionError)
+"""A parameter has a type that does not fit; if it did when the statement was compiled, its column has changed."""
+
 STOPPED = "57014"
 """The statement was told to stop, and has written nothing."""
 
