@@ -50,6 +50,20 @@ async def test_what_fails_at_the_commit_is_rolled_back(bus):
     await call(bus, "execute", sql="DROP TABLE d")
 
 
+async def test_notices_of_a_change_are_no_result_of_it(server, bus):
+    await call(
+        bus,
+        "execute",
+        sql="CREATE OR REPLACE FUNCTION loud() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "FOR n IN 1..100 LOOP RAISE NOTICE '%', repeat('x', 1000); END LOOP; RETURN NEW; END $$",
+    )
+    await call(bus, "execute", sql="CREATE TRIGGER loud BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION loud()")
+    async with running(server.url, max_result_bytes=10_000) as narrow:
+        assert (await call(narrow, "execute", sql="UPDATE t SET a = 1"))["affected_rows"] == 2
+        assert (await call(narrow, "transaction", statements=["UPDATE t SET a = 2"]))["committed"]
+        assert await value(narrow, "SELECT sum(a) FROM t") == 4
+
+
 async def test_a_database_that_is_there_to_be_read_is_ready(server):
     async with running(f"{server.url}?options=-cdefault_transaction_read_only%3Don") as bus:
         for _ in range(2):

@@ -301,7 +301,8 @@ class Connection:
             nonlocal is_over
             is_over = task.cancel()
 
-        self._meter.watch(self.left_bytes, stop)
+        if prepared.columns:  # notices are not kept
+            self._meter.watch(self.left_bytes, stop)
         try:
             records = await fetching
         except asyncio.CancelledError as error:
