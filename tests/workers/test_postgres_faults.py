@@ -50,6 +50,21 @@ async def test_what_fails_at_the_commit_is_rolled_back(bus):
     await call(bus, "execute", sql="DROP TABLE d")
 
 
+async def test_a_transaction_whose_connection_is_lost_before_its_commit_is_rolled_back(server, bus):
+    """It is no unknown outcome: nobody has sent a COMMIT."""
+    async with running(f"{server.url}?options=-cidle_in_transaction_session_timeout%3D100") as impatient:
+        begun = (await call(impatient, "beginTransaction"))["transaction"]["id"]
+        await call(impatient, "transactionExecute", transaction_id=begun, sql="UPDATE t SET a = 7")
+
+        async def is_gone():
+            return await value(bus, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'UPDATE t SET a = 7%'") == 0
+
+        await until(is_gone)
+        error = await refused(impatient, "commitTransaction", transaction_id=begun)
+        assert (error.code, error.details["inner_code"]) == ("DRIVER_ERROR", "25P02")
+        assert await value(impatient, "SELECT sum(a) FROM t") == 0
+
+
 async def test_notices_of_a_change_are_no_result_of_it(server, bus):
     await call(
         bus,

@@ -19,7 +19,7 @@ from linkly_workers.database.errors import DriverError, InvalidParam
 from linkly_workers.database.postgres.beside import in_front, simple_query
 from linkly_workers.database.postgres.codecs import AS_BYTES, set_codecs
 from linkly_workers.database.postgres.counting import Meter
-from linkly_workers.database.postgres.errors import OTHER_TYPES, OUTDATED
+from linkly_workers.database.postgres.errors import FAILURES, OTHER_TYPES, OUTDATED
 from linkly_workers.database.postgres.parameters import Converter, converted, converter_of
 from linkly_workers.database.postgres.statement import Statement
 
@@ -158,6 +158,11 @@ class Connection:
         if self._to_begin is not None:
             self._to_begin = None  # there was no statement
             return True
+        if self.raw.is_closed() or not self.is_quiet:
+            try:
+                await self.command("SELECT 1")
+            except FAILURES:
+                return False  # it ended before a COMMIT was sent
         self._undo_behind()
         try:
             return await self.command("COMMIT") == "COMMIT"
