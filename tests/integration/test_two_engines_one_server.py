@@ -1,22 +1,22 @@
-"""Two engines on one PostgreSQL: clicks are counted exactly while one engine is killed and the server is restarted.
+"""Two engines on one server: clicks are counted exactly while one engine is killed and the server is restarted.
 
 Smaller than the full size unless `LINKLY_TEST_REDIRECTS` says how many redirects:
-`LINKLY_TEST_REDIRECTS=20000 pytest tests/integration/test_two_engines_one_postgres.py`.
+`LINKLY_TEST_REDIRECTS=20000 pytest tests/integration/test_two_engines_one_server.py`.
 """
 
 import asyncio
 import collections
-import importlib
 import itertools
 import os
 import signal
+from types import ModuleType
 
+import msgspec
 import pytest
 
+from support import mariadb_server, postgres_server
 from support.engine_process import EngineProcess
-from support.postgres_server import MISSING, binaries, running_server
-
-pytestmark = pytest.mark.skipif(binaries() is None, reason=MISSING)
+from support.link_databases import running_database
 
 REDIRECTS = int(os.environ.get("LINKLY_TEST_REDIRECTS", "4000"))
 CONNECTIONS = 32
@@ -111,10 +111,40 @@ async def follow(shop):
         connection.close()
 
 
+class Kind(msgspec.Struct):
+    """How a server of a kind is run, ended and read."""
+
+    room: ModuleType
+    is_there: bool
+    crash: signal.Signals
+    end: signal.Signals
+    text: str = "{}"
+
+
+KINDS = {
+    "postgres": Kind(postgres_server, postgres_server.binaries() is not None, signal.SIGQUIT, signal.SIGINT),
+    "mariadb": Kind(
+        mariadb_server,
+        mariadb_server.program() is not None,
+        signal.SIGKILL,
+        signal.SIGTERM,
+        "CONVERT({} USING utf8mb4)",
+    ),
+}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    found = KINDS[request.param]
+    if not found.is_there:
+        pytest.skip(found.room.MISSING)
+    return found
+
+
 @pytest.fixture
-def server():
+def server(kind):
     """A server that may be killed: nobody else's."""
-    with running_server() as server:
+    with kind.room.running_server() as server:
         yield server
 
 
@@ -136,20 +166,19 @@ def engines(server, tmp_path, reserve_port):
         engine.kill()
 
 
-async def written(url):
+async def written(kind, url):
     """Return what is in the database: the counters, and the ids of the clicks by code."""
-    connection = await importlib.import_module("asyncpg").connect(url)
-    try:
-        counters = dict(await connection.fetch("SELECT code, clicks FROM links"))
-        ids = collections.defaultdict(list)
-        for code, click_id in await connection.fetch("SELECT code, click_id FROM clicks"):
-            ids[code].append(click_id)
-        return counters, ids
-    finally:
-        await connection.close()
+    code, click_id = kind.text.format("code"), kind.text.format("click_id")
+    async with running_database(url) as bus:
+        links = await bus.trigger("database::query", {"sql": f"SELECT {code} AS code, clicks FROM links"})
+        clicks = await bus.trigger("database::query", {"sql": f"SELECT {code} AS code, {click_id} AS id FROM clicks"})
+    ids = collections.defaultdict(list)
+    for row in clicks["rows"]:
+        ids[row["code"]].append(row["id"])
+    return {row["code"]: row["clicks"] for row in links["rows"]}, ids
 
 
-async def test_redirects_over_two_engines_are_counted_exactly_whoever_is_killed(server, engines):
+async def test_redirects_over_two_engines_are_counted_exactly_whoever_is_killed(kind, server, engines):
     await asyncio.gather(*(asyncio.to_thread(engine.start) for engine in engines))
     for at, code in enumerate(CODES):
         limit = [f"max_clicks={LIMIT}"] if code == "few" else []
@@ -170,12 +199,12 @@ async def test_redirects_over_two_engines_are_counted_exactly_whoever_is_killed(
     # The server crashes, and stays away until somebody has been told.
     await shop.until(reached(0.4))
     told = shop.refused[503]
-    server.stop(signal.SIGQUIT)
+    server.stop(kind.crash)
     await shop.until(lambda: shop.refused[503] > told)
     server.start()
     # Both at once: the other engine is killed while the server restarts in good order.
     await shop.until(reached(0.6))
-    server.stop(signal.SIGINT)
+    server.stop(kind.end)
     await asyncio.to_thread(engines[1].end, signal.SIGKILL)
     server.start()
     await asyncio.to_thread(engines[1].start)
@@ -183,7 +212,7 @@ async def test_redirects_over_two_engines_are_counted_exactly_whoever_is_killed(
     # They are killed once more, so that only what is in the database speaks.
     for engine in engines:
         await asyncio.to_thread(engine.end, signal.SIGKILL)
-    counters, ids = await written(server.url)
+    counters, ids = await written(kind, server.url)
 
     assert counters == {code: len(ids[code]) for code in CODES}
     for code in CODES:
