@@ -110,11 +110,23 @@ async def test_what_commits_by_itself_is_refused_in_a_transaction(several, sql):
 async def test_a_transaction_that_a_procedure_has_ended_is_told(several):
     await execute(several, "CREATE PROCEDURE p() BEGIN UPDATE t SET a = 1; COMMIT; END")
     error = (await call(several, "transaction", statements=["CALL p()", "UPDATE t SET a = 2"]))["error"]
-    assert (error["code"], "has committed the transaction by itself" in error["message"]) == ("DRIVER_ERROR", True)
+    assert (error["code"], "has ended the transaction by itself" in error["message"]) == ("DRIVER_ERROR", True)
     begun = {"transaction_id": await begin(several)}
     await call(several, "transactionExecute", **begun, sql="CALL p()")
     assert (await refused(several, "transactionExecute", **begun, sql="UPDATE t SET a = 3")).code == "DRIVER_ERROR"
     assert await values(several, "SELECT a FROM t") == [1, 1]
+
+
+@pytest.mark.parametrize("end", ["ROLLBACK", "COMMIT"])
+async def test_a_transaction_that_its_last_statement_has_ended_is_not_said_to_be_committed(several, end):
+    await execute(several, f"CREATE PROCEDURE p() BEGIN {end}; END")
+    error = (await call(several, "transaction", statements=["UPDATE t SET a = 1", "CALL p()"]))["error"]
+    assert (error["code"], "has ended the transaction by itself" in error["message"]) == ("DRIVER_ERROR", True)
+    begun = {"transaction_id": await begin(several)}
+    await call(several, "transactionExecute", **begun, sql="UPDATE t SET a = 1")
+    await call(several, "transactionExecute", **begun, sql="CALL p()")
+    assert (await refused(several, "commitTransaction", **begun)).code == "DRIVER_ERROR"
+    await execute(several, "CALL p()")
 
 
 async def test_isolation_is_what_was_asked_for(several):

@@ -50,6 +50,7 @@ class Connection:
         self._stopping: asyncio.Task[None] | None = None
         self._is_clean = True
         self._has_begun = self._begins_anew = self._has_savepoint = False
+        self._ran = 0
 
     @property
     def is_usable(self) -> bool:
@@ -93,6 +94,7 @@ class Connection:
         """
         text = self._text(statement, values)
         self._begins_anew = statement.commits is not None and self._has_begun
+        self._ran += 1
         async with self._asking():
             result = await self._run(statement, text, last=last)
             await self._note_reset()
@@ -185,9 +187,16 @@ class Connection:
             await self.command(f"SET TRANSACTION ISOLATION LEVEL {isolation.replace('_', ' ').upper()}")
         await self.command(f"START TRANSACTION{' READ ONLY' if read_only else ''}")
         self._has_begun, self._begins_anew = True, False
+        self._ran = 0
 
     async def commit(self) -> bool:
-        """Commit the transaction; a server that cannot says so."""
+        """Commit the transaction; a server that cannot says so.
+
+        Raises:
+            DriverError: Its last statement has ended it, and not alone.
+        """
+        if self._ran > 1:  # what one does by itself is as it wants to have it
+            self._check_transaction()
         async with self._asking():
             await self._wire.ask("COMMIT", last=True)
             await self._wire.drain()
@@ -218,8 +227,8 @@ class Connection:
     def _check_transaction(self) -> None:
         if self._has_begun and not self._begins_anew and not self._wire.in_transaction:
             raise DriverError(
-                "the statement before has committed the transaction by itself, as a procedure may; what came before it "
-                "is written",
+                "the last statement has ended the transaction by itself, as a procedure may: what came before it is "
+                "written if it has committed, and gone if it has rolled back",
                 details={"driver": "mysql", "inner_code": None},
             )
 
