@@ -57,6 +57,14 @@ async def test_what_a_procedure_sets_ends_with_the_call(bus):
     assert "STRICT_ALL_TABLES" in await value(bus, "SELECT @@sql_mode")
 
 
+async def test_who_drops_the_database_leaves_no_session_without_one(bus, mysql_url):
+    async with running(mysql_url) as other:
+        name = await value(bus, "SELECT DATABASE()")
+        await execute(bus, f"DROP DATABASE `{name}`")
+        await execute(other, f"CREATE DATABASE `{name}`")
+        assert await value(bus, "SELECT DATABASE()") == name
+
+
 async def test_what_an_open_transaction_left_ends_with_it(bus):
     begun = await begin(bus)
     await call(bus, "transactionQuery", transaction_id=begun, sql="SELECT @who := 'ann'")

@@ -24,6 +24,9 @@ CLOSE_S = 2.0
 PATIENCE_S = 86_400
 """How long the server waits for a reader that is slow to take the rows of a stream."""
 
+_MAY_LEAVE_NO_DATABASE = ("DROP DATABASE", "DROP SCHEMA")
+"""A reset does not bring a session back into its database."""
+
 
 class Connection:
     """A connection that one caller after another has.
@@ -95,6 +98,8 @@ class Connection:
         text = self._text(statement, values)
         self._begins_anew = statement.commits is not None and self._has_begun
         self._ran += 1
+        if statement.commits in _MAY_LEAVE_NO_DATABASE:
+            self.fit = False
         async with self._asking():
             result = await self._run(statement, text, last=last)
             await self._note_reset()
