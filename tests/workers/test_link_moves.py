@@ -8,14 +8,16 @@ from linkly_workers.database import DatabaseSettings, DatabaseWorker
 from linkly_workers.link.outcome import Outcome
 from linkly_workers.link.stores.sql.store import SqlStore
 from linkly_workers.link.stores.store import Click, Idempotency, Made, NewLink
-from support.link_databases import plain_url_of
+from support.link_databases import KINDS, plain_url_of
 
 NOW = "2026-01-02T00:00:00.000Z"
 LATER = "2126-01-02T00:00:00.000Z"
-KINDS = ("sqlite", "postgres")
 
 
-@pytest.fixture(params=[(old, new) for old in KINDS for new in KINDS if old != new], ids="-".join)
+@pytest.fixture(
+    params=[(old, new) for old in ("sqlite", "postgres") for new in KINDS if old != new],
+    ids="-".join,
+)
 def urls(request):
     """Return the urls of two empty databases of different kinds."""
     return [plain_url_of(kind, request) for kind in request.param]

@@ -24,6 +24,10 @@ ALTER TABLE links ADD COLUMN max_clicks BIGINT;
 -- name: clicks.click_id
 ALTER TABLE clicks ADD COLUMN click_id VARBINARY(1020);
 
+-- name: clicks.click_id_as_bytes
+-- A text where the table was copied from another database.
+ALTER TABLE clicks MODIFY click_id VARBINARY(1020);
+
 -- name: clicks.visitor
 ALTER TABLE clicks ADD COLUMN visitor TEXT CHARACTER SET utf8mb4;
 

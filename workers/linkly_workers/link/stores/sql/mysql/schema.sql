@@ -41,7 +41,10 @@ CREATE TABLE IF NOT EXISTS link_settings (
 -- name: columns
 SELECT CONCAT(table_name, '.', column_name) AS name FROM information_schema.columns
 WHERE table_schema = DATABASE() AND table_name IN ('links', 'clicks')
-AND (column_name NOT IN ('code', 'click_id') OR data_type = 'varbinary')
+AND (column_name <> 'code' OR data_type = 'varbinary')
+UNION ALL
+SELECT 'clicks.click_id_as_bytes' FROM information_schema.columns
+WHERE table_schema = DATABASE() AND table_name = 'clicks' AND column_name = 'click_id' AND data_type = 'varbinary'
 UNION ALL
 SELECT 'links.clicks_counted' FROM information_schema.columns
 WHERE table_schema = DATABASE() AND table_name = 'links' AND column_name = 'clicks' AND is_nullable = 'NO'
