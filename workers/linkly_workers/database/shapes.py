@@ -131,7 +131,7 @@ class ExecuteResult(msgspec.Struct):
 
     Attributes:
         affected_rows: Rows inserted, updated or deleted.
-        last_insert_id: Rowid of an INSERT as text, else null.
+        last_insert_id: Of an INSERT, as text: the rowid, the AUTO_INCREMENT, or what it returns as `id`; else null.
         returned_rows: Rows of the RETURNING clause.
     """
 
@@ -234,7 +234,8 @@ class Begin(msgspec.Struct, kw_only=True):
 
     Attributes:
         db: Name of a configured database; may be left out if there is only one, or one called primary.
-        isolation: serializable keeps others from writing from the start; otherwise from the first write on.
+        isolation: What is given at least. On SQLite serializable keeps others from writing from the start; otherwise
+            from the first write on.
         timeout_ms: It is rolled back after this time, at most 300000.
     """
 
@@ -342,8 +343,6 @@ class Copy(msgspec.Struct, kw_only=True, rename={"source": "from", "target": "to
     """Tables that another database has to have.
 
     Attributes:
-        source: Name of the database that has them.
-        target: Name of the database that gets them; tables that it has not are made.
         tables: Only these, all that there are if left out.
         replace: Rows of the target with the same primary key get the values that are copied; else a table that has
             rows which were not copied is an error.
@@ -351,8 +350,13 @@ class Copy(msgspec.Struct, kw_only=True, rename={"source": "from", "target": "to
         for_ms: Stop after about so long and answer how far it is, to be called again.
     """
 
-    source: Annotated[str, msgspec.Meta(examples=["primary"])]
-    target: Annotated[str, msgspec.Meta(examples=["other"])]
+    source: Annotated[str, msgspec.Meta(description="Name of the database that has them.", examples=["primary"])]
+    target: Annotated[
+        str,
+        msgspec.Meta(
+            description="Name of the database that gets them; tables that it has not are made.", examples=["other"]
+        ),
+    ]
     tables: list[str] | None = None
     replace: bool = False
     dry_run: bool = False
