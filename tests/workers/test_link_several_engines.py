@@ -96,6 +96,22 @@ async def ask(bus, sql, *params):
 # --- tables ------------------------------------------------------------------------------------------------
 
 
+async def test_a_user_who_may_make_no_tables_keeps_links_in_those_that_are_there(postgres_url):
+    """PostgreSQL refuses him CREATE TABLE IF NOT EXISTS and CREATE INDEX IF NOT EXISTS even then."""
+    async with running_database(postgres_url) as bus:
+        await SqlStore(bus.trigger, "primary").open()
+        role = "linkly_makes_no_tables"
+        await bus.trigger(
+            "database::execute", {"sql": f"CREATE ROLE {role} IN ROLE pg_read_all_data, pg_write_all_data"}
+        )
+        try:
+            async with engine(f"{postgres_url}%20-crole%3D{role}") as (client, _):
+                await client.post("/links", json={"url": "https://a.example", "code": "a"})
+                assert (await client.get("/s/a")).status_code == 302
+        finally:
+            await bus.trigger("database::execute", {"sql": f"DROP ROLE {role}"})
+
+
 async def test_engines_that_start_at_once_make_the_tables_together(url):
     async with contextlib.AsyncExitStack() as stack:
         buses = [await stack.enter_async_context(running_database(url)) for _ in range(5)]

@@ -74,8 +74,10 @@ class Scripts:
             ConfigError: There is no such database, or no scripts for its kind.
         """
         self._dialect = await self._find_dialect()
-        await self._step("tables")
         there = await self._there()
+        if "tables" not in there:
+            await self._step("tables")
+            there = await self._there()
         for name in [name for name in self._dialect if "." in name and name not in there]:
             try:
                 await self._step(name)

@@ -1,5 +1,6 @@
 -- Tables. Codes, ids and keys are compared byte for byte, and times as text, so these columns have collation "C" whatever
--- the database's own is. `columns` lists what there is as it has to be, so that `migrations.sql` can make the rest.
+-- the database's own is. `columns` lists what there is as it has to be, so that `migrations.sql` can make the rest. Who
+-- may make no tables is refused CREATE TABLE IF NOT EXISTS as well, so it is left out where the tables are there.
 
 -- name: lock
 -- Engines that start at once make tables one after another: CREATE TABLE IF NOT EXISTS of two sessions at once fails.
@@ -48,4 +49,7 @@ WHERE wanted.type IS NULL OR atttypid = wanted.type::regtype AND attcollation IN
 ))
 UNION ALL
 SELECT 'indexes.' || relname FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
-WHERE indrelid IN (to_regclass('links'), to_regclass('clicks'), to_regclass('link_keys'));
+WHERE indrelid IN (to_regclass('links'), to_regclass('clicks'), to_regclass('link_keys'))
+UNION ALL
+SELECT 'tables' WHERE to_regclass('links') IS NOT NULL AND to_regclass('clicks') IS NOT NULL
+AND to_regclass('link_keys') IS NOT NULL AND to_regclass('link_settings') IS NOT NULL;

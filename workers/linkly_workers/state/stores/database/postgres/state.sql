@@ -18,9 +18,14 @@ CREATE TABLE IF NOT EXISTS linkly_state_identity (number INTEGER PRIMARY KEY CHE
 
 -- name: columns
 SELECT 'linkly_state.' || column_name AS name FROM information_schema.columns
-WHERE table_schema = current_schema() AND table_name = 'linkly_state';
+WHERE table_schema = current_schema() AND table_name = 'linkly_state'
+UNION ALL
+SELECT 'indexes.' || relname FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+WHERE indrelid = to_regclass('linkly_state')
+UNION ALL
+SELECT 'tables' WHERE to_regclass('linkly_state') IS NOT NULL AND to_regclass('linkly_state_identity') IS NOT NULL;
 
--- name: indexes
+-- name: indexes.linkly_state_by_position
 CREATE INDEX IF NOT EXISTS linkly_state_by_position ON linkly_state (scope, position);
 
 -- name: keep_identity
