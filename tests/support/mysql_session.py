@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from linkly_workers.database.mysql.codecs import DECODERS
 from linkly_workers.database.mysql.parameters import bound
-from linkly_workers.database.mysql.statement import Statements
+from linkly_workers.database.mysql.statement import statement_of
 from support.mariadb_server import own_database
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ class Session:
 
     def rows(self, sql: str, *values: object, mode: str = MODE) -> tuple[tuple[Any, ...], ...]:
         """Run a statement with values and return its rows."""
-        return self.text(bound(Statements().of(sql), list(values)), mode)
+        return self.text(bound(statement_of(sql), list(values)), mode)
 
     def value(self, sql: str, *values: object, mode: str = MODE) -> Any:
         """Run a statement with values and return the one value that it answers."""
@@ -48,7 +48,7 @@ class Session:
 
     async def asked(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         """Run a statement with values, on the loop of this session."""
-        return list(await self._rows(bound(Statements().of(sql), list(values))))
+        return list(await self._rows(bound(statement_of(sql), list(values))))
 
     @property
     def is_in_transaction(self) -> bool:

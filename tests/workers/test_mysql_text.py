@@ -3,14 +3,14 @@
 import pytest
 
 from linkly import LinklyError
-from linkly_workers.database.mysql.statement import Statements
+from linkly_workers.database.mysql.statement import statement_of
 from linkly_workers.database.mysql.text import findings_of
 from support.mysql_session import driver_session
 
 
 def refused(sql):
     with pytest.raises(LinklyError) as caught:
-        Statements().of(sql)
+        statement_of(sql)
     return caught.value
 
 
@@ -195,7 +195,7 @@ def test_what_callers_may_not_send(sql, reason):
 )
 def test_what_leaves_nothing_behind_is_allowed(sql):
     assert findings_of(sql).refusal is None
-    Statements().of(sql)
+    statement_of(sql)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_several_statements_in_one_text_are_refused(sql):
     ],
 )
 def test_returning_is_refused_where_the_server_has_none(sql, on_mariadb):
-    statement = Statements().of(sql)
+    statement = statement_of(sql)
     for mariadb in (False, True):
         if mariadb and on_mariadb:
             statement.check_for(mariadb=True)
@@ -243,4 +243,4 @@ def test_returning_is_refused_where_the_server_has_none(sql, on_mariadb):
     ],
 )
 def test_a_name_or_a_text_is_no_returning_clause(sql):
-    Statements().of(sql).check_for(mariadb=False)
+    statement_of(sql).check_for(mariadb=False)

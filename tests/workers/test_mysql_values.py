@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from linkly import LinklyError
 from linkly_workers.database.mysql.codecs import big_integers, type_name
 from linkly_workers.database.mysql.parameters import bound
-from linkly_workers.database.mysql.statement import Statements
+from linkly_workers.database.mysql.statement import statement_of
 from support.mysql_session import MODE, driver_session
 
 MODES = (MODE, f"{MODE},NO_BACKSLASH_ESCAPES")
@@ -144,7 +144,7 @@ def test_a_number_stays_a_number_and_a_text_a_text(session):
         (2, 1, session.value("SELECT JSON_ARRAY(false, '1')"), 0, 6, 5, 1),
     )
     assert session.value("SELECT ? + 0", 0.1) == 0.1
-    assert type_name(*session.fields(bound(Statements().of("SELECT ?"), [0.1]))) == "double"
+    assert type_name(*session.fields(bound(statement_of("SELECT ?"), [0.1]))) == "double"
 
 
 def test_a_literal_has_the_collation_of_any_text(session):
@@ -167,16 +167,16 @@ def test_a_literal_has_the_collation_of_any_text(session):
 )
 def test_what_cannot_be_sent_is_refused_with_its_index(values, words):
     with pytest.raises(LinklyError) as caught:
-        bound(Statements().of("SELECT ?, ?"), values)
+        bound(statement_of("SELECT ?, ?"), values)
     assert (caught.value.code, caught.value.details["index"]) == ("INVALID_PARAM", 1)
     assert words in caught.value.message
 
 
 def test_a_wrong_number_of_values_is_told():
     with pytest.raises(LinklyError, match="uses 2, and there are 1"):
-        bound(Statements().of("SELECT ?, ?"), [1])
+        bound(statement_of("SELECT ?, ?"), [1])
     with pytest.raises(LinklyError, match="uses 0, and there are 1"):
-        bound(Statements().of("SELECT 1"), [1])
+        bound(statement_of("SELECT 1"), [1])
 
 
 TYPES = [

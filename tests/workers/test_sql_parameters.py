@@ -13,7 +13,7 @@ from sqlglot.tokens import TokenType
 from linkly_workers._sql.parameters import UnclearPlaceholders, WrongNumberOfValues, parameters_of, with_nulls
 from linkly_workers._sql.tokens import MYSQL, POSTGRES, SQLITE
 from linkly_workers.database.mysql.parameters import bound
-from linkly_workers.database.mysql.statement import Statements
+from linkly_workers.database.mysql.statement import statement_of
 from support.mysql_session import driver_session
 
 EVERY = (POSTGRES, SQLITE, MYSQL)
@@ -309,7 +309,7 @@ def test_mysql_reads_a_number_before_and_a_name_behind_a_value(mysql):
 
 
 def with_values(sql, values):
-    return bound(Statements().of(sql), values)
+    return bound(statement_of(sql), values)
 
 
 NAMES_OF_A_PARSER = {POSTGRES: "postgres", SQLITE: "sqlite", MYSQL: "mysql"}

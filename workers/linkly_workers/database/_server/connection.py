@@ -52,6 +52,14 @@ class Connection(Protocol[S_contra, R_co]):
         """Let the next answer take so many bytes."""
         ...
 
+    async def check(self, statement: S_contra) -> None:
+        """Compile a statement without running it.
+
+        Raises:
+            DriverError: The server has no such statement, or its result cannot be read.
+        """
+        ...
+
     async def run(self, statement: S_contra, values: list[Any], *, last: bool = False) -> R_co:
         """Run a statement and read all of its result.
 

@@ -14,11 +14,12 @@ from linkly_workers.database._server.connection import C, Connection, Connector,
 from linkly_workers.database._server.driver import Driver
 from linkly_workers.database._server.pool import Lease, Pool
 from linkly_workers.database._server.server import Server
+from linkly_workers.database._server.statements import StatementsByText
 from linkly_workers.database._server.transaction import InteractiveTransaction
 from linkly_workers.database.backend import Capture, Committed, Take
 from linkly_workers.database.backends import Opening
 from linkly_workers.database.copy_side import CopySide
-from linkly_workers.database.errors import DriverError, QueryTimeout, StatementWrites
+from linkly_workers.database.errors import DriverError, LockTimeout, QueryTimeout, StatementWrites
 
 LONGEST_TIMEOUT_MS = 3_600_000
 OWN_TIMEOUT_MS = 30_000
@@ -37,12 +38,13 @@ class ServerDatabase(Generic[C, S, R]):
         opening: What it is opened with.
         connector: Makes its connections.
         driver: Says what errors mean.
+        read: Reads the statement of a text, or raises why there is none: see `StatementsByText`.
     """
 
     copy_side: CopySide | None = None
     capture: Capture | None = None
 
-    def __init__(self, opening: Opening, connector: Connector[C], driver: Driver) -> None:
+    def __init__(self, opening: Opening, connector: Connector[C], driver: Driver, read: Callable[[str], S]) -> None:
         self.name = opening.name
         self.driver = driver.name
         self.url = connector.url
@@ -52,6 +54,7 @@ class ServerDatabase(Generic[C, S, R]):
         self._pool = self._direct = Pool(
             opening.name, self._server, driver, opening.settings.pool, opening.max_result_bytes, opening.clock
         )
+        self._statements = StatementsByText(read)
         self._deadlines = Deadlines(opening.clock)
         self._commits: set[asyncio.Task[Any]] = set()
 
@@ -84,6 +87,15 @@ class ServerDatabase(Generic[C, S, R]):
 
     # --- one statement -------------------------------------------------------------------------------------
 
+    def statement(self, sql: str) -> S:
+        """Return the statement of a text: see `Database.statement`."""
+        return self._statements.of(sql)
+
+    async def check(self, statement: S) -> None:
+        """Compile a statement without running it: see `Database.check`."""
+        async with self._failures(), self._limit(OWN_TIMEOUT_MS), self._pool.connection() as connection:
+            await connection.check(statement)
+
     async def query(
         self, statement: S, parameters: list[Any], timeout_ms: int, committed: Committed | None = None
     ) -> R:
@@ -101,7 +113,7 @@ class ServerDatabase(Generic[C, S, R]):
         if self._runs_by_itself(statement):
             return await self._by_itself(statement, parameters, timeout_ms)
         try:
-            return (await self._all([(statement, parameters)], timeout_ms, committed, None))[0]
+            return (await self.transaction([(statement, parameters)], timeout_ms, committed))[0]
         except DriverError as error:
             error.details.pop("failed_index", None)
             if error.details.get("inner_code") not in self._driver.alone:
@@ -143,6 +155,7 @@ class ServerDatabase(Generic[C, S, R]):
                 self._pool.give(lease)
 
     def _runs_by_itself(self, statement: S) -> bool:
+        """Return whether `execute` runs a statement without a transaction of its own."""
         return statement.reads
 
     async def _by_itself(self, statement: S, parameters: list[Any], timeout_ms: int, pool: Pool[C] | None = None) -> R:
@@ -173,15 +186,6 @@ class ServerDatabase(Generic[C, S, R]):
         isolation: str | None = None,
     ) -> list[R]:
         """Run statements all or not at all: see `Database.transaction`."""
-        return await self._all(statements, timeout_ms, committed, isolation)
-
-    async def _all(
-        self,
-        statements: Sequence[tuple[S, list[Any]]],
-        timeout_ms: int,
-        committed: Committed | None,
-        isolation: str | None,
-    ) -> list[R]:
         async with self._failures():
             lease, results = await self._limited(timeout_ms, self._run_together(statements, isolation))
             told = [result for result in results if result.change is not None]
@@ -290,6 +294,16 @@ class ServerDatabase(Generic[C, S, R]):
             lambda: pool.give(lease),
         )
 
+    # --- what tools ask ------------------------------------------------------------------------------------
+
+    async def _explained(self, text: str, parameters: list[Any]) -> Any:
+        """Run an EXPLAIN and return the one value that it answers."""
+        async with self._failures(), self._limit(OWN_TIMEOUT_MS), self._pool.connection() as connection:
+            return (await connection.run(self._statements.of(text), parameters)).rows[0][0]
+
+    async def _rows(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        return (await self._by_itself(self._statements.of(sql), list(parameters), OWN_TIMEOUT_MS)).rows
+
     # --- failures ------------------------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
@@ -334,6 +348,13 @@ class ServerDatabase(Generic[C, S, R]):
         return QueryTimeout(
             f"the statement took longer than timeout_ms: {limit_ms} and was stopped",
             details={"db": self.name, "timeout_ms": limit_ms},
+        )
+
+    def _kept_by_another(self, lock_timeout_ms: int) -> LockTimeout:
+        return LockTimeout(
+            f"another migration has kept database `{self.name}` for lock_timeout_ms: {lock_timeout_ms}; "
+            "wait for its end, or give a longer lock_timeout_ms",
+            details={"db": self.name, "lock_timeout_ms": lock_timeout_ms},
         )
 
     def _unknown(self, why: str) -> OutcomeUnknown:

@@ -17,10 +17,10 @@ S = TypeVar("S", bound=Statement)
 
 
 class StatementsByText(Generic[S]):
-    """Statements by text; the oldest goes when there are `KEPT`. `found` makes one, or raises why there is none."""
+    """Statements by text; the oldest goes when there are `KEPT`. `read` makes one, or raises why there is none."""
 
-    def __init__(self, found: Callable[[str], S]) -> None:
-        self._found = found
+    def __init__(self, read: Callable[[str], S]) -> None:
+        self._read = read
         self._kept: dict[str, S] = {}
 
     def of(self, sql: str) -> S:
@@ -32,7 +32,7 @@ class StatementsByText(Generic[S]):
         """
         statement = self._kept.get(sql)
         if statement is None:
-            statement = self._found(sql)
+            statement = self._read(sql)
             if len(sql) <= LONGEST_KEPT:
                 if len(self._kept) >= KEPT:
                     del self._kept[next(iter(self._kept))]

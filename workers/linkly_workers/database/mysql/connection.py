@@ -12,7 +12,7 @@ from asyncmy.errors import MySQLError
 from linkly_workers.database._server.result import Result, returned_id, size_of, too_large
 from linkly_workers.database.backend import Take
 from linkly_workers.database.batches import BATCH_BYTES, MOST_ROWS
-from linkly_workers.database.errors import DriverError, InvalidParam
+from linkly_workers.database.errors import DriverError
 from linkly_workers.database.mysql.codecs import big_integers, type_name
 from linkly_workers.database.mysql.errors import FAILURES, NOT_PREPARABLE, TOO_LARGE, number_of
 from linkly_workers.database.mysql.parameters import bound
@@ -172,7 +172,7 @@ class Connection:
         statement.check_for(mariadb=self._wire.is_mariadb)
         self._check_transaction()
         if self._has_begun and not self.may_commit:
-            check_in_transaction(statement)
+            statement.check_in_transaction()
         text = bound(statement, values)
         if len(text) * 4 >= self._wire.largest and (size := len(text.encode())) >= self._wire.largest:
             raise DriverError(
@@ -340,17 +340,3 @@ def _in_batches(rows: list[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
 
 def _types(fields: list[Any]) -> list[str]:
     return [type_name(field) for field in fields]
-
-
-def check_in_transaction(statement: Statement) -> None:
-    """Check that a statement may stand in a transaction.
-
-    Raises:
-        InvalidParam: It would end it.
-    """
-    if statement.commits is not None:
-        raise InvalidParam(
-            f"`{statement.commits}` commits by itself on MySQL and MariaDB, and with it all that came before it in the "
-            "transaction; run it with database::execute, outside",
-            details={"index": 0, "reason": "commits by itself"},
-        )

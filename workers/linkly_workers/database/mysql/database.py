@@ -8,19 +8,19 @@ from typing import Any
 
 from linkly.clock import time_limit
 from linkly_workers._sql.tokens import MYSQL
-from linkly_workers.database._server.database import OWN_TIMEOUT_MS, ServerDatabase
+from linkly_workers.database._server.database import ServerDatabase
 from linkly_workers.database._server.result import Result
 from linkly_workers.database._server.transaction import InteractiveTransaction
 from linkly_workers.database.backend import Committed, Take
 from linkly_workers.database.backends import Opening
-from linkly_workers.database.errors import InvalidParam, LockTimeout, StatementWrites
+from linkly_workers.database.errors import InvalidParam, StatementWrites
 from linkly_workers.database.mysql import schema
 from linkly_workers.database.mysql.address import address_of
-from linkly_workers.database.mysql.connection import Connection, check_in_transaction
+from linkly_workers.database.mysql.connection import Connection
 from linkly_workers.database.mysql.connector import Connector
 from linkly_workers.database.mysql.copy_side import MysqlSide
 from linkly_workers.database.mysql.errors import DRIVER, READ_ONLY_TRANSACTION
-from linkly_workers.database.mysql.statement import Statement, Statements
+from linkly_workers.database.mysql.statement import Statement, statement_of
 
 LONGEST_LOCK_TIMEOUT_S = 31_536_000
 
@@ -35,23 +35,13 @@ class MysqlDatabase(ServerDatabase[Connection, Statement, Result]):
 
     def __init__(self, opening: Opening, application: str, password_file: Path | None) -> None:
         self._connector = Connector(address_of(opening.settings), application=application, password_file=password_file)
-        super().__init__(opening, self._connector, DRIVER)
-        self._statements = Statements()
+        super().__init__(opening, self._connector, DRIVER, statement_of)
         self.copy_side = MysqlSide(self.url, self._rows, self.describe)
 
     async def close(self) -> None:
         """Disconnect, after what is being committed."""
         await super().close()
         await self._connector.close()
-
-    def statement(self, sql: str) -> Statement:
-        """Return the statement of a text: see `Database.statement`."""
-        return self._statements.of(sql)
-
-    async def check(self, statement: Statement) -> None:
-        """Compile a statement without running it: see `Database.check`."""
-        async with self._failures(), self._limit(OWN_TIMEOUT_MS), self._pool.connection() as connection:
-            await connection.check(statement)
 
     async def read_only(self, statement: Statement, parameters: list[Any], timeout_ms: int) -> Result:
         """Run a statement that must not write: see `Database.read_only`."""
@@ -73,7 +63,7 @@ class MysqlDatabase(ServerDatabase[Connection, Statement, Result]):
         """Run statements all or not at all: see `Database.transaction`."""
         for index, (statement, _) in enumerate(statements):
             try:
-                check_in_transaction(statement)
+                statement.check_in_transaction()
             except InvalidParam as error:
                 error.details["failed_index"] = index
                 raise
@@ -95,10 +85,7 @@ class MysqlDatabase(ServerDatabase[Connection, Statement, Result]):
                     async with time_limit(self._clock, lock_timeout_ms / 1000):
                         await lease.connection.fetch(_LOCK)
                 except TimeoutError as error:
-                    raise LockTimeout(
-                        f"another migration has kept database `{self.name}` for lock_timeout_ms: {lock_timeout_ms}",
-                        details={"db": self.name, "lock_timeout_ms": lock_timeout_ms},
-                    ) from error
+                    raise self._kept_by_another(lock_timeout_ms) from error
                 await lease.connection.command(
                     f"SET SESSION innodb_lock_wait_timeout = {limit_s}, lock_wait_timeout = {limit_s}"
                 )
@@ -122,13 +109,7 @@ class MysqlDatabase(ServerDatabase[Connection, Statement, Result]):
 
     async def plan(self, statement: Statement, parameters: list[Any]) -> list[dict[str, Any]]:
         """Return how the server would run a statement: see `Database.plan`."""
-        explaining = self._statements.of(schema.explaining(statement.text))
-        async with self._failures(), self._limit(OWN_TIMEOUT_MS), self._pool.connection() as connection:
-            result = await connection.run(explaining, parameters)
-        return schema.steps(result.rows[0][0])
-
-    async def _rows(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        return (await self._by_itself(self._statements.of(sql), list(parameters), OWN_TIMEOUT_MS)).rows
+        return schema.steps(await self._explained(schema.explaining(statement.text), parameters))
 
 
 def _check_reads(statement: Statement) -> None:

@@ -7,9 +7,9 @@ import msgspec
 from linkly_workers._sql.parameters import Parameters, text_around
 from linkly_workers._sql.statements import statements_of
 from linkly_workers._sql.tokens import MYSQL
-from linkly_workers.database._server.statements import StatementsByText, parameters_to_send
+from linkly_workers.database._server.statements import parameters_to_send
 from linkly_workers.database.backend import Op
-from linkly_workers.database.errors import DriverError
+from linkly_workers.database.errors import DriverError, InvalidParam
 from linkly_workers.database.mysql.text import findings_of
 
 
@@ -52,15 +52,27 @@ class Statement(msgspec.Struct, frozen=True, eq=False):
                 details={"driver": "mysql", "inner_code": "UNSUPPORTED"},
             )
 
+    def check_in_transaction(self) -> None:
+        """Check that it may stand in a transaction.
 
-class Statements(StatementsByText[Statement]):
-    """Statements by text."""
+        Raises:
+            InvalidParam: It would end it.
+        """
+        if self.commits is not None:
+            raise InvalidParam(
+                f"`{self.commits}` commits by itself on MySQL and MariaDB, and with it all that came before it in the "
+                "transaction; run it with database::execute, outside",
+                details={"index": 0, "reason": "commits by itself"},
+            )
 
-    def __init__(self) -> None:
-        super().__init__(_found)
 
+def statement_of(sql: str) -> Statement:
+    """Return the statement of a text.
 
-def _found(sql: str) -> Statement:
+    Raises:
+        DriverError: There is none in it, or more than one.
+        InvalidParam: Callers may not send it, or its placeholders are unclear.
+    """
     found = findings_of(sql)
     parameters = parameters_to_send(sql, MYSQL, empty=found.empty, refusal=found.refusal)
     if len(statements_of(sql, MYSQL)) > 1:

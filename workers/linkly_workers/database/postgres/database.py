@@ -10,14 +10,14 @@ from typing import Any
 import msgspec
 
 from linkly_workers._sql.tokens import POSTGRES
-from linkly_workers.database._server.database import COMMIT_S, LONGEST_TIMEOUT_MS, OWN_TIMEOUT_MS, ServerDatabase
+from linkly_workers.database._server.database import COMMIT_S, LONGEST_TIMEOUT_MS, ServerDatabase
 from linkly_workers.database._server.pool import Lease, Pool
 from linkly_workers.database._server.result import Result
 from linkly_workers.database._server.server import Server
 from linkly_workers.database._server.transaction import InteractiveTransaction
 from linkly_workers.database.backend import Committed
 from linkly_workers.database.backends import Opening
-from linkly_workers.database.errors import DriverError, LockTimeout
+from linkly_workers.database.errors import DriverError
 from linkly_workers.database.postgres import schema
 from linkly_workers.database.postgres.address import address_of, direct_address_of
 from linkly_workers.database.postgres.capture import PostgresCapture
@@ -32,7 +32,7 @@ from linkly_workers.database.postgres.errors import (
     code_of,
     is_lost,
 )
-from linkly_workers.database.postgres.statement import Statement, Statements
+from linkly_workers.database.postgres.statement import Statement, statement_of
 
 DIRECT_CONNECTIONS = 2
 """Past a pooler at most; there it is the pooler that saves connections."""
@@ -53,7 +53,7 @@ class PostgresDatabase(ServerDatabase[Connection, Statement, Result]):
         connector = Connector(
             address_of(settings), application=application, password_file=password_file, pooled=self._pooled
         )
-        super().__init__(opening, connector, DRIVER)
+        super().__init__(opening, connector, DRIVER, statement_of)
         direct = connector
         if settings.direct_url is not None:
             address = direct_address_of(settings, settings.direct_url)
@@ -61,38 +61,29 @@ class PostgresDatabase(ServerDatabase[Connection, Statement, Result]):
             server = Server(opening.name, direct, DRIVER, opening.clock)
             few = msgspec.structs.replace(settings.pool, max=min(DIRECT_CONNECTIONS, settings.pool.max))
             self._direct = Pool(opening.name, server, DRIVER, few, opening.max_result_bytes, opening.clock)
-        self._statements = Statements()
         self.capture = PostgresCapture(direct.connect, opening.clock, pooled=direct.pooled)
         self.copy_side = PostgresSide(self.url, self._rows, self.describe)
-
-    def statement(self, sql: str) -> Statement:
-        """Return the statement of a text: see `Database.statement`."""
-        return self._statements.of(sql)
-
-    async def check(self, statement: Statement) -> None:
-        """Compile a statement without running it: see `Database.check`."""
-        async with self._failures(), self._limit(OWN_TIMEOUT_MS), self._pool.connection() as connection:
-            await connection.check(statement)
 
     def _runs_by_itself(self, statement: Statement) -> bool:
         return statement.reads and not self._pooled
 
     # --- one statement that writes -------------------------------------------------------------------------
 
-    async def _all(
+    async def transaction(
         self,
         statements: Sequence[tuple[Statement, list[Any]]],
         timeout_ms: int,
-        committed: Committed | None,
-        isolation: str | None,
+        committed: Committed | None = None,
+        isolation: str | None = None,
     ) -> list[Result]:
+        """Run statements all or not at all, one by itself in one round trip: see `Database.transaction`."""
         if len(statements) == 1 and isolation is None and not self._pooled:
             statement, parameters = statements[0]
             if statement.only_changes:
                 result = await self._in_one_trip(statement, parameters, timeout_ms, committed)
                 if result is not None:
                     return [result]
-        return await super()._all(statements, timeout_ms, committed, isolation)
+        return await super().transaction(statements, timeout_ms, committed, isolation)
 
     async def _in_one_trip(
         self, statement: Statement, parameters: list[Any], timeout_ms: int, committed: Committed | None
@@ -174,10 +165,7 @@ class PostgresDatabase(ServerDatabase[Connection, Statement, Result]):
                 pool.give(lease)
                 if code_of(error) != LOCK_NOT_AVAILABLE:
                     raise
-                raise LockTimeout(
-                    f"another migration has kept database `{self.name}` for lock_timeout_ms: {lock_timeout_ms}",
-                    details={"db": self.name, "lock_timeout_ms": lock_timeout_ms},
-                ) from error
+                raise self._kept_by_another(lock_timeout_ms) from error
         return self._interactive(transaction_id, lease, pool)
 
     # --- what tools ask ------------------------------------------------------------------------------------
@@ -192,9 +180,4 @@ class PostgresDatabase(ServerDatabase[Connection, Statement, Result]):
 
     async def plan(self, statement: Statement, parameters: list[Any]) -> list[dict[str, Any]]:
         """Return how PostgreSQL would run a statement: see `Database.plan`."""
-        explaining = self._statements.of(f"EXPLAIN (FORMAT JSON) {statement.text}")
-        async with self._failures(), self._limit(OWN_TIMEOUT_MS), self._pool.connection() as connection:
-            return schema.steps((await connection.run(explaining, parameters)).rows[0][0])
-
-    async def _rows(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        return (await self._by_itself(self._statements.of(sql), list(parameters), OWN_TIMEOUT_MS)).rows
+        return schema.steps(await self._explained(f"EXPLAIN (FORMAT JSON) {statement.text}", parameters))

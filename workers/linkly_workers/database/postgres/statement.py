@@ -6,7 +6,7 @@ import msgspec
 
 from linkly_workers._sql.parameters import Parameters
 from linkly_workers._sql.tokens import POSTGRES
-from linkly_workers.database._server.statements import StatementsByText, parameters_to_send
+from linkly_workers.database._server.statements import parameters_to_send
 from linkly_workers.database.backend import Op
 from linkly_workers.database.postgres.text import findings_of
 
@@ -31,14 +31,13 @@ class Statement(msgspec.Struct, frozen=True, eq=False):
     only_changes: bool = False
 
 
-class Statements(StatementsByText[Statement]):
-    """Statements by text."""
+def statement_of(sql: str) -> Statement:
+    """Return the statement of a text.
 
-    def __init__(self) -> None:
-        super().__init__(_found)
-
-
-def _found(sql: str) -> Statement:
+    Raises:
+        DriverError: There is none in it.
+        InvalidParam: Callers may not send it, or its placeholders are unclear.
+    """
     found = findings_of(sql)
     parameters = parameters_to_send(sql, POSTGRES, empty=found.empty, refusal=found.refusal)
     return Statement(sql, parameters, found.reads, found.target, found.inside, found.only_changes)
