@@ -350,6 +350,16 @@ async def test_values_of_mariadb_are_there_without_loss(bus, kinds):
         assert (told["e"], told["w"]) == ("b", "\U0001f600")
 
 
+@pytest.mark.parametrize("kinds", [("mariadb", "sqlite"), ("mariadb", "mariadb")], indirect=False)
+@pytest.mark.parametrize("key", ["ENUM('z', 'a', 'm', 'b')", "SET('z', 'a', 'm', 'b')"])
+async def test_a_key_that_is_sorted_otherwise_than_its_names_is_copied_as_well(bus, key):
+    await execute(bus, "old", f"CREATE TABLE t (a {key}, b INT, PRIMARY KEY (a, b))")
+    await execute(bus, "old", "INSERT INTO t SELECT ELT(1 + seq % 4, 'z', 'a', 'm', 'b'), seq FROM seq_1_to_3000")
+    assert (await copy(bus))["tables"][0]["copied"] == 3000
+    ordered = "SELECT a, b FROM t ORDER BY b"
+    assert await rows(bus, "new", ordered) == await rows(bus, "old", ordered)
+
+
 @pytest.mark.parametrize("kinds", [("sqlite", "mariadb")], indirect=False)
 async def test_a_number_that_the_target_would_replace_is_told(bus):
     await execute(bus, "old", "CREATE TABLE t (id INTEGER PRIMARY KEY)")

@@ -90,7 +90,7 @@ class MysqlSide:
         return CopyTable(
             name=found["name"],
             columns=columns,
-            order=[self.quoted(each) for each in key],
+            order=[self._order(column) for name in key for column in columns if column.name == name],
             primary_key=key,
             unique=[],
             indexes=indexes,
@@ -98,6 +98,12 @@ class MysqlSide:
             texts=[text],
             left_out=left_out,
         )
+
+    def _order(self, column: CopyColumn) -> str:
+        """Return what orders rows by a column of the key: the server sorts lists of names by number, but compares them
+        with a text by name."""
+        name = self.quoted(column.name)
+        return f"CAST({name} AS UNSIGNED)" if column.declared.startswith(("enum(", "set(")) else name
 
     async def decide(self, table: CopyTable) -> None:
         """Do nothing: every column has a type."""
