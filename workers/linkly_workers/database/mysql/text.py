@@ -47,7 +47,7 @@ _COMMITS = frozenset(
         *("ALTER", "CREATE", "DROP", "RENAME", "TRUNCATE", "GRANT", "REVOKE"),
         *("OPTIMIZE", "REPAIR", "CHECK", "CACHE", "FLUSH", "RESET", "PURGE", "CHANGE", "STOP", "START"),
         *("INSTALL", "UNINSTALL", "CLONE", "SHUTDOWN", "RESTART"),
-        *("ANALYZE TABLE", "ANALYZE LOCAL", "ANALYZE NO_WRITE_TO_BINLOG"),
+        *("ANALYZE TABLE", "ANALYZE TABLES", "ANALYZE LOCAL", "ANALYZE NO_WRITE_TO_BINLOG"),
     )
 )
 _MAKES_TABLES = frozenset(("CREATE", "DROP"))
@@ -110,7 +110,9 @@ def findings_of(sql: str) -> Findings:
 
 def _is_temporary(words: Sequence[Word]) -> bool:
     """Return whether it is a temporary table that is made or dropped; `OR REPLACE` may stand before the word."""
-    return words[0].text in _MAKES_TABLES and any(word.text == "TEMPORARY" for word in words[1:4])
+    at = next((at for at, word in enumerate(words[1:4], 1) if word.text == "TEMPORARY"), None)
+    is_table = at is not None and len(words) > at + 1 and words[at + 1].text in ("TABLE", "TABLES")
+    return words[0].text in _MAKES_TABLES and is_table
 
 
 def _refusal(words: Sequence[Word], first: str, two: str) -> tuple[str, str] | None:
