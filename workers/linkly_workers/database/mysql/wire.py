@@ -15,6 +15,7 @@ from typing import Any, Literal
 from asyncmy import errors
 from asyncmy.connection import Connection
 
+from linkly_workers.database._server.lookup import check_host
 from linkly_workers.database._server.tls import context_of
 from linkly_workers.database.mysql.address import Address
 from linkly_workers.database.mysql.codecs import DECODERS
@@ -350,6 +351,8 @@ async def connected(address: Address, password: bytes, application: str) -> Wire
     wire = Wire(raw)
     try:
         async with asyncio.timeout(address.connect_timeout_s):
+            if not is_socket:
+                await check_host(host)
             await wire.open()
     except TimeoutError as error:
         wire.abort()

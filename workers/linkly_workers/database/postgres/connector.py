@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 
+from linkly_workers.database._server.lookup import check_host
 from linkly_workers.database._server.tls import context_of
 from linkly_workers.database.postgres.address import Address
 from linkly_workers.database.postgres.connection import Connection
@@ -68,6 +69,9 @@ class Connector:
         meter = Meter()
         address = self._address
         try:
+            if len(address.hosts) == 1 and not address.hosts[0][0].startswith("/"):
+                async with asyncio.timeout(address.connect_timeout_s):
+                    await check_host(address.hosts[0][0])
             connect: Any = asyncpg.connect
             raw = await connect(
                 host=[host for host, _ in address.hosts],
