@@ -27,7 +27,8 @@ _LARGEST_PIECE = 2**24 - 1
 """Of a packet; a longer one goes on in the next piece."""
 
 _SMALL = 65_536
-"""A row of so many bytes is let go as it is read: many small ones at once, which takes a fortieth of the time."""
+"""A row of so many bytes is let go as it is read: many small ones at once, which takes a fortieth of the time. And a
+statement of so many is copied."""
 
 _SESSION = (
     "SET NAMES utf8mb4, autocommit = 1, time_zone = '+00:00', "
@@ -114,10 +115,14 @@ class Wire:
         Behind the `last` one goes what resets the session, in the same write: see `end_reset`.
         """
         # What the driver's own encoding does to half a surrogate pair is not for it to decide.
-        await self._send(COM_QUERY, text.encode())
-        if last:
-            self._raw._write_bytes(_RESET + self._session)
-            self._behind = 2
+        payload = text.encode()
+        if last and len(payload) < _SMALL and self.is_open:
+            self._raw._write_bytes(_message(COM_QUERY, payload) + _RESET + self._session)
+            self._raw._next_seq_id = 1
+            self._left, self._behind = "answer", 2
+        else:
+            await self._raw._execute_command(COM_QUERY, payload)
+            self._left = "answer"
         return await self.next_result()
 
     async def next_result(self) -> Any:
@@ -236,10 +241,6 @@ class Wire:
             self.in_transaction = False
 
     # --- what has come -------------------------------------------------------------------------------------
-
-    async def _send(self, command: int, payload: bytes) -> None:
-        await self._raw._execute_command(command, payload)
-        self._left = "answer"
 
     async def _have(self, count: int) -> None:
         """Wait until so many bytes have come."""
