@@ -290,5 +290,5 @@ def test_the_worker_names_no_backend_outside_its_folder():
     allowed = {'"linkly_workers.database.', 'OneDatabase(url="sqlite:./data/iii.db")'}
     for path in ROOM.glob("*.py"):
         for line in path.read_text().splitlines():
-            if re.search("sqlite|postgres", line, re.IGNORECASE):
+            if re.search("sqlite|postgres|mysql|mariadb", line, re.IGNORECASE):
                 assert any(each in line for each in allowed), f"{path.name}: {line.strip()}"

@@ -234,8 +234,8 @@ class Begin(msgspec.Struct, kw_only=True):
 
     Attributes:
         db: Name of a configured database; may be left out if there is only one, or one called primary.
-        isolation: What is given at least. On SQLite serializable keeps others from writing from the start; otherwise
-            from the first write on.
+        isolation: read_committed, repeatable_read or serializable: what is given at least. A database with one writer
+            keeps others from writing from the start if it is serializable, else from the first write on.
         timeout_ms: It is rolled back after this time, at most 300000.
     """
 
