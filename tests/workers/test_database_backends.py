@@ -287,7 +287,11 @@ async def test_a_database_that_cannot_be_opened_stops_the_worker(scratch):
 
 
 def test_the_worker_names_no_backend_outside_its_folder():
-    allowed = {'"linkly_workers.database.', 'OneDatabase(url="sqlite:./data/iii.db")'}
+    allowed = {
+        '"linkly_workers.database.',
+        'for name in ("mysql", "mariadb")',
+        'OneDatabase(url="sqlite:./data/iii.db")',
+    }
     for path in ROOM.glob("*.py"):
         for line in path.read_text().splitlines():
             if re.search("sqlite|postgres|mysql|mariadb", line, re.IGNORECASE):
