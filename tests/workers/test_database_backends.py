@@ -290,6 +290,7 @@ def test_the_worker_names_no_backend_outside_its_folder():
     allowed = {
         '"linkly_workers.database.',
         'for name in ("mysql", "mariadb")',
+        "for scheme in (name, ",
         'OneDatabase(url="sqlite:./data/iii.db")',
     }
     for path in ROOM.glob("*.py"):
