@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -42,6 +43,7 @@ _CREATE = """CREATE TABLE IF NOT EXISTS linkly_copies (
     total BIGINT NOT NULL,
     PRIMARY KEY (source, table_name)
 )"""
+_CHECK = re.compile(r"\bCHECK\s*\(", re.IGNORECASE)
 _STATES = "SELECT table_name, position, copied, total FROM linkly_copies WHERE source = ?"
 _PLANNED = """
 INSERT INTO linkly_copies (source, table_name, copied, total) VALUES (?, ?, 0, ?)"""
@@ -153,8 +155,9 @@ class Copies:
                 target, same_kind = table, sides.source.driver == sides.target.driver
                 if not same_kind:
                     await sides.reading.decide(table)
-                making = await sides.writing.make(table, same_kind)
-                left_out += [f"{table.name}: {each}" for each in table.left_out]
+                    target = _of_another_kind(table)
+                making = await sides.writing.make(target, same_kind)
+                left_out += [f"{table.name}: {each}" for each in target.left_out]
             state = None if making else states.get(table.name)
             if state is None:
                 if table.name in there and not request.replace:
@@ -194,16 +197,33 @@ async def _names(source: Database[Any], asked: list[str] | None) -> tuple[list[s
 
 def _in_order(tables: list[CopyTable]) -> list[CopyTable]:
     """Return tables so that each comes behind those that it refers to."""
-    by_name = {table.name.lower(): table for table in tables}
-    needs = {
-        name: {key["table"].lower() for key in table.foreign_keys} & by_name.keys() - {name}
-        for name, table in by_name.items()
-    }
+    by_name = {table.name: table for table in tables}
+    folded = {name.lower(): name for name in by_name}  # SQLite's keys may write a name in another case
+    needs: dict[str, set[str]] = {}
+    for name, table in by_name.items():
+        theirs = [key["table"] for key in table.foreign_keys]
+        needs[name] = {each if each in by_name else folded.get(each.lower(), name) for each in theirs} - {name}
     try:
         return [by_name[name] for name in TopologicalSorter(needs).static_order()]
     except CycleError as error:
         circle = ", ".join(f"`{name}`" for name in error.args[1])
-        raise CopyError(f"these tables refer to one another, so none can be copied first: {circle}") from error
+        raise CopyError(
+            f"these tables refer to one another, so none can be copied first: {circle}; make them in the target "
+            "without these foreign keys, copy one after the other (`tables`), and add the keys then"
+        ) from error
+
+
+def _of_another_kind(table: CopyTable) -> CopyTable:
+    """Return a table for another kind of database, which neither computes its columns nor checks them."""
+    generated = [column.name for column in table.columns if column.generated]
+    left_out = [f"what computes column `{name}`, whose values are copied" for name in generated]
+    if any(_CHECK.search(text) for text in table.texts):
+        left_out.append("CHECK constraints")
+    columns = [
+        msgspec.structs.replace(column, generated=False, default=None) if column.generated else column
+        for column in table.columns
+    ]
+    return msgspec.structs.replace(table, columns=columns, left_out=[*table.left_out, *left_out])
 
 
 def _check_columns(table: CopyTable, target: CopyTable, db: str) -> None:
@@ -305,8 +325,8 @@ async def _all_at_once(sides: _Sides, work: _Work) -> None:
 
 def _columns(work: _Work) -> list[tuple[CopyColumn, CopyColumn]]:
     """Return the columns that are copied: as they are read, and as they are written."""
-    theirs = {column.name: column for column in work.target.columns}
-    return [(column, theirs[column.name]) for column in work.table.written]
+    theirs = {column.name: column for column in work.target.written}
+    return [(column, theirs[column.name]) for column in work.table.columns if column.name in theirs]
 
 
 async def _insert(
@@ -343,6 +363,15 @@ async def _insert(
         raise CopyError(
             f"table `{work.table.name}`, row {number}, column `{name}`: {why}",
             details={"table": work.table.name, "column": name, "row": number},
+        ) from error
+    except DriverError as error:
+        names = {key["table"].lower() for key in work.target.foreign_keys}
+        if work.target.name.lower() not in names or "foreign key" not in error.message.lower():
+            raise
+        raise CopyError(
+            f"table `{work.table.name}`: rows refer to rows of the same table that come later; make the table in "
+            f"`{sides.target.name}` without that foreign key, copy again, and add the key then: {error.message}",
+            details={"table": work.table.name},
         ) from error
 
 
@@ -431,6 +460,8 @@ def _as_text(key: list[Any]) -> str:
 
 def _value(value: Any, column: CopyColumn) -> Any:
     """Return a value as a parameter: lists and objects are JSON, integers beyond 64 bits text."""
+    if column.spelled and not isinstance(value, (str, list, dict, type(None))):
+        return msgspec.json.encode(value).decode()
     if type(value) is int and column.kind == "number" and not -(2**63) <= value < 2**63:
         return str(value)
     return msgspec.json.encode(_spelled(value)).decode() if isinstance(value, (list, dict)) else value

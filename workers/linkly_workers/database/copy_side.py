@@ -23,7 +23,7 @@ class CopyColumn(msgspec.Struct, kw_only=True):
         kind: What its values are.
         declared: Its type, as the database of the table writes it.
         nullable: It takes NULL.
-        default: The SQL of its default, of the table's own database.
+        default: The SQL of its default, or of what it is computed from, of the table's own database.
         counts: The database numbers its rows where no value is given.
         generated: The database computes it; nobody can write it.
         spelled: Its values travel as text that is cast there and back, because they have no other form.

@@ -36,15 +36,19 @@ _KINDS: dict[str, Kind] = {
     "bytea": "bytes",
 }
 _COLUMNS = """
-SELECT a.attname::text, t.typtype::text, pg_get_serial_sequence($1, a.attname::text) IS NOT NULL
-FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+SELECT a.attname::text,
+  EXISTS (SELECT FROM pg_type t WHERE t.oid IN (c.oid, c.typbasetype, c.typelem)
+    AND (t.typtype IN ('c', 'r', 'm') OR t.typname IN ('json', 'jsonb'))),
+  pg_get_serial_sequence($1, a.attname::text) IS NOT NULL,
+  (SELECT pg_get_expr(d.adbin, d.adrelid) FROM pg_attrdef d
+    WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum AND a.attgenerated::text <> '')
+FROM pg_attribute a JOIN pg_type c ON c.oid = a.atttypid
 WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped"""
 _TRIGGERS = "SELECT tgname::text FROM pg_trigger WHERE tgrelid = to_regclass($1) AND NOT tgisinternal"
 _SPECIAL = """
 SELECT c.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam
 WHERE i.indrelid = to_regclass($1) AND m.amname <> 'btree'"""
-_SPELLED = frozenset(("c", "r", "m"))
-"""Rows, ranges and multiranges."""
+_CONSTRAINTS = "SELECT conname::text FROM pg_constraint WHERE conrelid = to_regclass($1) AND contype IN ('c', 'x')"
 
 _LITERAL = re.compile(r"-?[0-9]+(?:\.[0-9]+)?|'(?:[^']|'')*'")
 
@@ -73,7 +77,7 @@ class PostgresSide:
     async def table(self, name: str) -> CopyTable:
         """Return a table: see `CopySide.table`."""
         found = await self._describe(name) or {}
-        more = {column: (kind, counts) for column, kind, counts in await self._rows(_COLUMNS, quoted(name))}
+        more = {column: rest for column, *rest in await self._rows(_COLUMNS, quoted(name))}
         key: list[str] = found["primary_key"]
         columns = [
             CopyColumn(
@@ -81,20 +85,21 @@ class PostgresSide:
                 kind=_KINDS.get(re.sub(r"\(.*\)", "", column["type"]), "text"),
                 declared=column["type"],
                 nullable=column["nullable"],
-                default=column["default"],
+                default=more[column["name"]][2] if column["generated"] else column["default"],
                 counts=more[column["name"]][1],
                 generated=column["generated"],
-                spelled=more[column["name"]][0] in _SPELLED,
+                spelled=more[column["name"]][0],
             )
             for column in found["columns"]
         ]
         special = {index for (index,) in await self._rows(_SPECIAL, quoted(name))}
         indexes, left_out = _indexes(found["indexes"], [column.name for column in columns], special)
+        left_out += [f"constraint `{each}`" for (each,) in await self._rows(_CONSTRAINTS, quoted(name))]
         left_out += [f"trigger `{trigger}`" for (trigger,) in await self._rows(_TRIGGERS, quoted(name))]
         return CopyTable(
             name=found["name"],
             columns=columns,
-            order=[quoted(each) for each in key],
+            order=[] if any(each.spelled for each in columns if each.name in key) else [quoted(each) for each in key],
             primary_key=key,
             unique=[],
             indexes=indexes,
@@ -164,8 +169,10 @@ def _indexes(
 
 def _default(column: CopyColumn, table: CopyTable, same_kind: bool) -> str:
     given = column.default
-    if given is None or column.counts or column.generated or given.upper() == "NULL":
+    if given is None or column.counts or given.upper() == "NULL":
         return ""
+    if column.generated:
+        return f" GENERATED ALWAYS AS ({given}) STORED"
     if same_kind or (_LITERAL.fullmatch(given) and (given.startswith("'") or column.kind != "text")):
         return f" DEFAULT {given}"
     table.left_out.append(f"the default of column `{column.name}`: {given}")
