@@ -268,6 +268,17 @@ async def test_what_is_too_large_to_be_read_says_how_to_read_it(url):
         assert await bus.trigger("state::get", {"scope": "s", "key": "1"}) == values[1]
 
 
+async def test_a_value_that_could_not_be_read_again_is_refused(url):
+    async with running_engine(worker(), database_worker(url, max_result_bytes=2000)) as bus:
+        largest = "x" * (2000 - store_module.ROW_BYTES - 2)
+        for key, value in (("k", largest), ("ä" * 500, largest)):
+            await bus.trigger("state::set", {"scope": "s", "key": key, "value": value})
+            with pytest.raises(LinklyError, match=r"1745 bytes.*max_result_bytes") as failure:
+                await bus.trigger("state::set", {"scope": "s", "key": key, "value": value + "x"})
+            assert failure.value.code == "SET_ERROR"
+            assert await bus.trigger("state::delete", {"scope": "s", "key": key}) == value
+
+
 async def test_numbers_that_the_database_answers_as_text_are_read(url):
     async with running_engine(worker(), database_worker(url, integers="string")) as bus:
         for number in range(3):

@@ -23,9 +23,10 @@ class Tools:
 
     clock: Clock
 
-    def __init__(self, databases: Databases, settings: Mapping[str, OneDatabase]) -> None:
+    def __init__(self, databases: Databases, settings: Mapping[str, OneDatabase], max_result_bytes: int) -> None:
         self._databases = databases
         self._settings = settings
+        self._max_result_bytes = max_result_bytes
 
     @function("database::listDatabases", aliases=["iii-database::listDatabases"])
     async def list_databases(self) -> dict[str, Any]:
@@ -39,6 +40,7 @@ class Tools:
                 "tls": msgspec.to_builtins(self._settings[database.name].tls),
                 "waiting_writes": database.waiting_writes,
                 "idle_connections": database.idle_connections,
+                "max_result_bytes": self._max_result_bytes,
             }
             for database in self._databases
         ]

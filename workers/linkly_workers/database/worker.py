@@ -87,7 +87,7 @@ class DatabaseWorker(Worker):
         self._events = RowChangedEvents(self.settings.databases, lambda db: self._databases.find(db).capture)
         self._sessions = Sessions(self._databases, self._events)
         self._streams = Streams(self._databases)
-        self._tools = Tools(self._databases, self.settings.databases)
+        self._tools = Tools(self._databases, self.settings.databases, self.settings.max_result_bytes)
         self._migrations = Migrations(self._databases, self._events)
         self._copies = Copies(self._databases)
 

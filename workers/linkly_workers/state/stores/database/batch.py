@@ -12,7 +12,10 @@ from typing import Any
 
 import msgspec
 
+from linkly_workers.state.errors import StoreError
 from linkly_workers.state.stores.waiting import Write
+
+TOO_LARGE = "nothing larger than `max_result_bytes` of the database worker can be read again; raise that setting"
 
 BATCH_BYTES = 4 * 1024 * 1024
 """When the values of a batch have so many bytes, it takes no further write."""
@@ -103,8 +106,11 @@ class Batch:
             "key": [name_blob(key) for _, key in self._keys],
         }
 
-    def compute(self, found: Sequence[Found]) -> None:
-        """Compute the writes on top of what was found; what one raises goes to its caller alone."""
+    def compute(self, found: Sequence[Found], most_value_bytes: int) -> None:
+        """Compute the writes on top of what was found; what one raises goes to its caller alone.
+
+        So does that its value is longer than `most_value_bytes`: nobody could read it again.
+        """
         keys = list(self._keys.values())
         for each in found:
             keys[each.place].found, keys[each.place].value = each, each.value
@@ -114,6 +120,9 @@ class Batch:
                 break
             key = self._keys[write.address]
             if key.deleted or write.answered or not write.compute(key.value):
+                continue
+            if len(write.new or b"") > most_value_bytes:
+                write.fail(StoreError(f"it has {len(write.new or b'')} bytes, and {TOO_LARGE}"))
                 continue
             if key.value is None:
                 key.made = number

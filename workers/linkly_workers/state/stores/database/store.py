@@ -44,6 +44,9 @@ VALUES = Keeper("state", "values", "linkly_workers.state.stores.database", "adap
 BATCH_WRITES = 1024
 BATCH_KEYS = ROWS[-1]
 
+ROW_BYTES = 256
+"""What the row of a value counts in a result besides the value, at most."""
+
 NAME_BYTES = 1000
 """Longest scope and longest key: both together have to fit an index (PostgreSQL: 2,704 bytes)."""
 
@@ -82,6 +85,7 @@ class DatabaseStore:
         self._clock = clock
         self._scripts = Scripts(trigger, db, VALUES)
         self._identity: bytes | None = None
+        self._most_value_bytes = 0
         self._preparing = asyncio.Lock()
         self._waiting = Waiting(f"database `{db}`", self._serve)
         self.write, self.idle = self._waiting.write, self._waiting.idle
@@ -111,6 +115,9 @@ class DatabaseStore:
                 if self._identity is None:
                     try:
                         await self._scripts.migrate()
+                        listed = (await self._trigger("database::listDatabases", {}))["databases"]
+                        (limit,) = (each["max_result_bytes"] for each in listed if each["name"] == self._db)
+                        self._most_value_bytes = limit - ROW_BYTES
                         await self._scripts.transaction("keep_identity", {"identity": blob(secrets.token_bytes(16))})
                         [row] = await self._scripts.query("identity", {})
                     except LinklyError as error:
@@ -206,7 +213,7 @@ class DatabaseStore:
         except StoreError as error:
             self._fail_all(writes, error)
             return
-        batch.compute(msgspec.convert(found, list[Found]))
+        batch.compute(msgspec.convert(found, list[Found]), self._most_value_bytes)
         try:
             versions = await self._written(batch.changes())
         except OutcomeUnknown as error:
