@@ -200,6 +200,18 @@ async def test_a_reader_that_is_too_slow_for_the_time_limit_is_told_so(bus, in_m
     assert (error.code, last["error"]["code"]) == ("QUERY_TIMEOUT", "QUERY_TIMEOUT")
 
 
+async def test_a_reader_that_never_reads_holds_the_call_no_longer_than_the_time_limit(bus, in_memory, endless):
+    if in_memory:
+        pytest.skip("what is in memory is read at once")
+    stream = await begun(bus, endless, buffer_size=1, timeout_ms=300)
+    async with asyncio.timeout(15):
+        with pytest.raises(LinklyError) as failure:
+            await stream.call
+    assert failure.value.code == "QUERY_TIMEOUT"
+    _, said = await stream.rest()
+    assert said[-1]["type"] == "columns"
+
+
 async def test_many_streams_leave_their_connections_to_others(bus, in_memory, endless):
     if in_memory:
         pytest.skip("what is in memory is read at once")

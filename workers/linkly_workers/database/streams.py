@@ -14,12 +14,16 @@ from typing import Any
 import msgspec
 
 from linkly import Bus, ChannelWriter, function
+from linkly.clock import Clock, time_limit
 from linkly.errors import ConnectionLost, LinklyError
 from linkly_workers.database.backend import Result
 from linkly_workers.database.databases import Databases
 from linkly_workers.database.errors import InvalidParam, StatementWrites
 from linkly_workers.database.shapes import Stream, Streamed
 from linkly_workers.database.values import as_rows, check_parameters, columns_of
+
+TRAILER_S = 1.0
+"""So long a reader who does not read is waited for before he is told of an error."""
 
 _ENCODER = msgspec.json.Encoder()
 
@@ -47,7 +51,7 @@ class Streams:
             ConnectionLost: The reader has gone.
             UnknownDatabase: There is no such database.
         """
-        async with _trailer(await self._bus.open_writer(request.writer)) as writer:
+        async with _trailer(await self._bus.open_writer(request.writer), self._bus.clock) as writer:
             return await self._stream(request, writer)
 
     async def _stream(self, request: Stream, writer: ChannelWriter) -> Streamed:
@@ -105,16 +109,17 @@ async def _while_read(writer: ChannelWriter) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _trailer(writer: ChannelWriter) -> AsyncIterator[ChannelWriter]:
-    """Close a channel; an error is told to its reader first."""
+async def _trailer(writer: ChannelWriter, clock: Clock) -> AsyncIterator[ChannelWriter]:
+    """Close a channel; an error is told to its reader first, if he reads."""
     try:
         yield writer
     except ConnectionLost:
         raise
     except LinklyError as error:
         body = {"code": error.code, "message": error.message, **error.details}
-        with suppress(ConnectionLost):
-            await _say(writer, {"type": "error", "error": body})
+        with suppress(ConnectionLost, TimeoutError):
+            async with time_limit(clock, TRAILER_S):
+                await _say(writer, {"type": "error", "error": body})
         raise
     finally:
         await writer.close()
