@@ -297,3 +297,11 @@ async def test_a_password_is_in_no_listing(postgres_url):
     async with of_one(postgres_url) as bus:
         assert password
         assert password not in str(await call(bus, "listDatabases"))
+
+
+async def test_a_new_statement_runs_in_the_isolation_that_is_asked_for(postgres_url):
+    async with running(postgres_url) as bus:
+        for level in ("serializable", "repeatable_read"):
+            statements = [f"SELECT current_setting('transaction_isolation') AS {level}"]
+            answer = await call(bus, "transaction", statements=statements, isolation=level)
+            assert answer["results"][0]["rows"] == [[level.replace("_", " ")]]

@@ -332,6 +332,8 @@ class Connection:
         return prepared, converted(prepared.converters, values), False
 
     async def _compiled(self, text: str) -> _Prepared:
+        if self._to_begin is not None and "ISOLATION" in self._to_begin:
+            await self._begin_now()  # to compile takes a snapshot, behind which the server sets no level
         # The driver gives names only to what it keeps itself, and its cache would be a second one.
         self._compilations += 1
         name = f"linkly_{self._compilations}" if self._keeps_statements else ""
