@@ -1,14 +1,13 @@
 """Native capture over kill -9 of its engine: every change that was committed is told, of one row in order."""
 
 import asyncio
-import importlib
 import os
 
 import pytest
 
 from linkly import Client, Function, trigger
 from support.engine_process import EngineProcess
-from support.postgres_server import own_schema, server_url
+from support.postgres_server import connected, own_schema, server_url
 
 CHANGES, ROWS, KILLS = 600, 7, 3
 WAIT_S = 60
@@ -26,8 +25,13 @@ async def url(server):
         yield url
 
 
-async def test_every_change_is_told_although_the_engine_is_killed_again_and_again(url, tmp_path):
-    connection = await importlib.import_module("asyncpg").connect(url)
+@pytest.fixture
+async def connection(url):
+    async with connected(url) as connection:
+        yield connection
+
+
+async def test_every_change_is_told_although_the_engine_is_killed_again_and_again(url, connection, tmp_path):
     await connection.execute("CREATE TABLE orders (id int PRIMARY KEY, n int)")
     (tmp_path / "config.yaml").write_text(
         "workers:\n  - name: iii-worker-manager\n    config: {port: 0}\n"
@@ -70,7 +74,6 @@ async def test_every_change_is_told_although_the_engine_is_killed_again_and_agai
                     await heard(CHANGES)
     finally:
         engine.kill()
-        await connection.close()
     assert {n for _, n in told} == set(range(1, CHANGES + 1))
     for row in range(ROWS):
         news = [n for number, n in told if number == row]

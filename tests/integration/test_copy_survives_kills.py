@@ -1,8 +1,6 @@
 """Links move from SQLite to PostgreSQL, and the engine that copies them is killed meanwhile."""
 
 import asyncio
-import contextlib
-import importlib
 import os
 import subprocess
 import sys
@@ -11,7 +9,7 @@ import pytest
 
 from linkly import Client, LinklyError
 from support.engine_process import EngineProcess
-from support.postgres_server import own_schema, server_url
+from support.postgres_server import connected, own_schema, server_url
 from support.program import WAIT_S
 
 LINKS, CLICKS, KEYS = 100, 10_000, 200
@@ -43,15 +41,6 @@ async def engine(server, tmp_path):
 
 
 WAITING = "SELECT count(*) FROM pg_locks WHERE relation = 'clicks'::regclass AND NOT granted"
-
-
-@contextlib.asynccontextmanager
-async def connected(url):
-    connection = await importlib.import_module("asyncpg").connect(url)
-    try:
-        yield connection
-    finally:
-        await connection.close()
 
 
 def config(engine, db):

@@ -139,13 +139,9 @@ async def ask_directly(server: Any, *statements: str) -> None:
     """Run statements as who may do everything, past the worker, which takes none that changes the server."""
     parts = urlsplit(server.url)
     if parts.scheme == "postgres":
-        asyncpg = importlib.import_module("asyncpg")
-        postgres = await asyncpg.connect(server.url)
-        try:
+        async with postgres_server.connected(server.url) as postgres:
             for statement in statements:
                 await postgres.execute(statement)
-        finally:
-            await postgres.close()
         return
     asyncmy = importlib.import_module("asyncmy")
     mysql = await asyncmy.connect(host="127.0.0.1", port=server.port, user="linkly", password=server.password)

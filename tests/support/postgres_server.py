@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -113,15 +114,21 @@ def server_url() -> Iterator[str]:
 
 
 @asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Any]:
+    """Have a connection of asyncpg: a client of the server that knows nothing of linkly."""
+    connection = await importlib.import_module("asyncpg").connect(url)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
 async def own_schema(url: str, name: str) -> AsyncIterator[str]:
     """Make a schema, yield the url whose tables are in it, and drop it."""
-    asyncpg = importlib.import_module("asyncpg")
-    connection = await asyncpg.connect(url)
-    try:
+    async with connected(url) as connection:
         await connection.execute(f"CREATE SCHEMA {name}")
         try:
             yield f"{url}{'&' if '?' in url else '?'}options=-csearch_path%3D{name}"
         finally:
             await connection.execute(f"DROP SCHEMA {name} CASCADE")
-    finally:
-        await connection.close()

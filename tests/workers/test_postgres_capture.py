@@ -1,7 +1,6 @@
 """`database::row-changed` with `capture: native`: everybody's changes of one table, in order, at least once."""
 
 import asyncio
-import contextlib
 import importlib
 import secrets
 
@@ -12,6 +11,7 @@ from linkly.errors import HandlerFailed
 from linkly.testing import settle
 from linkly_workers.database import captures
 from support.database_calls import execute, rows, running
+from support.postgres_server import connected
 
 pytest.importorskip("asyncpg", reason="asyncpg is missing: pip install -e '.[dev]'")
 capture = importlib.import_module("linkly_workers.database.postgres.capture")
@@ -23,21 +23,9 @@ WAIT_S = 20
 @pytest.fixture
 async def other(postgres_url):
     """A client of the server that knows nothing of linkly."""
-    connection = await importlib.import_module("asyncpg").connect(postgres_url)
-    await connection.execute("CREATE TABLE orders (id int PRIMARY KEY, n numeric, note text)")
-    try:
+    async with connected(postgres_url) as connection:
+        await connection.execute("CREATE TABLE orders (id int PRIMARY KEY, n numeric, note text)")
         yield connection
-    finally:
-        await connection.close()
-
-
-@contextlib.asynccontextmanager
-async def connected(url):
-    connection = await importlib.import_module("asyncpg").connect(url)
-    try:
-        yield connection
-    finally:
-        await connection.close()
 
 
 class Ear:

@@ -92,7 +92,10 @@ class PostgresCapture:
             raise DatabaseConfigError(f"there is no table `{table}`")
         name, plain, schema = found
         if int(raw.get_server_version().major) < 13:
-            raise DatabaseConfigError("that needs PostgreSQL 13")
+            raise DatabaseConfigError(
+                f"that needs PostgreSQL 13 or a later one, and this is {raw.get_server_version().major}; "
+                "`capture: statements` works on every version"
+            )
         async with raw.transaction():
             await raw.execute(f"SET LOCAL lock_timeout = {SETUP_LOCK_MS}")
             await raw.execute(sql.LOCK)
