@@ -359,6 +359,25 @@ async def test_making_a_connection_does_not_count_as_waiting_for_one(kind, serve
         assert slept == ["0", "1"]
 
 
+CONNECTIONS = {
+    "postgres": ("ALTER ROLE plain CONNECTION LIMIT 3", "ALTER ROLE plain CONNECTION LIMIT -1"),
+    "mysql": ("ALTER USER plain WITH MAX_USER_CONNECTIONS 4", "ALTER USER plain WITH MAX_USER_CONNECTIONS 0"),
+}
+
+
+async def test_callers_share_the_connections_that_a_full_server_has_given(kind, server):
+    full, free = CONNECTIONS[kind.driver]
+    await ask_directly(server, full)
+    try:
+        async with running(kind.url(server), pool={"max": 10}) as bus:
+            sleep = f"SELECT CASE WHEN {kind.sleep}(0.1) IS NULL THEN -1 ELSE CAST(? AS DECIMAL(1)) END"
+            slept = await asyncio.gather(*(value(bus, sleep, at) for at in range(10)))
+            assert slept == [str(at) for at in range(10)]
+            assert await ready(bus)
+    finally:
+        await ask_directly(server, free)
+
+
 # --- a connection that is lost during COMMIT ----------------------------------------------------------------
 
 

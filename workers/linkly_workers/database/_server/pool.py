@@ -71,6 +71,7 @@ class Pool(Generic[C]):
         self._places = Places(settings.max)
         self._waiting = 0
         self._idle: list[C] = []
+        self._hopes: dict[asyncio.Future[None], None] = {}
         self._leases: dict[Lease[C], None] = {}
         self.has_written = False
         self._resetting = 0
@@ -213,7 +214,7 @@ class Pool(Generic[C]):
         while not self._driver.is_final(error):
             try:
                 async with time_limit(self._clock, max(0.0, end - self._clock.monotonic())):
-                    await self._server.reachable()
+                    await self._hope()
             except TimeoutError:
                 break
             connection = self._usable()
@@ -235,12 +236,38 @@ class Pool(Generic[C]):
             },
         ) from error
 
+    async def _hope(self) -> None:
+        """Wait until the server can be reached, or another caller's connection is free: a server that is full makes no
+        new ones."""
+        if self._server.is_reachable:
+            return
+        free: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        reachable = asyncio.ensure_future(self._server.reachable())
+        self._hopes[free] = None
+        try:
+            await asyncio.wait((free, reachable), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            if free.done():
+                self._free_for_another()
+            raise
+        finally:
+            self._hopes.pop(free, None)
+            reachable.cancel()
+
+    def _free_for_another(self) -> None:
+        if self._hopes:
+            free = next(iter(self._hopes))
+            del self._hopes[free]
+            free.set_result(None)
+
     def _keep(self, connection: C) -> None:
         if self._closing or not connection.is_usable:
             self._beside(connection.close())
             return
         connection.idle_since = self._clock.monotonic()
         self._idle.append(connection)
+        self._server.answered()
+        self._free_for_another()
         if self._sweeping is None:
             self._sweeping = self._clock.call_later(self._settings.idle_timeout_ms / 1000, self._sweep)
 

@@ -34,6 +34,7 @@ class Server(Generic[C]):
         self._clock = clock
         self._trouble: str | None = None
         self._refuses_writes = False
+        self._has_answered = False
         self._reachable = asyncio.Event()
         self._reachable.set()
         self._watching: asyncio.Task[None] | None = None
@@ -41,7 +42,11 @@ class Server(Generic[C]):
     @property
     def trouble(self) -> str | None:
         """Why it takes no writes now; `None` if nothing is known against it."""
-        return self._trouble
+        return None if self._has_answered and not self._refuses_writes else self._trouble
+
+    def answered(self) -> None:
+        """Note that a connection works: a server that makes no new ones may be full."""
+        self._has_answered = True
 
     async def check_files(self) -> None:
         """Read the files that connections need; the server is not asked.
@@ -55,12 +60,18 @@ class Server(Generic[C]):
         """Make one connection: see `Connector.connect`."""
         return await self._connector.connect()
 
+    @property
+    def is_reachable(self) -> bool:
+        """Whether it can be reached, as far as is known."""
+        return self._reachable.is_set()
+
     async def reachable(self) -> None:
         """Return when the server can be reached, as far as is known."""
         await self._reachable.wait()
 
     def is_away(self, error: BaseException, found: Callable[[C], None]) -> None:
         """Note that no connection can be made; try again and again, and hand over the first one to `found`."""
+        self._has_answered = False
         self._note(self._unreachable(error), found)
         self._reachable.clear()
 
