@@ -11,6 +11,7 @@ import pytest
 from linkly.schema import read_settings
 from linkly.testing import ManualClock, running_engine, settle
 from linkly.timestamps import time_text
+from linkly_workers._scripts import Unavailable
 from linkly_workers.http import HttpSettings, HttpWorker
 from linkly_workers.link import LinkSettings, LinkWorker
 from linkly_workers.link.cache import SHARED_FOR_S
@@ -250,6 +251,22 @@ async def test_one_key_makes_one_link_over_all_engines(url):
         answers = await asyncio.gather(*(stores[at % 2].insert(link(f"c{at}"), key) for at in range(20)))
         assert len({answer.link.code for answer in answers}) == 1
         assert [answer.repeated for answer in answers].count(False) == 1
+
+
+# --- locks of others ---------------------------------------------------------------------------------------
+
+
+async def test_a_link_that_somebody_has_locked_holds_up_no_clicks_of_others_for_long(postgres_url):
+    async with two_stores(postgres_url, link("a"), link("b")) as (store, _), running_database(postgres_url) as other:
+        begun = (await other.trigger("database::beginTransaction", {}))["transaction"]["id"]
+        lock = {"transaction_id": begun, "sql": "UPDATE links SET url = url WHERE code = 'a'"}
+        await other.trigger("database::transactionExecute", lock)
+        a, b = await asyncio.gather(
+            store.count(Click("a", NOW), NOW), store.count(Click("b", NOW), NOW), return_exceptions=True
+        )
+        assert (type(a), b.outcome) == (Unavailable, Outcome.COUNTED)
+        await other.trigger("database::rollbackTransaction", {"transaction_id": begun})
+        assert (await store.count(Click("a", NOW), NOW)).link.clicks == 1
 
 
 # --- one clock ---------------------------------------------------------------------------------------------
