@@ -70,3 +70,6 @@ CREATE INDEX IF NOT EXISTS links_by_age ON links (created_at, code);
 
 -- name: indexes.link_keys_by_age
 CREATE INDEX IF NOT EXISTS link_keys_by_age ON link_keys (created_at);
+
+-- name: indexes.link_keys_by_code
+CREATE INDEX IF NOT EXISTS link_keys_by_code ON link_keys (code);
