@@ -137,6 +137,16 @@ async def test_a_transaction_that_its_last_statement_has_ended_is_not_said_to_be
     await execute(several, "CALL p()")
 
 
+async def test_a_connection_that_is_lost_in_a_procedure_leaves_the_outcome_unknown(several):
+    body = "UPDATE t SET a = 1; COMMIT; KILL CONNECTION_ID()"
+    await execute(several, f"CREATE PROCEDURE p() BEGIN {body}; END")
+    assert (await refused(several, "execute", sql="CALL p()")).code == "outcome_unknown"
+    begun = {"transaction_id": await begin(several)}
+    assert (await refused(several, "transactionExecute", **begun, sql="CALL p()")).code == "outcome_unknown"
+    assert (await refused(several, "commitTransaction", **begun)).code == "TRANSACTION_NOT_FOUND"
+    assert await values(several, "SELECT a FROM t") == [1, 1]
+
+
 async def test_isolation_is_what_was_asked_for(several):
     sees = {"read_committed": 1, "repeatable_read": 0}
     for level, seen in sees.items():

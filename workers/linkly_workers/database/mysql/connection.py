@@ -9,12 +9,13 @@ from typing import Any
 
 from asyncmy.errors import MySQLError
 
+from linkly.errors import OutcomeUnknown
 from linkly_workers.database._server.result import Result, returned_id, size_of, too_large
 from linkly_workers.database.backend import Take
 from linkly_workers.database.batches import BATCH_BYTES, MOST_ROWS
 from linkly_workers.database.errors import DriverError
 from linkly_workers.database.mysql.codecs import big_integers, type_name
-from linkly_workers.database.mysql.errors import FAILURES, NOT_PREPARABLE, TOO_LARGE, number_of
+from linkly_workers.database.mysql.errors import FAILURES, NOT_PREPARABLE, TOO_LARGE, is_lost, number_of
 from linkly_workers.database.mysql.parameters import bound
 from linkly_workers.database.mysql.statement import Statement
 from linkly_workers.database.mysql.stopping import Stopper
@@ -93,6 +94,7 @@ class Connection:
             DriverError: There are too many values or too few, the server has no such statement, or the transaction is
                 over.
             InvalidParam: A value does not fit, or the statement may not run inside a transaction.
+            OutcomeUnknown: The connection was lost in a procedure.
             ResultTooLarge: The rows are larger than allowed; the statement was stopped.
         """
         text = self._text(statement, values)
@@ -101,7 +103,16 @@ class Connection:
         if statement.commits in _MAY_LEAVE_NO_DATABASE:
             self.fit = False
         async with self._asking():
-            result = await self._run(statement, text, last=last)
+            try:
+                result = await self._run(statement, text, last=last)
+            except FAILURES as error:
+                if statement.calls and is_lost(error):
+                    raise OutcomeUnknown(
+                        f"the connection was lost in a procedure: {error}; what it commits by itself may be written or "
+                        "not. Ask what is there before you repeat it",
+                        details={"driver": "mysql"},
+                    ) from error
+                raise
             await self._note_reset()
         return result
 

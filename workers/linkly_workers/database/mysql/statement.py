@@ -39,6 +39,11 @@ class Statement(msgspec.Struct, frozen=True, eq=False):
         """Its text as the server compiles it, with `?` for each placeholder."""
         return self.parameters.text
 
+    @property
+    def calls(self) -> bool:
+        """Whether it calls a procedure, which may commit."""
+        return self.target is not None and self.target[0] == "other"
+
     def check_for(self, *, mariadb: bool) -> None:
         """Check that the server has such a statement: an older one would take RETURNING for something else.
 
