@@ -47,12 +47,6 @@ def any_url(request):
     return url_of(request.param, request)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def batching_url(request):
-    """Return the url of an empty database of each kind whose scripts count many clicks at once."""
-    return url_of(request.param, request)
-
-
 @contextlib.asynccontextmanager
 async def database(url):
     async with running_database(url, NOW) as bus:
@@ -85,8 +79,8 @@ async def outcomes(store, clicks, now=NOW):
 
 
 @pytest.mark.parametrize("count", [1, 4, 5, 64, AT_ONCE])
-async def test_clicks_that_wait_share_one_transaction(batching_url, count):
-    async with opened(batching_url, link("a"), link("b")) as (store, calls):
+async def test_clicks_that_wait_share_one_transaction(any_url, count):
+    async with opened(any_url, link("a"), link("b")) as (store, calls):
         clicks = [Click("ab"[number % 2], NOW, visitor=str(number)) for number in range(count)]
         assert await outcomes(store, clicks) == [Outcome.COUNTED] * count
         assert calls.made == {"database::transaction": 1}
@@ -136,8 +130,8 @@ async def test_nobody_waits_for_those_who_do_not_come_again_while_turns_take_lon
         assert (await alone).outcome is Outcome.COUNTED
 
 
-async def test_more_clicks_than_fit_are_counted_by_the_next_transactions(batching_url):
-    async with opened(batching_url, link()) as (store, calls):
+async def test_more_clicks_than_fit_are_counted_by_the_next_transactions(any_url):
+    async with opened(any_url, link()) as (store, calls):
         assert await outcomes(store, [Click("a", NOW)] * (3 * AT_ONCE)) == [Outcome.COUNTED] * (3 * AT_ONCE)
         assert calls.made == {"database::transaction": 3}
         assert (await store.find("a")).clicks == 3 * AT_ONCE
@@ -159,6 +153,27 @@ async def test_clicks_of_all_kinds_at_once_are_counted_exactly(any_url):
             ("over", Outcome.EXPIRED): 20,
             ("none", Outcome.NOT_FOUND): 20,
         }
+        assert (await store.verify()).ok
+
+
+async def test_codes_that_differ_by_a_byte_are_counted_apart_in_one_transaction(any_url):
+    codes = ["Abc", "abc", "Abc ", "äbc", "\U0001f600", "\U0001f601", "a'b\\", '"']
+    async with opened(any_url, *(link(code) for code in codes)) as (store, calls):
+        clicks = [Click(code, NOW, visitor=code) for times, code in enumerate(codes, 1) for _ in range(times)]
+        answers = await asyncio.gather(*(store.count(each, NOW) for each in clicks))
+        assert [answer.link.code for answer in answers] == [each.code for each in clicks]
+        assert calls.made == {"database::transaction": 1}
+        assert [(await store.find(code)).clicks for code in codes] == list(range(1, 1 + len(codes)))
+        proof = await store.verify()
+        assert (proof.ok, proof.rows) == (True, len(clicks))
+
+
+async def test_a_code_that_is_longer_than_any_is_not_taken_for_one_that_begins_like_it(any_url):
+    longest = "a" * 255
+    async with opened(any_url, link(longest), link("b")) as (store, _):
+        clicks = [Click(longest + "a", NOW), Click("b", NOW), Click(longest, NOW)]
+        assert await outcomes(store, clicks) == [Outcome.NOT_FOUND, Outcome.COUNTED, Outcome.COUNTED]
+        assert (await store.find(longest)).clicks == 1
         assert (await store.verify()).ok
 
 
@@ -238,8 +253,8 @@ async def test_a_click_whose_caller_has_gone_before_its_turn_is_not_counted(any_
         assert (await store.find("a")).clicks == (await store.verify()).rows
 
 
-async def test_callers_take_turns(batching_url):
-    async with opened(batching_url, link()) as (store, calls):
+async def test_callers_take_turns(any_url):
+    async with opened(any_url, link()) as (store, calls):
         counted = []
 
         async def count(origin):
@@ -276,8 +291,8 @@ async def test_clicks_do_not_wait_for_what_else_one_of_their_callers_writes(url)
 
 
 @pytest.mark.parametrize("spent", [{"deadline": 0.0}, {"hops": HOP_LIMIT}])
-async def test_what_one_call_has_left_is_not_what_the_others_have(batching_url, spent):
-    async with opened(batching_url, link()) as (store, _):
+async def test_what_one_call_has_left_is_not_what_the_others_have(any_url, spent):
+    async with opened(any_url, link()) as (store, _):
 
         async def count(**more):
             current_invocation.set(Invocation(function_id="link::record_click", **more))

@@ -189,7 +189,8 @@ class Counting:
                 batch += self._next(self._line.size)  # batch by batch, each would wait for the lock's time again
                 raise not_committed(answer)
             return None
-        links = (LinkDetails(*row) for row in answer["results"][0]["rows"])
+        # One statement answers the links, if there are any: which one, differs.
+        links = (LinkDetails(*row) for result in answer["results"] for row in result["rows"])
         return {link.code: Counted(Outcome.COUNTED, link) for link in links}
 
     async def _exactly(self, click: Click, now: str) -> Counted:

@@ -1,5 +1,4 @@
--- The server's clock says which links have expired: several engines share it. There is no `count_many`: without an UPDATE
--- that answers its rows, a batch could not say which of its links it has counted, so each click is a transaction.
+-- The server's clock says which links have expired: several engines share it.
 
 -- name: count
 -- One click, exactly: the counter, then the row, and the link if both were written. The UPDATE locks the link, so whoever
@@ -13,6 +12,35 @@ INSERT INTO clicks (code, clicked_at, click_id, visitor, referrer, bot)
 SELECT :code, :clicked_at, :click_id, :visitor, :referrer, :bot FROM DUAL WHERE ROW_COUNT() = 1;
 SELECT CONVERT(code USING utf8mb4) AS code, url, created_at, clicks, expires_at, max_clicks FROM links
 WHERE code = :code AND ROW_COUNT() = 1;
+
+-- name: count_many
+-- Clicks that nobody else knows by an id, so none of them can be a repeat; `link` and `times` are the codes among them. The
+-- links are locked in the order of their codes, so that two engines never wait for each other: by the primary key, since a
+-- table of three links is scanned otherwise, with those of others. What was locked is kept in a variable, `times` by code,
+-- because at READ COMMITTED a link may be new, or have lost its limit, for the next statement. A link that has a limit or an
+-- end is left alone, so no clock is asked, and `count` decides about each of its clicks. Codes are read as LONGTEXT: cut to
+-- what a column holds, a longer one would be another link's. The UPDATE is of one table, so that
+-- `database::row-changed` can say which.
+SELECT JSON_OBJECTAGG(HEX(code), times) INTO @linkly_counted FROM JSON_TABLE(:[link, times], '$[*]' COLUMNS (
+    link LONGTEXT CHARACTER SET utf8mb4 PATH '$[0]', times BIGINT PATH '$[1]'
+)) AS new
+STRAIGHT_JOIN links FORCE INDEX (PRIMARY) ON links.code = CAST(link AS BINARY)
+WHERE max_clicks IS NULL AND expires_at IS NULL
+FOR UPDATE;
+UPDATE links FORCE INDEX (PRIMARY)
+SET clicks = clicks + CAST(JSON_EXTRACT(@linkly_counted, CONCAT('$."', HEX(code), '"')) AS SIGNED)
+WHERE code IN ((:link), ...) AND JSON_EXTRACT(@linkly_counted, CONCAT('$."', HEX(code), '"')) IS NOT NULL;
+INSERT INTO clicks (code, clicked_at, visitor, referrer, bot)
+SELECT CAST(link AS BINARY), clicked_at, visitor, referrer, bot
+FROM JSON_TABLE(:[code, clicked_at, visitor, referrer, bot], '$[*]' COLUMNS (
+    link LONGTEXT CHARACTER SET utf8mb4 PATH '$[0]', clicked_at VARCHAR(32) CHARACTER SET ascii PATH '$[1]',
+    visitor LONGTEXT CHARACTER SET utf8mb4 PATH '$[2]', referrer LONGTEXT CHARACTER SET utf8mb4 PATH '$[3]',
+    bot SMALLINT PATH '$[4]'
+)) AS new
+WHERE JSON_EXTRACT(@linkly_counted, CONCAT('$."', HEX(CAST(link AS BINARY)), '"')) IS NOT NULL;
+SELECT CONVERT(code USING utf8mb4) AS code, url, created_at, clicks, expires_at, max_clicks
+FROM links FORCE INDEX (PRIMARY)
+WHERE code IN ((:link), ...) AND JSON_EXTRACT(@linkly_counted, CONCAT('$."', HEX(code), '"')) IS NOT NULL;
 
 -- name: uncounted
 -- The link of a click that was not counted, when the click was counted before, and what time it is.
