@@ -6,7 +6,8 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from linkly_workers.database.copy_side import CopyColumn, CopyTable, Kind, create_table, insert_text, listed
+from linkly_workers.database.copy_side import CopyColumn, CopyTable, Kind
+from linkly_workers.database.copy_sql import create_table, insert_text, listed
 from linkly_workers.database.mysql.schema import Rows
 
 TYPES: dict[Kind, str] = {

@@ -6,16 +6,8 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from linkly_workers.database.copy_side import (
-    CopyColumn,
-    CopyTable,
-    Kind,
-    create_table,
-    insert_text,
-    listed,
-    quoted,
-    replacing,
-)
+from linkly_workers.database.copy_side import CopyColumn, CopyTable, Kind
+from linkly_workers.database.copy_sql import LITERAL, create_table, insert_text, listed, quoted, replacing
 from linkly_workers.database.postgres.schema import Rows
 
 TYPES: dict[Kind, str] = {
@@ -49,8 +41,6 @@ _SPECIAL = """
 SELECT c.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam
 WHERE i.indrelid = to_regclass($1) AND m.amname <> 'btree'"""
 _CONSTRAINTS = "SELECT conname::text FROM pg_constraint WHERE conrelid = to_regclass($1) AND contype IN ('c', 'x')"
-
-_LITERAL = re.compile(r"-?[0-9]+(?:\.[0-9]+)?|'(?:[^']|'')*'")
 
 
 class PostgresSide:
@@ -173,7 +163,7 @@ def _default(column: CopyColumn, table: CopyTable, same_kind: bool) -> str:
         return ""
     if column.generated:
         return f" GENERATED ALWAYS AS ({given}) STORED"
-    if same_kind or (_LITERAL.fullmatch(given) and (given.startswith("'") or column.kind != "text")):
+    if same_kind or (LITERAL.fullmatch(given) and (given.startswith("'") or column.kind != "text")):
         return f" DEFAULT {given}"
     table.left_out.append(f"the default of column `{column.name}`: {given}")
     return ""

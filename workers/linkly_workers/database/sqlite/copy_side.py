@@ -6,16 +6,8 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from linkly_workers.database.copy_side import (
-    CopyColumn,
-    CopyTable,
-    Kind,
-    create_table,
-    insert_text,
-    listed,
-    quoted,
-    replacing,
-)
+from linkly_workers.database.copy_side import CopyColumn, CopyTable, Kind
+from linkly_workers.database.copy_sql import LITERAL, create_table, insert_text, listed, quoted, replacing
 from linkly_workers.database.sqlite.schema import Rows
 
 TYPES: dict[Kind, str] = {
@@ -31,7 +23,6 @@ _ROWIDS = ("rowid", "_rowid_", "oid")
 _WITHOUT_ROWID = "SELECT wr FROM pragma_table_list WHERE schema = 'main' AND name = ?"
 _TEXTS = "SELECT sql FROM sqlite_schema WHERE tbl_name = ? AND type IN ('table', 'index') AND sql IS NOT NULL"
 _TRIGGERS = "SELECT name FROM sqlite_schema WHERE tbl_name = ? AND type = 'trigger'"
-_LITERAL = re.compile(r"-?[0-9]+(?:\.[0-9]+)?|'(?:[^']|'')*'")
 _CAST = re.compile(r"('(?:[^']|'')*')::[a-z \"]+(?:\([0-9,]*\))?")
 
 
@@ -177,7 +168,7 @@ def _default(column: CopyColumn, table: CopyTable) -> str:
         return ""
     cast = _CAST.fullmatch(given)
     given = {"true": "1", "false": "0"}.get(given, given if cast is None else cast[1])
-    if _LITERAL.fullmatch(given):
+    if LITERAL.fullmatch(given):
         return f" DEFAULT {given}"
     table.left_out.append(f"the default of column `{column.name}`: {given}")
     return ""
