@@ -8,9 +8,10 @@ import pytest
 
 from linkly import Function, LinklyError, trigger
 from linkly.errors import HandlerFailed
-from linkly.testing import settle
-from linkly_workers.database import captures
-from support.database_calls import execute, rows, running
+from linkly.schema import read_settings
+from linkly.testing import running_engine, settle
+from linkly_workers.database import DatabaseSettings, DatabaseWorker, captures
+from support.database_calls import call, execute, rows, running
 from support.postgres_server import connected
 
 pytest.importorskip("asyncpg", reason="asyncpg is missing: pip install -e '.[dev]'")
@@ -347,6 +348,15 @@ async def test_a_partition_of_a_captured_table_is_not_captured_by_itself(postgre
         await listening(bus, Ear(), table="parts")
         answer = await refuse(bus, {"db": "primary", "table": "parts_1", "capture": "native"})
     assert "as a partition, so capture the whole table" in answer
+
+
+async def test_what_capture_keeps_is_not_copied_into_another_database(postgres_url, tmp_path):
+    entries = {"old": {"url": postgres_url}, "new": {"url": f"sqlite:{tmp_path}/a.db"}}
+    async with running_engine(DatabaseWorker(read_settings(DatabaseSettings, {"databases": entries}, "$"))) as bus:
+        await call(bus, "execute", db="old", sql="CREATE TABLE linkly_readers (a int)")
+        await call(bus, "execute", db="old", sql="CREATE TABLE linkly_changes (a int)")
+        copied = await bus.trigger("database::copy", {"from": "old", "to": "new"})
+    assert (copied["tables"], copied["left_out"]) == ([], [])
 
 
 async def test_a_binding_that_comes_back_soon_has_missed_nothing(postgres_url, other):
