@@ -7,15 +7,13 @@ next value). `?` is always a placeholder; where the database has operators with 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import count
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from linkly_workers._sql.tokens import Dialect, tokens
-
-T = TypeVar("T")
 
 Style = Literal["order", "number", "name"]
 
@@ -64,15 +62,6 @@ class Parameters(msgspec.Struct, frozen=True):
                 f"Incorrect number of bindings supplied. The current statement uses {self.count}, "
                 f"and there are {given} supplied.{self.advice}"
             )
-
-    def in_order(self, values: Sequence[T]) -> list[T]:
-        """Return one value for each placeholder, as a driver wants them whose placeholders have no numbers.
-
-        Raises:
-            WrongNumberOfValues: There are more or fewer than belong to the statement.
-        """
-        self.check(len(values))
-        return [values[each.number - 1] for each in self.placeholders]
 
 
 def parameters_of(sql: str, dialect: Dialect) -> Parameters:
