@@ -16,7 +16,7 @@ from linkly_workers.database.copy_side import CopyTable
 from linkly_workers.database.errors import CopyError
 from linkly_workers.database.shapes import Copy
 
-OWN = frozenset((copy_progress.TABLE, "linkly_migrations"))
+OWN = frozenset((copy_progress.TABLE, "linkly_migrations", "linkly_changes", "linkly_readers"))
 """Tables of linkly's, which are not copied."""
 
 _CHECK = re.compile(r"\bCHECK\s*\(", re.IGNORECASE)
