@@ -85,7 +85,7 @@ async def _names(source: Database[Any], asked: list[str] | None) -> tuple[list[s
 def _in_order(tables: list[CopyTable]) -> list[CopyTable]:
     """Return tables so that each comes behind those that it refers to."""
     by_name = {table.name: table for table in tables}
-    folded = {name.lower(): name for name in by_name}  # SQLite's keys may write a name in another case
+    folded = {name.lower(): name for name in by_name}  # a key may write a name in another case
     needs: dict[str, set[str]] = {}
     for name, table in by_name.items():
         theirs = [key["table"] for key in table.foreign_keys]

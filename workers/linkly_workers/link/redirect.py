@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from linkly import HttpRequest, HttpResponse, function, http
 from linkly.errors import LinklyError, NotFound
 from linkly_workers._scripts import Unavailable
@@ -34,6 +36,7 @@ class Redirect:
         self._count_first = count_first
         self._forward_query = forward_query
         self._visitor_secret = b""
+        self._store_was_tried = asyncio.Event()
 
     def open(self, links: Links, clicks: Clicks, now: Now) -> None:
         """Redirect by these links from now on."""
@@ -42,6 +45,10 @@ class Redirect:
     def hash_visitors_with(self, secret: bytes) -> None:
         """Use a store's secret for the hashes of its visitors."""
         self._visitor_secret = secret
+
+    def store_was_tried(self) -> None:
+        """Let requests no longer wait for the store to be opened: it is open, or its database is away."""
+        self._store_was_tried.set()
 
     @function(
         "http::redirect",
@@ -65,7 +72,10 @@ class Redirect:
             return refused(error)
         code = code_in_path(request)
         if not self._visitor_secret:
-            return refused(Unavailable("the store of the links has not been opened yet"))
+            # Requests come from the moment at which the worker is registered, before its store is open.
+            await self._store_was_tried.wait()
+            if not self._visitor_secret:
+                return refused(Unavailable("the store of the links has not been opened yet"))
         try:
             if request.method == "HEAD":
                 url = (await self._links.resolve(code)).url

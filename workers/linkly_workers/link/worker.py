@@ -159,6 +159,8 @@ class LinkWorker(Worker):
             log.warning("the links cannot be opened yet, they are waited for: %s", error)
             if self._opening is None:
                 self._opening = asyncio.get_running_loop().create_task(self._open_store_later(), name="opening links")
+        finally:
+            self._redirect.store_was_tried()
 
     async def _open_store_later(self) -> None:
         while True:
