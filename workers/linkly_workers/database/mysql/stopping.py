@@ -54,8 +54,10 @@ class Stopper:
             wire.resume()
             with suppress(errors.MySQLError):  # that of the statement, for which nobody waits
                 await wire.drain()
-            await wire.end_reset()
+            reset_was_stopped = await _end_reset(wire)
             await _swallow(wire)
+            if reset_was_stopped:
+                await wire.reset()
 
     async def end(self, wire: Wire) -> None:
         """Stop the statement of a connection and disconnect: reading megabytes of rows that nobody wants takes longer.
@@ -101,6 +103,19 @@ class Stopper:
             self._wire = None
             self._wire = await self._connect()
         return self._wire
+
+
+async def _end_reset(wire: Wire) -> bool:
+    """Wait for the end of a reset behind the statement; returns whether the KILL, a little late, has stopped that."""
+    was_stopped = False
+    while wire.is_resetting:
+        try:
+            await wire.end_reset()
+        except errors.MySQLError as error:
+            if number_of(error) != INTERRUPTED:
+                raise
+            was_stopped = True
+    return was_stopped
 
 
 async def _swallow(wire: Wire) -> None:
