@@ -11,7 +11,14 @@ from linkly.clock import Clock
 from linkly.delivery import Delivery
 from linkly.trigger import TriggerType
 from linkly_engine.builtin import rows
-from linkly_engine.core.changes import FunctionGone, FunctionServed, WorkerAnnounced, WorkerGone, WorkerHere
+from linkly_engine.core.changes import (
+    BindingLive,
+    FunctionGone,
+    FunctionServed,
+    WorkerAnnounced,
+    WorkerGone,
+    WorkerHere,
+)
 from linkly_engine.core.tables import Tables
 
 log = logging.getLogger("linkly.engine")
@@ -39,9 +46,12 @@ class Events:
         """Whether a function was served when `functions-available` was fired last, of those that have changed since."""
         self._scheduled = False
         self._pausing = False
+        self._is_followed = False
+        """Somebody is bound to `functions-available`, or will be in the next turn."""
         self.workers = _delivery(WORKERS)
         self.functions = _delivery(FUNCTIONS)
         tables.observe(self._functions_changed, FunctionServed, FunctionGone)
+        tables.observe(self._binding_asked_for, BindingLive)
         tables.observe(self._worker_changed, WorkerHere, WorkerAnnounced, WorkerGone)
 
     def trigger_types(self) -> list[TriggerType]:
@@ -60,17 +70,26 @@ class Events:
             payload = {"event": WORKER_EVENTS[type(change)], "worker_id": worker.id}
             self.workers.put(self.workers.matching(), payload)
 
+    def _binding_asked_for(self, change: BindingLive) -> None:
+        """Tell the first one who is bound of what comes from now on, and of nothing before."""
+        if change.type.id == FUNCTIONS and not self._is_followed:
+            self._is_followed = True
+            self._served_before.clear()
+
     def _functions_changed(self, change: FunctionServed | FunctionGone) -> None:
-        """Fire `functions-available` if the set of ids differs: at the end of this turn, or after the pause."""
+        """Fire `functions-available` if the set of ids differs: after the next turn, or after the pause."""
         function = change.function
         was_served = not (isinstance(change, FunctionServed) and change.new)
         self._served_before.setdefault((function.namespace, function.id), was_served)
         if not self._scheduled and not self._pausing:
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._compare)
+            # A binding that was asked for in this turn is made in the next one; it has to be told of this change.
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._compare)
 
     def _compare(self) -> None:
         self._scheduled = self._pausing = False
+        self._is_followed = bool(self.functions)
         before, self._served_before = self._served_before, {}
         functions = self._tables.functions
         if not self.functions or all((functions.find(*key) is not None) is was for key, was in before.items()):
