@@ -77,6 +77,12 @@ its own caller has gone meanwhile."""
 Take = Callable[[Result], Awaitable[None]]
 """Takes the next rows of a result, `types` of the columns included; the rows behind them wait until it returns."""
 
+Rows = Callable[..., Awaitable[list[tuple[Any, ...]]]]
+"""Asks a database of one kind for the rows of a text and its values."""
+
+Describe = Callable[[str], Awaitable[dict[str, Any] | None]]
+"""`Database.describe` of one database."""
+
 S = TypeVar("S", bound=Statement)
 S_contra = TypeVar("S_contra", bound=Statement, contravariant=True)
 

@@ -1,11 +1,12 @@
-"""SQL that the sides of a copy have in common: names, tables and their rows, as the standard writes them."""
+"""What the sides of a copy have in common: names, tables and their rows, as the SQL standard writes them; `Side`."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from linkly_workers.database.copy_side import CopyTable
+from linkly_workers.database.backend import Describe, Rows
+from linkly_workers.database.copy_side import CopyColumn, CopyTable
 
 Quoted = Callable[[str], str]
 """Returns a name as SQL."""
@@ -73,3 +74,42 @@ def replacing(table: CopyTable, columns: Sequence[str]) -> str:
         return ""
     sets = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in columns if name not in table.primary_key)
     return f" ON CONFLICT ({listed(table.primary_key)}) DO {f'UPDATE SET {sets}' if sets else 'NOTHING'}"
+
+
+class Side:
+    """What most sides do: see `CopySide`.
+
+    Args:
+        url: Where the database is, without a password.
+        rows: Asks it.
+        describe: Describes a table of it.
+    """
+
+    loses_nan = False
+    numbers_zero = False
+    commits_tables = False
+
+    def __init__(self, url: str, rows: Rows, describe: Describe) -> None:
+        self._url = url
+        self._rows = rows
+        self._describe = describe
+
+    async def place(self) -> str:
+        """Return where its tables are."""
+        return self._url
+
+    def quoted(self, name: str) -> str:
+        """Return a name as standard SQL."""
+        return quoted(name)
+
+    async def decide(self, table: CopyTable) -> None:
+        """Do nothing: every column has a type."""
+
+    def reading(self, column: CopyColumn) -> str:
+        """Return what a SELECT says for a column: its name."""
+        return self.quoted(column.name)
+
+    def count_on(self, table: CopyTable) -> list[str]:
+        """Return nothing: the database goes on behind the highest number."""
+        del table
+        return []

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from linkly_workers.database.copy_side import CopyColumn, CopyTable, Kind
-from linkly_workers.database.copy_sql import create_table, insert_text, listed
-from linkly_workers.database.mysql.schema import Rows
+from linkly_workers.database.copy_sql import Side, create_table, insert_text, listed
 
 TYPES: dict[Kind, str] = {
     "integer": "BIGINT",
@@ -39,21 +37,11 @@ _LITERAL = re.compile(r"-?[0-9]+(?:\.[0-9]+)?|'(?:[^'\\]|'')*'")
 _CAST = re.compile(r"('(?:[^'\\]|'')*')::[a-z \"]+(?:\([0-9,]*\))?")
 
 
-class MysqlSide:
-    """One database; `rows` and `describe` ask it."""
+class MysqlSide(Side):
+    """One database."""
 
-    loses_nan = False
     numbers_zero = True
     commits_tables = True
-
-    def __init__(self, url: str, rows: Rows, describe: Callable[[str], Awaitable[dict[str, Any] | None]]) -> None:
-        self._url = url
-        self._rows = rows
-        self._describe = describe
-
-    async def place(self) -> str:
-        """Return where the server is, and the database."""
-        return self._url
 
     def quoted(self, name: str) -> str:
         """Return a name as SQL."""
@@ -106,9 +94,6 @@ class MysqlSide:
         name = self.quoted(column.name)
         return f"CAST({name} AS UNSIGNED)" if column.declared.startswith(("enum(", "set(")) else name
 
-    async def decide(self, table: CopyTable) -> None:
-        """Do nothing: every column has a type."""
-
     async def make(self, table: CopyTable, same_kind: bool) -> list[str]:
         """Return the statement that makes a table here: see `CopySide.make`."""
         if same_kind:
@@ -148,11 +133,6 @@ class MysqlSide:
             self.quoted(table.primary_key[0])
         ]
         return f"{text} ON DUPLICATE KEY UPDATE {', '.join(f'{name} = VALUES({name})' for name in sets)}"
-
-    def count_on(self, table: CopyTable) -> list[str]:
-        """Return nothing: the server goes on behind the highest number."""
-        del table
-        return []
 
 
 def _kind(declared: str) -> Kind:

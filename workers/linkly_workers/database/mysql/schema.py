@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
 from typing import Any
 
-Rows = Callable[..., Awaitable[list[tuple[Any, ...]]]]
-"""Answers the rows of a text and its values."""
+from linkly_workers.database.backend import Rows
 
 _KINDS = {"BASE TABLE": "table", "SYSTEM VERSIONED": "table", "VIEW": "view"}
 _TABLES = """

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from linkly_workers.database.copy_side import CopyColumn, CopyTable, Kind
-from linkly_workers.database.copy_sql import LITERAL, create_table, insert_text, listed, quoted, replacing
-from linkly_workers.database.postgres.schema import Rows
+from linkly_workers.database.copy_sql import LITERAL, Side, create_table, insert_text, listed, quoted, replacing
 
 TYPES: dict[Kind, str] = {
     "integer": "BIGINT",
@@ -43,26 +42,13 @@ WHERE i.indrelid = to_regclass($1) AND m.amname <> 'btree'"""
 _CONSTRAINTS = "SELECT conname::text FROM pg_constraint WHERE conrelid = to_regclass($1) AND contype IN ('c', 'x')"
 
 
-class PostgresSide:
-    """One database; `rows` and `describe` ask it."""
-
-    loses_nan = False
-    numbers_zero = False
-    commits_tables = False
-
-    def __init__(self, url: str, rows: Rows, describe: Callable[[str], Awaitable[dict[str, Any] | None]]) -> None:
-        self._url = url
-        self._rows = rows
-        self._describe = describe
+class PostgresSide(Side):
+    """One database."""
 
     async def place(self) -> str:
         """Return where the server is, and the schema in which tables are made."""
         ((schema,),) = await self._rows("SELECT coalesce(current_schema()::text, '')")
         return f"{self._url} {schema}"
-
-    def quoted(self, name: str) -> str:
-        """Return a name as SQL."""
-        return quoted(name)
 
     async def table(self, name: str) -> CopyTable:
         """Return a table: see `CopySide.table`."""
@@ -97,9 +83,6 @@ class PostgresSide:
             texts=[],
             left_out=left_out,
         )
-
-    async def decide(self, table: CopyTable) -> None:
-        """Do nothing: every column has a type."""
 
     async def make(self, table: CopyTable, same_kind: bool) -> list[str]:
         """Return the statements that make a table here: see `CopySide.make`."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from linkly_workers.database.copy_side import CopyColumn, CopyTable, Kind
-from linkly_workers.database.copy_sql import LITERAL, create_table, insert_text, listed, quoted, replacing
-from linkly_workers.database.sqlite.schema import Rows
+from linkly_workers.database.copy_sql import LITERAL, Side, create_table, insert_text, listed, quoted, replacing
 
 TYPES: dict[Kind, str] = {
     "integer": "INTEGER",
@@ -26,25 +25,10 @@ _TRIGGERS = "SELECT name FROM sqlite_schema WHERE tbl_name = ? AND type = 'trigg
 _CAST = re.compile(r"('(?:[^']|'')*')::[a-z \"]+(?:\([0-9,]*\))?")
 
 
-class SqliteSide:
-    """One file; `rows` and `describe` ask it."""
+class SqliteSide(Side):
+    """One file."""
 
     loses_nan = True
-    numbers_zero = False
-    commits_tables = False
-
-    def __init__(self, url: str, rows: Rows, describe: Callable[[str], Awaitable[dict[str, Any] | None]]) -> None:
-        self._url = url
-        self._rows = rows
-        self._describe = describe
-
-    async def place(self) -> str:
-        """Return where the file is."""
-        return self._url
-
-    def quoted(self, name: str) -> str:
-        """Return a name as SQL."""
-        return quoted(name)
 
     async def table(self, name: str) -> CopyTable:
         """Return a table: see `CopySide.table`."""
@@ -109,19 +93,10 @@ class SqliteSide:
         alone = len(key) == 1 and columns[key[0]] == "INTEGER PRIMARY KEY"
         return create_table(table, columns, [] if alone or not key else [f"PRIMARY KEY ({listed(key)})"])
 
-    def reading(self, column: CopyColumn) -> str:
-        """Return what a SELECT says for a column."""
-        return quoted(column.name)
-
     def insert(self, table: CopyTable, columns: Sequence[CopyColumn], rows: int, replace: bool) -> str:
         """Return the INSERT of so many rows: see `CopySide.insert`."""
         names = [column.name for column in columns]
         return insert_text(table, names, ["?"] * len(names), rows) + (replacing(table, names) if replace else "")
-
-    def count_on(self, table: CopyTable) -> list[str]:
-        """Return nothing: SQLite goes on behind the highest number that was ever given."""
-        del table
-        return []
 
 
 def _kind(declared: str) -> Kind | None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
-Rows = Callable[..., Awaitable[list[tuple[Any, ...]]]]
-"""Answers the rows of a text and its values."""
+from linkly_workers.database.backend import Rows
 
 _TABLES = (
     "SELECT name, type FROM pragma_table_list WHERE schema = 'main' AND type IN ('table', 'view', 'virtual') "
