@@ -84,6 +84,10 @@ class Statement:
         self.types: list[str] | None = None
         self.runs_on_thread = 0
 
+    def rows_of(self, result: Any) -> int:
+        """Return how many rows it has changed, or has as its result; none changes rows and answers others."""
+        return result.affected_rows or len(result.rows)
+
     def bound(self, parameters: Sequence[Any] | dict[str, Any]) -> tuple[str, Sequence[Any] | dict[str, Any]]:
         """Return text and values as every version of sqlite3 takes them; `?` alone stays as it is.
 

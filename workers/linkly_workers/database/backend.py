@@ -35,6 +35,10 @@ class Statement(Protocol):
         """The SQL as it is run."""
         ...
 
+    def rows_of(self, result: Any) -> int:
+        """Return how many rows it has changed, or has as its result if it is one that changes none."""
+        ...
+
 
 class Result(Protocol):
     """What one statement did.
@@ -73,6 +77,9 @@ class Result(Protocol):
 Committed = Callable[[Sequence[Result]], None]
 """Told the results whose statements changed rows, in the order of the commits, before any caller is answered; also when
 its own caller has gone meanwhile."""
+
+Expected = Sequence[int | None]
+"""How many rows each of some statements has to have changed or found; `None`: any number."""
 
 Take = Callable[[Result], Awaitable[None]]
 """Takes the next rows of a result, `types` of the columns included; the rows behind them wait until it returns."""
@@ -281,12 +288,14 @@ class Database(Protocol[S]):
         timeout_ms: int,
         committed: Committed | None = None,
         isolation: str | None = None,
+        expected: Expected = (),
     ) -> Sequence[Result]:
         """Run statements with their values all or not at all; answered when they are on disk.
 
-        `isolation` is as for `begin`.
+        `isolation` is as for `begin`. `expected` is empty, or has the `rows_of` that each statement has to have.
 
         Raises:
+            ExpectationFailed: One has not; nothing was written, and nothing behind it was run.
             DriverError: One failed, or the commit; `details.failed_index` says which statement, if it was one.
             ResultTooLarge, InvalidParam, QueryTimeout, OutcomeUnknown, Overloaded: See above.
         """

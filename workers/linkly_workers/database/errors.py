@@ -33,6 +33,12 @@ class StatementWrites(DriverError):
     """A statement that had to read only writes; nothing was written."""
 
 
+class ExpectationFailed(LinklyError):
+    """A statement has not changed as many rows as its `expect_rows` says, or not found as many; nothing was written."""
+
+    code = "EXPECTATION_FAILED"
+
+
 class InvalidParam(LinklyError):
     """A parameter or an option cannot be used; `details.index` is its position."""
 

@@ -141,17 +141,25 @@ class ExecuteResult(msgspec.Struct):
 
 
 class Statement(msgspec.Struct, kw_only=True):
-    """One statement of a transaction."""
+    """One statement of a transaction.
+
+    Attributes:
+        sql: One statement. Parameters are ? in order, or $1, $2 by number.
+        params: Values of the parameters.
+        expect_rows: So many rows it has to change, or to answer if it changes none by its nature; otherwise the
+            transaction is rolled back.
+    """
 
     sql: str
     params: Parameters = []
+    expect_rows: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
 
 class Transaction(msgspec.Struct, kw_only=True):
     """Statements that happen all or not at all.
 
     Attributes:
-        statements: In order; each is an object of sql and params, or just SQL text.
+        statements: In order; each is an object of sql, params and expect_rows, or just SQL text.
         db: Name of a configured database; may be left out if there is only one, or one called primary.
         isolation: What is given at least; a database that has only serializable transactions gives that.
         timeout_ms: It may wait and run for this time, at most an hour; 0 for no limit of its own.

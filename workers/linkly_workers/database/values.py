@@ -11,9 +11,9 @@ import msgspec
 from linkly.context import current_invocation
 from linkly.errors import InvalidPayload, LinklyError
 from linkly.schema import INSTEAD
-from linkly_workers.database.backend import Database, Result, S
+from linkly_workers.database.backend import Database, Expected, Result, S
 from linkly_workers.database.backends import Integers
-from linkly_workers.database.errors import DriverError, InvalidParam, StatementWrites
+from linkly_workers.database.errors import DriverError, ExpectationFailed, InvalidParam, StatementWrites
 from linkly_workers.database.shapes import (
     Blobs,
     Column,
@@ -62,8 +62,10 @@ def check_parameters(given: Parameters) -> list[Any]:
     return [_parameter(index, each) for index, each in enumerate(values)]
 
 
-def check_statements(given: list[Statement | str] | str, statement: Callable[[str], T]) -> list[tuple[T, list[Any]]]:
-    """Return the statements of a transaction, and the values of each.
+def check_statements(
+    given: list[Statement | str] | str, statement: Callable[[str], T]
+) -> tuple[list[tuple[T, list[Any]]], list[int | None]]:
+    """Return the statements of a transaction with the values of each, and the rows that they expect, if any does.
 
     Raises:
         InvalidParam: They are JSON text of something else, or one cannot be used; `details.failed_index` says which.
@@ -75,6 +77,7 @@ def check_statements(given: list[Statement | str] | str, statement: Callable[[st
         except msgspec.MsgspecError as error:
             raise InvalidParam(f"statements: expected a list of statements: {error}") from error
     statements: list[tuple[T, list[Any]]] = []
+    expected: list[int | None] = []
     for index, each in enumerate(given):
         sql, parameters = (each, []) if isinstance(each, str) else (each.sql, each.params)
         try:
@@ -85,7 +88,22 @@ def check_statements(given: list[Statement | str] | str, statement: Callable[[st
             statements.append((checked, check_parameters(parameters)))
         except InvalidParam as error:
             raise _in_statement(index, error, {}) from error
-    return statements
+        expected.append(None if isinstance(each, str) else each.expect_rows)
+    return statements, expected if any(rows is not None for rows in expected) else []
+
+
+def check_rows(index: int, expected: Expected, actual: int) -> None:
+    """Check how many rows a statement of a transaction has changed or found.
+
+    Raises:
+        ExpectationFailed: Others were expected; `details.failed_index` is the statement's place.
+    """
+    if expected[index] not in (None, actual):
+        raise ExpectationFailed(
+            f"statements[{index}]: expect_rows is {expected[index]}, and it changed or found {actual}; "
+            "nothing was written",
+            details={"expected": expected[index], "actual": actual, "failed_index": index},
+        )
 
 
 def _in_statement(index: int, error: LinklyError, more: dict[str, Any]) -> LinklyError:

@@ -24,7 +24,7 @@ from linkly_workers.database.backend import Database
 from linkly_workers.database.backends import OneDatabase, Opening, backend_of
 from linkly_workers.database.copies import Copies
 from linkly_workers.database.databases import Databases
-from linkly_workers.database.errors import DriverError
+from linkly_workers.database.errors import DriverError, ExpectationFailed
 from linkly_workers.database.events import RowChangedEvents
 from linkly_workers.database.migrations import Migrations
 from linkly_workers.database.sessions import Sessions
@@ -167,7 +167,8 @@ class DatabaseWorker(Worker):
     async def transaction(self, request: Transaction) -> TransactionResult:
         """Run several SQL statements, all of them or none; answered when they are on disk.
 
-        A failing statement is a result with `committed: false`, not an error.
+        A failing statement, or one with other rows than its `expect_rows`, is a result with `committed: false`, not an
+        error.
 
         Raises:
             UnknownDatabase: There is no such database.
@@ -192,11 +193,11 @@ class DatabaseWorker(Worker):
     async def _transact(self, request: Transaction) -> TransactionResult:
         check_isolation(request.isolation)
         database = self._databases.find(request.db)
-        statements = check_statements(request.statements, database.statement)
+        statements, expected = check_statements(request.statements, database.statement)
         try:
             committed = self._events.following(database.name, [each for each, _ in statements], request.origin)
-            results = await database.transaction(statements, request.timeout_ms, committed, request.isolation)
-        except DriverError as error:
+            results = await database.transaction(statements, request.timeout_ms, committed, request.isolation, expected)
+        except (DriverError, ExpectationFailed) as error:
             index = error.details.get("failed_index")
             body: dict[str, Any] = {"code": error.code, "message": error.message, **error.details}
             return TransactionResult(committed=False, failed_index=index, error=body)

@@ -23,6 +23,7 @@ from linkly_workers.database.errors import (
     StatementWrites,
     TransactionNotFound,
 )
+from linkly_workers.database.values import check_rows
 
 examples = ("scratch:name",)
 CHANGE = re.compile(r"(?:\s|--.*\n)*(INSERT|UPDATE|DELETE)\s+(?:INTO\s+|FROM\s+)?(\w+)", re.IGNORECASE)
@@ -49,6 +50,9 @@ async def open(opening):
 
 class Statement(msgspec.Struct):
     text: str
+
+    def rows_of(self, result):
+        return result.affected_rows if CHANGE.match(self.text) else len(result.rows)
 
 
 class Result(msgspec.Struct):
@@ -112,14 +116,14 @@ class ScratchDatabase:
     async def execute(self, statement, parameters, timeout_ms, committed=None):
         return (await self.all([(statement, parameters)], timeout_ms, committed))[0]
 
-    async def transaction(self, statements, timeout_ms, committed=None, isolation=None):
+    async def transaction(self, statements, timeout_ms, committed=None, isolation=None, expected=()):
         try:
-            return await self.all(statements, timeout_ms, committed)
+            return await self.all(statements, timeout_ms, committed, expected)
         except DriverError as error:
             error.details["failed_index"] = self.failed
             raise
 
-    async def all(self, statements, timeout_ms, committed):
+    async def all(self, statements, timeout_ms, committed, expected=()):
         try:
             async with asyncio.timeout(timeout_ms / 1000 or None):
                 await self.turn.acquire()
@@ -130,6 +134,8 @@ class ScratchDatabase:
                 results = []
                 for self.failed, (statement, parameters) in enumerate(statements):
                     results.append(self.run(statement, parameters))
+                    if expected:
+                        check_rows(self.failed, expected, statement.rows_of(results[-1]))
             if committed is not None:
                 committed([each for each in results if each.change])
             return results

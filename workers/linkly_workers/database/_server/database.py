@@ -16,10 +16,11 @@ from linkly_workers.database._server.pool import Lease, Pool
 from linkly_workers.database._server.server import Server
 from linkly_workers.database._server.statements import StatementsByText
 from linkly_workers.database._server.transaction import InteractiveTransaction
-from linkly_workers.database.backend import Capture, Committed, Take
+from linkly_workers.database.backend import Capture, Committed, Expected, Take
 from linkly_workers.database.backends import Opening
 from linkly_workers.database.copy_side import CopySide
 from linkly_workers.database.errors import DriverError, LockTimeout, QueryTimeout, StatementWrites
+from linkly_workers.database.values import check_rows
 
 LONGEST_TIMEOUT_MS = 3_600_000
 OWN_TIMEOUT_MS = 30_000
@@ -184,28 +185,29 @@ class ServerDatabase(Generic[C, S, R]):
         timeout_ms: int,
         committed: Committed | None = None,
         isolation: str | None = None,
+        expected: Expected = (),
     ) -> list[R]:
         """Run statements all or not at all: see `Database.transaction`."""
         async with self._failures():
-            lease, results = await self._limited(timeout_ms, self._run_together(statements, isolation))
+            lease, results = await self._limited(timeout_ms, self._run_together(statements, isolation, expected))
             told = [result for result in results if result.change is not None]
             await self._committed(lease, (lambda: committed(told)) if committed is not None else None)
         self._pool.has_written |= bool(told)
         return results
 
     async def _run_together(
-        self, statements: Sequence[tuple[S, list[Any]]], isolation: str | None
+        self, statements: Sequence[tuple[S, list[Any]]], isolation: str | None, expected: Expected
     ) -> tuple[Lease[C], list[R]]:
         """Run statements in a transaction, which is left open."""
         results: list[R] = []
         lease = await self._begun(isolation)
         try:
             try:
-                await _run_all(lease.connection, statements, results)
+                await _run_all(lease.connection, statements, results, expected)
             except self._driver.outdated:
                 results.clear()
                 await lease.connection.begin(isolation)
-                await _run_all(lease.connection, statements, results)
+                await _run_all(lease.connection, statements, results, expected)
         except BaseException as error:
             self._pool.give(lease)
             if not isinstance(error, (*self._driver.failures, DriverError)):
@@ -363,10 +365,15 @@ class ServerDatabase(Generic[C, S, R]):
         )
 
 
-async def _run_all(connection: Connection[S, R], statements: Sequence[tuple[S, list[Any]]], results: list[R]) -> None:
+async def _run_all(
+    connection: Connection[S, R], statements: Sequence[tuple[S, list[Any]]], results: list[R], expected: Expected
+) -> None:
     """Run statements in order; `results` gets those of the ones that succeed."""
-    for statement, parameters in statements:
-        results.append(await connection.run(statement, parameters))
+    for index, (statement, parameters) in enumerate(statements):
+        result = await connection.run(statement, parameters)
+        if expected:
+            check_rows(index, expected, statement.rows_of(result))
+        results.append(result)
 
 
 def _failure(task: asyncio.Task[Any]) -> BaseException | None:

@@ -7,6 +7,7 @@ import msgspec
 from linkly_workers._sql.parameters import Parameters, text_around
 from linkly_workers._sql.statements import statements_of
 from linkly_workers._sql.tokens import MYSQL
+from linkly_workers.database._server.result import Result
 from linkly_workers.database._server.statements import parameters_to_send
 from linkly_workers.database.backend import Op
 from linkly_workers.database.errors import DriverError, InvalidParam
@@ -43,6 +44,10 @@ class Statement(msgspec.Struct, frozen=True, eq=False):
     def calls(self) -> bool:
         """Whether it calls a procedure, which may commit."""
         return self.target is not None and self.target[0] == "other"
+
+    def rows_of(self, result: Result) -> int:
+        """Return how many rows it has changed or found: see `backend.Statement`."""
+        return len(result.rows) if self.target is None else result.affected_rows
 
     def check_for(self, *, mariadb: bool) -> None:
         """Check that the server has such a statement: an older one would take RETURNING for something else.

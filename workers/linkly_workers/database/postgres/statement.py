@@ -6,6 +6,7 @@ import msgspec
 
 from linkly_workers._sql.parameters import Parameters
 from linkly_workers._sql.tokens import POSTGRES
+from linkly_workers.database._server.result import Result
 from linkly_workers.database._server.statements import parameters_to_send
 from linkly_workers.database.backend import Op
 from linkly_workers.database.postgres.text import findings_of
@@ -29,6 +30,10 @@ class Statement(msgspec.Struct, frozen=True, eq=False):
     target: tuple[Op, str | None] | None
     inside: tuple[tuple[Op, str | None], ...] = ()
     only_changes: bool = False
+
+    def rows_of(self, result: Result) -> int:
+        """Return how many rows it has changed or found: see `backend.Statement`."""
+        return len(result.rows) if self.target is None and not self.inside else result.affected_rows
 
 
 def statement_of(sql: str) -> Statement:

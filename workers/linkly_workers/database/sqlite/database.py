@@ -19,9 +19,15 @@ from linkly_workers._sqlite import (
 )
 from linkly_workers._sqlite.connection import LOOP_VALUE_BYTES
 from linkly_workers._sqlite.execution import compile_only
-from linkly_workers.database.backend import Committed, Take
+from linkly_workers.database.backend import Committed, Expected, Take
 from linkly_workers.database.backends import Opening
-from linkly_workers.database.errors import DriverError, LockTimeout, QueryTimeout, StatementWrites
+from linkly_workers.database.errors import (
+    DriverError,
+    ExpectationFailed,
+    LockTimeout,
+    QueryTimeout,
+    StatementWrites,
+)
 from linkly_workers.database.sqlite import schema
 from linkly_workers.database.sqlite.compiler import can_learn, describing, learn, target_of
 from linkly_workers.database.sqlite.copy_side import SqliteSide
@@ -29,6 +35,7 @@ from linkly_workers.database.sqlite.errors import FAILURES, driver_error, is_wri
 from linkly_workers.database.sqlite.pool import ReaderPool
 from linkly_workers.database.sqlite.reader import LoopReader, Reader
 from linkly_workers.database.sqlite.transaction import InteractiveTransaction
+from linkly_workers.database.values import check_rows
 
 IN_MEMORY = ":memory:"
 LONGEST_TIMEOUT_MS = 3_600_000
@@ -249,6 +256,7 @@ class SqliteDatabase:
         timeout_ms: int,
         committed: Committed | None = None,
         isolation: str | None = None,
+        expected: Expected = (),
     ) -> list[StatementResult]:
         """Run statements all or not at all; answered when they are on disk: see `Database.transaction`.
 
@@ -258,7 +266,7 @@ class SqliteDatabase:
             DataFileLost: The file was deleted or replaced; nothing was written.
         """
         try:
-            return await self._run(statements, _seconds(timeout_ms), committed)
+            return await self._run(statements, _seconds(timeout_ms), committed, expected)
         except TimeoutError as error:
             raise self._timeout(timeout_ms) from error
         except sqlite3.Error as error:
@@ -295,8 +303,24 @@ class SqliteDatabase:
         statements: Sequence[tuple[Statement, list[Any]]],
         timeout_s: float | None,
         committed: Committed | None,
+        expected: Expected = (),
     ) -> list[StatementResult]:
         forget = any(statement.changes_schema for statement, _ in statements)
+        failed: ExpectationFailed | None = None
+
+        def guarded(connection: Connection) -> list[StatementResult]:
+            # An expectation that fails is no failure to the batch, which would run again one by one: it is undone here,
+            # and its neighbours are committed with nothing of it.
+            nonlocal failed
+            failed = None
+            connection.own("SAVEPOINT guarded")
+            try:
+                results = operation(connection)
+            except ExpectationFailed as error:
+                failed, results = error, []
+                connection.own("ROLLBACK TO guarded")
+            connection.own("RELEASE guarded")
+            return results
 
         def operation(connection: Connection) -> list[StatementResult]:
             results: list[StatementResult] = []
@@ -307,6 +331,8 @@ class SqliteDatabase:
                 except FAILURES as error:
                     error.failed_index = len(results)  # type: ignore[union-attr]
                     raise
+                if expected:
+                    check_rows(len(results), expected, statement.rows_of(result))
                 results.append(result)
                 read_bytes += connection.result_bytes
                 if committed is not None and result.affected_rows:
@@ -320,12 +346,15 @@ class SqliteDatabase:
                 committed([result for result in results if result.change is not None])
 
         try:
-            return await self._writer.run(
-                operation,
+            results = await self._writer.run(
+                guarded if expected else operation,
                 on_commit=on_commit if forget or committed is not None else None,
                 timeout_s=timeout_s,
                 key=tuple(statement.text for statement, _ in statements),
             )
+            if failed is not None:
+                raise failed
+            return results
         except BaseException as error:
             if forget:
                 self._statements.forget_tables()  # rolled back, the tables are again what they were
