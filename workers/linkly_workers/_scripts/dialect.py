@@ -23,6 +23,10 @@ from linkly.errors import ConfigError
 ALONE = frozenset(("sqlite",))
 """Kinds of database that one engine has for itself; elsewhere several may share one."""
 
+COMMITTING = frozenset(("mysql",))
+"""Kinds of database where what makes tables commits by itself, so that no transaction takes it: each statement of a
+migration has to bear repetition there."""
+
 _NAME = re.compile(r"^-- name: (\S+)$", re.MULTILINE)
 _COMMENT = re.compile(r"^\s*--.*$", re.MULTILINE)
 _PARAMETER = re.compile(r"(?<!:):([a-z_]+|\[[a-z_, ]+\])")

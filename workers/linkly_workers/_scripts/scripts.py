@@ -8,14 +8,11 @@ from typing import Any, Protocol
 import msgspec
 
 from linkly.errors import ConfigError, FunctionNotFound, HandlerFailed, LinklyError
-from linkly_workers._scripts.dialect import ALONE, Dialect, dialect
+from linkly_workers._scripts.dialect import ALONE, COMMITTING, Dialect, dialect
 
 DEFAULT_TIMEOUT_MS = 30_000
 AN_HOUR_MS = 3_600_000
 """For what has to look at every click; the deadline of whoever asks ends it before."""
-
-COMMITS_BY_ITSELF = "commits by itself"
-"""Why a transaction refuses what makes tables, where the database does: then each statement has to bear repetition."""
 
 
 class Unavailable(LinklyError):
@@ -69,23 +66,24 @@ class Scripts:
         Asks again what kind of database it is: after a change of the config another kind may have this name. Takes as
         long as it takes, because an index over 10^7 clicks needs a minute. Each step is a transaction that begins with
         `lock`, where there is such a script, and locks one table: engines that start and count meanwhile wait for it.
+        On the kinds of `COMMITTING` each statement is one.
 
         Raises:
             ConfigError: There is no such database, or no scripts for its kind.
         """
-        self._dialect = await self._find_dialect()
+        known = self._dialect = await self._find_dialect()
         there = await self._there()
         if "tables" not in there:
-            await self._step("tables")
+            await self._step(known, "tables")
             there = await self._there()
-        for name in [name for name in self._dialect if "." in name and name not in there]:
+        for name in [name for name in known if "." in name and name not in there]:
             try:
-                await self._step(name)
+                await self._step(known, name)
             except LinklyError:
                 if name not in await self._there():  # else an engine that starts at the same time was first
                     raise
-        if "indexes" in self._dialect:
-            await self._step("indexes")
+        if "indexes" in known:
+            await self._step(known, "indexes")
 
     async def query(
         self, script: str, values: dict[str, Any], timeout_ms: int = DEFAULT_TIMEOUT_MS
@@ -121,31 +119,20 @@ class Scripts:
 
     async def script(self, name: str, values: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Return the statements of a script with their values."""
-        known = self._dialect or await self._known()
-        return [statement.using(values or {}) for statement in known[name]]
-
-    async def _known(self) -> Dialect:
         if self._dialect is None:  # a call from before `migrate`: the tables may be those of an earlier run
             self._dialect = await self._find_dialect()
-        return self._dialect
-
-    async def has(self, name: str) -> bool:
-        """Return whether there is such a script for this kind of database."""
-        return name in (self._dialect or await self._known())
+        return [statement.using(values or {}) for statement in self._dialect[name]]
 
     async def _there(self) -> set[str]:
         return {row["name"] for row in await self.query("columns", {})}
 
-    async def _step(self, name: str) -> None:
-        lock = await self.script("lock") if await self.has("lock") else []
-        statements = [*lock, *await self.script(name)]
-        try:
+    async def _step(self, known: Dialect, name: str) -> None:
+        statements = [statement.using({}) for statement in (*known.get("lock", ()), *known[name])]
+        if self._driver not in COMMITTING:
             await self._committed(statements, AN_HOUR_MS)
-        except LinklyError as error:
-            if error.details.get("reason") != COMMITS_BY_ITSELF:
-                raise
-            for each in statements:
-                await self._call("database::execute", each, AN_HOUR_MS)
+            return
+        for each in statements:
+            await self._call("database::execute", each, AN_HOUR_MS)
 
     async def _call(
         self, function_id: str, payload: dict[str, Any], timeout_ms: int = DEFAULT_TIMEOUT_MS

@@ -164,8 +164,6 @@ class Counting:
         Raises:
             LinklyError: Nobody knows whether it happened, or it is of no use to try again.
         """
-        if not await self._scripts.has("count_many"):
-            return None
         clicks = [waiting.click for waiting in batch]
         times = sorted(Counter([click.code for click in clicks]).items())  # in one order, so that no two lock crosswise
         values: dict[str, Any] = {
