@@ -30,12 +30,10 @@ class Connection(Protocol[S_contra, R_co]):
 
     Attributes:
         fit: It may go to the next caller.
-        idle_since: When it was given back.
         left_bytes: What the answer of this caller may still take.
     """
 
     fit: bool
-    idle_since: float
     left_bytes: int
 
     @property

@@ -13,7 +13,7 @@ from typing import Any, Generic
 
 import msgspec
 
-from linkly.clock import Clock, TimerHandle, time_limit
+from linkly.clock import Clock, time_limit
 from linkly.context import current_invocation
 from linkly.deadline import Deadlines, bounded
 from linkly.errors import CallTimeout
@@ -23,6 +23,7 @@ from linkly_workers.database._server.driver import Driver
 from linkly_workers.database._server.server import Server
 from linkly_workers.database.backends import PoolSettings
 from linkly_workers.database.errors import DriverError, PoolTimeout
+from linkly_workers.database.idle import Idle
 
 RESET_S = 5.0
 """How long the server may take to undo what a caller has left, before the connection is given up."""
@@ -70,14 +71,13 @@ class Pool(Generic[C]):
         self._clock = clock
         self._places = Places(settings.max)
         self._waiting = 0
-        self._idle: list[C] = []
+        self._idle: Idle[C] = Idle(settings.idle_timeout_ms / 1000, self._end, clock)
         self._hopes: dict[asyncio.Future[None], None] = {}
         self._leases: dict[Lease[C], None] = {}
         self.has_written = False
         self._resetting = 0
         self._deadlines = Deadlines(clock)
         self._behind: set[asyncio.Task[None]] = set()
-        self._sweeping: TimerHandle | None = None
         self._closing = False
 
     @property
@@ -149,7 +149,7 @@ class Pool(Generic[C]):
         connection = lease.connection
         if self._closing or not connection.is_usable:
             self._places.release(lease.place)
-            self._beside(connection.close())
+            self._end(connection)
             return
         if connection.is_clean:
             self._keep(connection)
@@ -176,7 +176,7 @@ class Pool(Generic[C]):
 
     def lost(self) -> None:
         """A connection was gone before it was used: those that are idle are not better."""
-        self._drop_idle()
+        self._idle.end_all()
 
     def read_only(self, error: BaseException) -> None:
         """The server only reads now: make new connections, which ask anew where the server is.
@@ -185,7 +185,7 @@ class Pool(Generic[C]):
         """
         for lease in self._leases:
             lease.connection.fit = False
-        self._drop_idle()
+        self._idle.end_all()
         if self.has_written:
             self._server.takes_no_writes(error, self._found)
 
@@ -193,16 +193,13 @@ class Pool(Generic[C]):
         """Close the connections, after what is being undone."""
         self._closing = True
         await self._server.close()
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-        self._drop_idle()
+        self._idle.close()
         while self._behind:
             await asyncio.wait(self._behind)
         self._deadlines.close()
 
     def _usable(self) -> C | None:
-        while self._idle:
-            connection = self._idle.pop()
+        while (connection := self._idle.pop()) is not None:
             if connection.is_usable:
                 return connection
         return None
@@ -262,34 +259,21 @@ class Pool(Generic[C]):
 
     def _keep(self, connection: C) -> None:
         if self._closing or not connection.is_usable:
-            self._beside(connection.close())
+            self._end(connection)
             return
-        connection.idle_since = self._clock.monotonic()
-        self._idle.append(connection)
+        self._idle.put(connection)
         self._server.answered()
         self._free_for_another()
-        if self._sweeping is None:
-            self._sweeping = self._clock.call_later(self._settings.idle_timeout_ms / 1000, self._sweep)
 
     def _found(self, connection: C) -> None:
         """Have the connection that was made to see whether the server is there."""
         if len(self._leases) + len(self._idle) < self._settings.max:
             self._keep(connection)
         else:
-            self._beside(connection.close())
+            self._end(connection)
 
-    def _sweep(self) -> None:
-        """Close what has been idle for long; the list is in the order of its last use."""
-        self._sweeping = None
-        limit = self._clock.monotonic() - self._settings.idle_timeout_ms / 1000
-        while self._idle and self._idle[0].idle_since <= limit:
-            self._beside(self._idle.pop(0).close())
-        if self._idle:
-            self._sweeping = self._clock.call_later(self._idle[0].idle_since - limit, self._sweep)
-
-    def _drop_idle(self) -> None:
-        while self._idle:
-            self._beside(self._idle.pop().close())
+    def _end(self, connection: C) -> None:
+        self._beside(connection.close())
 
     def _beside(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

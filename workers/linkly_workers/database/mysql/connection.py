@@ -38,14 +38,12 @@ class Connection:
 
     Attributes:
         left_bytes: What the answer of this caller may still take.
-        idle_since: When it was given back.
         fit: It may go to the next caller.
         may_commit: Statements that commit by themselves run inside its transaction, which then begins anew.
     """
 
     def __init__(self, wire: Wire, stopper: Stopper) -> None:
         self.left_bytes = 0
-        self.idle_since = 0.0
         self.fit = True
         self.may_commit = False
         self._limit = 0

@@ -70,7 +70,6 @@ class Connection:
     Attributes:
         raw: The driver's.
         left_bytes: What the answer of this caller may still take.
-        idle_since: When it was given back.
         fit: It may go to the next caller.
         sent: The statement that runs, or ran last, has gone out to the server, as far as that can be known.
     """
@@ -78,7 +77,6 @@ class Connection:
     def __init__(self, raw: Any, meter: Meter, *, keeps_statements: bool) -> None:
         self.raw = raw
         self.left_bytes = 0
-        self.idle_since = 0.0
         self.fit = True
         self.sent = False
         self._limit = 0

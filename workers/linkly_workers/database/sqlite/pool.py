@@ -7,10 +7,11 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Hashable
 from typing import TypeVar
 
-from linkly.clock import Clock, TimerHandle, time_limit
+from linkly.clock import Clock, time_limit
 from linkly_workers._line import Places
 from linkly_workers.database.backends import PoolSettings
 from linkly_workers.database.errors import DriverError, PoolTimeout
+from linkly_workers.database.idle import Idle
 from linkly_workers.database.sqlite.reader import Reader
 
 T = TypeVar("T")
@@ -23,12 +24,10 @@ class ReaderPool:
         self._name = name
         self._make = make
         self._limit = settings.max
-        self._idle_timeout_s = settings.idle_timeout_ms / 1000
         self._acquire_timeout_ms = settings.acquire_timeout_ms
         self._clock = clock
         self._places = Places(settings.max)
-        self._idle: list[Reader] = []
-        self._sweeping: TimerHandle | None = None
+        self._idle: Idle[Reader] = Idle(settings.idle_timeout_ms / 1000, self._retire, clock)
         self._retiring: set[asyncio.Task[None]] = set()
         self._closing = False
 
@@ -47,7 +46,7 @@ class ReaderPool:
         """
         place = await self.acquire()
         try:
-            reader = self._idle.pop() if self._idle else await self._opened()
+            reader = self._idle.pop() or await self._opened()
             try:
                 result = await work(reader)
             except asyncio.CancelledError:
@@ -85,11 +84,8 @@ class ReaderPool:
 
     async def close(self) -> None:
         """Close the readers, after the statements that run."""
-        if self._sweeping is not None:
-            self._sweeping.cancel()
         self._closing = True
-        for reader in self._idle:
-            self._retire(reader)
+        self._idle.close()
         while self._retiring:
             await asyncio.wait(self._retiring)
 
@@ -108,19 +104,7 @@ class ReaderPool:
         if self._closing:
             self._retire(reader)
             return
-        reader.idle_since = self._clock.monotonic()
-        self._idle.append(reader)
-        if self._sweeping is None:
-            self._sweeping = self._clock.call_later(self._idle_timeout_s, self._sweep)
-
-    def _sweep(self) -> None:
-        """Close what has been idle for long; the list is in the order of its last use."""
-        self._sweeping = None
-        limit = self._clock.monotonic() - self._idle_timeout_s
-        while self._idle and self._idle[0].idle_since <= limit:
-            self._retire(self._idle.pop(0))
-        if self._idle:
-            self._sweeping = self._clock.call_later(self._idle[0].idle_since - limit, self._sweep)
+        self._idle.put(reader)
 
     def _retire(self, reader: Reader) -> None:
         task = asyncio.get_running_loop().create_task(reader.close())

@@ -144,7 +144,6 @@ class Reader:
         self._left_bytes = 0
         self._damaged: list[bytes] = []
         self._stopped = False
-        self.idle_since = 0.0
         self._authorizer: Authorizer | None = None
         self._connection = aiosqlite.Connection(self._connect, iter_chunk_size=64)
         self._opening: asyncio.Future[aiosqlite.Connection] | None = None
