@@ -9,22 +9,18 @@ from contextlib import suppress
 from typing import Any
 
 import asyncpg
-import msgspec
 
 from linkly_workers._sql.parameters import WrongNumberOfValues
 from linkly_workers.database._server.result import Result, returned_id, size_of, too_large
 from linkly_workers.database.backend import Op, Take
 from linkly_workers.database.batches import Batches
-from linkly_workers.database.errors import DriverError, InvalidParam
+from linkly_workers.database.errors import DriverError
 from linkly_workers.database.postgres.beside import in_front, simple_query
-from linkly_workers.database.postgres.codecs import AS_BYTES, set_codecs
+from linkly_workers.database.postgres.codecs import set_codecs
 from linkly_workers.database.postgres.counting import Meter
 from linkly_workers.database.postgres.errors import FAILURES, OTHER_TYPES, OUTDATED
-from linkly_workers.database.postgres.parameters import Converter, converted, converter_of
+from linkly_workers.database.postgres.prepared import Prepared, PreparedStatements
 from linkly_workers.database.postgres.statement import Statement
-
-PREPARED = 200
-"""Statements that a connection keeps compiled."""
 
 CLOSE_S = 2.0
 INSIST_S = 0.5
@@ -42,21 +38,10 @@ _RESET_MESSAGE = simple_query(RESET)
 WIRE_SHARE = 8
 """A row takes at most so many times the bytes in a result that it took on the wire: a row of one boolean has 12."""
 
-_BIG = frozenset(("int8", "int8[]"))
 _CHANGING = frozenset(("INSERT", "UPDATE", "DELETE", "MERGE"))
 _CHANGED_ROWS = (
     "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::int8 FROM pg_catalog.pg_stat_xact_user_tables"
 )
-_AS_TEXT_ONLY = frozenset(("composite", "range", "multirange"))
-
-
-class _Prepared(msgspec.Struct):
-    statement: Any
-    converters: list[Converter]
-    columns: list[str]
-    types: list[str]
-    letters: list[int]
-    big_integers: list[int]
 
 
 class Connection:
@@ -82,8 +67,7 @@ class Connection:
         self._limit = 0
         self._meter = meter
         self._keeps_statements = keeps_statements
-        self._prepared: dict[str, _Prepared] = {}
-        self._compilations = 0
+        self._prepared = PreparedStatements(raw, keeps=keeps_statements)
         self._savepoint = 0
         self._is_at_savepoint = False
         self._to_begin: str | None = None
@@ -204,7 +188,7 @@ class Connection:
         try:
             return await self._run(statement, values, last=last)
         except OUTDATED:
-            self._prepared.clear()
+            self._prepared.forget()
             self._undone = None  # which was for the first attempt
             if self.is_in_transaction:
                 raise
@@ -284,7 +268,7 @@ class Connection:
         try:
             cursor: Any = await prepared.statement.cursor(*arguments)
         except OUTDATED:
-            self._prepared.clear()
+            self._prepared.forget()
             raise
         while True:
             before = self._meter.received
@@ -295,7 +279,7 @@ class Connection:
                 return
             batches.came(len(rows), size)
 
-    async def _fetched(self, prepared: _Prepared, fetching: Awaitable[Any]) -> list[tuple[Any, ...]]:
+    async def _fetched(self, prepared: Prepared, fetching: Awaitable[Any]) -> list[tuple[Any, ...]]:
         task = asyncio.current_task()
         assert task is not None
         cancelling, is_over = task.cancelling(), False
@@ -314,49 +298,20 @@ class Connection:
             raise
         finally:
             self._meter.rest()
-        rows = [tuple(record) for record in records]
-        return [_with_letters(row, prepared.letters) for row in rows] if prepared.letters else rows
+        return prepared.rows(records)
 
-    async def _prepared_for(self, text: str, values: list[Any]) -> tuple[_Prepared, list[Any], bool]:
-        """Return a compiled statement, values as it takes them, and whether it was compiled before.
-
-        What it was compiled for may have other types since; so a value that does not fit is looked at once more.
-        """
-        old = self._prepared.get(text)
-        if old is not None:
-            with suppress(InvalidParam):
-                return old, converted(old.converters, values), True
+    async def _prepared_for(self, text: str, values: list[Any]) -> tuple[Prepared, list[Any], bool]:
+        """Return a compiled statement, values as it takes them, and whether it was compiled before."""
+        kept = self._prepared.kept_for(text, values)
+        if kept is not None:
+            return *kept, True
         prepared = await self._compiled(text)
-        return prepared, converted(prepared.converters, values), False
+        return prepared, prepared.arguments(values), False
 
-    async def _compiled(self, text: str) -> _Prepared:
+    async def _compiled(self, text: str) -> Prepared:
         if self._to_begin is not None and "ISOLATION" in self._to_begin:
             await self._begin_now()  # to compile takes a snapshot, behind which the server sets no level
-        # The driver gives names only to what it keeps itself, and its cache would be a second one.
-        self._compilations += 1
-        name = f"linkly_{self._compilations}" if self._keeps_statements else ""
-        statement: Any = await self.raw.prepare(text, name=name)
-        attributes: Any = statement.get_attributes()
-        for column in attributes:
-            if column.type.kind in _AS_TEXT_ONLY or column.type.name == "record":
-                raise DriverError(
-                    f"column `{column.name}` has type {column.type.name}, which has no JSON form; "
-                    f"cast it: `{column.name}::text`",
-                    details={"driver": "postgres", "inner_code": "UNSUPPORTED"},
-                )
-        prepared = _Prepared(
-            statement,
-            [converter_of(each.name, each.kind) for each in statement.get_parameters()],
-            [column.name for column in attributes],
-            [column.type.name for column in attributes],
-            [at for at, column in enumerate(attributes) if column.type.name in AS_BYTES],
-            [at for at, column in enumerate(attributes) if column.type.name in _BIG],
-        )
-        if self._keeps_statements:
-            if len(self._prepared) >= PREPARED:
-                del self._prepared[next(iter(self._prepared))]
-            self._prepared[text] = prepared
-        return prepared
+        return await self._prepared.compiled(text)
 
     def _undo_behind(self) -> None:
         if self._keeps_statements:
@@ -404,19 +359,6 @@ def _check_count(statement: Statement, values: list[Any]) -> None:
         statement.parameters.check(len(values))
     except WrongNumberOfValues as error:
         raise DriverError(str(error), details={"driver": "postgres", "inner_code": None}) from error
-
-
-def _with_letters(row: tuple[Any, ...], places: list[int]) -> tuple[Any, ...]:
-    found = list(row)
-    for at in places:
-        found[at] = _letters(row[at])
-    return tuple(found)
-
-
-def _letters(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_letters(item) for item in value]
-    return None if value is None else value.decode("latin-1").rstrip("\0")
 
 
 def _one_of(changes: tuple[tuple[Op, str | None], ...]) -> tuple[Op, str | None]:
