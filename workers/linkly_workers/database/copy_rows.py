@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from linkly_workers.database.backend import Result, Transaction
+from linkly_workers.database.commits import commit
 from linkly_workers.database.copy_pair import TIMEOUT_MS, Pair
 from linkly_workers.database.copy_plan import Work
 from linkly_workers.database.copy_progress import AT_ONCE, move
@@ -154,12 +155,7 @@ async def _written(transaction: Transaction[Any]) -> AsyncIterator[None]:
     except BaseException:
         await asyncio.shield(transaction.roll_back("because a copy failed"))
         raise
-    commit = asyncio.get_running_loop().create_task(transaction.commit(lambda: None), name="commit of a copy")
-    try:
-        await asyncio.shield(commit)
-    except asyncio.CancelledError:
-        await asyncio.wait([commit])
-        raise
+    await commit(transaction, lambda: None)
 
 
 def _as_text(key: list[Any]) -> str:

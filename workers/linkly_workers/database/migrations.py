@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from linkly import function
 from linkly.clock import Clock
 from linkly.errors import LinklyError
 from linkly.timestamps import time_text
-from linkly_workers.database.backend import Committed, Database, Result, Transaction
+from linkly_workers.database.backend import Database, Result, Transaction
+from linkly_workers.database.commits import commit
 from linkly_workers.database.databases import Databases
 from linkly_workers.database.events import RowChangedEvents
 from linkly_workers.database.migration_files import Migration, Row, Unfinished, left_to_apply, migrations_of
@@ -95,7 +96,7 @@ class Migrations:
                 await self._run_inside(database, transaction, next_one, statements)
             else:
                 await _note(database, transaction, next_one, None)
-                await _commit(transaction, None, [])
+                await commit(transaction, lambda: None)
         if not next_one.in_transaction:
             await self._run_outside(database, next_one, statements)
         took_ms = round((self.clock.monotonic() - started) * 1000, 3)
@@ -141,7 +142,7 @@ class Migrations:
             if result.change is not None:
                 changes.append(result)
         await _note(database, transaction, migration, self._now())
-        await _commit(transaction, committed, changes)
+        await commit(transaction, (lambda: None) if committed is None else (lambda: committed(changes)))
 
     async def _run_outside(
         self, database: Database[Any], migration: Migration, statements: list[tuple[Any, int]]
@@ -174,17 +175,6 @@ async def _note(
 ) -> None:
     values = [migration.id, migration.name, migration.checksum, applied_at]
     await transaction.execute(database.statement(_INSERT), values)
-
-
-async def _commit(transaction: Transaction[Any], committed: Committed | None, changes: Sequence[Result]) -> None:
-    """Commit; it goes on when the caller goes away."""
-    told = (lambda: None) if committed is None else (lambda: committed(changes))
-    commit = asyncio.get_running_loop().create_task(transaction.commit(told), name="commit of a migration")
-    try:
-        await asyncio.shield(commit)
-    except asyncio.CancelledError:
-        await asyncio.wait([commit])
-        raise
 
 
 def _statements(database: Database[Any], migration: Migration) -> list[tuple[Any, int]]:
