@@ -7,11 +7,9 @@ touch no other.
 
 import importlib
 import os
-import secrets
 import shutil
 import signal
 import socket
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -19,8 +17,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import pytest
 
-from support.ports import reserved_port
-from support.server_program import ServerProgram
+from support.server_program import ServerProgram, running
 
 VARIABLES = {"mariadb": "LINKLY_TEST_MARIADB", "mysql": "LINKLY_TEST_MYSQL"}
 MISSING = (
@@ -35,17 +32,10 @@ def program() -> str | None:
 
 
 class MariadbServer(ServerProgram):
-    """A server that can be stopped, killed and started again.
-
-    Attributes:
-        port: Where it listens on 127.0.0.1.
-        password: Of the user `linkly`, who may do everything.
-    """
+    """MariaDB, Debian's."""
 
     def __init__(self, folder: Path, port: int) -> None:
-        super().__init__(folder, ("mysql", "nobody"))
-        self.port = port
-        self.password = secrets.token_hex(8)
+        super().__init__(folder, port, ("mysql", "nobody"))
 
     @property
     def url(self) -> str:
@@ -62,7 +52,6 @@ class MariadbServer(ServerProgram):
         return self.folder / "socket"
 
     def make(self) -> None:
-        """Make the data folder."""
         (self.folder / "init.sql").write_text(
             "CREATE DATABASE IF NOT EXISTS linkly;\n"
             f"CREATE USER IF NOT EXISTS linkly@'%' IDENTIFIED BY '{self.password}';\n"
@@ -73,7 +62,6 @@ class MariadbServer(ServerProgram):
         self.run("mariadb-install-db", "--no-defaults", f"--datadir={self.folder}/data", *options, *self._small)
 
     def start(self, *settings: str) -> None:
-        """Start it and wait until it answers; `settings` are texts like `max_connections=20`."""
         found = program()
         assert found is not None, MISSING
         given = [f"datadir={self.folder}/data", f"socket={self._socket}", f"pid-file={self.folder}/pid"]
@@ -107,15 +95,8 @@ class MariadbServer(ServerProgram):
 @contextmanager
 def running_server(*settings: str) -> Iterator[MariadbServer]:
     """Run a server of Debian's binaries until the block ends."""
-    # Not pytest's own folder: the server's user may not look into that of root.
-    with tempfile.TemporaryDirectory(prefix="linkly-mariadb-", dir="/tmp") as folder, reserved_port() as port:
-        server = MariadbServer(Path(folder), port)
-        server.make()
-        server.start(*settings)
-        try:
-            yield server
-        finally:
-            server.stop()
+    with running(MariadbServer, "mariadb", *settings) as server:
+        yield server
 
 
 @contextmanager

@@ -6,10 +6,8 @@ session, or when the test process is gone. A database that somebody else uses is
 
 import importlib
 import os
-import secrets
 import signal
 import subprocess
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -18,8 +16,7 @@ from urllib.parse import quote
 
 import pytest
 
-from support.ports import reserved_port
-from support.server_program import ServerProgram
+from support.server_program import ServerProgram, running
 
 VARIABLE = "LINKLY_TEST_POSTGRES"
 MISSING = (
@@ -36,19 +33,13 @@ def binaries() -> Path | None:
 
 
 class PostgresServer(ServerProgram):
-    """A server that can be stopped, killed and started again.
-
-    Attributes:
-        port: Where it listens on 127.0.0.1.
-        password: Of the user `linkly`, who may do everything.
-    """
+    """PostgreSQL, the newest of Debian's that is installed."""
 
     def __init__(self, folder: Path, port: int) -> None:
-        super().__init__(folder, ("postgres", "nobody"))
+        super().__init__(folder, port, ("postgres", "nobody"))
         found = binaries()
         assert found is not None, MISSING
-        self.bin, self.port = found, port
-        self.password = secrets.token_hex(8)
+        self.bin = found
 
     @property
     def url(self) -> str:
@@ -61,7 +52,6 @@ class PostgresServer(ServerProgram):
         return f"postgres://linkly:{self.password}@/postgres?host={quote(str(self.folder), safe='')}&port={self.port}"
 
     def make(self) -> None:
-        """Make the data folder."""
         secret = self.folder / "password"
         secret.write_text(self.password)
         secret.chmod(0o644)
@@ -69,7 +59,6 @@ class PostgresServer(ServerProgram):
         self.run(self.bin / "initdb", f"--pgdata={self.folder}/data", f"--pwfile={secret}", *options)
 
     def start(self, *settings: str) -> None:
-        """Start it and wait until it answers; `settings` are texts like `max_connections=20`."""
         given = [f"port={self.port}", "listen_addresses=127.0.0.1", f"unix_socket_directories={self.folder}"]
         given += ["fsync=off", "max_connections=60", "shared_buffers=16MB", "logging_collector=off", *settings]
         words = [word for setting in given for word in ("-c", setting)]
@@ -88,15 +77,8 @@ class PostgresServer(ServerProgram):
 def running_server(*settings: str) -> Iterator[PostgresServer]:
     """Run a server of Debian's binaries until the block ends; skip the test where there is nothing to ask it with."""
     pytest.importorskip("asyncpg", reason=NEEDS_DRIVER)
-    # Not pytest's own folder: the server's user may not look into that of root.
-    with tempfile.TemporaryDirectory(prefix="linkly-postgres-", dir="/tmp") as folder, reserved_port() as port:
-        server = PostgresServer(Path(folder), port)
-        server.make()
-        server.start(*settings)
-        try:
-            yield server
-        finally:
-            server.stop()
+    with running(PostgresServer, "postgres", *settings) as server:
+        yield server
 
 
 @contextmanager

@@ -3,30 +3,40 @@
 import contextlib
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
+
+from support.ports import reserved_port
 
 START_S = 60.0
 
 
-class ServerProgram:
+class ServerProgram(ABC):
     """A server that can be stopped, killed and started again.
 
     Args:
         folder: Holds what it keeps and its log; it is given to the user that runs it.
+        port: Where it listens on 127.0.0.1.
         users: Who runs it where the tests run as root: the first of these that there is.
 
     Attributes:
-        folder: As given.
+        folder, port: As given.
+        password: Of the user `linkly`, who may do everything.
         as_user: What is put before a command that root may not run.
     """
 
-    def __init__(self, folder: Path, users: Sequence[str]) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, port: int, users: Sequence[str]) -> None:
+        self.folder, self.port = folder, port
+        self.password = secrets.token_hex(8)
         self._process: subprocess.Popen[bytes] | None = None
         self.as_user: list[str] = []
         if os.getuid() == 0:
@@ -44,6 +54,18 @@ class ServerProgram:
     def log(self) -> str:
         """What it has written."""
         return (self.folder / "log").read_text(errors="replace")
+
+    @abstractmethod
+    def make(self) -> None:
+        """Make the data folder."""
+
+    @abstractmethod
+    def start(self, *settings: str) -> None:
+        """Start it and wait until it answers; `settings` are texts like `max_connections=20`."""
+
+    @abstractmethod
+    def stop(self, how: signal.Signals = ...) -> None:
+        """End it by a signal and wait; harmless when it does not run."""
 
     def run(self, program: str | Path, *words: str) -> None:
         """Run a program that makes something for the server, and wait."""
@@ -70,6 +92,23 @@ class ServerProgram:
         if process is not None:
             process.send_signal(how)
             process.wait(START_S)
+
+
+S = TypeVar("S", bound=ServerProgram)
+
+
+@contextmanager
+def running(make: Callable[[Path, int], S], name: str, *settings: str) -> Iterator[S]:
+    """Run a server until the block ends, in a folder that has its name and goes with it."""
+    # Not pytest's own folder: the server's user may not look into that of root.
+    with tempfile.TemporaryDirectory(prefix=f"linkly-{name}-", dir="/tmp") as folder, reserved_port() as port:
+        server = make(Path(folder), port)
+        server.make()
+        server.start(*settings)
+        try:
+            yield server
+        finally:
+            server.stop()
 
 
 def _first(users: Sequence[str]) -> pwd.struct_passwd:
