@@ -59,27 +59,29 @@ class MariadbServer(ServerProgram):
         )
         (self.folder / "init.sql").chmod(0o644)
         options = ("--skip-test-db", "--skip-name-resolve", "--auth-root-authentication-method=normal")
-        self.run("mariadb-install-db", "--no-defaults", f"--datadir={self.folder}/data", *options, *self._small)
+        self.run("mkdir", f"{self.folder}/tmp")
+        self.run("mariadb-install-db", "--no-defaults", *self._folders, *options, *self._small)
 
     def start(self, *settings: str) -> None:
         found = program()
         assert found is not None, MISSING
-        given = [f"datadir={self.folder}/data", f"socket={self._socket}", f"pid-file={self.folder}/pid"]
-        given += [
-            f"port={self.port}",
-            "bind-address=127.0.0.1",
-            "skip-name-resolve",
-            f"init-file={self.folder}/init.sql",
-        ]
+        given = [f"socket={self._socket}", f"pid-file={self.folder}/pid", f"init-file={self.folder}/init.sql"]
+        given += [f"port={self.port}", "bind-address=127.0.0.1", "skip-name-resolve"]
         # What is committed survives the end of the server, not that of the machine.
         given += ["innodb_flush_log_at_trx_commit=2", "max_connections=60", "max_allowed_packet=64M", *settings]
-        self.launch(found, "--no-defaults", *(f"--{each}" for each in given), *self._small, answers=self._answers)
+        words = [*self._folders, *(f"--{each}" for each in given), *self._small]
+        self.launch(found, "--no-defaults", *words, answers=self._answers)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End it and wait: SIGTERM closes connections, SIGKILL ends it as a crash would."""
         self.end(how)
 
     _small = ("--innodb-buffer-pool-size=16M", "--innodb-log-file-size=8M", "--performance-schema=OFF")
+
+    @property
+    def _folders(self) -> tuple[str, str]:
+        # A server that starts removes the temporary tables of all that are in its `tmpdir`: none may share /tmp.
+        return f"--datadir={self.folder}/data", f"--tmpdir={self.folder}/tmp"
 
     def _answers(self) -> bool:
         """Whether it greets: it listens before it has read what users there are, and then lets a client wait."""
