@@ -19,6 +19,7 @@ from linkly_workers.database._server.lookup import check_host
 from linkly_workers.database._server.tls import context_of
 from linkly_workers.database.mysql.address import Address
 from linkly_workers.database.mysql.codecs import DECODERS
+from linkly_workers.database.mysql.tls import TlsLoop
 
 COM_QUERY, COM_RESET_CONNECTION = 0x03, 0x1F
 _FOUND_ROWS, _MULTI_STATEMENTS = 1 << 1, 1 << 16
@@ -349,15 +350,23 @@ async def connected(address: Address, password: bytes, application: str) -> Wire
         auth_plugin_map=None if context is not None or is_socket else clear,
     )
     raw._client_flag &= ~_MULTI_STATEMENTS  # which the driver always asks for
+    raw._loop = TlsLoop(raw._loop)
     wire = Wire(raw)
+    task = asyncio.current_task()
+    cancelled = task.cancelling() if task is not None else 0
     try:
         async with asyncio.timeout(address.connect_timeout_s):
             if not is_socket:
                 await check_host(host)
             await wire.open()
+            if task is not None and task.cancelling() > cancelled:
+                raise asyncio.CancelledError  # Python 3.11's `wait_for`, in the driver, keeps one for itself
     except TimeoutError as error:
         wire.abort()
         raise OSError(f"no answer within {address.connect_timeout_s:g} s") from error
+    except RuntimeError as error:  # of the driver, where the server cuts the connection before it goes on with it
+        wire.abort()
+        raise OSError(f"the connection was lost while it was made: {error}") from error
     except BaseException:
         with contextlib.suppress(RuntimeError):
             wire.abort()
