@@ -17,6 +17,7 @@ import msgspec
 
 from linkly.channel import Channel, ChannelReader, ChannelRef, ChannelWriter
 from linkly.clock import Clock
+from linkly.enqueue import Enqueue as Enqueue
 from linkly.function import Function
 from linkly.invocation import DEFAULT_NAMESPACE as DEFAULT_NAMESPACE
 from linkly.invocation import DEFAULT_TIMEOUT_S as DEFAULT_TIMEOUT_S
@@ -34,12 +35,6 @@ T = TypeVar("T")
 
 class Void(msgspec.Struct, frozen=True):
     """Action of a call nobody waits for: no result, no error."""
-
-
-class Enqueue(msgspec.Struct, frozen=True):
-    """Action of a call that goes through a durable queue; it is answered with a `Receipt`."""
-
-    queue: str
 
 
 Action: TypeAlias = Void | Enqueue

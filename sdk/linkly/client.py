@@ -383,7 +383,7 @@ class Client:
                 )
             )
             return b""
-        queued = EnqueueAction(queue=action.queue) if action is not None else None
+        queued = None if action is None else EnqueueAction.of(action)
         return await connection.call(invocation, None, namespace=namespace, action=queued).outcome()
 
     def register_function(self, function: Function) -> Registration:  # noqa: D102

@@ -239,12 +239,36 @@ async def test_c31_enqueue_names_a_namespace_that_is_not_default(bus_engine, que
     assert (await queue.until("invokefunction"))["data"]["namespace"] == "orders"
 
 
+async def test_c31_enqueue_hands_on_the_options_that_were_given(bus_engine, queue):
+    caller = await bus_engine.connect()
+    options = {"delay_ms": 5, "run_at": None, "idempotency_key": "k", "of a later version": 1}
+    await caller.start_call("x::y", {}, action={"type": "enqueue", "queue": "q1", **options})
+    data = (await queue.until("invokefunction"))["data"]
+    assert data.items() >= {"delay_ms": 5, "idempotency_key": "k"}.items()
+    assert not data.keys() & {"run_at", "of a later version"}
+
+
+@pytest.mark.parametrize("option", [{"run_at": "2031-01-31T12:00:00"}, {"delay_ms": "soon"}, {"delay_ms": -1}])
+async def test_c31_an_option_that_is_no_such_thing_is_an_answered_error(bus_engine, queue, option):
+    caller = await bus_engine.connect()
+    answer = await caller.call("x::y", {}, action={"type": "enqueue", "queue": "q1", **option})
+    assert next(iter(option)) in answer["error"]["message"]
+
+
 async def test_c32_enqueue_answers_the_receipt_that_the_provider_was_given(bus_engine, queue):
     caller = await bus_engine.connect()
     invocation_id = await caller.start_call("x::y", {}, action={"type": "enqueue", "queue": "q1"})
     call = await queue.serve_one(lambda message: {"result": None})
     answer = await caller.until("invocationresult", invocation_id=invocation_id)
     assert answer["result"] == {"messageReceiptId": call["data"]["messageReceiptId"]}
+
+
+async def test_c32_a_receipt_of_the_provider_is_handed_on(bus_engine, queue):
+    caller = await bus_engine.connect()
+    invocation_id = await caller.start_call("x::y", {}, action={"type": "enqueue", "queue": "q1"})
+    await queue.serve_one(lambda message: {"result": {"messageReceiptId": "an earlier one"}})
+    answer = await caller.until("invocationresult", invocation_id=invocation_id)
+    assert answer["result"] == {"messageReceiptId": "an earlier one"}
 
 
 async def test_c33_enqueue_without_a_provider_fails(bus_engine):
@@ -260,6 +284,7 @@ async def test_c33_a_provider_that_fails_is_an_enqueue_error(bus_engine, queue):
     await queue.serve_one(lambda message: {"error": {"code": "full", "message": "the queue is full"}})
     answer = await caller.until("invocationresult", invocation_id=invocation_id)
     assert answer["error"]["code"] == "enqueue_error"
+    assert answer["error"]["details"] == {"code": "full"}
     assert "the queue is full" in answer["error"]["message"]
 
 

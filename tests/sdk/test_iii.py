@@ -117,6 +117,19 @@ async def test_void_and_enqueue_actions(url):
     assert (queued["queue"], queued["function_id"], queued["data"]) == ("q", "a::note", {"x": 1})
 
 
+@pytest.mark.parametrize(
+    "action", [{"type": "enqueue", "queue": "q", "delay_ms": 5}, TriggerAction.Enqueue(queue="q", delay_ms=5)]
+)
+async def test_an_enqueue_may_have_linklys_options(url, action):
+    def program(worker):
+        queued = []
+        worker.register_function("engine::queue::enqueue", lambda data: queued.append(data))
+        worker.trigger({"function_id": "a::note", "payload": {}, "action": action})
+        return queued[0]["delay_ms"]
+
+    assert await in_thread(url, program) == 5
+
+
 async def test_a_trigger_type_is_bound_and_unbound(url):
     def program(worker):
         told = []

@@ -45,12 +45,23 @@ values = st.recursive(
 payloads = values.map(lambda value: Json(json.dumps(value).encode()))
 optional_text = st.none() | st.text(min_size=1)
 numbers = st.integers(1, 2**64 - 1)
+large = st.none() | st.integers(-(2**53), 2**53)
+enqueues = st.builds(
+    EnqueueAction,
+    queue=st.text(),
+    delay_ms=st.none() | st.integers(0, 2**53),
+    run_at=optional_text,
+    priority=large,
+    idempotency_key=st.none() | st.text(),
+    expires_at=optional_text,
+    message_group=optional_text,
+)
 call_fields = {
     "function_id": st.text(min_size=1),
     "data": payloads,
     "traceparent": optional_text,
     "baggage": optional_text,
-    "action": st.none() | st.just(VoidAction()) | st.builds(EnqueueAction, queue=st.text(min_size=1)),
+    "action": st.none() | st.just(VoidAction()) | enqueues,
     "metadata": st.just(ABSENT) | payloads.filter(lambda value: bytes(value) != b"null"),
     "namespace": optional_text,
 }

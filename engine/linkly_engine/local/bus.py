@@ -36,6 +36,7 @@ from linkly.errors import InvalidResult, LinklyError
 from linkly.function import ENDED, Function
 from linkly.schema import Codec, as_json, encode, payload_json
 from linkly.trigger import TriggerDeclaration, TriggerType
+from linkly.wire.messages import EnqueueAction
 from linkly_engine.core.enqueue import enqueue
 from linkly_engine.core.exchange import Exchange
 from linkly_engine.core.records import BindingRecord, FunctionRecord, TypeRecord, WorkerRecord
@@ -147,7 +148,7 @@ class LocalBus:
     async def _act(self, action: Action, invocation: Invocation) -> Receipt | None:
         check_namespace(invocation.namespace)
         if isinstance(action, Enqueue):
-            return await enqueue(self._exchange.router.call, invocation, action.queue)
+            return await enqueue(self._exchange.router.call, invocation, EnqueueAction.of(action))
         # The value is taken now: what the caller does to its object later is not part of the call.
         invocation.payload = payload_json(invocation.payload)
         invocation.deadline, invocation.hops = None, 0

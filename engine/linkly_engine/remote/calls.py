@@ -81,7 +81,7 @@ class Calls:
             return
         endpoint: Endpoint
         if isinstance(message.action, EnqueueAction):
-            endpoint = AsyncEndpoint(partial(self._enqueued, queue=message.action.queue))
+            endpoint = AsyncEndpoint(partial(self._enqueued, action=message.action))
         else:
             try:
                 endpoint = self._router.resolve(message.namespace, message.function_id).endpoint
@@ -142,9 +142,9 @@ class Calls:
             self._nesting.place(invocation)
         return invocation
 
-    async def _enqueued(self, invocation: Invocation, *, queue: str) -> Json:
+    async def _enqueued(self, invocation: Invocation, *, action: EnqueueAction) -> Json:
         check_namespace(invocation.namespace)
-        return as_json(await enqueue(self._router.call, invocation, queue))
+        return as_json(await enqueue(self._router.call, invocation, action))
 
 
 class _Bounded:

@@ -8,7 +8,7 @@ import inspect
 import logging
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -333,7 +333,9 @@ def _action(given: Any) -> Enqueue | Void | None:
     if given is None or isinstance(given, (Enqueue, Void)):
         return given
     if isinstance(given, dict) and given.get("type") == "enqueue":
-        return Enqueue(queue=str(given["queue"]))
+        written = cast("dict[str, Any]", given)
+        options = {name: written[name] for name in Enqueue.__struct_fields__[1:] if name in written}
+        return Enqueue(str(written["queue"]), **options)
     if isinstance(given, dict) and given.get("type") == "void":
         return Void()
     raise ValueError(f"unknown action {given!r}; allowed: TriggerAction.Enqueue(queue=...), TriggerAction.Void()")

@@ -39,9 +39,9 @@ class TriggerAction:
     """How a call is routed."""
 
     @staticmethod
-    def Enqueue(*, queue: str) -> Enqueue:
-        """Through a queue; answered with ``{"messageReceiptId": ...}``."""
-        return Enqueue(queue=queue)
+    def Enqueue(*, queue: str, **options: Any) -> Enqueue:
+        """Through a queue; answered with ``{"messageReceiptId": ...}``. iii has no options (`linkly.Enqueue`)."""
+        return Enqueue(queue=queue, **options)
 
     @staticmethod
     def Void() -> Void:

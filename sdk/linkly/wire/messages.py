@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import msgspec
 
-from linkly.errors import LinklyError
+from linkly.enqueue import Enqueue
+from linkly.errors import InvalidPayload, LinklyError
 from linkly.invocation import Json
 from linkly.outcome import ABSENT
 
@@ -106,10 +107,31 @@ class VoidAction(msgspec.Struct, tag_field="type", tag="void"):
     """Nobody waits."""
 
 
-class EnqueueAction(msgspec.Struct, tag_field="type", tag="enqueue"):
-    """Through a queue."""
+_Integer: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
+
+
+class EnqueueAction(msgspec.Struct, tag_field="type", tag="enqueue", omit_defaults=True):
+    """Through a queue. iii has `queue` alone; the rest is optional (`linkly.enqueue`). Times are text."""
 
     queue: str
+    delay_ms: Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None = None
+    run_at: str | None = None
+    priority: _Integer | None = None
+    idempotency_key: str | None = None
+    expires_at: str | None = None
+    message_group: str | None = None
+
+    @classmethod
+    def of(cls, action: Enqueue) -> EnqueueAction:
+        """Return an action as it travels.
+
+        Raises:
+            InvalidPayload: A value of it is of the wrong type, or out of range.
+        """
+        try:
+            return msgspec.convert(msgspec.to_builtins(action), cls)
+        except (msgspec.MsgspecError, TypeError) as error:
+            raise InvalidPayload(f"an action Enqueue like this cannot be sent: {error}") from error
 
 
 class InvokeFunction(Message, tag="invokefunction"):

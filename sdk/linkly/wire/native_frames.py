@@ -55,12 +55,12 @@ _MOST_HOPS = 255
 
 
 class Extras(msgspec.Struct, array_like=True):
-    """What few calls have; msgpack. `queue`: `""` is the action void."""
+    """What few calls have; msgpack. `queue`: `""` is the action void; an action with options is whole."""
 
     traceparent: str | None = None
     baggage: str | None = None
     metadata: str | None = None
-    queue: str | None = None
+    queue: str | EnqueueAction | None = None
 
 
 _read_extras = msgspec.msgpack.Decoder(Extras).decode
@@ -113,13 +113,17 @@ def left_ms_of(deadline: float | None, now: float) -> int:
 
 def extras_of(call: InvokeFunction) -> bytes:
     """Return the extras of a call, as they travel: `b""` for most."""
-    queue: str | None = None
+    queue: str | EnqueueAction | None = None
     if call.action is not None:
-        queue = call.action.queue if isinstance(call.action, EnqueueAction) else ""
+        queue = _queue_of(call.action) if isinstance(call.action, EnqueueAction) else ""
     metadata = None if is_absent(call.metadata) else bytes(call.metadata).decode()
     if queue is None and metadata is None and call.traceparent is None and call.baggage is None:
         return b""
     return _write_extras(Extras(call.traceparent, call.baggage, metadata, queue))
+
+
+def _queue_of(action: EnqueueAction) -> str | EnqueueAction:
+    return action.queue if action.queue and action == EnqueueAction(action.queue) else action
 
 
 def call_frame(
@@ -238,8 +242,10 @@ def _read_call(data: bytes) -> InvokeFunction:
     namespace, function_id = read_route(route)
     extras = _read_extras(more) if more else Extras()
     action: VoidAction | EnqueueAction | None = None
-    if extras.queue is not None:
+    if isinstance(extras.queue, str):
         action = VoidAction() if extras.queue == "" else EnqueueAction(queue=extras.queue)
+    else:
+        action = extras.queue
     return InvokeFunction(
         function_id=function_id,
         invocation_id=call_id or None,
