@@ -30,7 +30,7 @@ migration has to bear repetition there."""
 _NAME = re.compile(r"^-- name: (\S+)$", re.MULTILINE)
 _COMMENT = re.compile(r"^\s*--.*$", re.MULTILINE)
 _PARAMETER = re.compile(r"(?<!:):([a-z_]+|\[[a-z_, ]+\])")
-_ROW = re.compile(r"(\([^()]*\)), \.\.\.")
+_MANY = "), ..."
 
 ROWS = (4, 16, 64, 128)
 """How many rows a statement with `...` is written for: few texts, so that each is compiled once. Rows of NULL fill it
@@ -97,11 +97,22 @@ def dialect(package: str, driver: str) -> Dialect:
 
 def _statement(text: str) -> Statement | RowsStatement:
     sql, names = " ".join(_PARAMETER.sub("?", text).split()), tuple(_PARAMETER.findall(text))
-    row = _ROW.search(sql)
-    if row is None:
+    end = sql.find(_MANY) + 1
+    if not end:
         return Statement(sql, names)
-    one = row[1].replace(" ", "")
-    texts = {size: sql[: row.start()] + ",".join([one] * size) + sql[row.end() :] for size in ROWS}
-    first = sql.count("?", 0, row.start())
+    start = _opening(sql, end)
+    one = sql[start:end].replace(" ", "")
+    texts = {size: sql[:start] + ",".join([one] * size) + sql[end + len(_MANY) - 1 :] for size in ROWS}
+    first = sql.count("?", 0, start)
     behind = first + one.count("?")
     return RowsStatement(texts, names[:first], names[first:behind], names[behind:])
+
+
+def _opening(sql: str, end: int) -> int:
+    """Return where the parenthesis opens that closes before `end`."""
+    depth = 0
+    for at in range(end - 1, -1, -1):
+        depth += {")": 1, "(": -1}.get(sql[at], 0)
+        if not depth:
+            return at
+    raise ConfigError(f"no parenthesis opens the row in: {sql}")

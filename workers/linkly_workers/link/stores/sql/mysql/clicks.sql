@@ -1,10 +1,12 @@
--- The server's clock says which links have expired: several engines share it.
+-- The server's clock says which links have expired: several engines share it. What others have locked is passed over, so
+-- that nobody waits for it but its own clicks, which are tried again. UPDATE has no such words, so a SELECT locks before it.
 
 -- name: count
--- One click, exactly: the counter, then the row, and the link if both were written. The UPDATE locks the link, so whoever
+-- One click, exactly: the counter, then the row, and the link if both were written. The link is locked first, so whoever
 -- counts it at the same time waits. A click that was counted before is refused by its key, and nothing has happened.
+SELECT COUNT(*) INTO @linkly_locked FROM (SELECT code FROM links WHERE code = :code FOR UPDATE SKIP LOCKED) AS found;
 UPDATE links SET clicks = clicks + 1
-WHERE code = :code AND (max_clicks IS NULL OR clicks < max_clicks) AND (
+WHERE code = IF(@linkly_locked, :code, NULL) AND (max_clicks IS NULL OR clicks < max_clicks) AND (
     expires_at IS NULL
     OR expires_at > CONCAT(LEFT(DATE_FORMAT(UTC_TIMESTAMP(3), '%Y-%m-%dT%H:%i:%s.%f'), 23), 'Z')
 );
@@ -17,19 +19,23 @@ WHERE code = :code AND ROW_COUNT() = 1;
 -- Clicks that nobody else knows by an id, so none of them can be a repeat; `link` and `times` are the codes among them. The
 -- links are locked in the order of their codes, so that two engines never wait for each other: by the primary key, since a
 -- table of three links is scanned otherwise, with those of others. What was locked is kept in a variable, `times` by code,
--- because at READ COMMITTED a link may be new, or have lost its limit, for the next statement. A link that has a limit or an
--- end is left alone, so no clock is asked, and `count` decides about each of its clicks. Codes are read as LONGTEXT: cut to
--- what a column holds, a longer one would be another link's. The UPDATE is of one table, so that
--- `database::row-changed` can say which.
+-- because at READ COMMITTED a link may be new, or have lost its limit, for the next statement. The UPDATE names the codes
+-- that were locked and no other: it would wait for those that were passed over before it looks at any condition. A link
+-- that has a limit is left alone, and `count` decides about each of its clicks. Codes are read as LONGTEXT: cut to what a
+-- column holds, a longer one would be another link's. The UPDATE is of one table, so that `database::row-changed` can say
+-- which.
 SELECT JSON_OBJECTAGG(HEX(code), times) INTO @linkly_counted FROM JSON_TABLE(:[link, times], '$[*]' COLUMNS (
     link LONGTEXT CHARACTER SET utf8mb4 PATH '$[0]', times BIGINT PATH '$[1]'
 )) AS new
 STRAIGHT_JOIN links FORCE INDEX (PRIMARY) ON links.code = CAST(link AS BINARY)
-WHERE max_clicks IS NULL AND expires_at IS NULL
-FOR UPDATE;
+WHERE max_clicks IS NULL AND (
+    expires_at IS NULL
+    OR expires_at > CONCAT(LEFT(DATE_FORMAT(UTC_TIMESTAMP(3), '%Y-%m-%dT%H:%i:%s.%f'), 23), 'Z')
+)
+FOR UPDATE SKIP LOCKED;
 UPDATE links FORCE INDEX (PRIMARY)
 SET clicks = clicks + CAST(JSON_EXTRACT(@linkly_counted, CONCAT('$."', HEX(code), '"')) AS SIGNED)
-WHERE code IN ((:link), ...) AND JSON_EXTRACT(@linkly_counted, CONCAT('$."', HEX(code), '"')) IS NOT NULL;
+WHERE code IN ((IF(LOCATE(CONCAT('"', HEX(:link), '"'), @linkly_counted), :link, NULL)), ...);
 INSERT INTO clicks (code, clicked_at, visitor, referrer, bot)
 SELECT CAST(link AS BINARY), clicked_at, visitor, referrer, bot
 FROM JSON_TABLE(:[code, clicked_at, visitor, referrer, bot], '$[*]' COLUMNS (
@@ -41,6 +47,12 @@ WHERE JSON_EXTRACT(@linkly_counted, CONCAT('$."', HEX(CAST(link AS BINARY)), '"'
 SELECT CONVERT(code USING utf8mb4) AS code, url, created_at, clicks, expires_at, max_clicks
 FROM links FORCE INDEX (PRIMARY)
 WHERE code IN ((:link), ...) AND JSON_EXTRACT(@linkly_counted, CONCAT('$."', HEX(code), '"')) IS NOT NULL;
+
+-- name: find_many
+-- The links of clicks that `count_many` has left alone, and what time it is: one that would be counted now was locked.
+SELECT CONVERT(code USING utf8mb4) AS code, url, created_at, clicks, expires_at, max_clicks,
+    CONCAT(LEFT(DATE_FORMAT(UTC_TIMESTAMP(3), '%Y-%m-%dT%H:%i:%s.%f'), 23), 'Z') AS now
+FROM links WHERE code IN ((:link), ...);
 
 -- name: uncounted
 -- The link of a click that was not counted, when the click was counted before, and what time it is.

@@ -1,18 +1,16 @@
--- The server's clock says which links have expired: several engines share it. A link that another program has locked is
--- waited for as long as `patience` says: so long its clicks hold up those of other links, which share their transaction;
--- then the transaction has counted nothing, and each of its clicks is decided by itself.
+-- The server's clock says which links have expired: several engines share it. What others have locked is passed over, so
+-- that nobody waits for it but its own clicks, which are tried again.
 
 -- name: count
 -- One click, exactly: the counter and the row, together or neither. The link is locked first, so whoever counts it at the
 -- same time waits, and sees its limit afterwards as this click leaves it. A click whose id came while this one waited is
 -- not seen by the condition; then its row is refused by the index, and nothing of this has happened.
-WITH patience AS MATERIALIZED (SELECT set_config('lock_timeout', '2s', true)),
-locked AS MATERIALIZED (
-    SELECT code FROM patience, links
+WITH locked AS MATERIALIZED (
+    SELECT code FROM links
     WHERE code = :code AND (max_clicks IS NULL OR clicks < max_clicks) AND (expires_at IS NULL OR expires_at > (
         SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
     )) AND NOT EXISTS (SELECT 1 FROM clicks WHERE clicks.click_id = :click_id AND clicks.code = :code)
-    FOR NO KEY UPDATE OF links
+    FOR NO KEY UPDATE OF links SKIP LOCKED
 ),
 clicked AS (
     INSERT INTO clicks (code, clicked_at, click_id, visitor, referrer, bot)
@@ -24,15 +22,14 @@ RETURNING links.code, url, created_at, clicks, expires_at, max_clicks;
 -- name: count_many
 -- Clicks that nobody else knows by an id, so none of them can be a repeat; `link` and `times` are the codes among them.
 -- The links are locked in the order of their codes, so that two engines never wait for each other. A link that does not
--- meet the condition, or has a limit, is not returned: then nothing of its clicks has happened, and `count` decides about
--- each. One statement, because each costs a round trip.
-WITH patience AS MATERIALIZED (SELECT set_config('lock_timeout', '2s', true)),
-locked AS MATERIALIZED (
-    SELECT code, times FROM patience, links JOIN unnest(:link::text[], :times::bigint[]) AS new (link, times) ON code = link
+-- meet the condition, has a limit or is locked, is not returned: then nothing of its clicks has happened. One statement,
+-- because each costs a round trip.
+WITH locked AS MATERIALIZED (
+    SELECT code, times FROM links JOIN unnest(:link::text[], :times::bigint[]) AS new (link, times) ON code = link
     WHERE max_clicks IS NULL AND (expires_at IS NULL OR expires_at > (
         SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
     ))
-    ORDER BY code FOR NO KEY UPDATE OF links
+    ORDER BY code FOR NO KEY UPDATE OF links SKIP LOCKED
 ),
 clicked AS (
     INSERT INTO clicks (code, clicked_at, visitor, referrer, bot)
@@ -42,6 +39,12 @@ clicked AS (
 )
 UPDATE links SET clicks = clicks + times FROM locked WHERE links.code = locked.code
 RETURNING links.code, url, created_at, clicks, expires_at, max_clicks;
+
+-- name: find_many
+-- The links of clicks that `count_many` has left alone, and what time it is: one that would be counted now was locked.
+SELECT code, url, created_at, clicks, expires_at, max_clicks,
+    to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS now
+FROM links WHERE code = ANY (:link::text[]);
 
 -- name: uncounted
 -- The link of a click that was not counted, when the click was counted before, and what time it is.
