@@ -11,6 +11,7 @@ from linkly.errors import LinklyError
 from linkly.function import Function, function
 from linkly.http import HttpRequest, HttpResponse, Media, Readiness, StreamedResponse, http, readiness
 from linkly.invocation import Caller, Invocation, Json
+from linkly.queue import DeadJob, Job, JobFailed, RetryLater, current_job, durable_subscriber, subscribe_dead
 from linkly.schema import Doc, Settings
 from linkly.state import state
 from linkly.trigger import Binding, TriggerDeclaration, TriggerType, trigger
@@ -29,17 +30,21 @@ __all__ = [
     "ChannelRef",
     "ChannelWriter",
     "Client",
+    "DeadJob",
     "Doc",
     "Enqueue",
     "Function",
     "HttpRequest",
     "HttpResponse",
     "Invocation",
+    "Job",
+    "JobFailed",
     "Json",
     "LinklyError",
     "Media",
     "Readiness",
     "Receipt",
+    "RetryLater",
     "Settings",
     "StreamedResponse",
     "TriggerDeclaration",
@@ -48,10 +53,13 @@ __all__ = [
     "Worker",
     "WorkerGone",
     "current",
+    "current_job",
+    "durable_subscriber",
     "function",
     "http",
     "readiness",
     "state",
+    "subscribe_dead",
     "trigger",
     "worker_gone",
 ]
