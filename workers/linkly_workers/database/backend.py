@@ -94,6 +94,10 @@ S = TypeVar("S", bound=Statement)
 S_contra = TypeVar("S_contra", bound=Statement, contravariant=True)
 
 
+Conclude = Callable[[Sequence[Result]], tuple[S, list[Any]]]
+"""Makes a statement and its values of results, on whichever thread; may be called again."""
+
+
 class Transaction(Protocol[S_contra]):
     """A transaction over several calls; its calls run one after another.
 
@@ -289,10 +293,12 @@ class Database(Protocol[S]):
         committed: Committed | None = None,
         isolation: str | None = None,
         expected: Expected = (),
+        conclude: Conclude[S] | None = None,
     ) -> Sequence[Result]:
         """Run statements with their values all or not at all; answered when they are on disk.
 
         `isolation` is as for `begin`. `expected` is empty, or has the `rows_of` that each statement has to have.
+        `conclude` makes one more statement of the results of the others, which is the last; its result is not returned.
 
         Raises:
             ExpectationFailed: One has not; nothing was written, and nothing behind it was run.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from linkly.atomic import ExpectationFailed as ExpectationFailed
 from linkly.errors import LinklyError
 
 
@@ -31,12 +32,6 @@ class ResultTooLarge(DriverError):
 
 class StatementWrites(DriverError):
     """A statement that had to read only writes; nothing was written."""
-
-
-class ExpectationFailed(LinklyError):
-    """A statement has not changed as many rows as its `expect_rows` says, or not found as many; nothing was written."""
-
-    code = "EXPECTATION_FAILED"
 
 
 class InvalidParam(LinklyError):

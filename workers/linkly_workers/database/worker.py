@@ -20,6 +20,7 @@ import msgspec
 
 from linkly import Readiness, Settings, TriggerType, Worker, function, readiness
 from linkly.errors import NotFound
+from linkly_workers.database.atomic import Atomic
 from linkly_workers.database.backend import Database
 from linkly_workers.database.backends import OneDatabase, Opening, backend_of
 from linkly_workers.database.copies import Copies
@@ -90,6 +91,7 @@ class DatabaseWorker(Worker):
         self._tools = Tools(self._databases, self.settings.databases, self.settings.max_result_bytes)
         self._migrations = Migrations(self._databases, self._events)
         self._copies = Copies(self._databases)
+        self._atomic = Atomic(self._databases, self._events)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -103,6 +105,7 @@ class DatabaseWorker(Worker):
         async with AsyncExitStack() as stack:
             # Left last: closing a database ends the writes that wait, which have to be told as well.
             await stack.enter_async_context(self._events.delivery.running(self.bus))
+            await stack.enter_async_context(self._atomic.opened(self.bus))
             self._databases.opened(
                 [
                     await stack.enter_async_context(self._opened(name, settings))
@@ -114,8 +117,8 @@ class DatabaseWorker(Worker):
             yield
 
     def composed_of(self) -> Iterable[object]:
-        """Serve the functions of sessions, streams, tools, migrations and copies."""
-        return (self._sessions, self._streams, self._tools, self._migrations, self._copies)
+        """Serve the functions of sessions, atomic, streams, tools, migrations and copies."""
+        return (self._sessions, self._atomic, self._streams, self._tools, self._migrations, self._copies)
 
     def trigger_types(self) -> list[TriggerType]:
         """Provide `database::row-changed`."""
@@ -124,6 +127,7 @@ class DatabaseWorker(Worker):
     async def drain(self) -> None:
         """End open transactions, then deliver the row-changed events that wait."""
         await self._sessions.drain()
+        await self._atomic.drain()
         await self._events.delivery.drain()
 
     @function("database::query", aliases=["iii-database::query"])

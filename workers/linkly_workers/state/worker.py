@@ -18,19 +18,18 @@ merge over a scalar root does nothing, an update whose operations all failed sto
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import NoneType
 from typing import Any, ClassVar, TypeVar
 
-import msgspec
-
 from linkly import Json, Readiness, Settings, TriggerType, Worker, function, readiness
 from linkly.context import current_invocation
 from linkly.errors import ConfigError, InvalidPayload, LinklyError
-from linkly.schema import INSTEAD, decode
+from linkly.schema import INSTEAD
 from linkly.state import Address, Key, Scope
-from linkly_workers._update_ops import OperationError, apply
+from linkly_workers._update_ops import OperationError
+from linkly_workers.state.changes import Changes, value_of
 from linkly_workers.state.errors import (
     DeleteFailed,
     GetFailed,
@@ -39,10 +38,10 @@ from linkly_workers.state.errors import (
     SetFailed,
     StoreError,
     UpdateFailed,
-    ValueTooLarge,
 )
 from linkly_workers.state.events import StateEvents
 from linkly_workers.state.listing import list_part
+from linkly_workers.state.preparing import Preparing
 from linkly_workers.state.shapes import (
     Changed,
     Entries,
@@ -79,11 +78,13 @@ class StateWorker(Worker):
     def __init__(self, settings: StateSettings | None = None, *, store: Store | None = None) -> None:
         super().__init__(settings)
         self._events = StateEvents(enabled=self.settings.triggers_enabled)
+        self._changes = Changes(self.settings.max_value_bytes)
+        self._preparing = Preparing(self._changes, self._events)
         self._given = store
         self._serve_from(store or MemoryStore())
 
     def _serve_from(self, store: Store) -> None:
-        self._store = store
+        self._store = self._preparing.store = store
         self._get = store.get  # 20 ns of 1.4 us less than by way of the store
 
     @asynccontextmanager
@@ -132,6 +133,10 @@ class StateWorker(Worker):
         if "database" in names:
             await self.ready()
 
+    def composed_of(self) -> Iterable[object]:
+        """Serve what takes part in `database::atomic`."""
+        return (self._preparing,)
+
     def trigger_types(self) -> list[TriggerType]:
         """Provide the `state` trigger."""
         return [self._events.trigger_type()]
@@ -173,18 +178,9 @@ class StateWorker(Worker):
             ValueTooLarge: It is larger than the configured limit; nothing was stored.
             InvalidPayload: There is no value, or it has a number no JSON reader could read back, NaN for one.
         """
-        value = request.value if request.value is not msgspec.UNSET else request.data
-        if value is msgspec.UNSET:
-            raise InvalidPayload("Failed to deserialize input for function `state::set`: missing field `value`")
-        data = self._check_size(request.key, bytes(value))  # a copy: the value pins the frame it came in
-        try:
-            decode(data)
-        except InvalidPayload as error:
-            raise InvalidPayload(
-                f"Failed to deserialize input for function `state::set`: {error.message} - at `$.value`"
-            ) from error
+        data = self._changes.text_of(request)
         old, _ = await self._write(SetFailed, request.scope, request.key, lambda _: data)
-        return Changed(_value(old), Json(data))
+        return Changed(value_of(old), Json(data))
 
     @function("state::delete")
     async def delete(self, address: Address) -> Json | None:
@@ -194,7 +190,7 @@ class StateWorker(Worker):
             DeleteFailed: The store could not remove it; it stays.
         """
         old, _ = await self._write(DeleteFailed, address.scope, address.key, lambda _: None, deleted=True)
-        return _value(old)
+        return value_of(old)
 
     @function("state::update")
     async def update(self, scope: Scope, key: Key, ops: Operations) -> Updated:
@@ -210,17 +206,9 @@ class StateWorker(Worker):
             ValueTooLarge: The outcome is larger than the configured limit; nothing was stored.
         """
         errors: list[OperationError] = []
-
-        def change(old: bytes | None) -> bytes:
-            try:
-                value, errors[:] = apply(old, ops)
-                data = msgspec.json.encode(value)
-            except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-                raise UpdateFailed(f"the value of {scope}/{key} cannot be changed: {error}") from error
-            return self._check_size(key, data)
-
+        change = self._changes.updating(scope, key, ops, errors)
         old, new = await self._write(UpdateFailed, scope, key, change)
-        return Updated(_value(old), _value(new), errors)
+        return Updated(value_of(old), value_of(new), errors)
 
     @function("state::list")
     async def list(self, scope: Scope) -> list[Any]:
@@ -266,15 +254,6 @@ class StateWorker(Worker):
         """
         return Groups(await _read(ListGroupsFailed, self._store.scopes))
 
-    def _check_size(self, key: str, data: bytes) -> bytes:
-        limit = self.settings.max_value_bytes
-        if limit is not None and len(data) > limit:
-            raise ValueTooLarge(
-                f"the value of `{key}` has {len(data)} bytes, max_value_bytes is {limit}",
-                details={"bytes": len(data), "max_value_bytes": limit},
-            )
-        return data
-
     async def _write(
         self, failed: type[LinklyError], scope: str, key: str, change: Change, *, deleted: bool = False
     ) -> Outcome:
@@ -300,7 +279,3 @@ async def _read(failed: type[LinklyError], read: Callable[..., Answer[T]], *argu
         return await answered(read(*arguments))
     except StoreError as error:
         raise failed(f"the state could not be read: {error}", details=error.details) from error
-
-
-def _value(data: bytes | None) -> Json | None:
-    return None if data is None else Json(data)

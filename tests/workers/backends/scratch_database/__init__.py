@@ -116,14 +116,14 @@ class ScratchDatabase:
     async def execute(self, statement, parameters, timeout_ms, committed=None):
         return (await self.all([(statement, parameters)], timeout_ms, committed))[0]
 
-    async def transaction(self, statements, timeout_ms, committed=None, isolation=None, expected=()):
+    async def transaction(self, statements, timeout_ms, committed=None, isolation=None, expected=(), conclude=None):
         try:
-            return await self.all(statements, timeout_ms, committed, expected)
+            return await self.all(statements, timeout_ms, committed, expected, conclude)
         except DriverError as error:
             error.details["failed_index"] = self.failed
             raise
 
-    async def all(self, statements, timeout_ms, committed, expected=()):
+    async def all(self, statements, timeout_ms, committed, expected=(), conclude=None):
         try:
             async with asyncio.timeout(timeout_ms / 1000 or None):
                 await self.turn.acquire()
@@ -136,6 +136,8 @@ class ScratchDatabase:
                     results.append(self.run(statement, parameters))
                     if expected:
                         check_rows(self.failed, expected, statement.rows_of(results[-1]))
+                if conclude is not None:
+                    self.run(*conclude(results))
             if committed is not None:
                 committed([each for each in results if each.change])
             return results

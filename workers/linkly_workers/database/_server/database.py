@@ -16,7 +16,7 @@ from linkly_workers.database._server.pool import Lease, Pool
 from linkly_workers.database._server.server import Server
 from linkly_workers.database._server.statements import StatementsByText
 from linkly_workers.database._server.transaction import InteractiveTransaction
-from linkly_workers.database.backend import Capture, Committed, Expected, Take
+from linkly_workers.database.backend import Capture, Committed, Conclude, Expected, Take
 from linkly_workers.database.backends import Opening
 from linkly_workers.database.copy_side import CopySide
 from linkly_workers.database.errors import DriverError, LockTimeout, QueryTimeout, StatementWrites
@@ -186,28 +186,35 @@ class ServerDatabase(Generic[C, S, R]):
         committed: Committed | None = None,
         isolation: str | None = None,
         expected: Expected = (),
+        conclude: Conclude[S] | None = None,
     ) -> list[R]:
         """Run statements all or not at all: see `Database.transaction`."""
         async with self._failures():
-            lease, results = await self._limited(timeout_ms, self._run_together(statements, isolation, expected))
+            lease, results = await self._limited(
+                timeout_ms, self._run_together(statements, isolation, expected, conclude)
+            )
             told = [result for result in results if result.change is not None]
             await self._committed(lease, (lambda: committed(told)) if committed is not None else None)
         self._pool.has_written |= bool(told)
         return results
 
     async def _run_together(
-        self, statements: Sequence[tuple[S, list[Any]]], isolation: str | None, expected: Expected
+        self,
+        statements: Sequence[tuple[S, list[Any]]],
+        isolation: str | None,
+        expected: Expected,
+        conclude: Conclude[S] | None,
     ) -> tuple[Lease[C], list[R]]:
         """Run statements in a transaction, which is left open."""
         results: list[R] = []
         lease = await self._begun(isolation)
         try:
             try:
-                await _run_all(lease.connection, statements, results, expected)
+                await _run_all(lease.connection, statements, results, expected, conclude)
             except self._driver.outdated:
                 results.clear()
                 await lease.connection.begin(isolation)
-                await _run_all(lease.connection, statements, results, expected)
+                await _run_all(lease.connection, statements, results, expected, conclude)
         except BaseException as error:
             self._pool.give(lease)
             if not isinstance(error, (*self._driver.failures, DriverError)):
@@ -366,7 +373,11 @@ class ServerDatabase(Generic[C, S, R]):
 
 
 async def _run_all(
-    connection: Connection[S, R], statements: Sequence[tuple[S, list[Any]]], results: list[R], expected: Expected
+    connection: Connection[S, R],
+    statements: Sequence[tuple[S, list[Any]]],
+    results: list[R],
+    expected: Expected,
+    conclude: Conclude[S] | None,
 ) -> None:
     """Run statements in order; `results` gets those of the ones that succeed."""
     for index, (statement, parameters) in enumerate(statements):
@@ -374,6 +385,8 @@ async def _run_all(
         if expected:
             check_rows(index, expected, statement.rows_of(result))
         results.append(result)
+    if conclude is not None:
+        await connection.run(*conclude(results))
 
 
 def _failure(task: asyncio.Task[Any]) -> BaseException | None:

@@ -11,7 +11,7 @@ from linkly_workers._sql.tokens import MYSQL
 from linkly_workers.database._server.database import ServerDatabase
 from linkly_workers.database._server.result import Result
 from linkly_workers.database._server.transaction import InteractiveTransaction
-from linkly_workers.database.backend import Committed, Expected, Take
+from linkly_workers.database.backend import Committed, Conclude, Expected, Take
 from linkly_workers.database.backends import Opening
 from linkly_workers.database.errors import InvalidParam, StatementWrites
 from linkly_workers.database.mysql import schema
@@ -60,6 +60,7 @@ class MysqlDatabase(ServerDatabase[Connection, Statement, Result]):
         committed: Committed | None = None,
         isolation: str | None = None,
         expected: Expected = (),
+        conclude: Conclude[Statement] | None = None,
     ) -> list[Result]:
         """Run statements all or not at all: see `Database.transaction`."""
         for index, (statement, _) in enumerate(statements):
@@ -68,7 +69,7 @@ class MysqlDatabase(ServerDatabase[Connection, Statement, Result]):
             except InvalidParam as error:
                 error.details["failed_index"] = index
                 raise
-        return await super().transaction(statements, timeout_ms, committed, isolation, expected)
+        return await super().transaction(statements, timeout_ms, committed, isolation, expected, conclude)
 
     def _runs_by_itself(self, statement: Statement) -> bool:
         return statement.reads or statement.commits is not None

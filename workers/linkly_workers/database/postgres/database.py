@@ -15,7 +15,7 @@ from linkly_workers.database._server.pool import Lease, Pool
 from linkly_workers.database._server.result import Result
 from linkly_workers.database._server.server import Server
 from linkly_workers.database._server.transaction import InteractiveTransaction
-from linkly_workers.database.backend import Committed, Expected
+from linkly_workers.database.backend import Committed, Conclude, Expected
 from linkly_workers.database.backends import Opening
 from linkly_workers.database.errors import DriverError
 from linkly_workers.database.postgres import schema
@@ -76,15 +76,17 @@ class PostgresDatabase(ServerDatabase[Connection, Statement, Result]):
         committed: Committed | None = None,
         isolation: str | None = None,
         expected: Expected = (),
+        conclude: Conclude[Statement] | None = None,
     ) -> list[Result]:
         """Run statements all or not at all, one by itself in one round trip: see `Database.transaction`."""
-        if len(statements) == 1 and isolation is None and not expected and not self._pooled:
+        is_plain = isolation is None and not expected and conclude is None
+        if len(statements) == 1 and is_plain and not self._pooled:
             statement, parameters = statements[0]
             if statement.only_changes:
                 result = await self._in_one_trip(statement, parameters, timeout_ms, committed)
                 if result is not None:
                     return [result]
-        return await super().transaction(statements, timeout_ms, committed, isolation, expected)
+        return await super().transaction(statements, timeout_ms, committed, isolation, expected, conclude)
 
     async def _in_one_trip(
         self, statement: Statement, parameters: list[Any], timeout_ms: int, committed: Committed | None

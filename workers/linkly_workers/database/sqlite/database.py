@@ -19,7 +19,7 @@ from linkly_workers._sqlite import (
 )
 from linkly_workers._sqlite.connection import LOOP_VALUE_BYTES
 from linkly_workers._sqlite.execution import compile_only
-from linkly_workers.database.backend import Committed, Expected, Take
+from linkly_workers.database.backend import Committed, Conclude, Expected, Take
 from linkly_workers.database.backends import Opening
 from linkly_workers.database.errors import (
     DriverError,
@@ -257,6 +257,7 @@ class SqliteDatabase:
         committed: Committed | None = None,
         isolation: str | None = None,
         expected: Expected = (),
+        conclude: Conclude[Statement] | None = None,
     ) -> list[StatementResult]:
         """Run statements all or not at all; answered when they are on disk: see `Database.transaction`.
 
@@ -266,7 +267,7 @@ class SqliteDatabase:
             DataFileLost: The file was deleted or replaced; nothing was written.
         """
         try:
-            return await self._run(statements, _seconds(timeout_ms), committed, expected)
+            return await self._run(statements, _seconds(timeout_ms), committed, expected, conclude)
         except TimeoutError as error:
             raise self._timeout(timeout_ms) from error
         except sqlite3.Error as error:
@@ -304,6 +305,7 @@ class SqliteDatabase:
         timeout_s: float | None,
         committed: Committed | None,
         expected: Expected = (),
+        conclude: Conclude[Statement] | None = None,
     ) -> list[StatementResult]:
         forget = any(statement.changes_schema for statement, _ in statements)
         failed: ExpectationFailed | None = None
@@ -337,12 +339,14 @@ class SqliteDatabase:
                 read_bytes += connection.result_bytes
                 if committed is not None and result.affected_rows:
                     result.change = target_of(connection, statement)
+            if conclude is not None:
+                execute(connection, *conclude(results))
             return results
 
         def on_commit(results: list[StatementResult]) -> None:
             if forget:
                 self._forget_types()
-            if committed is not None:
+            if committed is not None and failed is None:
                 committed([result for result in results if result.change is not None])
 
         try:

@@ -51,6 +51,15 @@ def name_of(stored: bytes) -> str:
     return stored.decode(*_ENCODING)
 
 
+def asked_for(addresses: Sequence[tuple[str, str]]) -> dict[str, list[Any]]:
+    """Return the values of the script `find` for some keys."""
+    return {
+        "place": list(range(len(addresses))),
+        "scope": [name_blob(scope) for scope, _ in addresses],
+        "key": [name_blob(key) for _, key in addresses],
+    }
+
+
 class _Key:
     """One key: what is there, and what the writes make of it.
 
@@ -100,11 +109,7 @@ class Batch:
 
     def asked(self) -> dict[str, list[Any]]:
         """Return the keys whose values have to be read."""
-        return {
-            "place": list(range(len(self._keys))),
-            "scope": [name_blob(scope) for scope, _ in self._keys],
-            "key": [name_blob(key) for _, key in self._keys],
-        }
+        return asked_for(list(self._keys))
 
     def compute(self, found: Sequence[Found], most_value_bytes: int) -> None:
         """Compute the writes on top of what was found; what one raises goes to its caller alone.

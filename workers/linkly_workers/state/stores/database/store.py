@@ -35,7 +35,7 @@ from linkly.errors import (
 from linkly.invocation import trace_of
 from linkly_workers._scripts import ROWS, Keeper, Scripts, Trigger, Unavailable
 from linkly_workers.state.errors import StoreError
-from linkly_workers.state.stores.database.batch import Batch, Found, blob, name_blob, name_of
+from linkly_workers.state.stores.database.batch import TOO_LARGE, Batch, Found, asked_for, blob, name_blob, name_of
 from linkly_workers.state.stores.store import Place
 from linkly_workers.state.stores.waiting import Waiting, Write
 
@@ -124,6 +124,44 @@ class DatabaseStore:
                         raise self._failed(error) from error
                     self._identity = msgspec.convert(row["identity"], bytes)
         return self._identity
+
+    @property
+    def db(self) -> str:
+        """The database that it is in."""
+        return self._db
+
+    async def found(self, addresses: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Found]:
+        """Return what is there now of these addresses.
+
+        Raises:
+            StoreError: An address is too long, or the database cannot be asked.
+        """
+        there: dict[tuple[str, str], Found] = {}
+        for start in range(0, len(addresses), BATCH_KEYS):
+            some = addresses[start : start + BATCH_KEYS]
+            for row in msgspec.convert(await self._rows("find", asked_for(some)), list[Found]):
+                there[some[row.place]] = row
+        return there
+
+    async def write_over(
+        self, address: tuple[str, str], found: Found | None, new: bytes | None, version: int
+    ) -> list[dict[str, Any]]:
+        """Return the statements that put a value over what was found; the last one changes one row, if that is true.
+
+        Raises:
+            StoreError: The value, or its address, cannot be kept.
+        """
+        for what, name in zip(("scope", "key"), address, strict=True):
+            check_length(what, name)
+        if new is not None and len(new) > self._most_value_bytes:
+            raise StoreError(f"it has {len(new)} bytes, and {TOO_LARGE}")
+        values: dict[str, Any] = {"scope": name_blob(address[0]), "key": name_blob(address[1]), "version": version}
+        if new is not None:
+            values["value"] = blob(new)
+        if found is not None:
+            values["old"] = found.version
+        name = "remove" if new is None else "set_new" if found is None else "set_over"
+        return await self._scripts.script(name, values)
 
     async def trouble(self) -> str | None:  # noqa: D102
         try:
@@ -299,7 +337,19 @@ class _Refused(StoreError):
 
 
 def _too_long(write: Write) -> StoreError | None:
-    for what, name in zip(("scope", "key"), write.address, strict=True):
-        if len(name) * 4 > NAME_BYTES and (size := len(name.encode("utf-8", "surrogatepass"))) > NAME_BYTES:
-            return StoreError(f"the {what} has {size} bytes, and in a database it may have {NAME_BYTES}")
+    try:
+        check_length("scope", write.address[0])
+        check_length("key", write.address[1])
+    except StoreError as error:
+        return error
     return None
+
+
+def check_length(what: str, name: str) -> None:
+    """Check that a scope or a key fits an index.
+
+    Raises:
+        StoreError: It is too long.
+    """
+    if len(name) * 4 > NAME_BYTES and (size := len(name.encode("utf-8", "surrogatepass"))) > NAME_BYTES:
+        raise StoreError(f"the {what} has {size} bytes, and in a database it may have {NAME_BYTES}")

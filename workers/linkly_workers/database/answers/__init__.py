@@ -1,0 +1,1 @@
+"""The SQL of `database::atomic` for what it remembers: answers by idempotency key."""
