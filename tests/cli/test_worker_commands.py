@@ -44,7 +44,7 @@ def test_a_new_project_can_be_used_at_once_and_again(folder, linkly):
 def test_a_project_from_the_template_runs_the_shortener(folder, linkly):
     assert linkly("project", "init", "shop", "-t", "linkly")[0] == 0
     code, out, _ = linkly("check", "-c", "shop/config.yaml")
-    assert (code, out) == (0, "shop/config.yaml: fine, 4 workers\n")
+    assert (code, out) == (0, "shop/config.yaml: fine, 5 workers\n")
 
 
 def test_a_folder_with_files_is_left_alone_unless_it_is_meant(folder, linkly):

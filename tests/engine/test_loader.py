@@ -71,7 +71,7 @@ def test_a_module_that_fails_on_import_names_the_error(tmp_path):
         workers("workers:\n  - module: broken_on_import:X\n", tmp_path)
 
 
-@pytest.mark.parametrize("name", ["queue", "iii-queue", "cron", "pubsub", "stream", "iii-stream"])
+@pytest.mark.parametrize("name", ["cron", "iii-cron", "pubsub", "stream", "iii-stream"])
 def test_a_worker_of_iii_that_is_not_there_yet_is_said_to_be_so(tmp_path, name):
     with pytest.raises(ConfigError) as caught:
         workers(f"workers:\n  - name: {name}\n", tmp_path)

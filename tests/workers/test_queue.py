@@ -1,0 +1,229 @@
+"""The life of jobs: accepted, started, tried again, dead; what a crash and a stop make of them."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+
+from linkly import Enqueue, LinklyError
+from linkly.errors import HandlerFailed
+from linkly.testing import ManualClock
+from support.queue_workers import App, queue_worker, running_queue, states, until_states
+
+
+@pytest.fixture(params=["in process", "over a wire"])
+def running(request, tmp_path):
+    """Run a queue both ways, on a database of its own."""
+
+    @asynccontextmanager
+    async def run(*workers, **settings):
+        url = f"sqlite:{tmp_path}/queue.db"
+        async with running_queue(url, *workers, wire=request.param == "over a wire", **settings) as bus:
+            yield bus
+
+    return run
+
+
+async def failing(payload):
+    raise HandlerFailed("not today")
+
+
+async def test_an_accepted_job_runs_and_its_function_knows_which_one_it_is(running):
+    app = App()
+    async with running(app) as bus:
+        answer = await bus.trigger("queue::enqueue", {"function_id": "app::work", "payload": {"n": 1}})
+        assert await app.called(1) == [{"n": 1}]
+        await until_states(bus, done=1)
+    [job] = app.jobs
+    assert (job["id"], job["queue"], job["attempt"], job["max_attempts"]) == (
+        answer["messageReceiptId"],
+        "default",
+        1,
+        3,
+    )
+
+
+async def test_the_enqueue_action_reaches_the_queue(running):
+    app = App()
+    async with running(app) as bus:
+        receipt = await bus.trigger("app::work", {"n": 2}, action=Enqueue("default"))
+        assert await app.called(1) == [{"n": 2}]
+    assert app.jobs[0]["id"] == receipt.message_receipt_id
+
+
+async def test_an_unknown_queue_is_named(running):
+    async with running() as bus:
+        with pytest.raises(LinklyError, match="Queue 'mails' not found") as caught:
+            await bus.trigger("queue::enqueue", {"function_id": "app::work", "queue": "mails"})
+    assert caught.value.code == "queue_not_found"
+
+
+async def test_jobs_of_one_function_start_in_the_order_of_their_acceptance(running):
+    app = App()
+    async with running(app, queue_configs={"one": {"concurrency": 1}}) as bus:
+        jobs = [{"function_id": "app::work", "queue": "one", "payload": n} for n in range(20)]
+        await bus.trigger("queue::enqueue_many", {"jobs": jobs})
+        assert await app.called(20) == list(range(20))
+
+
+async def test_no_more_jobs_run_at_a_time_than_the_setting_says(running):
+    running_now, most, over = 0, 0, asyncio.Event()
+
+    async def counted(payload):
+        nonlocal running_now, most
+        running_now += 1
+        most = max(most, running_now)
+        if running_now == 3:
+            over.set()
+        await over.wait()
+        running_now -= 1
+
+    app = App(counted)
+    async with running(app, queue_configs={"default": {"concurrency": 3}}) as bus:
+        await bus.trigger("queue::enqueue_many", {"jobs": [{"function_id": "app::work"}] * 12})
+        await app.called(12)
+        await until_states(bus, done=12)
+    assert most == 3
+
+
+async def test_a_failing_job_is_tried_as_often_as_the_setting_says_and_is_dead_then(running):
+    app = App(failing)
+    async with running(app, queue_configs={"default": {"max_retries": 4, "backoff_ms": 1}}) as bus:
+        await bus.trigger("queue::enqueue", {"function_id": "app::work"})
+        await app.called(4)
+        await until_states(bus, dead=1)
+        [row] = (await bus.trigger("database::query", {"sql": "SELECT reason, error FROM linkly_queue_jobs"}))["rows"]
+    assert [job["attempt"] for job in app.jobs] == [1, 2, 3, 4]
+    assert row["reason"] == "failed"
+    assert "not today" in row["error"]
+
+
+async def test_max_retries_0_is_one_attempt(running):
+    app = App(failing)
+    async with running(app, queue_configs={"default": {"max_retries": 0}}) as bus:
+        await bus.trigger("queue::enqueue", {"function_id": "app::work"})
+        await until_states(bus, dead=1)
+    assert len(app.calls) == 1
+
+
+async def test_attempts_wait_longer_each_time(tmp_path):
+    clock, app = ManualClock(), App(failing)
+    waits = []
+    async with running_queue(f"sqlite:{tmp_path}/q.db", app, clock=clock) as bus:
+        await bus.trigger("queue::enqueue", {"function_id": "app::work"})
+        for attempt in (1, 2):
+            await app.called(attempt)
+            await until_states(bus, retrying=1)
+            [row] = (await bus.trigger("database::query", {"sql": "SELECT due_at FROM linkly_queue_jobs"}))["rows"]
+            waits.append(row["due_at"] / 1000 - clock.time())
+            await clock.advance(waits[-1] + 0.01)
+        await app.called(3)
+        await until_states(bus, dead=1)
+    assert 1 <= waits[0] <= 1.2
+    assert 2 <= waits[1] <= 2.4
+
+
+async def test_a_function_can_refuse_further_attempts(running):
+    async def refusing(payload):
+        raise LinklyError("never", code="JOB_FAILED")
+
+    app = App(refusing)
+    async with running(app) as bus:
+        await bus.trigger("queue::enqueue", {"function_id": "app::work"})
+        await until_states(bus, dead=1)
+    assert len(app.calls) == 1
+
+
+async def test_jobs_of_a_function_that_nobody_serves_wait_and_hold_up_no_others(running):
+    app = App()
+    async with running(app, queue_configs={"default": {"concurrency": 1}}) as bus:
+        await bus.trigger(
+            "queue::enqueue_many", {"jobs": [{"function_id": "nobody::serves"}, {"function_id": "app::work"}]}
+        )
+        await app.called(1)
+        await until_states(bus, waiting=1, done=1)
+
+
+async def test_a_delayed_job_runs_when_its_time_has_come(tmp_path):
+    clock, app = ManualClock(), App()
+    async with running_queue(f"sqlite:{tmp_path}/q.db", app, clock=clock) as bus:
+        await bus.trigger("queue::enqueue", {"function_id": "app::work", "delay_ms": 60_000})
+        await clock.advance(59)
+        assert await states(bus) == {"delayed": 1}
+        await clock.advance(1.5)
+        await app.called(1)
+
+
+async def test_an_expired_job_does_not_run(tmp_path):
+    clock, app = ManualClock(), App()
+    async with running_queue(f"sqlite:{tmp_path}/q.db", app, clock=clock) as bus:
+        at = "2023-11-14T22:14:20Z"  # a minute after the clock's start
+        await bus.trigger("queue::enqueue", {"function_id": "nobody::serves", "expires_at": at})
+        await clock.advance(61)
+        await until_states(bus, expired=1)
+
+
+async def test_the_same_key_is_the_same_job(running):
+    app = App()
+    async with running(app) as bus:
+        job = {"function_id": "app::work", "payload": {"n": 1}, "idempotency_key": "k"}
+        first = await bus.trigger("queue::enqueue", job)
+        assert await bus.trigger("queue::enqueue", job) == first
+        with pytest.raises(LinklyError) as caught:
+            await bus.trigger("queue::enqueue", {**job, "payload": {"n": 2}})
+        await until_states(bus, done=1)
+    assert caught.value.code == "idempotency_key_used"
+    assert app.calls == [{"n": 1}]
+
+
+async def test_a_full_queue_refuses_and_has_room_again_when_jobs_are_done(running):
+    let_go = asyncio.Event()
+    app = App(lambda payload: let_go.wait())
+    async with running(app, queue_configs={"default": {"max_jobs": 2}}) as bus:
+        await bus.trigger("queue::enqueue_many", {"jobs": [{"function_id": "app::work"}] * 2})
+        with pytest.raises(LinklyError) as caught:
+            await bus.trigger("queue::enqueue", {"function_id": "app::work"})
+        let_go.set()
+        await until_states(bus, done=2)
+        await bus.trigger("queue::enqueue", {"function_id": "app::work"})
+    assert caught.value.code == "queue_full"
+
+
+async def test_a_group_is_a_line_and_a_retry_holds_up_its_own_group_only(running):
+    failed = []
+
+    async def once(payload):
+        if payload["group"] == "a" and payload["n"] == 0 and not failed:
+            failed.append(payload)
+            raise HandlerFailed("once")
+
+    app = App(once)
+    fifo = {"type": "fifo", "message_group_field": "group", "concurrency": 2, "backoff_ms": 50}
+    async with running(app, queue_configs={"lines": fifo}) as bus:
+        jobs = [
+            {"function_id": "app::work", "queue": "lines", "payload": {"group": group, "n": n}}
+            for n in range(5)
+            for group in "ab"
+        ]
+        await bus.trigger("queue::enqueue_many", {"jobs": jobs})
+        await until_states(bus, done=10)
+    assert [call["n"] for call in app.calls if call["group"] == "a"] == [0, 0, 1, 2, 3, 4]
+    assert [call["n"] for call in app.calls if call["group"] == "b"] == [0, 1, 2, 3, 4]
+
+
+async def test_what_runs_when_the_worker_stops_is_given_back_and_runs_again(tmp_path):
+    stuck = App(lambda payload: asyncio.Event().wait())
+    url = f"sqlite:{tmp_path}/q.db"
+    async with running_queue(url, stuck, stop_grace_s=0) as bus:
+        await bus.trigger("queue::enqueue", {"function_id": "app::work"})
+        await stuck.called(1)
+    app = App()
+    async with running_queue(url, app) as bus:
+        await app.called(1)
+        await until_states(bus, done=1)
+    assert app.jobs[0]["attempt"] == 1
+
+
+def test_a_fifo_queue_has_to_say_what_its_groups_are():
+    with pytest.raises(LinklyError, match="Queue 'x' is of type 'fifo' but 'message_group_field' is not set"):
+        queue_worker(queue_configs={"x": {"type": "fifo"}})

@@ -1,0 +1,174 @@
+"""The queues that there are: named ones of the config, and subscriptions; each with its consumer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+
+import msgspec
+
+from linkly.bus import Bus
+from linkly_workers.queue.errors import QueueNotFound
+from linkly_workers.queue.functions import Functions
+from linkly_workers.queue.jobs import NewJob
+from linkly_workers.queue.running import Policy, run_job
+from linkly_workers.queue.serving import Consumer
+from linkly_workers.queue.settings import QueueSettings
+from linkly_workers.queue.store import Adopted, Moved, QueueRow, QueueStore, Room
+from linkly_workers.queue.timetable import Timetable
+
+NAMED = "queue"
+
+
+class Queue(msgspec.Struct, eq=False):
+    """A queue that is served.
+
+    Attributes:
+        row: As it is stored.
+        settings: How it is served.
+        policy: How its jobs run.
+        consumer: Serves it.
+        task: In which that happens.
+    """
+
+    row: QueueRow
+    settings: QueueSettings
+    policy: Policy
+    consumer: Consumer
+    task: asyncio.Task[None]
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether its jobs stand in message groups."""
+        return self.settings.type == "fifo"
+
+
+class Queues:
+    """The queues of one store.
+
+    Args:
+        store: Where the jobs are.
+        bus: Where they run.
+    """
+
+    def __init__(self, store: QueueStore, bus: Bus) -> None:
+        self._store = store
+        self._bus = bus
+        self._by_id: dict[int, Queue] = {}
+        self._named: dict[str, Queue] = {}
+        self._rows: dict[int, QueueRow] = {}
+        self.functions = Functions(bus, self.wake)
+        self.timetable = Timetable(store, bus.clock, self.moved)
+        self._timing: asyncio.Task[None] | None = None
+
+    def __iter__(self) -> Iterator[Queue]:
+        """Give those that are served."""
+        return iter(list(self._by_id.values()))
+
+    # --- lifetime ------------------------------------------------------------------------------------------
+
+    async def open(self, named: dict[str, QueueSettings]) -> None:
+        """Serve the queues of the config; first what ran when an engine ended is put back or buried.
+
+        Raises:
+            ConfigError: The store cannot be opened.
+            LinklyError: The database is away.
+        """
+        rows = {name: await self._store.make_queue(NAMED, name, Room.of(settings)) for name, settings in named.items()}
+        self._rows = {row.id: row for row in await self._store.queues()}
+        await self.functions.ask()
+        await self._recover({row.id: named[name].max_attempts for name, row in rows.items()})
+        for name, row in rows.items():
+            self._named[name] = self.serve(row, named[name])
+        self._timing = asyncio.get_running_loop().create_task(self.timetable.serve(), name="queue: jobs that are due")
+
+    def serve(self, row: QueueRow, settings: QueueSettings) -> Queue:
+        """Begin to serve a queue."""
+        policy = Policy(row.title, settings.max_attempts, settings.backoff_ms, settings.timeout_ms)
+        consumer = Consumer(
+            row.id,
+            self._store,
+            self._bus.clock,
+            run=lambda job, lane: run_job(self._bus, job, lane, policy, self.functions.is_gone),
+            served=lambda: [lane for lane in self._store.lanes(row.id) if self.functions.serve(lane)],
+            due=self.timetable.due,
+            concurrency=settings.concurrency,
+            groups=settings.type == "fifo",
+        )
+        consumer.paused = row.paused
+        task = asyncio.get_running_loop().create_task(consumer.serve(), name=f"queue {row.title}")
+        queue = self._by_id[row.id] = Queue(row, settings, policy, consumer, task)
+        self._rows[row.id] = row
+        consumer.wake()
+        return queue
+
+    async def close(self, grace_s: float) -> None:
+        """Stop in order: see `Consumer.stop`."""
+        queues = list(self)
+        await asyncio.gather(*(queue.consumer.stop(grace_s) for queue in queues))
+        if queues:
+            await asyncio.wait([queue.task for queue in queues], timeout=grace_s or None)
+        tasks = [task for task in (self._timing, *(queue.task for queue in queues)) if task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        self._timing = None
+
+    async def _recover(self, max_attempts: dict[int, int]) -> None:
+        """Put back what was active when an engine ended; what has no start left is dead."""
+        by_queue: dict[int, list[Adopted]] = {}
+        for job in await self._store.adopt():
+            by_queue.setdefault(job.queue, []).append(job)
+        default = QueueSettings().max_attempts
+        for queue, jobs in by_queue.items():
+            ended = [job.lost(max_attempts.get(queue, default)) for job in jobs]
+            await self._store.turn(queue, ended, [], 0, groups=False)
+
+    # --- finding -------------------------------------------------------------------------------------------
+
+    def named(self, name: str) -> Queue:
+        """Return a queue of the config.
+
+        Raises:
+            QueueNotFound: There is none of this name.
+        """
+        try:
+            return self._named[name]
+        except KeyError:
+            raise QueueNotFound(
+                f"Queue '{name}' not found; configured: {', '.join(sorted(self._named))}. Add it to `queue_configs` of "
+                "the worker `queue` in config.yaml"
+            ) from None
+
+    def title(self, queue: int) -> str:
+        """Return what a queue is called, also one that is not served any more."""
+        row = self._rows.get(queue)
+        return str(queue) if row is None else row.title
+
+    # --- what happens --------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Look everywhere for jobs."""
+        for queue in self._by_id.values():
+            queue.consumer.wake()
+
+    def accepted(self, jobs: Sequence[NewJob]) -> None:
+        """Look where jobs have come in."""
+        for job in jobs:
+            if job.due_at is not None:
+                self.timetable.due(job.due_at)
+            if job.expires_at is not None:
+                self.timetable.due(job.expires_at)
+        self.woken({job.queue for job in jobs if job.due_at is None})
+
+    def moved(self, moved: Iterable[Moved]) -> None:
+        """Look where jobs have become due."""
+        self.woken({each.queue for each in moved})
+
+    def woken(self, queues: Iterable[int]) -> None:
+        """Look for jobs in these queues."""
+        for number in queues:
+            queue = self._by_id.get(number)
+            if queue is not None:
+                queue.consumer.wake()

@@ -1,0 +1,184 @@
+"""Serves one queue: claims jobs, runs them, and has their ends written.
+
+A turn is one transaction: the ends of attempts since the last turn, and as many new ones as there are free slots. So
+the more runs side by side, the more shares a commit; a slot is free when the end of its job is written. Turns come when
+somebody calls `wake`: a job was accepted or is due, a function is there, an attempt has ended.
+
+A turn of which nobody knows whether it happened is followed by a look at what the database says is active here: jobs
+that were claimed without an answer are given back, ends are sent again, which is harmless because of their tokens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+
+from linkly.clock import Clock, time_limit
+from linkly.errors import LinklyError
+from linkly_workers.queue.jobs import Claimed, Ended, Lane, State
+from linkly_workers.queue.store import QueueStore
+
+log = logging.getLogger("linkly.queue")
+
+AGAIN_S = (0.05, 0.2, 1.0)
+"""Pauses before a turn that the database has refused is tried again; the last one is repeated."""
+
+Run = Callable[[Claimed, Lane], Awaitable[Ended]]
+
+
+class Consumer:
+    """Serves one queue.
+
+    Args:
+        queue: The store's number.
+        store: Where its jobs are.
+        clock: For pauses.
+        run: Runs an attempt; raises nothing.
+        served: Gives the lanes whose functions can be called now.
+        due: Told when a job is due that has to wait.
+        concurrency: Attempts at a time; of a queue with groups: groups.
+        groups: Jobs of one message group run one after another.
+
+    Attributes:
+        paused: Nothing is started; what runs goes on.
+        late: Attempts that ended when their token was not valid any more.
+    """
+
+    def __init__(
+        self,
+        queue: int,
+        store: QueueStore,
+        clock: Clock,
+        *,
+        run: Run,
+        served: Callable[[], Sequence[Lane]],
+        due: Callable[[int], object],
+        concurrency: int,
+        groups: bool = False,
+    ) -> None:
+        self.queue = queue
+        self.paused = False
+        self.late = 0
+        self._store = store
+        self._clock = clock
+        self._run = run
+        self._served = served
+        self._due = due
+        self._concurrency = concurrency
+        self._groups = groups
+        self._wake = asyncio.Event()
+        self._is_news = True
+        self._stopping = False
+        self._must_look = False
+        self._ended: list[Ended] = []
+        self._attempts: dict[int, tuple[Claimed, asyncio.Task[None]]] = {}
+
+    @property
+    def active(self) -> int:
+        """Attempts whose end is not written yet."""
+        return len(self._attempts)
+
+    def wake(self) -> None:
+        """Look for jobs: there may be new ones."""
+        self._is_news = True
+        self._wake.set()
+
+    async def serve(self) -> None:
+        """Serve until this is cancelled, or until `stop` has been called and nothing runs any more."""
+        failures = 0
+        while not (self._stopping and not self._attempts and not self._ended):
+            await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self._turn()
+                failures = 0
+            except Exception as error:
+                self._must_look = True
+                if not isinstance(error, LinklyError):
+                    log.exception("a turn of queue %d has failed, it is tried again", self.queue)
+                elif not failures:
+                    log.warning("queue %d: the database does not take a turn, it is tried again: %s", self.queue, error)
+                await self._clock.sleep(AGAIN_S[min(failures, len(AGAIN_S) - 1)])
+                failures += 1
+                self.wake()
+
+    async def stop(self, grace_s: float) -> None:
+        """Claim nothing more, wait for what runs, and give back at once what then still runs.
+
+        Their starts do not count, and they keep their places.
+        """
+        self._stopping = True
+        self.wake()
+        tasks = [task for _, task in self._attempts.values()]
+        if tasks:
+            with suppress(TimeoutError):
+                async with time_limit(self._clock, grace_s):
+                    await asyncio.wait(tasks)
+        for job, task in list(self._attempts.values()):
+            if not task.done():
+                task.cancel()
+                self._ends(_given_back(job.position, job.starts, job.message_group))
+
+    async def _turn(self) -> None:
+        if self._must_look:
+            await self._look()
+        ended = list(self._ended)
+        free = self._concurrency - len(self._attempts) + sum(end.position in self._attempts for end in ended)
+        if self.paused or self._stopping or not self._is_news:
+            free = 0
+        lanes = self._served() if free > 0 else ()
+        if free > 0:
+            self._is_news = False  # what comes from here on says so again
+        if not ended and not lanes:
+            return
+        try:
+            turn = await self._store.turn(self.queue, ended, lanes, free, groups=self._groups)
+        except BaseException:
+            self._is_news = True
+            raise
+        del self._ended[: len(ended)]
+        for end in ended:
+            self._attempts.pop(end.position, None)
+            self.late += end.position not in turn.taken
+            if end.due_at is not None:
+                self._due(end.due_at)
+        by_id = {lane.id: lane for lane in lanes}
+        for job in turn.claimed:
+            if self._stopping:  # since the claim was sent
+                self._ends(_given_back(job.position, job.starts, job.message_group))
+            else:
+                self._begin(job, by_id[job.lane])
+        if lanes and len(turn.claimed) == free:
+            self._is_news = True  # there may be more, for the next slots
+
+    def _begin(self, job: Claimed, lane: Lane) -> None:
+        task = asyncio.get_running_loop().create_task(
+            self._attempt(job, lane), name=f"job {job.id}", context=contextvars.Context()
+        )
+        self._attempts[job.position] = (job, task)
+
+    async def _attempt(self, job: Claimed, lane: Lane) -> None:
+        self._ends(await self._run(job, lane))
+
+    def _ends(self, ended: Ended) -> None:
+        self._ended.append(ended)
+        self._is_news |= self._groups or ended.state is State.WAITING  # the next of its group, or itself
+        self._wake.set()
+
+    async def _look(self) -> None:
+        """Find out what an unanswered turn has done."""
+        active = await self._store.active_here(self.queue)
+        known = {end.position: end.starts for end in self._ended}
+        known |= {position: job.starts for position, (job, _) in self._attempts.items()}
+        for position, starts in active.items():
+            if known.get(position) != starts:
+                self._ended.append(_given_back(position, starts, None))
+        self._must_look = False
+        self._is_news = True
+
+
+def _given_back(position: int, starts: int, message_group: str | None) -> Ended:
+    return Ended(position=position, starts=starts, state=State.WAITING, returned=True, message_group=message_group)

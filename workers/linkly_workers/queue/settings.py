@@ -1,0 +1,94 @@
+"""Settings of the queue worker (docs/workers.md#queue)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from linkly import Settings
+from linkly.errors import ConfigError
+
+AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
+NotNegative = Annotated[int, msgspec.Meta(ge=0)]
+
+DAY_MS = 86_400_000
+
+
+class QueueSettings(Settings):
+    """One named queue.
+
+    Attributes:
+        type: `standard`: jobs start in order and run side by side; `fifo`: those of a message group one by one.
+        message_group_field: Of a fifo queue: the field of the payload that names the group.
+        concurrency: Jobs that run at a time on this engine; of a fifo queue: groups.
+        max_retries: How often a job is started in all, at least once (iii's name and iii's meaning).
+        backoff_ms: Before the second attempt; doubled for each further one, up to an hour.
+        timeout_ms: How long an attempt may take.
+        max_jobs: More jobs that wait or run are refused.
+        max_bytes: The same for the bytes of their payloads.
+        keep_done: So many jobs that are done can still be looked up ...
+        keep_done_ms: ... for so long.
+        keep_dead_ms: How long a dead letter is kept.
+        poll_interval_ms: How often an engine looks for what others have enqueued in a database that several share.
+        max_priority: Accepted for iii's sake, without effect: a priority may be any number.
+        priority_field: Field of the payload that says the priority, if the enqueue does not.
+    """
+
+    type: Literal["standard", "fifo"] = "standard"
+    message_group_field: str | None = None
+    concurrency: AtLeastOne = 10
+    max_retries: NotNegative = 3
+    backoff_ms: NotNegative = 1000
+    timeout_ms: AtLeastOne = 1_800_000
+    max_jobs: AtLeastOne = 1_000_000
+    max_bytes: AtLeastOne = 1 << 30
+    keep_done: NotNegative = 10_000
+    keep_done_ms: NotNegative = 3_600_000
+    keep_dead_ms: NotNegative = 14 * DAY_MS
+    poll_interval_ms: AtLeastOne = 100
+    max_priority: Annotated[int, msgspec.Meta(ge=1, le=255)] | None = None
+    priority_field: str | None = None
+
+    @property
+    def max_attempts(self) -> int:
+        """How often a job is started in all."""
+        return max(1, self.max_retries)
+
+
+class AdapterSettings(Settings):
+    """Where iii's config names a transport; here the store is a database, which `db` names."""
+
+    name: Literal["builtin", "file_based", "in_memory"] = "builtin"
+    config: dict[str, Any] | None = None
+
+
+class QueueWorkerSettings(Settings):
+    """Settings of the queue worker.
+
+    Attributes:
+        db: Which database keeps the jobs.
+        queue_configs: The named queues; `default` is always there.
+        stop_grace_s: How long jobs may go on when the engine stops; what then runs still starts anew later.
+        idempotency_window_ms: How long an idempotency key is remembered.
+        max_payload_bytes: A job's payload may be so large.
+        adapter: Accepted for iii's sake, without effect.
+    """
+
+    db: str = "primary"
+    queue_configs: dict[str, QueueSettings] = {}
+    stop_grace_s: Annotated[float, msgspec.Meta(ge=0)] = 10.0
+    idempotency_window_ms: AtLeastOne = DAY_MS
+    max_payload_bytes: AtLeastOne = 4_194_304
+    adapter: AdapterSettings | None = None
+
+    def queues(self) -> dict[str, QueueSettings]:
+        """Return the named queues.
+
+        Raises:
+            ConfigError: A fifo queue does not say what its groups are.
+        """
+        for name, queue in self.queue_configs.items():
+            if queue.type == "fifo" and not queue.message_group_field:
+                raise ConfigError(f"Queue '{name}' is of type 'fifo' but 'message_group_field' is not set")
+        return {"default": QueueSettings(), **self.queue_configs}

@@ -1,0 +1,1 @@
+"""The SQL of queues: a folder for each kind of database."""

@@ -1,0 +1,397 @@
+"""Jobs in a database of the `database` worker: everything that is asked of it, and nothing that decides.
+
+Each method is one transaction, in which the counters change with the rows. A transaction of which nobody knows whether
+it happened raises what the database says; whoever asked finds out by `active_here`, and by the ids of its jobs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import Any, TypeVar
+
+import msgspec
+
+from linkly.clock import Clock
+from linkly_workers._scripts import ROWS, Keeper, Scripts, Trigger, not_committed
+from linkly_workers.queue.jobs import Claimed, Ended, Lane, NewJob, Reason, State, error_text, pack_head
+from linkly_workers.queue.settings import QueueSettings
+
+JOBS = Keeper("queue", "jobs", "linkly_workers.queue.sql", "db: NAME")
+
+MOST_ROWS = ROWS[-1]
+DUE_AT_ONCE = 1000
+"""Jobs that become due in one transaction."""
+
+T = TypeVar("T")
+
+
+class QueueRow(msgspec.Struct):
+    """A queue as it is stored.
+
+    Attributes:
+        id: Its number.
+        kind: `queue`, or `subscription`: what one function has of a topic.
+        name: Of the queue or of the topic.
+        namespace: Of the function.
+        function_id: Of a subscription.
+        settings: Of a subscription, JSON text: they outlive its worker.
+        paused: Nothing of it is started.
+        made_at: Milliseconds since the epoch.
+        ended_at: When its subscriber took it back; what is left of it waits.
+    """
+
+    id: int
+    kind: str
+    name: str
+    namespace: str
+    function_id: str
+    settings: str
+    paused: bool
+    made_at: int
+    ended_at: int | None
+
+    @property
+    def title(self) -> str:
+        """What it is called: a named queue's name, else `topic::function@namespace`, as iii's listings have it."""
+        return f"{self.name}::{self.function_id}@{self.namespace}" if self.function_id else self.name
+
+
+class Room(msgspec.Struct, frozen=True):
+    """How much a queue may hold: jobs that have not ended, and bytes of their payloads."""
+
+    max_jobs: int
+    max_bytes: int
+
+    @classmethod
+    def of(cls, settings: QueueSettings) -> Room:
+        """Return what the settings say."""
+        return cls(settings.max_jobs, settings.max_bytes)
+
+
+class Turn(msgspec.Struct):
+    """What a turn has brought: positions of the attempts whose end was taken, and the jobs that begin."""
+
+    taken: set[int]
+    claimed: list[Claimed]
+
+
+class Moved(msgspec.Struct, array_like=True):
+    """Where something happened: a queue and, if it has them, a message group."""
+
+    queue: int
+    message_group: str | None
+
+
+class Adopted(msgspec.Struct, array_like=True):
+    """A job that ran when its engine ended."""
+
+    position: int
+    starts: int
+    returned: int
+    queue: int
+    message_group: str | None
+
+    def lost(self, max_attempts: int) -> Ended:
+        """Say what becomes of it: dead, if it has no start left."""
+        error = None
+        state, reason = State.WAITING, None
+        if self.starts - self.returned >= max_attempts:
+            state, reason = State.DEAD, Reason.WORKER_LOST
+            message = f"the engine ended while the job ran, for the last of {max_attempts} attempts"
+            error = error_text({"code": "worker_lost", "message": message})
+        return Ended(
+            position=self.position,
+            starts=self.starts,
+            state=state,
+            reason=reason,
+            error=error,
+            message_group=self.message_group,
+        )
+
+
+class QueueStore:
+    """The jobs of one database.
+
+    Args:
+        trigger: Calls `database::*`.
+        db: Which database.
+        clock: For the times of jobs.
+        room: How much a queue may hold, by its number.
+    """
+
+    def __init__(self, trigger: Trigger, db: str, clock: Clock) -> None:
+        self._scripts = Scripts(trigger, db, JOBS)
+        self._clock = clock
+        self._lanes: dict[tuple[int, str, str], Lane] = {}
+        self._making = asyncio.Lock()
+        self.room: dict[int, Room] = {}
+        self.engine = 0
+
+    def now(self) -> int:
+        """Return the time, milliseconds since the epoch."""
+        return int(self._clock.time() * 1000)
+
+    # --- queues and lanes ----------------------------------------------------------------------------------
+
+    async def open(self, name: str) -> None:
+        """Make the tables and enter this engine.
+
+        Raises:
+            ConfigError: There is no such database, or the tables cannot be made in it.
+        """
+        await self._scripts.migrate()
+        [[row]] = [
+            each["rows"] for each in await self._scripts.transaction("make_engine", {"name": name, "now": self.now()})
+        ]
+        self.engine = row[0]
+        await self._read_lanes()
+
+    async def queues(self) -> list[QueueRow]:
+        """Return every queue that there is, or was."""
+        return msgspec.convert(await self._scripts.query("queues", {}), list[QueueRow], strict=False)
+
+    async def make_queue(
+        self, kind: str, name: str, room: Room, namespace: str = "", function_id: str = "", settings: str = "{}"
+    ) -> QueueRow:
+        """Make a queue, or give one that is there its settings; return it."""
+        values = {"kind": kind, "name": name, "namespace": namespace, "function_id": function_id, "settings": settings}
+        await self._scripts.execute("make_queue", {**values, "now": self.now()})
+        key = (kind, name, namespace, function_id)
+        [row] = [
+            each for each in await self.queues() if (each.kind, each.name, each.namespace, each.function_id) == key
+        ]
+        await self._scripts.execute("counted_here", {"queue": row.id, "engine": self.engine})
+        self.room[row.id] = room
+        return row
+
+    async def end_queue(self, queue: int) -> None:
+        """Note that nothing more comes into a subscription."""
+        await self._scripts.execute("end_queue", {"queue": queue, "now": self.now()})
+
+    async def pause(self, queue: int, *, paused: bool) -> None:
+        """Note whether anything of a queue may start."""
+        await self._scripts.execute("pause", {"queue": queue, "paused": int(paused)})
+
+    async def lane(self, queue: int, namespace: str, function_id: str) -> Lane:
+        """Return the lane of a function in a queue; one that is not there is made."""
+        key = (queue, namespace, function_id)
+        if key not in self._lanes:
+            async with self._making:
+                if key not in self._lanes:
+                    values = {"queue": queue, "namespace": namespace, "function_id": function_id}
+                    await self._scripts.execute("make_lane", values)
+                    await self._read_lanes()
+        return self._lanes[key]
+
+    def lanes(self, queue: int) -> list[Lane]:
+        """Return the lanes of a queue that this engine knows of."""
+        return [lane for lane in self._lanes.values() if lane.queue == queue]
+
+    async def _read_lanes(self) -> None:
+        lanes = msgspec.convert(await self._scripts.query("lanes", {}), list[Lane])
+        self._lanes = {(lane.queue, lane.namespace, lane.function_id): lane for lane in lanes}
+
+    # --- accepting -----------------------------------------------------------------------------------------
+
+    async def accepting(self, jobs: Sequence[NewJob], window_ms: int) -> list[dict[str, Any]]:
+        """Return the statements that accept jobs, all or none: for a transaction, which they fail if they cannot.
+
+        The last result of each `accept_with_key`, the only ones with rows, is the receipt that its key has.
+        """
+        statements: list[dict[str, Any]] = []
+        by_queue: dict[int, list[NewJob]] = {}
+        for job in jobs:
+            by_queue.setdefault(job.queue, []).append(job)
+        for queue, mine in sorted(by_queue.items()):
+            if plain := [job for job in mine if job.head.key is None]:
+                statements.append(await self._counting(queue, plain))
+            for has_key, some in groupby(
+                mine, lambda job: job.head.key is not None
+            ):  # in order, which is that of groups
+                for part in [[job] for job in some] if has_key else _in_parts(list(some)):
+                    statements += await (self._with_key(part[0], window_ms) if has_key else self._without_key(part))
+            statements += await self._regrouping(queue, (job.message_group for job in mine))
+        return statements
+
+    async def _counting(self, queue: int, jobs: list[NewJob]) -> dict[str, Any]:
+        size = sum(job.size for job in jobs)
+        counted = {"queue": queue, "engine": self.engine, "count": len(jobs), "size": size, **self._room(queue)}
+        [count] = await self._scripts.script("count_accepted", counted)
+        return {**count, "expect_rows": 1}
+
+    async def _without_key(self, jobs: Sequence[NewJob]) -> list[dict[str, Any]]:
+        rows = [_row(job) for job in jobs]
+        return await self._scripts.script("accept", {name: [row[name] for row in rows] for name in rows[0]})
+
+    async def _with_key(self, job: NewJob, window_ms: int) -> list[dict[str, Any]]:
+        values = {"engine": self.engine, "key": job.head.key, "digest": _blob(job.digest), "window_ms": window_ms}
+        values |= {"now": self.now(), **_row(job), **self._room(job.queue)}
+        *writes, receipt = await self._scripts.script("accept_with_key", values)
+        return [*writes, {**receipt, "expect_rows": 1}]
+
+    def _room(self, queue: int) -> dict[str, int]:
+        return msgspec.structs.asdict(self.room[queue])
+
+    async def accept(self, jobs: Sequence[NewJob], window_ms: int) -> list[str] | None:
+        """Accept jobs, all or none.
+
+        Returns:
+            Their receipts, which are those of earlier jobs where a key was used before. `None`: nothing was accepted,
+            because a queue has no room, or a key was used for something else.
+
+        Raises:
+            HandlerFailed, Unavailable: The database did not commit; nothing was accepted.
+        """
+        statements = await self.accepting(jobs, window_ms)
+        answer = await self._scripts.run(statements)
+        if not answer["committed"]:
+            if (answer.get("error") or {}).get("code") == EXPECTATION_FAILED:
+                return None
+            raise not_committed(answer)
+        receipts = iter([result["rows"][0][0] for result in answer["results"] if result["rows"]])
+        by_key = {id(job): next(receipts) for job in _by_queue(jobs) if job.head.key is not None}
+        return [by_key.get(id(job), job.id) for job in jobs]
+
+    async def receipt_of(self, queue: int, key: str) -> tuple[str, bytes] | None:
+        """Return the receipt that an idempotency key has, and the digest of its job; `None`: nobody has used it."""
+        rows = await self._scripts.query("key", {"queue": queue, "key": key, "now": self.now()})
+        return (rows[0]["id"], msgspec.convert(rows[0]["digest"], bytes)) if rows else None
+
+    async def publish(self, publication: NewJob, topic: str) -> list[int]:
+        """Accept a message for every subscription of a topic; return their queues."""
+        values = {**_row(publication), "engine": self.engine, "topic": topic}
+        jobs, _ = await self._scripts.transaction("publish", values)
+        return [row[0] for row in jobs["rows"]]
+
+    # --- running -------------------------------------------------------------------------------------------
+
+    async def turn(self, queue: int, ended: Sequence[Ended], lanes: Sequence[Lane], most: int, *, groups: bool) -> Turn:
+        """Take the ends of attempts and begin new ones, in one transaction.
+
+        Args:
+            queue: Which one.
+            ended: Whose token is not valid any more, that is left as it is.
+            lanes: Of which jobs may begin.
+            most: So many at most.
+            groups: It is a queue of message groups.
+        """
+        statements: list[dict[str, Any]] = []
+        mine = {"queue": queue, "engine": self.engine, "now": self.now()}
+        ends: list[int] = []
+        for script, states, columns in _ENDS:
+            for some in _in_parts([end for end in ended if end.state in states]):
+                values = mine | {name: [_stored(getattr(end, name)) for end in some] for name in columns}
+                statements += await self._scripts.script(script, values)
+                ends.append(len(statements) - 1)
+        statements += await self._regrouping(queue, (end.message_group for end in ended))
+        claim = len(statements)
+        if most and lanes:
+            asked = {**mine, "most": most, "lanes": msgspec.json.encode([lane.id for lane in lanes]).decode()}
+            statements += await self._scripts.script("claim_groups" if groups else "claim", asked)
+        results = await self._run(statements)
+        taken = {row[0] for place in ends for row in results[place]["rows"]}
+        claimed = results[claim]["rows"] if claim < len(results) else []
+        jobs = msgspec.convert(claimed, list[Claimed])
+        return Turn(taken, sorted(jobs, key=lambda job: (-job.priority, job.position)))
+
+    async def active_here(self, queue: int) -> dict[int, int]:
+        """Return the attempts of a queue that run on this engine, as far as the database knows: position -> starts."""
+        rows = await self._scripts.query("active_here", {"engine": self.engine, "queue": queue})
+        return {row["position"]: row["starts"] for row in rows}
+
+    async def adopt(self) -> list[Adopted]:
+        """Take over the attempts that run nowhere any more."""
+        [result] = await self._scripts.transaction("adopt", {"engine": self.engine})
+        return msgspec.convert(result["rows"], list[Adopted])
+
+    # --- time ----------------------------------------------------------------------------------------------
+
+    async def next_due(self) -> int | None:
+        """Return when a job is due or expires next."""
+        [row] = await self._scripts.query("next_due", {})
+        at: int | None = row["at"]
+        return at
+
+    async def promote(self) -> list[Moved]:
+        """End what has expired and let those wait their turn whose time has come; return where that was.
+
+        There may be more as long as it returns anything.
+        """
+        values = {"engine": self.engine, "now": self.now(), "most": DUE_AT_ONCE}
+        statements = [*await self._scripts.script("expire", values), *await self._scripts.script("promote", values)]
+        results = await self._run(statements)
+        moved = msgspec.convert([row for result in results for row in result["rows"]], list[Moved])
+        await self.regroup(moved)
+        return moved
+
+    async def regroup(self, moved: Iterable[Moved]) -> None:
+        """Say anew which jobs are the heads of groups."""
+        by_queue: dict[int, set[str | None]] = {}
+        for each in moved:
+            by_queue.setdefault(each.queue, set()).add(each.message_group)
+        statements = [each for queue, names in by_queue.items() for each in await self._regrouping(queue, names)]
+        await self._run(statements)
+
+    async def _regrouping(self, queue: int, groups: Iterable[str | None]) -> list[dict[str, Any]]:
+        names = sorted({name for name in groups if name is not None})
+        return [
+            each
+            for some in _in_parts(names)
+            for each in await self._scripts.script("regroup", {"queue": queue, "name": some})
+        ]
+
+    async def _run(self, statements: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        if not statements:
+            return []
+        answer = await self._scripts.run(statements)
+        if not answer["committed"]:
+            raise not_committed(answer)
+        results: list[dict[str, Any]] = answer["results"]
+        return results
+
+
+EXPECTATION_FAILED = "EXPECTATION_FAILED"
+"""Code of a transaction in which a statement changed another number of rows than it had to."""
+
+_ENDS: tuple[tuple[str, frozenset[State], tuple[str, ...]], ...] = (
+    ("finish", frozenset((State.DONE,)), ("position", "starts")),
+    ("bury", frozenset((State.DEAD,)), ("position", "starts", "reason", "error")),
+    ("put_back", frozenset((State.RETRYING, State.WAITING)), ("position", "starts", "due_at", "error", "returned")),
+)
+"""Script, for which ends, and the columns of its rows. The last statement of each answers whose end was taken."""
+
+
+def _by_queue(jobs: Sequence[NewJob]) -> list[NewJob]:
+    return sorted(jobs, key=lambda job: job.queue)
+
+
+def _row(job: NewJob) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "queue": job.queue,
+        "lane": job.lane,
+        "state": int(State.WAITING if job.due_at is None else State.DELAYED),
+        "priority": job.priority,
+        "message_group": job.message_group,
+        "due_at": job.due_at,
+        "expires_at": job.expires_at,
+        "size": job.size,
+        "head": _blob(pack_head(job.head)),
+        "payload": job.payload,
+    }
+
+
+def _blob(value: bytes) -> dict[str, str]:
+    return {"$blob": base64.b64encode(value).decode()}
+
+
+def _stored(value: Any) -> Any:
+    return int(value) if isinstance(value, bool) else value
+
+
+def _in_parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), MOST_ROWS):
+        yield items[start : start + MOST_ROWS]
