@@ -52,17 +52,27 @@ class Registration:
     Args:
         registered_id: Function id, trigger type id, or the id of one trigger.
         undo: Takes it back.
+        leave: Takes it back because its worker leaves; default: `undo`.
     """
 
-    def __init__(self, registered_id: str, undo: Callable[[], object]) -> None:
+    def __init__(
+        self, registered_id: str, undo: Callable[[], object], leave: Callable[[], object] | None = None
+    ) -> None:
         self.id = registered_id
         self._undo: Callable[[], object] | None = undo
+        self._leave = leave or undo
 
     def unregister(self) -> None:
-        """Take it back; harmless the second time."""
+        """Take it back, because its code no longer wants it; harmless the second time."""
         undo, self._undo = self._undo, None
         if undo is not None:
             undo()
+
+    def leave(self) -> None:
+        """Take it back because its worker ends: what is kept for a worker that is away is kept (`TriggerType`)."""
+        if self._undo is not None:
+            self._undo = self._leave
+            self.unregister()
 
 
 class Bus(Protocol):

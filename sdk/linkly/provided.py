@@ -54,7 +54,7 @@ class ProvidedTypes:
                 if isinstance(message, UnregisterTrigger):
                     for trigger_type in self:
                         if message.trigger_type in (None, trigger_type.id):
-                            await trigger_type.unbind(message.id)
+                            await trigger_type.unbind(message.id, unregistered=message.unregistered)
                 else:
                     self._send(await self._bind(message))
         finally:

@@ -63,7 +63,9 @@ class Registered:
         )
         self._triggers[message.id] = message
         self._send(message)
-        return Registration(message.id, partial(self._remove_trigger, message))
+        return Registration(
+            message.id, partial(self._remove_trigger, message), partial(self._remove_trigger, message, leaving=True)
+        )
 
     def _remove_function(self, function: Function) -> None:
         if self.functions.get(function.id) is function:
@@ -74,6 +76,6 @@ class Registered:
         if self.types.remove(trigger_type):
             self._send(UnregisterTriggerType(id=trigger_type.id))
 
-    def _remove_trigger(self, message: RegisterTrigger) -> None:
+    def _remove_trigger(self, message: RegisterTrigger, *, leaving: bool = False) -> None:
         if self._triggers.pop(message.id, None) is not None:
-            self._send(UnregisterTrigger(id=message.id, trigger_type=message.trigger_type))
+            self._send(UnregisterTrigger(id=message.id, trigger_type=message.trigger_type, leaving=leaving))

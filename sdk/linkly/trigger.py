@@ -72,7 +72,10 @@ class TriggerType:
         description: One line for people.
         bind: Called with each `Binding`; raises to refuse it (the registrant is told). A binding whose id is
             already bound replaces the earlier one.
-        unbind: Called when a binding goes away.
+        unbind: Called when a binding goes away: its worker leaves, or another provider gets it.
+        unregistered: Called in place of `unbind` when the code that registered the trigger has taken it back
+            (`Registration.unregister`, `engine::unregister_trigger`), for a provider that keeps something for workers
+            that are away; default: `unbind`. While the provider itself is away nobody is told.
         config_type: Type of `Binding.config`; a config that does not fit is refused before `bind`.
         payload_type: Type of what a firing hands to the function, for its schema.
     """
@@ -84,6 +87,7 @@ class TriggerType:
         *,
         bind: Callable[[Binding], Awaitable[None]],
         unbind: Callable[[Binding], Awaitable[None]],
+        unregistered: Callable[[Binding], Awaitable[None]] | None = None,
         config_type: Any = None,
         payload_type: Any = None,
     ) -> None:
@@ -91,6 +95,7 @@ class TriggerType:
         self.description = description
         self._bind = bind
         self._unbind = unbind
+        self._unregistered = unregistered or unbind
         self._config_type = config_type
         self.config_schema = json_schema(config_type) if config_type is not None else None
         self.payload_schema = json_schema(payload_type) if payload_type is not None else None
@@ -113,8 +118,13 @@ class TriggerType:
         await self._bind(binding)
         self._bound[binding.id] = binding
 
-    async def unbind(self, binding_id: str) -> None:
-        """Take a binding back; an unknown id is a no-op."""
+    async def unbind(self, binding_id: str, *, unregistered: bool = False) -> None:
+        """Take a binding back; an unknown id is a no-op.
+
+        Args:
+            binding_id: Its id.
+            unregistered: The code that registered it no longer wants it.
+        """
         binding = self._bound.pop(binding_id, None)
         if binding is not None:
-            await self._unbind(binding)
+            await (self._unregistered if unregistered else self._unbind)(binding)

@@ -131,7 +131,7 @@ class Worker:
 
 @asynccontextmanager
 async def running(worker: Worker, bus: Bus, *, alone: bool = True) -> AsyncIterator[None]:
-    """Run a worker on a bus: open it, register trigger types, functions and their triggers; undo it at the end.
+    """Run a worker on a bus: open it, register trigger types, functions and their triggers; leave it at the end.
 
     Args:
         worker: The worker.
@@ -156,4 +156,4 @@ async def running(worker: Worker, bus: Bus, *, alone: bool = True) -> AsyncItera
             yield
         finally:
             for registration in reversed(registered):
-                registration.unregister()
+                registration.leave()

@@ -145,6 +145,19 @@ async def test_c55_a_binder_that_leaves_is_unbound_at_the_provider(bus_engine):
     assert (gone["function_id"], gone["config"], gone["metadata"]) == ("x::y", {"a": 1}, {"m": 1})
 
 
+async def test_c55_a_provider_is_told_whether_a_binding_was_taken_back_or_its_worker_left(bus_engine):
+    provider = await provider_of(bus_engine)
+    binder = await bus_engine.connect()
+    for trigger_id in ("taken back", "stops", "left"):
+        await bind(binder, trigger_id, config={})
+    await binder.send(type="unregistertrigger", id="taken back", trigger_type="my-type")
+    await binder.send(type="unregistertrigger", id="stops", trigger_type="my-type", leaving=True)
+    await binder.nothing_came()
+    await binder.close()
+    told = [await provider.until("unregistertrigger") for _ in range(3)]
+    assert {each["id"]: each.get("unregistered") for each in told} == {"taken back": True, "stops": None, "left": None}
+
+
 async def test_c56_unregistering_an_unknown_trigger_is_a_silent_no_op(bus_engine):
     client = await bus_engine.connect()
     await client.send(type="unregistertrigger", id="nobody")

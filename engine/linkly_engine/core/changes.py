@@ -59,10 +59,14 @@ class BindingLive(Change, frozen=True):
 
 
 class BindingTakenBack(Change, frozen=True):
-    """A binding no longer fires: the provider that had it has to forget it."""
+    """A binding no longer fires: the provider that had it has to forget it.
+
+    `unregistered`: the code that registered it no longer wants it; otherwise its worker leaves, or it moves.
+    """
 
     binding: BindingRecord
     type: TypeRecord
+    unregistered: bool = False
 
 
 class BindingRefused(Change, frozen=True):

@@ -12,8 +12,12 @@ from linkly_engine.core.records import BindingRecord
 def tell_provider(change: BindingLive | BindingTakenBack) -> None:
     """Tell the provider of a binding that it is live or taken back: an observer of the tables."""
     provider = change.type.provider
-    if change.type.owner.alive:
-        (provider.bind if isinstance(change, BindingLive) else provider.unbind)(change.binding)
+    if not change.type.owner.alive:
+        return
+    if isinstance(change, BindingLive):
+        provider.bind(change.binding)
+    else:
+        provider.unbind(change.binding, unregistered=change.unregistered)
 
 
 def as_binding(record: BindingRecord) -> Binding:

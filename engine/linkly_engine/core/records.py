@@ -107,8 +107,8 @@ class Provider(Protocol):
         """There is a binding, new or replaced."""
         ...
 
-    def unbind(self, binding: BindingRecord) -> None:
-        """A binding is gone."""
+    def unbind(self, binding: BindingRecord, *, unregistered: bool) -> None:
+        """A binding is gone; `unregistered`: the code that registered it no longer wants it."""
         ...
 
     async def acknowledged(self, binding_id: str | None = None) -> None:

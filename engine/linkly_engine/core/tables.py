@@ -87,9 +87,9 @@ class Tables:
             binding.held = True
         self._tell(self.triggers.bind(binding))
 
-    def unbind(self, binding_id: str, by: WorkerRecord | None = None) -> bool:
+    def unbind(self, binding_id: str, by: WorkerRecord | None = None, *, leaving: bool = False) -> bool:
         """Take a binding back; return whether there was one that `by` may take back (`TriggerTable.unbind`)."""
-        changes = self.triggers.unbind(binding_id, by)
+        changes = self.triggers.unbind(binding_id, by, leaving=leaving)
         if changes is None:
             return False
         self._tell(changes)
@@ -193,7 +193,7 @@ class Tables:
             self.triggers.give(worker, owner)
         else:
             for binding in self.triggers.bindings_of(worker):
-                changes += self.triggers.unbind(binding.id) or ()
+                changes += self.triggers.unbind(binding.id, leaving=True) or ()
             changes += self._handed_on(self.functions.give_way(owner), owner)
         self._tell(changes)
         return owner

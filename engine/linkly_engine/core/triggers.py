@@ -133,15 +133,16 @@ class TriggerTable:
         self._enter(binding)
         return changes + self._place(binding)
 
-    def unbind(self, binding_id: str, by: WorkerRecord | None = None) -> list[Moved] | None:
+    def unbind(self, binding_id: str, by: WorkerRecord | None = None, *, leaving: bool = False) -> list[Moved] | None:
         """Drop a binding; `None` if there is none with this id, or none that `by` may take back.
 
         Args:
             by: A worker, which may take back its own and those without an owner; `None`: the engine itself.
+            leaving: Its worker ends; otherwise the code that registered it no longer wants it.
         """
         binding = self._bindings.get(binding_id)
         if binding is not None and (by is None or binding.owner in (None, by)):
-            return self._drop(binding)
+            return self._drop(binding, unregistered=not leaving)
         return [] if by is not None and self._leave_line(binding_id, by) is not None else None
 
     def refuse(self, binding_id: str, owner: WorkerRecord, error: Json) -> list[BindingRefused]:
@@ -202,14 +203,14 @@ class TriggerTable:
                 self._queued.put(binding.id, owner, binding)
             self._enter(binding)
 
-    def _drop(self, binding: BindingRecord) -> list[Moved]:
+    def _drop(self, binding: BindingRecord, *, unregistered: bool = False) -> list[Moved]:
         """Take a binding from the table; the next of its id goes live."""
         del self._bindings[binding.id]
         self._of_type.take(binding.trigger_type, binding.id)
         self._leave(binding)
         changes: list[Moved] = []
         if binding.live_at is not None:
-            changes.append(BindingTakenBack(binding, binding.live_at))
+            changes.append(BindingTakenBack(binding, binding.live_at, unregistered))
         heir = self._queued.first(binding.id)
         if heir is not None:
             self._queued.take(heir.id, heir.owner)

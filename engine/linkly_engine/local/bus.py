@@ -212,7 +212,8 @@ class LocalBus:
         )
         tables = self._exchange.tables
         tables.bind(binding)
-        return Registration(binding.id, partial(tables.unbind, binding.id, self.record))
+        undo = partial(tables.unbind, binding.id, self.record)
+        return Registration(binding.id, undo, partial(undo, leaving=True))
 
     @property
     def in_flight(self) -> int:

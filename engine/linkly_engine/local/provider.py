@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Awaitable, Callable
+from functools import partial
 from time import perf_counter
 
 from linkly.errors import LinklyError, TriggerRegistrationFailed
@@ -28,16 +30,19 @@ class LocalProvider:
         self._owner = owner
         self._spawn = exchange.spawn
         self._tables = exchange.tables
-        self._waiting: deque[tuple[bool, BindingRecord]] = deque()
+        self._waiting: deque[tuple[Callable[[], Awaitable[None]], BindingRecord]] = deque()
         self._task: asyncio.Task[None] | None = None
         self._refusals: dict[str, LinklyError] = {}
 
     def bind(self, binding: BindingRecord) -> None:  # noqa: D102
         self._refusals.pop(binding.id, None)
-        self._enqueue(True, binding)
+        self._enqueue(partial(self._bind, binding), binding)
 
-    def unbind(self, binding: BindingRecord) -> None:  # noqa: D102
-        self._enqueue(False, binding)
+    def unbind(self, binding: BindingRecord, *, unregistered: bool) -> None:  # noqa: D102
+        self._enqueue(partial(self._type.unbind, binding.id, unregistered=unregistered), binding)
+
+    async def _bind(self, binding: BindingRecord) -> None:
+        await self._type.bind(as_binding(binding))
 
     async def acknowledged(self, binding_id: str | None = None) -> None:  # noqa: D102
         while self._task is not None:
@@ -46,8 +51,8 @@ class LocalProvider:
         if refusal is not None:
             raise TriggerRegistrationFailed(refusal.message)
 
-    def _enqueue(self, bound: bool, binding: BindingRecord) -> None:
-        self._waiting.append((bound, binding))
+    def _enqueue(self, tell: Callable[[], Awaitable[None]], binding: BindingRecord) -> None:
+        self._waiting.append((tell, binding))
         if self._task is None:
             self._task = self._spawn(self._work(), name=f"bindings of {self._type.id}")
 
@@ -58,12 +63,9 @@ class LocalProvider:
                 if perf_counter() > until:
                     await asyncio.sleep(0)  # a provider that never waits would keep the loop until all is bound
                     until = perf_counter() + WORK_S
-                bound, binding = self._waiting.popleft()
+                tell, binding = self._waiting.popleft()
                 try:
-                    if bound:
-                        await self._type.bind(as_binding(binding))
-                    else:
-                        await self._type.unbind(binding.id)
+                    await tell()
                 except LinklyError as error:
                     self._refuse(binding, error)
                 except Exception as error:

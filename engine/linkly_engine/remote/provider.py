@@ -61,13 +61,14 @@ class RemoteProvider:
         self.answered(binding.id, error)
         self._refuse_binding(binding.id, error_body(error))
 
-    def unbind(self, binding: BindingRecord) -> None:  # noqa: D102
+    def unbind(self, binding: BindingRecord, *, unregistered: bool) -> None:  # noqa: D102
         message = UnregisterTrigger(
             id=binding.id,
             trigger_type=binding.trigger_type,
             function_id=binding.function_id,
             config=as_json(binding.config),
             metadata=ABSENT if binding.metadata is None else as_json(binding.metadata),
+            unregistered=unregistered,
         )
         try:
             self._send(message)

@@ -155,7 +155,8 @@ class Registrations:
 
     def _unregister_trigger(self, message: UnregisterTrigger) -> None:
         # A worker that retires takes back ids that its next generation has registered anew: not worth a line.
-        if not self._tables.unbind(message.id, self._record) and not self._record.retiring:
+        known = self._tables.unbind(message.id, self._record, leaving=message.leaving)
+        if not known and not self._record.retiring:
             events.trigger_not_theirs(self._record, self._tables.triggers.find_binding(message.id))
 
     def provider_answered(self, message: TriggerRegistrationResult) -> None:

@@ -85,13 +85,20 @@ class RegisterTrigger(Message, tag="registertrigger"):
 
 
 class UnregisterTrigger(Message, tag="unregistertrigger"):
-    """Take a binding back. To a provider the engine sends it with what clients pass through (docs/protocol.md 4.4)."""
+    """Take a binding back. To a provider the engine sends it with what clients pass through (docs/protocol.md 4.4).
+
+    Attributes:
+        leaving: Worker to engine: the worker ends. iii's clients have no such member: their code takes it back.
+        unregistered: Engine to provider: the binder's code has taken it back.
+    """
 
     id: str
     trigger_type: str | None = None
     function_id: str | None = None
     config: Json = ABSENT
     metadata: Json = ABSENT
+    leaving: bool = False
+    unregistered: bool = False
 
 
 class TriggerRegistrationResult(Message, tag="triggerregistrationresult"):
