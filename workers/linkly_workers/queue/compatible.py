@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 from linkly import function
-from linkly_workers.queue.enqueueing import Enqueueing
-from linkly_workers.queue.jobs import NewJob
+from linkly_workers.queue.service import Service
 from linkly_workers.queue.shapes import ActionRequest, Receipt
 
 
 class Compatible:
-    """Serves them."""
+    """Serves them.
 
-    _accept: Callable[[Sequence[NewJob]], Awaitable[list[str]]]
-    _enqueueing: Enqueueing
+    Args:
+        opened: Gives what serves the queues, when it is open.
+    """
 
-    def open(self, accept: Callable[[Sequence[NewJob]], Awaitable[list[str]]], enqueueing: Enqueueing) -> None:
-        """Begin to serve."""
-        self._accept = accept
-        self._enqueueing = enqueueing
+    def __init__(self, opened: Callable[[], Awaitable[Service]]) -> None:
+        self._opened = opened
 
     @function("engine::queue::enqueue", metadata={"internal": True})
     async def enqueue(self, request: ActionRequest) -> Receipt:
@@ -32,4 +30,5 @@ class Compatible:
             PayloadTooLarge: The payload is larger than `max_payload_bytes`.
             InvalidPayload: A time has no zone, or a fifo queue is not told the group.
         """
-        return Receipt((await self._accept([await self._enqueueing.of_action(request)]))[0])
+        service = await self._opened()
+        return Receipt((await service.accepting.accept([await service.enqueueing.of_action(request)]))[0])

@@ -149,6 +149,10 @@ class QueueStore:
         self.engine = row[0]
         await self._read_lanes()
 
+    async def has_engine(self, name: str) -> bool:
+        """Return whether an engine of this name has entered this database."""
+        return bool(await self._scripts.query("engine", {"name": name}))
+
     async def queues(self) -> list[QueueRow]:
         """Return every queue that there is, or was."""
         return msgspec.convert(await self._scripts.query("queues", {}), list[QueueRow], strict=False)

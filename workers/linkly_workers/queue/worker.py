@@ -13,27 +13,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
 from linkly import Settings, Worker, function, trigger
+from linkly.clock import time_limit
 from linkly.context import current_invocation
 from linkly.errors import LinklyError
 from linkly_workers._scripts import Unavailable
-from linkly_workers.queue.accepting import Accepting
 from linkly_workers.queue.compatible import Compatible
-from linkly_workers.queue.enqueueing import Enqueueing
-from linkly_workers.queue.jobs import NewJob
-from linkly_workers.queue.queues import Queues
+from linkly_workers.queue.service import Service
 from linkly_workers.queue.settings import QueueWorkerSettings
 from linkly_workers.queue.shapes import Enqueue, EnqueueMany, Receipt, Receipts
-from linkly_workers.queue.store import QueueStore
 
 log = logging.getLogger("linkly.queue")
 
 OPEN_AGAIN_S = 1.0
 """How often a store is tried that could not be opened because its database is away."""
+
+OPENED_WITHIN_S = 5.0
+"""How long a caller waits for a store that is being opened."""
 
 
 class QueueWorker(Worker):
@@ -42,12 +42,14 @@ class QueueWorker(Worker):
     name = "queue"
     settings_type: ClassVar[type[Settings]] = QueueWorkerSettings
     settings: QueueWorkerSettings
+    _service: Service
     _opening: asyncio.Task[None] | None = None
 
     def __init__(self, settings: QueueWorkerSettings | None = None) -> None:
         super().__init__(settings)
-        self._named = self.settings.queues()
-        self._compatible = Compatible()
+        self.settings.queues()
+        self._compatible = Compatible(self._opened)
+        self._is_open = asyncio.Event()
 
     def composed_of(self) -> tuple[object, ...]:
         """Return what serves iii's functions."""
@@ -56,20 +58,14 @@ class QueueWorker(Worker):
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """Make what serves the queues; at the end give back what still runs."""
-        self._store = QueueStore(self.bus.trigger, self.settings.db, self.bus.clock)
-        self._queues = Queues(self._store, self.bus)
-        self._accepting = Accepting(self._store, self.settings.idempotency_window_ms, self._queues.accepted)
-        self._enqueueing = Enqueueing(self._store, self._queues, self.settings.max_payload_bytes)
-        self._opened = asyncio.get_running_loop().create_future()
-        self._compatible.open(self._accept, self._enqueueing)
+        self._service = Service(self.bus, self.settings)
         try:
             yield
         finally:
             if self._opening is not None:
                 self._opening.cancel()
                 await asyncio.wait([self._opening])
-            await self._accepting.close()
-            await self._queues.close(self.settings.stop_grace_s)
+            await self._service.close(self.settings.stop_grace_s)
 
     async def ready(self) -> None:
         """Open the store and begin. A server that is down is waited for.
@@ -81,31 +77,58 @@ class QueueWorker(Worker):
             await self._open()
         except Unavailable as error:
             log.warning("the queues cannot be opened yet: %s", error)
-            self._opening = asyncio.get_running_loop().create_task(self._open_later(), name="queue: open the store")
+            if self._opening is None:
+                self._opening = asyncio.get_running_loop().create_task(self._open_later(), name="queue: open the store")
+
+    async def others_changed(self, names: frozenset[str]) -> None:
+        """Begin anew if the database is another one now, with other jobs."""
+        if "database" in names:
+            await self.ready()
 
     async def _open(self) -> None:
-        await self._store.open(self.name)
-        await self._queues.open(self._named)
-        if not self._opened.done():
-            self._opened.set_result(None)
+        if self._is_open.is_set():
+            if await self._service.is_current():
+                self._service.queues.wake()
+                return
+            self._is_open.clear()
+            await self._service.close(0)  # its jobs cannot end in another database
+            self._service = Service(self.bus, self.settings)
+        await self._service.open()
+        self._is_open.set()
 
     async def _open_later(self) -> None:
-        while not self._opened.done():
+        while True:
             await self.bus.clock.sleep(OPEN_AGAIN_S)
             try:
                 await self._open()
             except Unavailable:
                 continue
-            except LinklyError as error:
-                log.error("the queues cannot be opened: %s", error)
-                return
+            except LinklyError:
+                log.exception("the queues cannot be opened")
+                continue
+            self._opening = None
+            return
+
+    async def _opened(self) -> Service:
+        """Return what serves the queues, when it is open.
+
+        Raises:
+            Unavailable: It is not for some time already: its database is away.
+        """
+        if not self._is_open.is_set():
+            try:
+                async with time_limit(self.bus.clock, OPENED_WITHIN_S):
+                    await self._is_open.wait()
+            except TimeoutError:
+                raise Unavailable(
+                    f"the queues are not open: database `{self.settings.db}` does not answer; nothing was accepted",
+                    details={"db": self.settings.db, "retryable": True},
+                ) from None
+        return self._service
 
     async def drain(self) -> None:
         """Stop in order, while the workers whose functions run are still there."""
-        await self._queues.close(self.settings.stop_grace_s)
-
-    async def _accept(self, jobs: Sequence[NewJob]) -> list[str]:
-        return await self._accepting.accept(jobs)
+        await self._service.stop(self.settings.stop_grace_s)
 
     @function("queue::enqueue")
     async def enqueue(self, request: Enqueue) -> Receipt:
@@ -118,9 +141,9 @@ class QueueWorker(Worker):
             PayloadTooLarge: The payload is larger than `max_payload_bytes`.
             InvalidPayload: A time has no zone, or a fifo queue is not told the group.
         """
-        await asyncio.shield(self._opened)
-        job = await self._enqueueing.of_request(request, current_invocation.get())
-        return Receipt((await self._accept([job]))[0])
+        service = await self._opened()
+        job = await service.enqueueing.of_request(request, current_invocation.get())
+        return Receipt((await service.accepting.accept([job]))[0])
 
     @function("queue::enqueue_many")
     async def enqueue_many(self, request: EnqueueMany) -> Receipts:
@@ -133,9 +156,9 @@ class QueueWorker(Worker):
             PayloadTooLarge: A payload is larger than `max_payload_bytes`.
             InvalidPayload: A time has no zone, or a fifo queue is not told the group.
         """
-        await asyncio.shield(self._opened)
-        caller = current_invocation.get()
-        return Receipts(await self._accept([await self._enqueueing.of_request(each, caller) for each in request.jobs]))
+        service, caller = await self._opened(), current_invocation.get()
+        jobs = [await service.enqueueing.of_request(each, caller) for each in request.jobs]
+        return Receipts(await service.accepting.accept(jobs))
 
     @function(
         "queue::functions-changed", metadata={"internal": True}, triggers=[trigger("engine::functions-available")]
@@ -146,4 +169,4 @@ class QueueWorker(Worker):
         Args:
             functions: All that there are now.
         """
-        self._queues.functions.are(functions)
+        self._service.queues.functions.are(functions)

@@ -4,6 +4,9 @@ INSERT INTO linkly_queue_engines (id, name, seen_at) VALUES (1, :name, :now)
 ON CONFLICT (id) DO UPDATE SET name = excluded.name, seen_at = excluded.seen_at
 RETURNING id;
 
+-- name: engine
+SELECT id FROM linkly_queue_engines WHERE name = :name;
+
 -- name: make_queue
 INSERT INTO linkly_queues (kind, name, namespace, function_id, settings, made_at)
 VALUES (:kind, :name, :namespace, :function_id, :settings, :now)

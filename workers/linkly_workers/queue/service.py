@@ -1,0 +1,62 @@
+"""Everything of the queue worker that belongs to one database, from its opening to its end."""
+
+from __future__ import annotations
+
+import secrets
+
+from linkly.bus import Bus
+from linkly_workers.queue.accepting import Accepting
+from linkly_workers.queue.enqueueing import Enqueueing
+from linkly_workers.queue.queues import Queues
+from linkly_workers.queue.settings import QueueWorkerSettings
+from linkly_workers.queue.store import QueueStore
+
+
+class Service:
+    """The queues of one database.
+
+    Args:
+        bus: Where the database is, and the functions that are run.
+        settings: Of the worker.
+
+    Attributes:
+        store: Where the jobs are.
+        queues: What there is, and who serves it.
+        accepting: Takes jobs in.
+        enqueueing: Makes them.
+    """
+
+    def __init__(self, bus: Bus, settings: QueueWorkerSettings) -> None:
+        self._settings = settings
+        self._name = secrets.token_hex(8)
+        self.store = QueueStore(bus.trigger, settings.db, bus.clock)
+        self.queues = Queues(self.store, bus)
+        self.accepting = Accepting(self.store, settings.idempotency_window_ms, self.queues.accepted)
+        self.enqueueing = Enqueueing(self.store, self.queues, settings.max_payload_bytes)
+
+    async def open(self) -> None:
+        """Make the tables and begin.
+
+        Raises:
+            ConfigError: There is no such database, or they cannot be made in it.
+            Unavailable: The database is away; this may be called again.
+        """
+        await self.store.open(self._name)
+        await self.queues.open(self._settings.queues())
+
+    async def is_current(self) -> bool:
+        """Return whether the database is still the one in which this was opened.
+
+        Raises:
+            Unavailable: The database is away.
+        """
+        return await self.store.has_engine(self._name)
+
+    async def stop(self, grace_s: float) -> None:
+        """Start nothing more, and give back what still runs after a time; what comes in is accepted all the same."""
+        await self.queues.close(grace_s)
+
+    async def close(self, grace_s: float) -> None:
+        """Answer those whose jobs are being accepted, and stop."""
+        await self.accepting.close()
+        await self.stop(grace_s)
