@@ -114,10 +114,10 @@ async def test_a_click_with_an_id_is_certain_when_the_answer_to_its_commit_got_l
         url = server.url.replace(f":{server.port}/", f":{proxy.port}/")
         async with engine(url, patience_ms=10_000) as (client, bus):
             await bus.trigger("link::create", {"url": "https://a.example", "code": "a"})
-            proxy.cut_at, proxy.cuts = b"COMMIT", 1
+            proxy.cut_at, proxy.cuts = b"COMMIT\0", 1
             assert (await client.get("/s/a", headers={"Idempotency-Key": "one"})).status_code == 302
             assert await value(bus, "SELECT clicks FROM links") == 1
-            proxy.cut_at, proxy.cuts = b"COMMIT", 1
+            proxy.cut_at, proxy.cuts = b"COMMIT\0", 1
             answer = await client.get("/s/a")
             assert (answer.status_code, answer.json()["error"]["code"]) == (500, "outcome_unknown")
             assert await value(bus, "SELECT clicks FROM links") == 2

@@ -76,7 +76,7 @@ async def running_stores(url, count=2):
         for _ in range(count):
             if bus is None or not url.startswith("sqlite"):
                 bus = await stack.enter_async_context(running_engine(database_worker(url)))
-            store = DatabaseStore(bus.trigger, "primary", bus.clock)
+            store = DatabaseStore(bus.trigger, "primary")
             await stack.enter_async_context(store.opened())
             stores.append(store)
         yield stores, bus
@@ -172,7 +172,7 @@ async def test_a_write_that_always_comes_second_is_refused_in_the_end(url, monke
             return await bus.trigger(function_id, payload, **options)
 
         has_begun = False
-        store, tries = DatabaseStore(trigger, "primary", bus.clock), []
+        store, tries = DatabaseStore(trigger, "primary"), []
         async with store.opened():
             await store.prepare()
             has_begun = True
@@ -191,7 +191,7 @@ async def test_what_is_asked_for_several_callers_belongs_to_the_trace_of_the_fir
             seen.append((function_id, current_invocation.get()))
             return await bus.trigger(function_id, payload, **options)
 
-        store = DatabaseStore(trigger, "primary", bus.clock)
+        store = DatabaseStore(trigger, "primary")
         async with store.opened():
             await store.prepare()
             seen.clear()
@@ -211,7 +211,7 @@ async def test_values_that_were_copied_into_another_database_go_on_there(tmp_pat
     databases = {"old": {"url": f"sqlite:{tmp_path}/a.db"}, "new": {"url": postgres_url}}
     worker = DatabaseWorker.from_config({"databases": databases})
     async with running_engine(worker) as bus:
-        old, new = (DatabaseStore(bus.trigger, db, bus.clock) for db in ("old", "new"))
+        old, new = (DatabaseStore(bus.trigger, db) for db in ("old", "new"))
         async with old.opened(), new.opened():
             for key in ("b", "\0a", "gone", "c"):
                 await put(old, key, b"1")
@@ -295,7 +295,7 @@ async def test_an_answer_that_nobody_expects_fails_those_that_wait_and_nobody_la
             answer = await bus.trigger(function_id, payload, **options)
             return {"committed": True} if is_strange and function_id == "database::transaction" else answer
 
-        store = DatabaseStore(trigger, "primary", bus.clock)
+        store = DatabaseStore(trigger, "primary")
         async with store.opened():
             await put(store, "k", b"1")
             is_strange = True

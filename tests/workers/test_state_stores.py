@@ -20,7 +20,7 @@ NAMES = ["Abc", "aBC", "abc ", "abc", "", "\0", "a\0b", "ä", "a\u0308", "\U0001
 async def in_database(url):
     """Open a store in a database."""
     async with running_engine(database_worker(url)) as bus:
-        store = DatabaseStore(bus.trigger, "primary", bus.clock)
+        store = DatabaseStore(bus.trigger, "primary")
         async with store.opened():
             yield store
 

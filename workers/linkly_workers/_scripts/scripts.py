@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import Awaitable, Sequence
 from typing import Any, Protocol
 
@@ -13,6 +15,15 @@ from linkly_workers._scripts.dialect import ALONE, COMMITTING, Dialect, dialect
 DEFAULT_TIMEOUT_MS = 30_000
 AN_HOUR_MS = 3_600_000
 """For what has to look at every click; the deadline of whoever asks ends it before."""
+
+ATTEMPTS = 6
+"""How often a call is made that the database does not carry out because of others: after a deadlock, for example."""
+
+REPEATING_S = 1.0
+"""No attempt begins later than this after the first one: a database that is away has been waited for already."""
+
+PAUSE_S = 0.005
+"""Before the second attempt; each later one is twice as long, and a part of it is chance."""
 
 
 class Unavailable(LinklyError):
@@ -37,12 +48,14 @@ class Keeper(msgspec.Struct, frozen=True):
         keeps: What it keeps, in the plural.
         package: Where its scripts are.
         otherwise: What to write into its config to do without a database.
+        isolation: What its transactions have at least, `None`: what the database gives.
     """
 
     worker: str
     keeps: str
     package: str
     otherwise: str
+    isolation: str | None = None
 
 
 class Scripts:
@@ -111,10 +124,10 @@ class Scripts:
         self,
         statements: Sequence[dict[str, Any]],
         timeout_ms: int = DEFAULT_TIMEOUT_MS,
-        isolation: str | None = None,
     ) -> dict[str, Any]:
         """Run statements in one transaction; return what `database::transaction` answers."""
-        payload = {"statements": statements, "isolation": isolation, "origin": self._keeper.worker}
+        keeper = self._keeper
+        payload = {"statements": statements, "isolation": keeper.isolation, "origin": keeper.worker}
         return await self._call("database::transaction", payload, timeout_ms)
 
     async def script(self, name: str, values: dict[str, Any] | None = None) -> list[dict[str, Any]]:
@@ -137,14 +150,29 @@ class Scripts:
     async def _call(
         self, function_id: str, payload: dict[str, Any], timeout_ms: int = DEFAULT_TIMEOUT_MS
     ) -> dict[str, Any]:
+        """Call a function of the database worker, again where others have kept the database from carrying it out.
+
+        Raises:
+            Unavailable: They did so each time, or it is away; nothing was written.
+        """
         payload = {"db": self._db, "timeout_ms": timeout_ms, "integers": "number", **payload}
-        try:
-            answer: dict[str, Any] = await self._trigger(function_id, payload, timeout_s=timeout_ms / 1000)
-        except LinklyError as error:
-            if error.details.get("retryable") or error.code == "POOL_TIMEOUT":
-                raise Unavailable(f"it may be tried again: {error.message}", details={"db": self._db}) from error
-            raise
-        return answer
+        now = asyncio.get_running_loop().time
+        over, pause_s = now() + REPEATING_S, PAUSE_S
+        for left in reversed(range(ATTEMPTS)):
+            try:
+                answer: dict[str, Any] = await self._trigger(function_id, payload, timeout_s=timeout_ms / 1000)
+            except LinklyError as error:
+                if not error.details.get("retryable") and error.code != "POOL_TIMEOUT":
+                    raise
+                if not left or now() > over:
+                    raise Unavailable(f"it may be tried again: {error.message}", details={"db": self._db}) from error
+            else:
+                failure = answer.get("error")  # of a transaction that did not commit
+                if not left or not failure or not failure.get("retryable") or now() > over:
+                    return answer
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1))
+            pause_s *= 2
+        raise AssertionError("the last attempt has an end")
 
     async def _committed(
         self, statements: Sequence[dict[str, Any]], timeout_ms: int = DEFAULT_TIMEOUT_MS

@@ -101,7 +101,7 @@ class StateWorker(Worker):
             if self._given is not None:
                 pass
             elif adapter.name == "database":
-                in_database = DatabaseStore(self.bus.trigger, adapter.config.db, self.bus.clock)
+                in_database = DatabaseStore(self.bus.trigger, adapter.config.db)
                 await stack.enter_async_context(in_database.opened())
                 self._serve_from(in_database)
             elif adapter.config.store_method == "file_based":

@@ -20,7 +20,6 @@ from typing import Any
 
 import msgspec
 
-from linkly.clock import Clock
 from linkly.context import current_invocation
 from linkly.errors import (
     CallTimeout,
@@ -39,7 +38,8 @@ from linkly_workers.state.stores.database.batch import TOO_LARGE, Batch, Found, 
 from linkly_workers.state.stores.store import Place
 from linkly_workers.state.stores.waiting import Waiting, Write
 
-VALUES = Keeper("state", "values", "linkly_workers.state.stores.database", "adapter: {name: kv}")
+VALUES = Keeper("state", "values", "linkly_workers.state.stores.database", "adapter: {name: kv}", "read_committed")
+"""Its isolation is enough, because each row is compared with what was read; more would lock rows that nobody writes."""
 
 BATCH_WRITES = 1024
 BATCH_KEYS = ROWS[-1]
@@ -52,9 +52,6 @@ NAME_BYTES = 1000
 
 RACES = 100
 """So many races for a key a write may lose."""
-
-PAUSES_S = (0.02, 0.1)
-"""Before a transaction is sent again that failed without a trace and may succeed: a deadlock, a server that stops."""
 
 _TOO_LARGE = "RESULT_TOO_LARGE"
 _UNSURE = frozenset(
@@ -76,13 +73,11 @@ class DatabaseStore:
     Args:
         trigger: Calls `database::*`.
         db: Which database.
-        clock: For pauses.
     """
 
-    def __init__(self, trigger: Trigger, db: str, clock: Clock) -> None:
+    def __init__(self, trigger: Trigger, db: str) -> None:
         self._trigger = trigger
         self._db = db
-        self._clock = clock
         self._scripts = Scripts(trigger, db, VALUES)
         self._identity: bytes | None = None
         self._most_value_bytes = 0
@@ -287,19 +282,13 @@ class DatabaseStore:
         if not statements:
             return set()
         answer = await self._sent(statements)
-        for pause_s in PAUSES_S:
-            if answer["committed"] or not answer["error"].get("retryable"):
-                break
-            await self._clock.sleep(pause_s)
-            answer = await self._sent(statements)
         if not answer["committed"]:
             raise _Refused(self._db, answer)
         return {row[0] for result in answer["results"] for row in result["rows"]}
 
     async def _sent(self, statements: Sequence[dict[str, Any]]) -> dict[str, Any]:
         try:
-            # Enough, because each row is compared with what was read; more would lock rows that are not written.
-            return await self._scripts.run(statements, isolation="read_committed")
+            return await self._scripts.run(statements)
         except LinklyError as error:
             if error.code not in _UNSURE:
                 raise self._failed(error) from error
