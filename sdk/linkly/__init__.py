@@ -14,6 +14,7 @@ from linkly.invocation import Caller, Invocation, Json
 from linkly.queue import DeadJob, Job, JobFailed, RetryLater, current_job, durable_subscriber, subscribe_dead
 from linkly.schema import Doc, Settings
 from linkly.state import state
+from linkly.transaction import atomic
 from linkly.trigger import Binding, TriggerDeclaration, TriggerType, trigger
 from linkly.version import __version__ as __version__
 from linkly.worker import Worker
@@ -52,6 +53,7 @@ __all__ = [
     "Void",
     "Worker",
     "WorkerGone",
+    "atomic",
     "current",
     "current_job",
     "durable_subscriber",

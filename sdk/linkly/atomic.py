@@ -11,12 +11,13 @@ crash: what must not be lost is among the statements.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
+from linkly.baggage import TRANSACTION, member, with_member
 from linkly.errors import LinklyError
-from linkly.invocation import Json
+from linkly.invocation import Invocation, Json
 
 MOST_OPERATIONS = 1000
 
@@ -43,6 +44,12 @@ class Conflict(LinklyError):
     """Others have written first, every time; nothing was written, and the same may succeed a little later."""
 
     code = "CONFLICT"
+
+
+class WouldWaitForItself(LinklyError):
+    """A call inside an interactive transaction needs the writer that this very transaction holds."""
+
+    code = "would_wait_for_itself"
 
 
 class KeyReused(LinklyError):
@@ -78,6 +85,8 @@ class AtomicRequest(msgspec.Struct, kw_only=True, omit_defaults=True):
         idempotency_key: The answer is kept under it for 24 hours, in the same commit: who sends the same once more gets
             that answer, and nothing happens.
         timeout_ms: It may wait and run for this time, at most an hour; 0 for no limit of its own.
+        transaction_id: An open transaction (`database::beginTransaction`): they are its last statements, and it is
+            committed, or rolled back; if others were first it fails.
     """
 
     operations: Annotated[
@@ -89,6 +98,7 @@ class AtomicRequest(msgspec.Struct, kw_only=True, omit_defaults=True):
     db: Annotated[str | None, msgspec.Meta(examples=["primary"])] = None
     idempotency_key: Annotated[str, msgspec.Meta(min_length=1, max_length=255)] | None = None
     timeout_ms: Annotated[int, msgspec.Meta(ge=0)] = 30_000
+    transaction_id: str | None = None
 
 
 class AtomicResult(msgspec.Struct):
@@ -155,6 +165,44 @@ class Committed(msgspec.Struct):
     """Operations that were committed: the payload of `<worker>::committed`."""
 
     after: Json
+
+
+class Inside(NamedTuple):
+    """The interactive transaction that a call was made in: its id and its database."""
+
+    transaction_id: str
+    db: str
+
+    def error(self) -> WouldWaitForItself:
+        """Return the error of a call that would wait for its end."""
+        return WouldWaitForItself(
+            f"this call is made inside transaction `{self.transaction_id}`, which keeps all others from writing to "
+            f"database `{self.db}` until it ends, and the call would wait for that; collect it (`tx.trigger`, "
+            "`tx.execute`), run it in the transaction (`tx.query`), or call it before or after",
+            details={"transaction_id": self.transaction_id, "db": self.db},
+        )
+
+
+def inside(invocation: Invocation | None) -> Inside | None:
+    """Return the interactive transaction in which a call was made."""
+    if invocation is None or invocation.baggage is None:
+        return None
+    found = member(invocation.baggage, TRANSACTION)
+    if found is None:
+        return None
+    transaction_id, _, db = found.partition(".")
+    try:
+        return Inside(transaction_id, bytes.fromhex(db).decode())
+    except ValueError:
+        return None
+
+
+def made_inside(invocation: Invocation | None, transaction: Inside) -> Invocation:
+    """Return what the calls that are made in an interactive transaction belong to."""
+    value = f"{transaction.transaction_id}.{transaction.db.encode().hex()}"
+    if invocation is None:
+        return Invocation(function_id="", baggage=with_member(None, TRANSACTION, value))
+    return msgspec.structs.replace(invocation, baggage=with_member(invocation.baggage, TRANSACTION, value))
 
 
 def participant(function_id: str) -> str:

@@ -10,6 +10,8 @@ from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
+from linkly.baggage import TRANSACTION, with_member
+
 DEFAULT_NAMESPACE = "default"
 DEFAULT_TIMEOUT_S = 30.0
 HOP_LIMIT = 64
@@ -87,13 +89,15 @@ class Invocation(msgspec.Struct, kw_only=True):
 def trace_of(invocation: Invocation | None) -> Invocation | None:
     """Return what calls belong to that serve this call together with others: its trace, and nothing else of it.
 
-    Its deadline would end the wait of all, and its origin would put them behind what else that caller asks for.
+    Its deadline would end the wait of all, its origin would put them behind what else that caller asks for, and they
+    are not made in its transaction.
     """
     if invocation is None:
         return None
-    return Invocation(
-        function_id=invocation.function_id, traceparent=invocation.traceparent, baggage=invocation.baggage
-    )
+    baggage = invocation.baggage
+    if baggage is not None and TRANSACTION in baggage:
+        baggage = with_member(baggage, TRANSACTION, None)
+    return Invocation(function_id=invocation.function_id, traceparent=invocation.traceparent, baggage=baggage)
 
 
 Done: TypeAlias = Callable[[Json, Json], None]

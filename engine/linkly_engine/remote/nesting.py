@@ -14,8 +14,8 @@ import itertools
 
 import msgspec
 
+from linkly.baggage import member, with_member
 from linkly.invocation import Invocation
-from linkly_engine.core.trace import member, with_member
 
 MEMBER = "linkly.call"
 OVER = float("-inf")

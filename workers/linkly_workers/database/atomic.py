@@ -39,6 +39,7 @@ from linkly_workers.database.databases import Databases
 from linkly_workers.database.errors import QueryTimeout
 from linkly_workers.database.events import RowChangedEvents
 from linkly_workers.database.remembered import Remembered, digest_of
+from linkly_workers.database.sessions import Sessions
 from linkly_workers.database.shapes import Execute, StatementOutcome
 from linkly_workers.database.values import as_values, check_parameters
 
@@ -83,8 +84,9 @@ class Atomic:
 
     _bus: Bus
 
-    def __init__(self, databases: Databases, events: RowChangedEvents) -> None:
+    def __init__(self, databases: Databases, events: RowChangedEvents, sessions: Sessions) -> None:
         self._databases = databases
+        self._sessions = sessions
         self._events = events
         self._remembered: dict[str, Remembered] = {}
         self._telling: set[asyncio.Task[None]] = set()
@@ -126,6 +128,8 @@ class Atomic:
                 f"operations: there is NaN or Infinity in them, and JSON has no such number; {INSTEAD}"
             )
         _check(request.operations)
+        if request.transaction_id is not None:
+            return await self._concluded(request, request.transaction_id)
         database = self._databases.find(request.db)
         if request.idempotency_key is None:
             return await self._repeated(database, request, None)
@@ -172,10 +176,26 @@ class Atomic:
                     raise
                 else:
                     await self._bus.clock.sleep(pause_s)
-        raise Conflict(
-            f"others have written first {ATTEMPTS} times; nothing was written, try it again",
-            details={"attempts": ATTEMPTS, "retryable": True},
-        )
+        raise _conflict(ATTEMPTS)
+
+    async def _concluded(self, request: AtomicRequest, transaction_id: str) -> AtomicResult:
+        """Run operations as the last ones of an open transaction; what it has read cannot be repeated here."""
+        if request.idempotency_key is not None:
+            raise InvalidPayload("idempotency_key: what a transaction over several calls has read is not kept with it")
+        database = self._sessions.database_of(transaction_id)
+        places: list[int] = []
+        try:
+            plan = await self._planned(database, request, 0, request.timeout_ms)
+            places = plan.places
+            told = self._telling_of(plan, self._events.following(database.name))
+            results = await self._sessions.conclude(transaction_id, plan.statements, plan.expected, told)
+        except BaseException as error:
+            await self._sessions.abandon(transaction_id)
+            place = _placed(error, places) if isinstance(error, LinklyError) and places else None
+            if isinstance(error, ExpectationFailed) and request.operations[place or 0].sql is None:
+                raise _conflict(1) from error
+            raise
+        return AtomicResult(self._answers(database, plan, results))
 
     async def _planned(self, database: Database[Any], request: AtomicRequest, attempt: int, left_ms: int) -> _Plan:
         calls: dict[str, list[Call]] = {}
@@ -226,25 +246,24 @@ class Atomic:
         return found
 
     async def _run(self, database: Database[Any], plan: _Plan, left_ms: int, keeping: _Keeping | None) -> AtomicResult:
-        integers = self._databases.integers(database.name)
-
-        def answers(results: Sequence[Result]) -> list[Any]:
-            found: list[Any] = list(plan.answers)
-            for place, result in zip(plan.places, results, strict=True):
-                if plan.answers[place] is None:
-                    rows = [list(row) for row in as_values(result, _PLAIN, integers)]
-                    found[place] = StatementOutcome(result.affected_rows, rows)
-            return found
-
         def kept(results: Sequence[Result]) -> tuple[Any, list[Any]]:
             assert keeping is not None
-            return keeping.statement, [*keeping.values, msgspec.json.encode(answers(results))]
+            return keeping.statement, [*keeping.values, msgspec.json.encode(self._answers(database, plan, results))]
 
         following = self._events.following(database.name, [each for each, _ in plan.statements])
         told = self._telling_of(plan, following)
         conclude = None if keeping is None else kept
         results = await database.transaction(plan.statements, left_ms, told, None, plan.expected, conclude)
-        return AtomicResult(answers(results))
+        return AtomicResult(self._answers(database, plan, results))
+
+    def _answers(self, database: Database[Any], plan: _Plan, results: Sequence[Result]) -> list[Any]:
+        integers = self._databases.integers(database.name)
+        found: list[Any] = list(plan.answers)
+        for place, result in zip(plan.places, results, strict=True):
+            if plan.answers[place] is None:
+                rows = [list(row) for row in as_values(result, _PLAIN, integers)]
+                found[place] = StatementOutcome(result.affected_rows, rows)
+        return found
 
     def _telling_of(
         self, plan: _Plan, following: Callable[[Sequence[Result]], None] | None
@@ -302,6 +321,13 @@ def _placed(error: LinklyError, places: Sequence[int]) -> int | None:
     error.details["failed_index"] = places[index]
     error.message = error.message.replace(f"statements[{index}]", f"operations[{places[index]}]")
     return places[index]
+
+
+def _conflict(attempts: int) -> Conflict:
+    return Conflict(
+        f"others have written first, {attempts} times; nothing was written, try it again",
+        details={"attempts": attempts, "retryable": True},
+    )
 
 
 def _too_late(database: Database[Any], timeout_ms: int) -> QueryTimeout:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Literal
 
@@ -18,10 +18,10 @@ from linkly import Bus, WorkerGone, function
 from linkly.clock import TimerHandle, time_limit
 from linkly.context import current_invocation
 from linkly.timestamps import time_text
-from linkly_workers.database.backend import Database, Result, Transaction
+from linkly_workers.database.backend import Committed, Database, Result, Transaction
 from linkly_workers.database.backends import Integers
 from linkly_workers.database.databases import Databases
-from linkly_workers.database.errors import TransactionNotFound
+from linkly_workers.database.errors import DriverError, TransactionNotFound
 from linkly_workers.database.events import RowChangedEvents
 from linkly_workers.database.owners import CALLER_GONE, Owner, Owners
 from linkly_workers.database.prepared import PreparedStatements
@@ -34,7 +34,7 @@ from linkly_workers.database.shapes import (
     RunStatement,
     TransactionStatement,
 )
-from linkly_workers.database.values import as_executed, as_queried, check_isolation, check_parameters
+from linkly_workers.database.values import as_executed, as_queried, check_isolation, check_parameters, check_rows
 
 LONGEST_TRANSACTION_MS = 300_000
 STOP_GRACE_S = 1.0
@@ -145,7 +145,7 @@ class Sessions:
         self._open[transaction_id] = _Open(transaction, database, owner, timer, [])
         if owner.gone:
             self._sweep(transaction_id, CALLER_GONE)
-        return {"transaction": {"id": transaction.id, "expires_at": self._time(timeout_s)}}
+        return {"transaction": {"id": transaction.id, "expires_at": self._time(timeout_s), "db": database.name}}
 
     @function("database::caller_gone", metadata={"internal": True})
     async def caller_gone(self, request: WorkerGone, metadata: Any = None) -> None:
@@ -206,6 +206,48 @@ class Sessions:
         opened = self._opened(transaction_id)
         await self._finish(opened, opened.transaction.roll_back("by rollbackTransaction"))
         return {"rolled_back": True}
+
+    async def conclude(
+        self,
+        transaction_id: str,
+        statements: Sequence[tuple[Any, list[Any]]],
+        expected: Sequence[int | None],
+        committed: Committed | None,
+    ) -> list[Result]:
+        """Run the last statements of a transaction and commit it; if one fails it goes on.
+
+        Raises:
+            TransactionNotFound: It is unknown or has ended.
+            ExpectationFailed, DriverError: As `Database.transaction`; `details.failed_index` says which statement.
+        """
+        opened = self._opened(transaction_id)
+        results: list[Result] = []
+        try:
+            for index, (statement, parameters) in enumerate(statements):
+                result = await opened.transaction.execute(statement, parameters, tell_change=committed is not None)
+                check_rows(index, expected, statement.rows_of(result))
+                results.append(result)
+        except DriverError as error:
+            error.details["failed_index"] = len(results)
+            raise
+        opened.changes += [result for result in results if result.change is not None]
+        told = (lambda: None) if committed is None else (lambda: committed(opened.changes))
+        await self._finish(opened, opened.transaction.commit(told))
+        return results
+
+    async def abandon(self, transaction_id: str) -> None:
+        """Roll a transaction back whose last operations have failed; harmless when it has ended."""
+        opened = self._open.get(transaction_id)
+        if opened is not None and not opened.ending:
+            await self._finish(opened, opened.transaction.roll_back("because its last operations failed"))
+
+    def database_of(self, transaction_id: str) -> Database[Any]:
+        """Return the database of an open transaction.
+
+        Raises:
+            TransactionNotFound: It is unknown or has ended.
+        """
+        return self._opened(transaction_id).database
 
     async def _run_inside(
         self, request: TransactionStatement, how: Literal["query", "execute"]

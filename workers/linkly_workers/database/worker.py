@@ -91,7 +91,7 @@ class DatabaseWorker(Worker):
         self._tools = Tools(self._databases, self.settings.databases, self.settings.max_result_bytes)
         self._migrations = Migrations(self._databases, self._events)
         self._copies = Copies(self._databases)
-        self._atomic = Atomic(self._databases, self._events)
+        self._atomic = Atomic(self._databases, self._events, self._sessions)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:

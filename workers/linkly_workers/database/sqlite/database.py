@@ -7,7 +7,9 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
+from linkly.atomic import inside
 from linkly.clock import time_limit
+from linkly.context import current_invocation
 from linkly.errors import Overloaded
 from linkly_workers._sql.tokens import SQLITE
 from linkly_workers._sqlite import (
@@ -67,6 +69,7 @@ class SqliteDatabase:
         self._describing: Connection | None = None  # its own, because a new view makes it compile everything again
         self._clock = opening.clock
         self.copy_side = SqliteSide(self.url, self._rows, self.describe)
+        self._open_transactions: dict[str, InteractiveTransaction] = {}
         self._pool = ReaderPool(opening.name, self._reader, settings.pool, opening.clock)
 
     async def __aenter__(self) -> SqliteDatabase:
@@ -239,6 +242,7 @@ class SqliteDatabase:
             DataFileLost: The file was deleted or replaced; nothing was written.
         """
         timeout_s = _seconds(timeout_ms)
+        self._check_waits()
         try:
             if committed is None:
                 forget = self._forget_types if statement.changes_schema else None
@@ -266,6 +270,7 @@ class SqliteDatabase:
         Raises:
             DataFileLost: The file was deleted or replaced; nothing was written.
         """
+        self._check_waits()
         try:
             return await self._run(statements, _seconds(timeout_ms), committed, expected, conclude)
         except TimeoutError as error:
@@ -275,13 +280,20 @@ class SqliteDatabase:
 
     async def begin(self, transaction_id: str, isolation: str | None) -> InteractiveTransaction:
         """Open a transaction over several calls: see `Database.begin`. Every level is serializable."""
+        self._check_waits()
         place = await self._pool.acquire()
+
+        def ended() -> None:
+            self._open_transactions.pop(transaction_id, None)
+            self._pool.release(place)
+
         transaction = InteractiveTransaction(
             transaction_id,
             self._writer,
             types=self._known_types,
-            ended=lambda: self._pool.release(place),
+            ended=ended,
         )
+        self._open_transactions[transaction_id] = transaction
         try:
             await transaction.begin(serializable=isolation == "serializable")
         except sqlite3.Error as error:
@@ -298,6 +310,19 @@ class SqliteDatabase:
                 f"another transaction has kept database `{self.name}` for lock_timeout_ms: {lock_timeout_ms}",
                 details={"db": self.name, "lock_timeout_ms": lock_timeout_ms},
             ) from error
+
+    def _check_waits(self) -> None:
+        """Refuse a write that would wait for the transaction in which it is called for.
+
+        Raises:
+            WouldWaitForItself: This one has the writer's turn.
+        """
+        if self._open_transactions:
+            made_in = inside(current_invocation.get())
+            if made_in is not None:
+                transaction = self._open_transactions.get(made_in.transaction_id)
+                if transaction is not None and transaction.has_turn:
+                    raise made_in.error()
 
     async def _run(
         self,

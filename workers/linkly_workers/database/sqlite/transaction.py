@@ -62,6 +62,11 @@ class InteractiveTransaction:
         self._lock = asyncio.Lock()
         self._stopped: str | None = None
 
+    @property
+    def has_turn(self) -> bool:
+        """Whether the writes of others wait for its end."""
+        return self._turn is not None
+
     async def begin(self, *, serializable: bool) -> None:
         """Start it.
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from linkly.atomic import inside
 from linkly.context import current_invocation
 from linkly.errors import (
     CallTimeout,
@@ -35,7 +36,7 @@ from linkly.invocation import trace_of
 from linkly_workers._scripts import ROWS, Keeper, Scripts, Trigger, Unavailable
 from linkly_workers.state.errors import StoreError
 from linkly_workers.state.stores.database.batch import TOO_LARGE, Batch, Found, asked_for, blob, name_blob, name_of
-from linkly_workers.state.stores.store import Place
+from linkly_workers.state.stores.store import Change, Outcome, Place, Written
 from linkly_workers.state.stores.waiting import Waiting, Write
 
 VALUES = Keeper("state", "values", "linkly_workers.state.stores.database", "adapter: {name: kv}", "read_committed")
@@ -83,7 +84,7 @@ class DatabaseStore:
         self._most_value_bytes = 0
         self._preparing = asyncio.Lock()
         self._waiting = Waiting(f"database `{db}`", self._serve)
-        self.write, self.idle = self._waiting.write, self._waiting.idle
+        self.idle = self._waiting.idle
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -210,6 +211,17 @@ class DatabaseStore:
             raise self._failed(error) from error
 
     # --- writing -------------------------------------------------------------------------------------------
+
+    async def write(self, scope: str, key: str, change: Change, written: Written) -> Outcome:
+        """Wait until a write is kept: see `Store.write`.
+
+        Raises:
+            WouldWaitForItself: It is made inside a transaction that keeps all others from writing.
+        """
+        made_in = inside(current_invocation.get())
+        if made_in is not None and made_in.db == self._db and not self._scripts.are_shared:
+            raise made_in.error()
+        return await self._waiting.write(scope, key, change, written)
 
     async def _serve(self) -> None:
         writes: list[Write] = []
