@@ -51,7 +51,7 @@ class MariadbServer(ServerProgram):
     def _socket(self) -> Path:
         return self.folder / "socket"
 
-    def make(self) -> None:
+    def make_data(self) -> None:
         (self.folder / "init.sql").write_text(
             "CREATE DATABASE IF NOT EXISTS linkly;\n"
             f"CREATE USER IF NOT EXISTS linkly@'%' IDENTIFIED BY '{self.password}';\n"

@@ -51,7 +51,7 @@ class PostgresServer(ServerProgram):
         """Where it is, over its socket."""
         return f"postgres://linkly:{self.password}@/postgres?host={quote(str(self.folder), safe='')}&port={self.port}"
 
-    def make(self) -> None:
+    def make_data(self) -> None:
         secret = self.folder / "password"
         secret.write_text(self.password)
         secret.chmod(0o644)
