@@ -1,7 +1,7 @@
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 
 from support import mariadb_server
 from support.ports import reserved_port
-from support.postgres_server import own_schema, server_url
+from support.postgres_server import Schemas, server_url
 
 # No example has a deadline and no strategy a speed: a machine under load would fail them.
 CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -59,16 +59,16 @@ def postgres_server() -> Iterator[str]:
 
 
 @pytest.fixture
-async def other_postgres_url(postgres_server: str) -> AsyncIterator[str]:
+def other_postgres_url(postgres_schemas: Schemas) -> Iterator[str]:
     """Return the url of one more."""
-    async with own_schema(postgres_server, f"test_{secrets.token_hex(6)}") as url:
+    with postgres_schemas.one() as url:
         yield url
 
 
 @pytest.fixture
-async def postgres_url(postgres_server: str) -> AsyncIterator[str]:
+def postgres_url(postgres_schemas: Schemas) -> Iterator[str]:
     """Return the url of a database of one's own, as far as tables go: a schema that goes with the test."""
-    async with own_schema(postgres_server, f"test_{secrets.token_hex(6)}") as url:
+    with postgres_schemas.one() as url:
         yield url
 
 
@@ -80,6 +80,13 @@ def mysql_servers() -> Iterator[Callable[[str], str]]:
     """Return what tells the url of a MariaDB that all tests of the session share, or skips; of a MySQL as well."""
     with ExitStack() as running:
         found: dict[str, str] = {}
+
+@pytest.fixture(scope="session")
+def postgres_schemas(postgres_server: str) -> Iterator[Schemas]:
+    """Return what makes schemas on it."""
+    with closing(Schemas(postgres_server)) as schemas:
+        yield schemas
+
 
         def url(kind: str) -> str:
             if kind not in found:
