@@ -29,6 +29,14 @@ async def other(postgres_url):
         yield connection
 
 
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch):
+    """Let readers look again soon, and try again soon: they wait for the server, which no clock of a test moves."""
+    monkeypatch.setattr(capture, "LONGEST_WAIT_S", 0.1)
+    monkeypatch.setattr(capture, "RETRY_S", 0.1)
+    monkeypatch.setattr(captures, "FIRST_WAIT_S", 0.1)
+
+
 class Ear:
     """A function that notes what it is told."""
 
