@@ -27,15 +27,32 @@ SLOW = (
     "cli/test_completion.py",  # real shells
     # Programs that are installed, replaced and killed; test_supervision and the tests of a project start some as well.
     *("engine/process/test_guard.py", "engine/process/test_installing.py", "engine/process/test_takeover.py"),
+    "bench",  # what measures, run for a moment
 )
 """What takes long and depends little on the version of Python: CI runs it with one version, the fast tests with all."""
 
 
+SERVERS = ("postgres", "mariadb", "mysql")
+"""How the names of kinds of databases end that are on a server."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is slow."""
+    """Mark what is slow.
+
+    Also a worker over the wire whose database is on a server: the fast tests have the wire with the other stores, and
+    the server with a worker in process.
+    """
     for item in items:
-        if item.path.relative_to(Path(__file__).parent).as_posix().startswith(SLOW):
+        path = item.path.relative_to(Path(__file__).parent).as_posix()
+        if path.startswith(SLOW) or _over_wire_on_server(item):
             item.add_marker(pytest.mark.slow)
+
+
+def _over_wire_on_server(item: pytest.Item) -> bool:
+    params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    return params.get("run", "in process") != "in process" and any(
+        isinstance(each, str) and each.endswith(SERVERS) for each in params.values()
+    )
 
 
 @pytest.fixture
@@ -56,6 +73,13 @@ def postgres_server() -> Iterator[str]:
     """Return the url of a PostgreSQL server that all tests of the session share, or skip."""
     with server_url() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def postgres_schemas(postgres_server: str) -> Iterator[Schemas]:
+    """Return what makes schemas on it."""
+    with closing(Schemas(postgres_server)) as schemas:
+        yield schemas
 
 
 @pytest.fixture
@@ -80,13 +104,6 @@ def mysql_servers() -> Iterator[Callable[[str], str]]:
     """Return what tells the url of a MariaDB that all tests of the session share, or skips; of a MySQL as well."""
     with ExitStack() as running:
         found: dict[str, str] = {}
-
-@pytest.fixture(scope="session")
-def postgres_schemas(postgres_server: str) -> Iterator[Schemas]:
-    """Return what makes schemas on it."""
-    with closing(Schemas(postgres_server)) as schemas:
-        yield schemas
-
 
         def url(kind: str) -> str:
             if kind not in found:
