@@ -1,3 +1,4 @@
+import gc
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -53,6 +54,11 @@ def _over_wire_on_server(item: pytest.Item) -> bool:
     return params.get("run", "in process") != "in process" and any(
         isinstance(each, str) and each.endswith(SERVERS) for each in params.values()
     )
+
+
+def pytest_collection_finish() -> None:
+    """Leave what there is before the first test out of garbage collections: a full one takes 0.2 s of them."""
+    gc.freeze()
 
 
 @pytest.fixture
