@@ -1,13 +1,17 @@
 """Links move from one kind of database to another by `database::copy`, and go on there."""
 
+import httpx
 import pytest
 
 from linkly.schema import read_settings
-from linkly.testing import running_engine
+from linkly.testing import running_engine, settle
 from linkly_workers.database import DatabaseSettings, DatabaseWorker
+from linkly_workers.http import HttpSettings, HttpWorker
+from linkly_workers.link import LinkSettings, LinkWorker
 from linkly_workers.link.outcome import Outcome
 from linkly_workers.link.stores.sql.store import SqlStore
 from linkly_workers.link.stores.store import Click, Idempotency, Made, NewLink
+from linkly_workers.state import StateWorker
 from support.link_databases import KINDS, plain_url_of
 
 NOW = "2026-01-02T00:00:00.000Z"
@@ -15,7 +19,7 @@ LATER = "2126-01-02T00:00:00.000Z"
 
 
 @pytest.fixture(
-    params=[(old, new) for old in ("sqlite", "postgres") for new in KINDS if old != new],
+    params=[(old, new) for old in KINDS for new in KINDS if old != new],
     ids="-".join,
 )
 def urls(request):
@@ -59,3 +63,23 @@ async def test_links_go_on_where_they_are_copied_to(urls):
         proof = await new.verify()
         assert (proof.ok, proof.rows) == (True, 1 + 5 + 5 + 2)
         assert await new.delete("kept")
+
+
+async def test_a_redirect_goes_through_the_database_that_links_were_copied_to(urls):
+    databases = {name: {"url": url} for name, url in zip(("old", "new"), urls, strict=True)}
+    for db in databases:
+        gateway = HttpWorker(read_settings(HttpSettings, {"port": 0}, "$"))
+        database = DatabaseWorker(read_settings(DatabaseSettings, {"databases": databases}, "$"))
+        link = LinkWorker(read_settings(LinkSettings, {"db": db}, "$"))
+        async with running_engine(StateWorker(), database, gateway, link) as bus, httpx.AsyncClient() as client:
+            await settle()
+            if db == "old":
+                await bus.trigger("link::create", {"url": "https://a.example", "code": "Abc"})
+            answer = await client.get(f"{gateway.url}/s/Abc", headers={"Idempotency-Key": "one"})
+            assert (answer.status_code, answer.headers["location"]) == (302, "https://a.example")
+            assert (await client.get(f"{gateway.url}/s/Abc")).status_code == 302
+            assert (await client.get(f"{gateway.url}/s/abc")).status_code == 404
+            proof = await bus.trigger("link::verify", {})
+            assert (proof["ok"], proof["rows"]) == (True, 2 if db == "old" else 3)
+            if db == "old":
+                await bus.trigger("database::copy", {"from": "old", "to": "new"})

@@ -180,6 +180,41 @@ async def test_tables_of_the_tutorial_go_on_with_their_links_and_clicks(server, 
         assert [row["id"] for row in await ask(bus, "SELECT id FROM clicks ORDER BY id")] == [1, 2, 3, 4]
 
 
+async def test_tables_whose_codes_are_bytes_go_on_with_texts(mariadb_url):
+    async with running_database(mariadb_url, NOW) as bus:
+
+        async def run(sql, *params):
+            await bus.trigger("database::execute", {"sql": sql, "params": list(params)})
+
+        store = SqlStore(bus.trigger, "primary")
+        await store.open()
+        await run("ALTER TABLE links MODIFY code VARBINARY(255) NOT NULL")
+        await run("ALTER TABLE clicks MODIFY code VARBINARY(255) NOT NULL, MODIFY click_id VARBINARY(1020)")
+        await run(
+            "ALTER TABLE link_keys MODIFY code VARBINARY(255) NOT NULL, MODIFY idempotency_key VARBINARY(1020) NOT NULL"
+        )
+        codes = ["Ab", "ab", "ab ", "\u00e9", "\U0001f600"]
+        for code in codes:
+            await run("INSERT INTO links (code, url, created_at, clicks) VALUES (?, ?, ?, 1)", code, code, NOW)
+            await run("INSERT INTO clicks (code, clicked_at, click_id) VALUES (?, ?, ?)", code, NOW, code)
+            key = "INSERT INTO link_keys (idempotency_key, request, code, url, created_at) VALUES (?, 'd', ?, ?, ?)"
+            await run(key, code, code, code, NOW)
+        for _ in range(2):
+            await store.open()
+        kinds = await ask(
+            bus,
+            "SELECT DISTINCT data_type, collation_name FROM information_schema.columns "
+            "WHERE table_schema = DATABASE() AND column_name IN ('code', 'click_id', 'idempotency_key')",
+        )
+        assert kinds == [{"data_type": "varchar", "collation_name": "utf8mb4_nopad_bin"}]
+        for code in codes:
+            assert (await store.find(code)).url == code
+            assert (await store.count(Click(code, NOW, code), NOW)).outcome is Outcome.REPEATED
+            assert (await store.count(Click(code, NOW), NOW)).link.clicks == 2
+            assert (await store.insert(NewLink(code, code, NOW), Idempotency(code, "d", NOW))).repeated
+        assert (await store.verify()).ok
+
+
 async def test_ids_of_the_tutorials_clicks_do_not_end_at_two_billions(postgres_url):
     async with running_database(postgres_url) as bus:
         for sql in (*TUTORIAL, "INSERT INTO clicks (id, code, clicked_at) VALUES (2147483647, 'a', '2026')"):

@@ -21,6 +21,7 @@ from linkly_workers.state.stores.database.store import DatabaseStore
 from support.cutting_proxy import CuttingProxy
 from support.database_calls import database_worker, execute, until
 from support.database_servers import MARIADB, POSTGRES
+from support.link_databases import KINDS, plain_url_of
 from support.state_stores import IN_A_DATABASE
 
 WAIT_S = 30.0
@@ -207,8 +208,14 @@ async def test_what_is_asked_for_several_callers_belongs_to_the_trace_of_the_fir
         ]
 
 
-async def test_values_that_were_copied_into_another_database_go_on_there(tmp_path, postgres_url):
-    databases = {"old": {"url": f"sqlite:{tmp_path}/a.db"}, "new": {"url": postgres_url}}
+@pytest.fixture(params=[(old, new) for old in KINDS for new in KINDS if old != new], ids="-".join)
+def urls(request):
+    """Return the urls of two empty databases of different kinds."""
+    return [plain_url_of(kind, request) for kind in request.param]
+
+
+async def test_values_that_were_copied_into_another_database_go_on_there(urls):
+    databases = {name: {"url": url} for name, url in zip(("old", "new"), urls, strict=True)}
     worker = DatabaseWorker.from_config({"databases": databases})
     async with running_engine(worker) as bus:
         old, new = (DatabaseStore(bus.trigger, db) for db in ("old", "new"))

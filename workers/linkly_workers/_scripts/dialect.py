@@ -4,8 +4,9 @@ A file holds scripts. `-- name: NAME` begins one; its statements end with `;`, a
 `VALUES (:a, :b), ...` the row stands for as many as there are: `a` and `b` are lists then. `:[a, b]` is one parameter
 for such lists, a JSON text of rows: for databases that read one as a table. A script whose name has a
 dot in it (`links.clicks`) is a migration: it runs if script `columns` does not list it, and so does `tables`. Another
-kind of database is another folder with scripts of the same names. Two are only where they are needed: `indexes`, and
-`lock`, which begins the transaction of each migration.
+kind of database is another folder with scripts of the same names. Three are only where they are needed: `indexes`;
+`lock`, which begins the transaction of each migration; and `collation`, which finds what stands for `{collation}` in
+what makes tables.
 """
 
 from __future__ import annotations

@@ -67,6 +67,7 @@ class Scripts:
         self._keeper = keeper
         self._dialect: Dialect | None = None
         self._driver = ""
+        self._collation = ""
 
     @property
     def are_shared(self) -> bool:
@@ -85,6 +86,8 @@ class Scripts:
             ConfigError: There is no such database, or no scripts for its kind.
         """
         known = self._dialect = await self._find_dialect()
+        if "collation" in known:
+            self._collation = (await self.query("collation", {}))[0]["collation"]
         there = await self._there()
         if "tables" not in there:
             await self._step(known, "tables")
@@ -141,6 +144,8 @@ class Scripts:
 
     async def _step(self, known: Dialect, name: str) -> None:
         statements = [statement.using({}) for statement in (*known.get("lock", ()), *known[name])]
+        for each in statements:
+            each["sql"] = each["sql"].replace("{collation}", self._collation)
         if self._driver not in COMMITTING:
             await self._committed(statements, AN_HOUR_MS)
             return

@@ -12,7 +12,7 @@ WHERE code = IF(@linkly_locked, :code, NULL) AND (max_clicks IS NULL OR clicks <
 );
 INSERT INTO clicks (code, clicked_at, click_id, visitor, referrer, bot)
 SELECT :code, :clicked_at, :click_id, :visitor, :referrer, :bot FROM DUAL WHERE ROW_COUNT() = 1;
-SELECT CONVERT(code USING utf8mb4) AS code, url, created_at, clicks, expires_at, max_clicks FROM links
+SELECT code, url, created_at, clicks, expires_at, max_clicks FROM links
 WHERE code = :code AND ROW_COUNT() = 1;
 
 -- name: count_many
@@ -27,7 +27,7 @@ WHERE code = :code AND ROW_COUNT() = 1;
 SELECT JSON_OBJECTAGG(HEX(code), times) INTO @linkly_counted FROM JSON_TABLE(:[link, times], '$[*]' COLUMNS (
     link LONGTEXT CHARACTER SET utf8mb4 PATH '$[0]', times BIGINT PATH '$[1]'
 )) AS new
-STRAIGHT_JOIN links FORCE INDEX (PRIMARY) ON links.code = CAST(link AS BINARY)
+STRAIGHT_JOIN links FORCE INDEX (PRIMARY) ON links.code = link
 WHERE max_clicks IS NULL AND (
     expires_at IS NULL
     OR expires_at > CONCAT(LEFT(DATE_FORMAT(UTC_TIMESTAMP(3), '%Y-%m-%dT%H:%i:%s.%f'), 23), 'Z')
@@ -37,26 +37,26 @@ UPDATE links FORCE INDEX (PRIMARY)
 SET clicks = clicks + CAST(JSON_EXTRACT(@linkly_counted, CONCAT('$."', HEX(code), '"')) AS SIGNED)
 WHERE code IN ((IF(LOCATE(CONCAT('"', HEX(:link), '"'), @linkly_counted), :link, NULL)), ...);
 INSERT INTO clicks (code, clicked_at, visitor, referrer, bot)
-SELECT CAST(link AS BINARY), clicked_at, visitor, referrer, bot
+SELECT link, clicked_at, visitor, referrer, bot
 FROM JSON_TABLE(:[code, clicked_at, visitor, referrer, bot], '$[*]' COLUMNS (
     link LONGTEXT CHARACTER SET utf8mb4 PATH '$[0]', clicked_at VARCHAR(32) CHARACTER SET ascii PATH '$[1]',
     visitor LONGTEXT CHARACTER SET utf8mb4 PATH '$[2]', referrer LONGTEXT CHARACTER SET utf8mb4 PATH '$[3]',
     bot SMALLINT PATH '$[4]'
 )) AS new
-WHERE JSON_EXTRACT(@linkly_counted, CONCAT('$."', HEX(CAST(link AS BINARY)), '"')) IS NOT NULL;
-SELECT CONVERT(code USING utf8mb4) AS code, url, created_at, clicks, expires_at, max_clicks
+WHERE JSON_EXTRACT(@linkly_counted, CONCAT('$."', HEX(link), '"')) IS NOT NULL;
+SELECT code, url, created_at, clicks, expires_at, max_clicks
 FROM links FORCE INDEX (PRIMARY)
 WHERE code IN ((:link), ...) AND JSON_EXTRACT(@linkly_counted, CONCAT('$."', HEX(code), '"')) IS NOT NULL;
 
 -- name: find_many
 -- The links of clicks that `count_many` has left alone, and what time it is: one that would be counted now was locked.
-SELECT CONVERT(code USING utf8mb4) AS code, url, created_at, clicks, expires_at, max_clicks,
+SELECT code, url, created_at, clicks, expires_at, max_clicks,
     CONCAT(LEFT(DATE_FORMAT(UTC_TIMESTAMP(3), '%Y-%m-%dT%H:%i:%s.%f'), 23), 'Z') AS now
 FROM links WHERE code IN ((:link), ...);
 
 -- name: uncounted
 -- The link of a click that was not counted, when the click was counted before, and what time it is.
-SELECT CONVERT(code USING utf8mb4) AS code, url, created_at, clicks, expires_at, max_clicks,
+SELECT code, url, created_at, clicks, expires_at, max_clicks,
     (SELECT clicked_at FROM clicks WHERE clicks.code = :code AND click_id = :click_id) AS counted_at,
     CONCAT(LEFT(DATE_FORMAT(UTC_TIMESTAMP(3), '%Y-%m-%dT%H:%i:%s.%f'), 23), 'Z') AS now
 FROM links WHERE code = :code;
@@ -100,5 +100,5 @@ SELECT /*+ SET_VAR(group_concat_max_len = 1048576) */
     (SELECT CAST(COALESCE(SUM(clicks), 0) AS SIGNED) FROM links) AS counted,
     (SELECT COUNT(*) FROM clicks) AS `rows`,
     (SELECT COALESCE(CONCAT('[', GROUP_CONCAT(
-        JSON_OBJECT('code', CONVERT(code USING utf8mb4), 'counter', counter, 'rows', n) ORDER BY first_ones.code
+        JSON_OBJECT('code', code, 'counter', counter, 'rows', n) ORDER BY first_ones.code
     ), ']'), '[]') FROM first_ones) AS mismatches;

@@ -13,11 +13,11 @@ INSERT INTO links (code, url, created_at, expires_at, max_clicks)
 VALUES (:code, :url, :created_at, :expires_at, :max_clicks);
 
 -- name: made_with_key
-SELECT CONVERT(code USING utf8mb4) AS code, url, created_at, expires_at, max_clicks, request FROM link_keys
+SELECT code, url, created_at, expires_at, max_clicks, request FROM link_keys
 WHERE idempotency_key = :key AND created_at >= :forget_before;
 
 -- name: find
-SELECT CONVERT(code USING utf8mb4) AS code, url, created_at, clicks, expires_at, max_clicks FROM links
+SELECT code, url, created_at, clicks, expires_at, max_clicks FROM links
 WHERE code = :code;
 
 -- name: update
@@ -26,7 +26,7 @@ UPDATE links SET
     expires_at = CASE WHEN :keep_expires_at THEN expires_at ELSE :expires_at END,
     max_clicks = CASE WHEN :keep_max_clicks THEN max_clicks ELSE :max_clicks END
 WHERE code = :code;
-SELECT CONVERT(code USING utf8mb4) AS code, url, created_at, clicks, expires_at, max_clicks FROM links
+SELECT code, url, created_at, clicks, expires_at, max_clicks FROM links
 WHERE code = :code;
 
 -- name: delete
@@ -37,21 +37,20 @@ DELETE FROM links WHERE code = :code;
 DELETE FROM clicks WHERE code = :code;
 
 -- name: newest
-SELECT CONVERT(code USING utf8mb4) AS code, url, created_at, clicks, expires_at, max_clicks FROM links
+SELECT code, url, created_at, clicks, expires_at, max_clicks FROM links
 ORDER BY links.created_at DESC, links.code DESC LIMIT :limit;
 
 -- name: older
-SELECT CONVERT(code USING utf8mb4) AS code, url, created_at, clicks, expires_at, max_clicks FROM links
+SELECT code, url, created_at, clicks, expires_at, max_clicks FROM links
 WHERE (links.created_at, links.code) < (:created_at, :code)
 ORDER BY links.created_at DESC, links.code DESC LIMIT :limit;
 
 -- name: codes_with_capitals
 -- A part at a time, because an answer has a limit and links have none.
-SELECT CONVERT(code USING utf8mb4) AS code, EXISTS (
-    SELECT 1 FROM links AS other
-    WHERE other.code = CAST(LOWER(CONVERT(links.code USING utf8mb4)) AS BINARY)
+SELECT code, EXISTS (
+    SELECT 1 FROM links AS other WHERE other.code = LOWER(links.code)
 ) AS has_twin FROM links
-WHERE links.code <> CAST(LOWER(CONVERT(links.code USING utf8mb4)) AS BINARY) AND links.code > :after
+WHERE links.code <> LOWER(links.code) AND links.code > :after
 ORDER BY links.code LIMIT 10000;
 
 -- name: keep_secret

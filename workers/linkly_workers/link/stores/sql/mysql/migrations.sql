@@ -1,15 +1,21 @@
--- What runs if a table of the tutorial or of an older version lacks the column that the name says, or has a text where
--- bytes have to be; and the indexes of such a table.
+-- What runs if a table of the tutorial or of an older version lacks the column that the name says, or has bytes, or a text
+-- with another collation; and the indexes of such a table. Bytes become the text that they are in UTF-8.
 
 -- name: links.code
-ALTER TABLE links MODIFY code VARBINARY(255) NOT NULL;
+ALTER TABLE links MODIFY code VARCHAR(255) CHARACTER SET utf8mb4 COLLATE {collation} NOT NULL;
 
 -- name: links.clicks
 -- Null until the clicks of before are counted.
 ALTER TABLE links ADD COLUMN clicks BIGINT;
 
 -- name: clicks.code
-ALTER TABLE clicks MODIFY code VARBINARY(255) NOT NULL;
+ALTER TABLE clicks MODIFY code VARCHAR(255) CHARACTER SET utf8mb4 COLLATE {collation} NOT NULL;
+
+-- name: link_keys.idempotency_key
+ALTER TABLE link_keys MODIFY idempotency_key VARCHAR(255) CHARACTER SET utf8mb4 COLLATE {collation} NOT NULL;
+
+-- name: link_keys.code
+ALTER TABLE link_keys MODIFY code VARCHAR(255) CHARACTER SET utf8mb4 COLLATE {collation} NOT NULL;
 
 -- name: links.clicks_counted
 UPDATE links SET clicks = (SELECT COUNT(*) FROM clicks WHERE clicks.code = links.code) WHERE clicks IS NULL;
@@ -22,11 +28,10 @@ ALTER TABLE links ADD COLUMN expires_at VARCHAR(32) CHARACTER SET ascii COLLATE 
 ALTER TABLE links ADD COLUMN max_clicks BIGINT;
 
 -- name: clicks.click_id
-ALTER TABLE clicks ADD COLUMN click_id VARBINARY(1020);
+ALTER TABLE clicks ADD COLUMN click_id VARCHAR(255) CHARACTER SET utf8mb4 COLLATE {collation};
 
--- name: clicks.click_id_as_bytes
--- A text where the table was copied from another database.
-ALTER TABLE clicks MODIFY click_id VARBINARY(1020);
+-- name: clicks.click_id_by_bytes
+ALTER TABLE clicks MODIFY click_id VARCHAR(255) CHARACTER SET utf8mb4 COLLATE {collation};
 
 -- name: clicks.visitor
 ALTER TABLE clicks ADD COLUMN visitor TEXT CHARACTER SET utf8mb4;
