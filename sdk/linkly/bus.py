@@ -93,6 +93,7 @@ class Bus(Protocol):
         metadata: object = None,
         action: Action | None = None,
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
+        grace_s: float = 0.0,
     ) -> Any: ...
 
     @overload
@@ -106,6 +107,7 @@ class Bus(Protocol):
         metadata: object = None,
         action: Action | None = None,
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
+        grace_s: float = 0.0,
     ) -> T: ...
 
     async def trigger(
@@ -118,6 +120,7 @@ class Bus(Protocol):
         metadata: object = None,
         action: Action | None = None,
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
+        grace_s: float = 0.0,
     ) -> Any:
         """Call a function and wait for what it answers.
 
@@ -133,6 +136,11 @@ class Bus(Protocol):
                 outlives that handler's own deadline, in process and over native connections. iii's JSON wire has
                 no place for a deadline and no cancellation: there only calls that carry baggage keep it, and a
                 handler that was called without may run on after its caller has given up.
+            grace_s: For who must not call again while the handler still runs: when the time is over, or the call is
+                cancelled, it waits up to these seconds for the end of a handler in another process before it raises.
+                A handler in this process has ended by then in any case, whatever that takes. Not waited for are those
+                whom nobody can cancel (handlers that are no coroutines, workers on iii's JSON wire), and those that a
+                bus over a connection calls.
 
         Raises:
             FunctionNotFound: There is no such function now.

@@ -314,6 +314,7 @@ class Client:
         metadata: object = None,
         action: Action | None = None,
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
+        grace_s: float = 0.0,
     ) -> Any:
         parent = _current()
         if type(payload) is InPlace:

@@ -61,14 +61,21 @@ class ServedInTask(Run, ABC):
     def ended(self, result: Json, error: Json) -> None:
         """Take the outcome (`Done`)."""
 
+    def over(self) -> None:
+        """Learn that the handler of an abandoned call has ended."""
+
     def cancel(self) -> None:
         """Abandon it."""
+        waits = self.task is None and self.coroutine is not None
         self.abandoned = True
         Run.cancel(self)
+        if waits:
+            self.over()
 
     def returned(self, value: Any) -> None:
         """Encode what the call has returned."""
         if self.abandoned:
+            self.over()
             return
         result = error = ABSENT
         if value is not None:  # to iii's clients `null` is a value, not `undefined` (docs/protocol.md 3.2)
@@ -82,14 +89,14 @@ class ServedInTask(Run, ABC):
         """Make an answer of what the call has raised."""
         if isinstance(error, GeneratorExit):  # nobody runs this any more: the loop is gone
             return False
+        if self.abandoned:
+            self.over()
+            return isinstance(error, Exception)
         if isinstance(error, asyncio.CancelledError):
-            if self.abandoned:
-                return False
             told = f"`{self.function_id}` ended by a cancellation that its caller did not ask for"
             self.ended(ABSENT, error_body(HandlerFailed(told)))
             return True
-        if not self.abandoned:
-            self.ended(ABSENT, error_body(error if isinstance(error, LinklyError) else HandlerFailed.wrap(error)))
+        self.ended(ABSENT, error_body(error if isinstance(error, LinklyError) else HandlerFailed.wrap(error)))
         return isinstance(error, Exception)  # `SystemExit` and others like it are the loop's; the call has ended
 
 

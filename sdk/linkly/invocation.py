@@ -65,6 +65,7 @@ class Invocation(msgspec.Struct, kw_only=True):
         traceparent: W3C trace context of the caller's span.
         baggage: W3C baggage.
         deadline: `Clock.monotonic` time after which nobody waits any more; `None`: no limit.
+        grace_s: How long its caller waits for the end of a handler that has been cancelled (`Bus.trigger`).
         hops: How many calls this one is nested in; `linkly.errors.TooManyHops` ends a chain beyond `HOP_LIMIT`.
         in_place: The payload is the function's to keep, and an answer of this type its caller's to read (`InPlace`).
         not_finite: The caller has sent `NaN` or `Infinity`, as Python's json module writes them; they are null here.
@@ -81,6 +82,7 @@ class Invocation(msgspec.Struct, kw_only=True):
     baggage: str | None = None
     deadline: float | None = None
     hops: int = 0
+    grace_s: float = 0.0
     in_place: type | None = None
     not_finite: bool = False
     answer: Any = None

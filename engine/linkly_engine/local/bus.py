@@ -78,6 +78,7 @@ class LocalBus:
         metadata: object = None,
         action: Action | None = None,
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
+        grace_s: float = 0.0,
     ) -> Any:
         parent = _current()
         caller = self._caller
@@ -120,6 +121,8 @@ class LocalBus:
             )
         if action is not None:
             return await self._act(action, invocation)
+        if grace_s:
+            invocation.grace_s = grace_s
         record = find(function_id) if namespace == DEFAULT_NAMESPACE else None
         if record is None:
             record = self._exchange.router.resolve(namespace, function_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -11,6 +12,7 @@ from linkly.errors import FunctionNotInvokable, HandlerFailed, LinklyError
 from linkly.invocation import Done, Endpoint, Invocation, Json
 from linkly.outcome import ABSENT, is_absent, read_error
 from linkly.wire.connection import Connection
+from linkly.wire.messages import CallId
 from linkly_engine.remote.nesting import Nesting
 
 CALLER_MEMBER = b'"_caller_worker_id":"%b"'
@@ -40,9 +42,27 @@ class RemoteFunction:
     async def __call__(self, invocation: Invocation) -> Any:
         """Call it and wait."""
         try:
+            if invocation.grace_s > 0 and self.connection.native:
+                return await self._to_its_end(invocation)
             return await ended(partial(self._start, invocation))
         except HandlerFailed as error:
             self.failed(invocation, error)
+            raise
+
+    async def _to_its_end(self, invocation: Invocation) -> Any:
+        """Call it and wait; when this is cancelled, also for the end of the handler, for `grace_s` at most."""
+        connection = self.connection
+        call_id: CallId = 0
+
+        def start(done: Done) -> Callable[[], object]:
+            nonlocal call_id
+            call_id = connection.start_call(invocation, done)
+            return _nothing  # it is abandoned below
+
+        try:
+            return await ended(start)
+        except asyncio.CancelledError:
+            await connection.abandon_and_wait(call_id, invocation.grace_s)
             raise
 
     def start(self, invocation: Invocation, done: Done) -> Callable[[], object]:
@@ -81,6 +101,10 @@ class RemoteFunction:
             nesting.end(token)
             raise
         return abandon
+
+
+def _nothing() -> None:
+    pass
 
 
 def refusing(reason: str) -> Endpoint:

@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 import msgspec
 
-from linkly.clock import Clock
+from linkly.clock import Clock, time_limit
 from linkly.errors import InvocationStopped, LinklyError, Overloaded
 from linkly.invocation import Done, Endpoint, Invocation, Json
 from linkly.outcome import ABSENT, error_body, is_absent, read_error
@@ -292,6 +293,24 @@ class Connection(Session):
         frame = self.abandoned(call_id)
         if frame is not None and not self.closed:
             self.write(frame)
+
+    async def abandon_and_wait(self, call_id: CallId, grace_s: float) -> None:
+        """Stop waiting for the answer; wait until the handler has ended, for at most `grace_s` seconds.
+
+        A side that speaks JSON cannot be told, and is not waited for.
+        """
+        frame = self.abandoned(call_id)
+        if frame is None or self.closed:
+            return
+        over = asyncio.Event()
+        self.calls[call_id] = lambda result, error: over.set()
+        self.write(frame)
+        try:
+            with suppress(TimeoutError):
+                async with time_limit(self._clock, grace_s):
+                    await over.wait()
+        finally:
+            self.calls.pop(call_id, None)
 
     # --- calls of the other side -----------------------------------------------------------------------------
 

@@ -16,9 +16,9 @@ from typing import Any
 from linkly.clock import Clock
 from linkly.deadline import Deadlines
 from linkly.endpoint import ServedInTask
-from linkly.errors import ConnectionLost, FunctionNotFound
+from linkly.errors import ConnectionLost, FunctionNotFound, InvocationStopped
 from linkly.invocation import Caller, Endpoint, Invocation, Json
-from linkly.outcome import ABSENT, is_absent
+from linkly.outcome import ABSENT, error_body, is_absent
 from linkly.runner import Run, line_of
 from linkly.wire.awaited import Awaited
 from linkly.wire.connection import CALLS_LIMIT, Connection, FrameStream, Served
@@ -29,9 +29,11 @@ from linkly.wire.native_frames import (
     CALL,
     CALL_BYTES,
     CALL_HEAD,
+    ERROR,
     LENGTH_BYTES,
     NO_LIMIT,
     RESULT,
+    answer_frame,
     left_ms_of,
     read_route,
     route_of,
@@ -350,8 +352,10 @@ class WorkerConnection(Connection):
         )
         if message.timeout_ms is not None:
             invocation.deadline = self._clock.monotonic() + message.timeout_ms / 1000
-        function = self._functions.get(message.function_id)
-        if function is not None:
+        function, call_id = self._functions.get(message.function_id), message.awaited_id
+        if function is not None and isinstance(call_id, int) and not self.serves_too_many:
+            self.begin_serving(call_id, _Served(self, call_id, function, invocation))
+        elif function is not None:
             self.serve(function, invocation, message)
         elif message.awaited_id is not None:
             self.refuse(
@@ -359,8 +363,11 @@ class WorkerConnection(Connection):
             )
 
 
+_GIVEN_UP = bytes(error_body(InvocationStopped("the call was cancelled; its handler has ended")))
+
+
 class _Served(ServedInTask):
-    """A call of the common kind that is being served: answered without a message if its result fits."""
+    """A call that is being served, unless it needs messages: answered without one if its result fits."""
 
     __slots__ = ("_call_id", "_connection")
 
@@ -392,6 +399,12 @@ class _Served(ServedInTask):
             return
         connection.finish(call_id)
         stream.send(frame, text=not connection.native)
+
+    def over(self) -> None:
+        """Say that the handler of a call that was given up has ended: its caller may wait for that."""
+        connection, call_id = self._connection, self._call_id
+        if isinstance(call_id, int) and not connection.closed:
+            connection.write(answer_frame(ERROR, call_id, _GIVEN_UP))
 
     def ended(self, result: Json, error: Json) -> None:
         """Answer it (`Done`)."""
