@@ -1,12 +1,13 @@
 """A call that goes through a queue: what whoever serves `engine::queue::enqueue` gets, and what the caller is told."""
 
+import asyncio
 from datetime import datetime, timedelta, timezone
 
 import pytest
 
 from linkly import Enqueue, Worker, current, function
-from linkly.errors import EnqueueFailed, InvalidPayload, LinklyError, Overloaded
-from linkly.testing import running_engine
+from linkly.errors import CallTimeout, EnqueueFailed, InvalidPayload, LinklyError, Overloaded
+from linkly.testing import ManualClock, running_engine, settle
 
 
 class Queues(Worker):
@@ -108,6 +109,30 @@ async def test_an_error_of_the_queue_worker_keeps_its_code_in_the_details(bus, q
     with pytest.raises(EnqueueFailed) as caught:
         await bus.trigger("t::later", None, action=Enqueue("mails"))
     assert caught.value.details == {"code": "queue_full", "depth": 9}
+
+
+@pytest.mark.parametrize("place", ["in process", "native", "json"])
+async def test_an_enqueue_takes_no_longer_than_its_caller_waits(place):
+    clock, never = ManualClock(), asyncio.Event()
+
+    class Stuck(Worker):
+        """Does not answer."""
+
+        name = "stuck"
+
+        @function("engine::queue::enqueue")
+        async def enqueue(self, data: dict) -> None:
+            """Wait."""
+            await never.wait()
+
+    wire = place != "in process"
+    async with running_engine(Stuck(), wire=wire, native=place == "native", clock=clock) as bus:
+        call = asyncio.ensure_future(bus.trigger("t::later", None, action=Enqueue("mails"), timeout_s=5))
+        await settle()
+        await clock.advance(5)
+        with pytest.raises(CallTimeout):
+            await call
+        never.set()
 
 
 async def test_a_handler_enqueues_with_options(bus, queues):

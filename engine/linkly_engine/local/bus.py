@@ -120,7 +120,7 @@ class LocalBus:
                 in_place=in_place,
             )
         if action is not None:
-            return await self._act(action, invocation)
+            return await self._act(action, invocation, timeout_s)
         if grace_s:
             invocation.grace_s = grace_s
         record = find(function_id) if namespace == DEFAULT_NAMESPACE else None
@@ -148,10 +148,15 @@ class LocalBus:
             return result  # a Struct that needs no copy, or `Json` (`Endpoint`)
         return read_result(result, result_type, function_id)
 
-    async def _act(self, action: Action, invocation: Invocation) -> Receipt | None:
+    async def _act(self, action: Action, invocation: Invocation, timeout_s: float | None) -> Receipt | None:
         check_namespace(invocation.namespace)
         if isinstance(action, Enqueue):
-            return await enqueue(self._exchange.router.call, invocation, EnqueueAction.of(action))
+            enqueued = enqueue(self._exchange.router.call, invocation, EnqueueAction.of(action))
+            if timeout_s is None:
+                return await enqueued
+            function_id, deadlines = invocation.function_id, self._exchange.deadlines
+            receipt: Receipt = await bounded(enqueued, deadlines, timeout_s, function_id, invocation.deadline)
+            return receipt
         # The value is taken now: what the caller does to its object later is not part of the call.
         invocation.payload = payload_json(invocation.payload)
         invocation.deadline, invocation.hops = None, 0
