@@ -202,7 +202,7 @@ class DeadTrigger(msgspec.Struct):
 
 
 class JobError(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How the last attempt of a job failed, or why there was none."""
+    """How an attempt of a job failed."""
 
     code: str
     message: str
@@ -218,7 +218,10 @@ class DeadJob(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         function_id: What it was to run.
         namespace: Where that is looked up.
         payload: What the function would have got.
-        error: Of its last attempt; its code says as well that there was none, for example `no_function`.
+        reason: Why it is dead: `failed` (each attempt did), `refused` (`JobFailed`), `timed_out`, `worker_lost`,
+            `no_function` (nobody has served it for too long) or `too_many` (its subscription had no room for newer
+            messages).
+        error: Of its last attempt that failed, if there was one.
         attempts: How often it was started.
         max_attempts: How many starts it might have had.
         enqueued_at: When the queue accepted it.
@@ -233,7 +236,8 @@ class DeadJob(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     function_id: str
     namespace: str = "default"
     payload: Any = None
-    error: JobError
+    reason: str
+    error: JobError | None = None
     attempts: int
     max_attempts: int
     enqueued_at: datetime

@@ -144,9 +144,9 @@ def test_dead_jobs_of_one_queue_or_of_all():
 
 
 def test_a_dead_job_crosses_as_json():
-    text = b"""{"id":"r-1","queue":"mails","function_id":"a::b","payload":{"n":1},"attempts":0,"max_attempts":3,
-        "error":{"code":"no_function","message":"nobody serves it"},
+    text = b"""{"id":"r-1","queue":"mails","function_id":"a::b","payload":{"n":1},"attempts":2,"max_attempts":3,
+        "reason":"refused","error":{"code":"JOB_FAILED","message":"no address"},
         "enqueued_at":"2031-01-31T12:00:00Z","died_at":"2031-02-14T12:00:00Z"}"""
     dead = msgspec.json.decode(text, type=DeadJob)
-    assert (dead.namespace, dead.error.code, dead.enqueued_at) == ("default", "no_function", JOB.enqueued_at)
+    assert (dead.namespace, dead.error.code, dead.enqueued_at) == ("default", "JOB_FAILED", JOB.enqueued_at)
     assert msgspec.json.decode(msgspec.json.encode(dead), type=DeadJob) == dead
