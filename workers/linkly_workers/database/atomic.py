@@ -107,7 +107,7 @@ class Atomic:
 
     @function("database::atomic")
     async def atomic(self, request: AtomicRequest) -> AtomicResult:
-        """Run SQL statements and functions that take part (state::set, state::update, state::delete), all or none.
+        """Run SQL statements and functions that take part (state::set, queue::enqueue and others), all or none.
 
         Answered when all of it is on disk. A failure is an error, whose `failed_index` says which operation failed;
         nothing was written then.

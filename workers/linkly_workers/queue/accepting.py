@@ -17,7 +17,7 @@ from linkly.invocation import Invocation, trace_of
 from linkly_workers._line import FairLine
 from linkly_workers.queue.errors import KeyUsed, QueueFull
 from linkly_workers.queue.jobs import NewJob
-from linkly_workers.queue.store import QueueStore
+from linkly_workers.queue.store import QueueStore, Room
 
 AT_ONCE = 256
 """Jobs that share a transaction; those of one caller that belong together are not cut apart."""
@@ -120,17 +120,26 @@ class Accepting:
                 except LinklyError as error:
                     return error
                 if used is not None and used[1] != job.digest:
-                    return KeyUsed(
-                        f"the idempotency key `{job.head.key}` belongs to job {used[0]}, which has another function or "
-                        "payload; use a key for one job only",
-                        details={"key": job.head.key, "id": used[0]},
-                    )
-        room = self._store.room[jobs[0].queue]
-        return QueueFull(
-            f"the queue has no room for {len(jobs)} more: it holds {room.max_jobs} jobs (`max_jobs`) and "
-            f"{room.max_bytes} bytes (`max_bytes`) at most; try again when some are done",
-            details={"retryable": True},
-        )
+                    return key_used(job.head.key, used[0])
+        return queue_full(len(jobs), self._store.room[jobs[0].queue])
+
+
+def key_used(key: str, job_id: str) -> KeyUsed:
+    """Return the error of a key that another job has."""
+    return KeyUsed(
+        f"the idempotency key `{key}` belongs to job {job_id}, which has another function or payload; use a key for "
+        "one job only",
+        details={"key": key, "id": job_id},
+    )
+
+
+def queue_full(count: int, room: Room) -> QueueFull:
+    """Return the error of a queue that has no room for so many more."""
+    return QueueFull(
+        f"the queue has no room for {count} more: it holds {room.max_jobs} jobs (`max_jobs`) and "
+        f"{room.max_bytes} bytes (`max_bytes`) at most; try again when some are done",
+        details={"retryable": True},
+    )
 
 
 def _fail(waiting: _Waiting, error: BaseException) -> None:

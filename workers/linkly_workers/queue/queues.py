@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
 
 import msgspec
 
 from linkly.bus import Bus
 from linkly_workers.queue.errors import QueueNotFound
 from linkly_workers.queue.functions import Functions
-from linkly_workers.queue.jobs import NewJob
 from linkly_workers.queue.running import Policy, run_job
 from linkly_workers.queue.serving import Consumer
 from linkly_workers.queue.settings import QueueSettings
@@ -18,6 +18,14 @@ from linkly_workers.queue.store import Adopted, Moved, QueueRow, QueueStore, Roo
 from linkly_workers.queue.timetable import Timetable
 
 NAMED = "queue"
+
+
+class Coming(Protocol):
+    """Where a job has come in, and when something of it is due."""
+
+    queue: int
+    due_at: int | None
+    expires_at: int | None
 
 
 class Queue(msgspec.Struct, eq=False):
@@ -153,7 +161,7 @@ class Queues:
         for queue in self._by_id.values():
             queue.consumer.wake()
 
-    def accepted(self, jobs: Sequence[NewJob]) -> None:
+    def accepted(self, jobs: Sequence[Coming]) -> None:
         """Look where jobs have come in."""
         for job in jobs:
             if job.due_at is not None:

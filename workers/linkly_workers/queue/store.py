@@ -14,7 +14,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from linkly.atomic import inside
 from linkly.clock import Clock
+from linkly.context import current_invocation
 from linkly_workers._scripts import ROWS, Keeper, Scripts, Trigger, not_committed
 from linkly_workers.queue.jobs import Claimed, Ended, Lane, NewJob, Reason, State, error_text, pack_head
 from linkly_workers.queue.settings import QueueSettings
@@ -60,7 +62,7 @@ class QueueRow(msgspec.Struct):
 
 
 class Room(msgspec.Struct, frozen=True):
-    """How much a queue may hold: jobs that have not ended, and bytes of their payloads."""
+    """How much a queue may hold, or holds: jobs that have not ended, and bytes of their payloads."""
 
     max_jobs: int
     max_bytes: int
@@ -123,6 +125,8 @@ class QueueStore:
     """
 
     def __init__(self, trigger: Trigger, db: str, clock: Clock) -> None:
+        self._trigger = trigger
+        self._db = db
         self._scripts = Scripts(trigger, db, JOBS)
         self._clock = clock
         self._lanes: dict[tuple[int, str, str], Lane] = {}
@@ -180,8 +184,11 @@ class QueueStore:
         await self._scripts.execute("pause", {"queue": queue, "paused": int(paused)})
 
     async def lane(self, queue: int, namespace: str, function_id: str) -> Lane:
-        """Return the lane of a function in a queue; one that is not there is made."""
+        """Return the lane of a function in a queue; one that is not there is made, in the transaction of the caller."""
         key = (queue, namespace, function_id)
+        made_in = inside(current_invocation.get())
+        if key not in self._lanes and made_in is not None and made_in.db == self._db:
+            return await self._lane_inside(made_in.transaction_id, key)
         if key not in self._lanes:
             async with self._making:
                 if key not in self._lanes:
@@ -189,6 +196,21 @@ class QueueStore:
                     await self._scripts.execute("make_lane", values)
                     await self._read_lanes()
         return self._lanes[key]
+
+    async def _lane_inside(self, transaction_id: str, key: tuple[int, str, str]) -> Lane:
+        values = {"queue": key[0], "namespace": key[1], "function_id": key[2]}
+        asked = {"transaction_id": transaction_id, "integers": "number"}
+        for statement in await self._scripts.script("make_lane", values):
+            await self._trigger("database::transactionExecute", {**asked, **statement})
+        [statement] = await self._scripts.script("lanes")
+        rows = (await self._trigger("database::transactionQuery", {**asked, **statement}))["rows"]
+        found = msgspec.convert(rows, list[Lane])
+        return next(lane for lane in found if (lane.queue, lane.namespace, lane.function_id) == key)
+
+    async def know_lanes(self, numbers: Iterable[int]) -> None:
+        """Learn of lanes that were made in a transaction, now that it is committed."""
+        if not {lane.id for lane in self._lanes.values()}.issuperset(numbers):
+            await self._read_lanes()
 
     def lanes(self, queue: int) -> list[Lane]:
         """Return the lanes of a queue that this engine knows of."""
@@ -258,6 +280,11 @@ class QueueStore:
         receipts = iter([result["rows"][0][0] for result in answer["results"] if result["rows"]])
         by_key = {id(job): next(receipts) for job in _by_queue(jobs) if job.head.key is not None}
         return [by_key.get(id(job), job.id) for job in jobs]
+
+    async def held(self, queue: int) -> Room:
+        """Return what a queue holds now."""
+        [row] = await self._scripts.query("held", {"queue": queue})
+        return Room(row["jobs"], row["bytes"])
 
     async def receipt_of(self, queue: int, key: str) -> tuple[str, bytes] | None:
         """Return the receipt that an idempotency key has, and the digest of its job; `None`: nobody has used it."""

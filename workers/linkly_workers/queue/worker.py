@@ -23,6 +23,7 @@ from linkly.context import current_invocation
 from linkly.errors import LinklyError
 from linkly_workers._scripts import Unavailable
 from linkly_workers.queue.compatible import Compatible
+from linkly_workers.queue.preparing import Preparing
 from linkly_workers.queue.service import Service
 from linkly_workers.queue.settings import QueueWorkerSettings
 from linkly_workers.queue.shapes import Enqueue, EnqueueMany, Receipt, Receipts
@@ -49,11 +50,12 @@ class QueueWorker(Worker):
         super().__init__(settings)
         self.settings.queues()
         self._compatible = Compatible(self._opened)
+        self._preparing = Preparing(self.settings.db, self._opened, self.settings.idempotency_window_ms)
         self._is_open = asyncio.Event()
 
     def composed_of(self) -> tuple[object, ...]:
-        """Return what serves iii's functions."""
-        return (self._compatible,)
+        """Return what serves iii's functions, and what takes part in `database::atomic`."""
+        return (self._compatible, self._preparing)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:

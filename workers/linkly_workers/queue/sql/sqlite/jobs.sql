@@ -7,6 +7,11 @@ WHERE queue = :queue AND engine = :engine AND (
     FROM linkly_queue_counts WHERE queue = :queue
 );
 
+-- name: held
+-- What a queue holds: jobs that have not ended, and bytes of their payloads.
+SELECT SUM(accepted - done - dead - cancelled - discarded - expired) AS jobs, SUM(bytes) AS bytes
+FROM linkly_queue_counts WHERE queue = :queue;
+
 -- name: accept
 WITH new (id, queue, lane, state, priority, message_group, due_at, expires_at, size, head, payload) AS (
     VALUES (:id, :queue, :lane, :state, :priority, :message_group, :due_at, :expires_at, :size, :head, :payload), ...
