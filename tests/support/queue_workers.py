@@ -3,7 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from linkly import Bus, Worker, current, function
 from linkly.clock import Clock
@@ -14,6 +17,9 @@ from linkly_workers.queue.settings import QueueWorkerSettings
 from support.database_calls import database_worker, until
 
 WAIT_S = 30.0
+URLS = {"sqlite": None, "postgres": "postgres_url"}
+"""Databases that jobs can be in, and the fixture that has the url of those on a server."""
+
 Handler = Callable[[Any], Awaitable[Any]]
 
 
@@ -52,6 +58,12 @@ class App(Worker):
                 self._called.clear()
                 await self._called.wait()
         return self.calls
+
+
+def url_of(kind: str, request: pytest.FixtureRequest, folder: Path) -> str:
+    """Return the url of an empty database of a kind; the test is skipped where there is no server."""
+    fixture = URLS[kind]
+    return f"sqlite:{folder}/queue.db" if fixture is None else str(request.getfixturevalue(fixture))
 
 
 def queue_worker(**settings: Any) -> QueueWorker:

@@ -8,16 +8,21 @@ import pytest
 from linkly import Enqueue, LinklyError
 from linkly.errors import HandlerFailed
 from linkly.testing import ManualClock
-from support.queue_workers import App, queue_worker, running_queue, states, until_states
+from support.queue_workers import URLS, App, queue_worker, running_queue, states, until_states, url_of
+
+
+@pytest.fixture(params=URLS)
+def url(request, tmp_path):
+    """Return the url of an empty database of each kind."""
+    return url_of(request.param, request, tmp_path)
 
 
 @pytest.fixture(params=["in process", "over a wire"])
-def running(request, tmp_path):
+def running(request, url):
     """Run a queue both ways, on a database of its own."""
 
     @asynccontextmanager
     async def run(*workers, **settings):
-        url = f"sqlite:{tmp_path}/queue.db"
         async with running_queue(url, *workers, wire=request.param == "over a wire", **settings) as bus:
             yield bus
 
@@ -106,10 +111,10 @@ async def test_max_retries_0_is_one_attempt(running):
     assert len(app.calls) == 1
 
 
-async def test_attempts_wait_longer_each_time(tmp_path):
+async def test_attempts_wait_longer_each_time(url):
     clock, app = ManualClock(), App(failing)
     waits = []
-    async with running_queue(f"sqlite:{tmp_path}/q.db", app, clock=clock) as bus:
+    async with running_queue(url, app, clock=clock) as bus:
         await bus.trigger("queue::enqueue", {"function_id": "app::work"})
         for attempt in (1, 2):
             await app.called(attempt)
@@ -144,9 +149,9 @@ async def test_jobs_of_a_function_that_nobody_serves_wait_and_hold_up_no_others(
         await until_states(bus, waiting=1, done=1)
 
 
-async def test_a_delayed_job_runs_when_its_time_has_come(tmp_path):
+async def test_a_delayed_job_runs_when_its_time_has_come(url):
     clock, app = ManualClock(), App()
-    async with running_queue(f"sqlite:{tmp_path}/q.db", app, clock=clock) as bus:
+    async with running_queue(url, app, clock=clock) as bus:
         await bus.trigger("queue::enqueue", {"function_id": "app::work", "delay_ms": 60_000})
         await clock.advance(59)
         assert await states(bus) == {"delayed": 1}
@@ -154,9 +159,9 @@ async def test_a_delayed_job_runs_when_its_time_has_come(tmp_path):
         await app.called(1)
 
 
-async def test_an_expired_job_does_not_run(tmp_path):
+async def test_an_expired_job_does_not_run(url):
     clock, app = ManualClock(), App()
-    async with running_queue(f"sqlite:{tmp_path}/q.db", app, clock=clock) as bus:
+    async with running_queue(url, app, clock=clock) as bus:
         at = "2023-11-14T22:14:20Z"  # a minute after the clock's start
         await bus.trigger("queue::enqueue", {"function_id": "nobody::serves", "expires_at": at})
         await clock.advance(61)
@@ -211,9 +216,30 @@ async def test_a_group_is_a_line_and_a_retry_holds_up_its_own_group_only(running
     assert [call["n"] for call in app.calls if call["group"] == "b"] == [0, 1, 2, 3, 4]
 
 
-async def test_what_runs_when_the_worker_stops_is_given_back_and_runs_again(tmp_path):
+async def test_a_delayed_job_of_a_group_waits_for_the_one_that_runs(url):
+    clock, let_go = ManualClock(), asyncio.Event()
+
+    async def held(payload):
+        if payload["n"] == 1:
+            await let_go.wait()
+
+    app = App(held)
+    lines = {"type": "fifo", "message_group_field": "group", "concurrency": 2}
+    async with running_queue(url, app, clock=clock, queue_configs={"lines": lines}) as bus:
+        job = {"function_id": "app::work", "queue": "lines"}
+        delayed = {**job, "payload": {"group": "a", "n": 0}, "delay_ms": 1000}
+        await bus.trigger("queue::enqueue_many", {"jobs": [delayed, {**job, "payload": {"group": "a", "n": 1}}]})
+        await app.called(1)
+        await clock.advance(2)
+        await until_states(bus, waiting=1, active=1)
+        await bus.trigger("queue::enqueue", {**job, "payload": {"group": "b", "n": 2}})
+        assert [call["n"] for call in await app.called(2)] == [1, 2]
+        let_go.set()
+        await until_states(bus, done=3)
+
+
+async def test_what_runs_when_the_worker_stops_is_given_back_and_runs_again(url):
     stuck = App(lambda payload: asyncio.Event().wait())
-    url = f"sqlite:{tmp_path}/q.db"
     async with running_queue(url, stuck, stop_grace_s=0) as bus:
         await bus.trigger("queue::enqueue", {"function_id": "app::work"})
         await stuck.called(1)

@@ -14,7 +14,7 @@ from linkly_workers.queue.functions import Functions
 from linkly_workers.queue.running import Policy, run_job
 from linkly_workers.queue.serving import Consumer
 from linkly_workers.queue.settings import QueueSettings
-from linkly_workers.queue.store import Adopted, Moved, QueueRow, QueueStore, Room
+from linkly_workers.queue.store import Due, Lost, QueueRow, QueueStore, Room
 from linkly_workers.queue.timetable import Timetable
 
 NAMED = "queue"
@@ -125,13 +125,13 @@ class Queues:
 
     async def _recover(self, max_attempts: dict[int, int]) -> None:
         """Put back what was active when an engine ended; what has no start left is dead."""
-        by_queue: dict[int, list[Adopted]] = {}
-        for job in await self._store.adopt():
-            by_queue.setdefault(job.queue, []).append(job)
+        by_queue: dict[tuple[int, int], list[Lost]] = {}
+        for job in await self._store.lost():
+            by_queue.setdefault((job.queue, job.engine), []).append(job)
         default = QueueSettings().max_attempts
-        for queue, jobs in by_queue.items():
-            ended = [job.lost(max_attempts.get(queue, default)) for job in jobs]
-            await self._store.turn(queue, ended, [], 0, groups=False)
+        for (queue, engine), jobs in by_queue.items():
+            ended = [job.ended(max_attempts.get(queue, default)) for job in jobs]
+            await self._store.turn(queue, ended, engine=engine)
 
     # --- finding -------------------------------------------------------------------------------------------
 
@@ -170,7 +170,7 @@ class Queues:
                 self.timetable.due(job.expires_at)
         self.woken({job.queue for job in jobs if job.due_at is None})
 
-    def moved(self, moved: Iterable[Moved]) -> None:
+    def moved(self, moved: Iterable[Due]) -> None:
         """Look where jobs have become due."""
         self.woken({each.queue for each in moved})
 

@@ -170,12 +170,11 @@ class Consumer:
 
     async def _look(self) -> None:
         """Find out what an unanswered turn has done."""
-        active = await self._store.active_here(self.queue)
         known = {end.position: end.starts for end in self._ended}
         known |= {position: job.starts for position, (job, _) in self._attempts.items()}
-        for position, starts in active.items():
-            if known.get(position) != starts:
-                self._ended.append(_given_back(position, starts, None))
+        for job in await self._store.active_here(self.queue):
+            if known.get(job.position) != job.starts:
+                self._ended.append(_given_back(job.position, job.starts, job.message_group))
         self._must_look = False
         self._is_news = True
 

@@ -21,7 +21,7 @@ from linkly_workers._scripts import ROWS, Keeper, Scripts, Trigger, not_committe
 from linkly_workers.queue.jobs import Claimed, Ended, Lane, NewJob, Reason, State, error_text, pack_head
 from linkly_workers.queue.settings import QueueSettings
 
-JOBS = Keeper("queue", "jobs", "linkly_workers.queue.sql", "db: NAME")
+JOBS = Keeper("queue", "jobs", "linkly_workers.queue.sql", "db: NAME", isolation="read_committed")
 
 MOST_ROWS = ROWS[-1]
 DUE_AT_ONCE = 1000
@@ -80,23 +80,40 @@ class Turn(msgspec.Struct):
     claimed: list[Claimed]
 
 
-class Moved(msgspec.Struct, array_like=True):
-    """Where something happened: a queue and, if it has them, a message group."""
+class Due(msgspec.Struct):
+    """A job whose time has come.
 
+    Attributes:
+        position: Of the job.
+        queue: In which it is.
+        message_group: In which it stands.
+        expires: It is of no use any more; else it waits its turn from now on.
+    """
+
+    position: int
     queue: int
     message_group: str | None
+    expires: bool
 
 
-class Adopted(msgspec.Struct, array_like=True):
-    """A job that ran when its engine ended."""
+class Lost(msgspec.Struct):
+    """A job that ran when its engine ended.
+
+    Attributes:
+        position, starts, engine: The attempt's token.
+        returned: Starts that do not count.
+        queue: In which it is.
+        message_group: In which it stands.
+    """
 
     position: int
     starts: int
+    engine: int
     returned: int
     queue: int
     message_group: str | None
 
-    def lost(self, max_attempts: int) -> Ended:
+    def ended(self, max_attempts: int) -> Ended:
         """Say what becomes of it: dead, if it has no start left."""
         error = None
         state, reason = State.WAITING, None
@@ -232,34 +249,29 @@ class QueueStore:
         for job in jobs:
             by_queue.setdefault(job.queue, []).append(job)
         for queue, mine in sorted(by_queue.items()):
-            if plain := [job for job in mine if job.head.key is None]:
-                statements.append(await self._counting(queue, plain))
-            for has_key, some in groupby(
-                mine, lambda job: job.head.key is not None
-            ):  # in order, which is that of groups
+            groups = [job.message_group for job in mine]
+            statements += await self._locking(queue, groups)
+            # In order, which is that of groups.
+            for has_key, some in groupby(mine, lambda job: job.head.key is not None):
                 for part in [[job] for job in some] if has_key else _in_parts(list(some)):
                     statements += await (self._with_key(part[0], window_ms) if has_key else self._without_key(part))
-            statements += await self._regrouping(queue, (job.message_group for job in mine))
+            statements += await self._regrouping(queue, groups)
         return statements
-
-    async def _counting(self, queue: int, jobs: list[NewJob]) -> dict[str, Any]:
-        size = sum(job.size for job in jobs)
-        counted = {"queue": queue, "engine": self.engine, "count": len(jobs), "size": size, **self._room(queue)}
-        [count] = await self._scripts.script("count_accepted", counted)
-        return {**count, "expect_rows": 1}
 
     async def _without_key(self, jobs: Sequence[NewJob]) -> list[dict[str, Any]]:
         rows = [_row(job) for job in jobs]
-        return await self._scripts.script("accept", {name: [row[name] for row in rows] for name in rows[0]})
+        values = {name: [row[name] for row in rows] for name in rows[0]}
+        first, *rest = await self._scripts.script("accept", values | self._counted(jobs[0].queue))
+        return [{**first, "expect_rows": 1}, *rest]
 
     async def _with_key(self, job: NewJob, window_ms: int) -> list[dict[str, Any]]:
-        values = {"engine": self.engine, "key": job.head.key, "digest": _blob(job.digest), "window_ms": window_ms}
-        values |= {"now": self.now(), **_row(job), **self._room(job.queue)}
+        values = {"key": job.head.key, "digest": _blob(job.digest), "window_ms": window_ms, "now": self.now()}
+        values |= _row(job) | self._counted(job.queue)
         *writes, receipt = await self._scripts.script("accept_with_key", values)
         return [*writes, {**receipt, "expect_rows": 1}]
 
-    def _room(self, queue: int) -> dict[str, int]:
-        return msgspec.structs.asdict(self.room[queue])
+    def _counted(self, queue: int) -> dict[str, int]:
+        return {"engine": self.engine, **msgspec.structs.asdict(self.room[queue])}
 
     async def accept(self, jobs: Sequence[NewJob], window_ms: int) -> list[str] | None:
         """Accept jobs, all or none.
@@ -299,7 +311,16 @@ class QueueStore:
 
     # --- running -------------------------------------------------------------------------------------------
 
-    async def turn(self, queue: int, ended: Sequence[Ended], lanes: Sequence[Lane], most: int, *, groups: bool) -> Turn:
+    async def turn(
+        self,
+        queue: int,
+        ended: Sequence[Ended],
+        lanes: Sequence[Lane] = (),
+        most: int = 0,
+        *,
+        groups: bool = False,
+        engine: int | None = None,
+    ) -> Turn:
         """Take the ends of attempts and begin new ones, in one transaction.
 
         Args:
@@ -308,16 +329,20 @@ class QueueStore:
             lanes: Of which jobs may begin.
             most: So many at most.
             groups: It is a queue of message groups.
+            engine: Where the attempts ran that have ended; `None`: here.
         """
         statements: list[dict[str, Any]] = []
         mine = {"queue": queue, "engine": self.engine, "now": self.now()}
+        token = {} if engine is None else {"engine": engine}
         ends: list[int] = []
+        groups_of_ends = [end.message_group for end in ended]
+        statements += await self._locking(queue, groups_of_ends)
         for script, states, columns in _ENDS:
             for some in _in_parts([end for end in ended if end.state in states]):
-                values = mine | {name: [_stored(getattr(end, name)) for end in some] for name in columns}
+                values = mine | token | {name: [_stored(getattr(end, name)) for end in some] for name in columns}
                 statements += await self._scripts.script(script, values)
                 ends.append(len(statements) - 1)
-        statements += await self._regrouping(queue, (end.message_group for end in ended))
+        statements += await self._regrouping(queue, groups_of_ends)
         claim = len(statements)
         if most and lanes:
             asked = {**mine, "most": most, "lanes": msgspec.json.encode([lane.id for lane in lanes]).decode()}
@@ -328,15 +353,14 @@ class QueueStore:
         jobs = msgspec.convert(claimed, list[Claimed])
         return Turn(taken, sorted(jobs, key=lambda job: (-job.priority, job.position)))
 
-    async def active_here(self, queue: int) -> dict[int, int]:
-        """Return the attempts of a queue that run on this engine, as far as the database knows: position -> starts."""
+    async def active_here(self, queue: int) -> list[Lost]:
+        """Return the attempts of a queue that run on this engine, as far as the database knows."""
         rows = await self._scripts.query("active_here", {"engine": self.engine, "queue": queue})
-        return {row["position"]: row["starts"] for row in rows}
+        return msgspec.convert(rows, list[Lost])
 
-    async def adopt(self) -> list[Adopted]:
-        """Take over the attempts that run nowhere any more."""
-        [result] = await self._scripts.transaction("adopt", {"engine": self.engine})
-        return msgspec.convert(result["rows"], list[Adopted])
+    async def lost(self) -> list[Lost]:
+        """Return the attempts of engines that are gone; to be called at the start where one has the database alone."""
+        return msgspec.convert(await self._scripts.query("lost", {"engine": self.engine}), list[Lost])
 
     # --- time ----------------------------------------------------------------------------------------------
 
@@ -346,32 +370,40 @@ class QueueStore:
         at: int | None = row["at"]
         return at
 
-    async def promote(self) -> list[Moved]:
-        """End what has expired and let those wait their turn whose time has come; return where that was.
+    async def promote(self) -> list[Due]:
+        """End what has expired and let those wait their turn whose time has come; return what was found.
 
         There may be more as long as it returns anything.
         """
-        values = {"engine": self.engine, "now": self.now(), "most": DUE_AT_ONCE}
-        statements = [*await self._scripts.script("expire", values), *await self._scripts.script("promote", values)]
-        results = await self._run(statements)
-        moved = msgspec.convert([row for result in results for row in result["rows"]], list[Moved])
-        await self.regroup(moved)
-        return moved
-
-    async def regroup(self, moved: Iterable[Moved]) -> None:
-        """Say anew which jobs are the heads of groups."""
-        by_queue: dict[int, set[str | None]] = {}
-        for each in moved:
-            by_queue.setdefault(each.queue, set()).add(each.message_group)
-        statements = [each for queue, names in by_queue.items() for each in await self._regrouping(queue, names)]
+        rows = await self._scripts.query("due", {"now": self.now(), "most": DUE_AT_ONCE})
+        found = sorted(msgspec.convert(rows, list[Due], strict=False), key=lambda due: (due.queue, due.position))
+        statements: list[dict[str, Any]] = []
+        for queue, some in groupby(found, lambda due: due.queue):
+            mine = list(some)
+            groups = [due.message_group for due in mine]
+            statements += await self._locking(queue, groups)
+            for script, expires in (("expire", True), ("promote", False)):
+                for part in _in_parts([due.position for due in mine if due.expires is expires]):
+                    values = {"queue": queue, "engine": self.engine, "now": self.now(), "position": part}
+                    statements += await self._scripts.script(script, values)
+            statements += await self._regrouping(queue, groups)
         await self._run(statements)
+        return found
+
+    async def _locking(self, queue: int, groups: Iterable[str | None]) -> list[dict[str, Any]]:
+        """Return the statements that come before any that changes jobs of groups, in a transaction."""
+        return await self._of_groups("lock_groups", queue, groups)
 
     async def _regrouping(self, queue: int, groups: Iterable[str | None]) -> list[dict[str, Any]]:
+        """Return the statements that say anew which jobs are the heads of groups."""
+        return await self._of_groups("regroup", queue, groups)
+
+    async def _of_groups(self, script: str, queue: int, groups: Iterable[str | None]) -> list[dict[str, Any]]:
         names = sorted({name for name in groups if name is not None})
         return [
             each
             for some in _in_parts(names)
-            for each in await self._scripts.script("regroup", {"queue": queue, "name": some})
+            for each in await self._scripts.script(script, {"queue": queue, "name": some})
         ]
 
     async def _run(self, statements: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from linkly.clock import Clock, time_limit
 from linkly.errors import LinklyError
-from linkly_workers.queue.store import Moved, QueueStore
+from linkly_workers.queue.store import Due, QueueStore
 
 log = logging.getLogger("linkly.queue")
 
@@ -26,7 +26,7 @@ class Timetable:
         moved: Told where jobs have become due.
     """
 
-    def __init__(self, store: QueueStore, clock: Clock, moved: Callable[[Iterable[Moved]], object]) -> None:
+    def __init__(self, store: QueueStore, clock: Clock, moved: Callable[[Iterable[Due]], object]) -> None:
         self._store = store
         self._clock = clock
         self._moved = moved

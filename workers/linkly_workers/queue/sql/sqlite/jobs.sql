@@ -1,11 +1,5 @@
--- name: count_accepted
--- Changes no row if the queue has no room for them.
-UPDATE linkly_queue_counts SET accepted = accepted + :count, bytes = bytes + :size
-WHERE queue = :queue AND engine = :engine AND (
-    SELECT SUM(accepted - done - dead - cancelled - discarded - expired) + :count <= :max_jobs
-        AND SUM(bytes) + :size <= :max_bytes
-    FROM linkly_queue_counts WHERE queue = :queue
-);
+-- name: lock_groups
+-- There is one writer: nothing has to be locked.
 
 -- name: held
 -- What a queue holds: jobs that have not ended, and bytes of their payloads.
@@ -13,6 +7,18 @@ SELECT SUM(accepted - done - dead - cancelled - discarded - expired) AS jobs, SU
 FROM linkly_queue_counts WHERE queue = :queue;
 
 -- name: accept
+-- The first statement changes no row if the queue has no room for them.
+WITH new (id, queue, lane, state, priority, message_group, due_at, expires_at, size, head, payload) AS (
+    VALUES (:id, :queue, :lane, :state, :priority, :message_group, :due_at, :expires_at, :size, :head, :payload), ...
+),
+counted AS MATERIALIZED (SELECT MIN(queue) AS queue, COUNT(id) AS jobs, SUM(size) AS bytes FROM new)
+UPDATE linkly_queue_counts SET accepted = accepted + counted.jobs, bytes = linkly_queue_counts.bytes + counted.bytes
+FROM counted
+WHERE linkly_queue_counts.queue = counted.queue AND engine = :engine AND (
+    SELECT SUM(accepted - done - dead - cancelled - discarded - expired) + counted.jobs <= :max_jobs
+        AND SUM(each.bytes) + counted.bytes <= :max_bytes
+    FROM linkly_queue_counts AS each WHERE each.queue = counted.queue
+);
 WITH new (id, queue, lane, state, priority, message_group, due_at, expires_at, size, head, payload) AS (
     VALUES (:id, :queue, :lane, :state, :priority, :message_group, :due_at, :expires_at, :size, :head, :payload), ...
 )
@@ -136,7 +142,10 @@ WHERE queue = :queue AND ready = 1 AND position IN (
 -- Say anew which job is the head of each of these groups, after jobs of them came or went.
 WITH changed (name) AS (VALUES (:name), ...)
 INSERT INTO linkly_queue_groups (queue, name, position, lane, ready)
-SELECT :queue, changed.name, head.position, head.lane, head.state = 0
+SELECT :queue, changed.name, head.position, head.lane, head.state = 0 AND NOT EXISTS (
+    SELECT 1 FROM linkly_queue_jobs WHERE queue = :queue AND message_group = changed.name AND message_group IS NOT NULL
+        AND state = 3
+)
 FROM changed CROSS JOIN linkly_queue_jobs AS head ON head.position = (
     SELECT position FROM linkly_queue_jobs
     WHERE queue = :queue AND message_group = changed.name AND message_group IS NOT NULL AND state IN (0, 2, 3)
@@ -159,34 +168,40 @@ SELECT MIN(at) AS at FROM (
     SELECT MIN(expires_at) FROM linkly_queue_jobs WHERE expires_at IS NOT NULL AND state IN (0, 1, 2)
 );
 
--- name: expire
-UPDATE linkly_queue_counts SET
-    expired = expired + (SELECT COUNT(*) FROM linkly_queue_jobs AS job
-        WHERE job.expires_at <= :now AND job.expires_at IS NOT NULL AND job.state IN (0, 1, 2)
-        AND job.queue = linkly_queue_counts.queue),
-    bytes = bytes - (SELECT COALESCE(SUM(size), 0) FROM linkly_queue_jobs AS job
-        WHERE job.expires_at <= :now AND job.expires_at IS NOT NULL AND job.state IN (0, 1, 2)
-        AND job.queue = linkly_queue_counts.queue)
-WHERE engine = :engine AND queue IN (
-    SELECT queue FROM linkly_queue_jobs WHERE expires_at <= :now AND expires_at IS NOT NULL AND state IN (0, 1, 2)
+-- name: due
+-- Jobs whose time has come: to wait their turn, or to expire.
+SELECT * FROM (
+    SELECT position, queue, message_group, 1 AS expires FROM linkly_queue_jobs
+    WHERE expires_at <= :now AND expires_at IS NOT NULL AND state IN (0, 1, 2) ORDER BY expires_at LIMIT :most
+)
+UNION ALL
+SELECT * FROM (
+    SELECT position, queue, message_group, 0 FROM linkly_queue_jobs
+    WHERE state IN (1, 2) AND due_at <= :now AND (expires_at IS NULL OR expires_at > :now) ORDER BY due_at LIMIT :most
 );
-UPDATE linkly_queue_jobs SET state = 8, finished_at = :now
-WHERE expires_at <= :now AND expires_at IS NOT NULL AND state IN (0, 1, 2)
-RETURNING queue, message_group;
+
+-- name: expire
+WITH old (position) AS (VALUES (:position), ...),
+mine AS MATERIALIZED (
+    SELECT COUNT(*) AS n, COALESCE(SUM(size), 0) AS bytes FROM old CROSS JOIN linkly_queue_jobs USING (position)
+    WHERE state IN (0, 1, 2)
+)
+UPDATE linkly_queue_counts SET expired = expired + (SELECT n FROM mine), bytes = bytes - (SELECT bytes FROM mine)
+WHERE queue = :queue AND engine = :engine;
+WITH old (position) AS (VALUES (:position), ...)
+UPDATE linkly_queue_jobs SET state = 8, finished_at = :now FROM old
+WHERE linkly_queue_jobs.position = old.position AND state IN (0, 1, 2);
 
 -- name: promote
--- Jobs whose time has come.
-UPDATE linkly_queue_jobs SET state = 0, due_at = NULL
-WHERE position IN (
-    SELECT position FROM linkly_queue_jobs WHERE state IN (1, 2) AND due_at <= :now ORDER BY due_at LIMIT :most
-)
-RETURNING queue, message_group;
+WITH now_due (position) AS (VALUES (:position), ...)
+UPDATE linkly_queue_jobs SET state = 0, due_at = NULL FROM now_due
+WHERE linkly_queue_jobs.position = now_due.position AND state IN (1, 2) AND due_at <= :now;
 
 -- name: active_here
 -- What this engine runs of a queue, as far as the database knows.
-SELECT position, starts FROM linkly_queue_jobs WHERE state = 3 AND engine = :engine AND queue = :queue;
+SELECT position, starts, engine, returned, queue, message_group FROM linkly_queue_jobs
+WHERE state = 3 AND engine = :engine AND queue = :queue;
 
--- name: adopt
--- Take over what runs nowhere any more: at the start of the one engine that may have the file, all that is active.
-UPDATE linkly_queue_jobs SET engine = :engine WHERE state = 3
-RETURNING position, starts, returned, queue, message_group;
+-- name: lost
+-- What ran when the engine ended that had the file before.
+SELECT position, starts, engine, returned, queue, message_group FROM linkly_queue_jobs WHERE state = 3;

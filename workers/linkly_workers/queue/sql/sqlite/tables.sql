@@ -86,6 +86,8 @@ CREATE INDEX IF NOT EXISTS linkly_queue_jobs_ready ON linkly_queue_jobs (lane, p
 WHERE state = 0 AND message_group IS NULL;
 CREATE INDEX IF NOT EXISTS linkly_queue_jobs_grouped ON linkly_queue_jobs (queue, message_group, position)
 WHERE message_group IS NOT NULL AND state IN (0, 2, 3);
+CREATE INDEX IF NOT EXISTS linkly_queue_jobs_busy ON linkly_queue_jobs (queue, message_group)
+WHERE message_group IS NOT NULL AND state = 3;
 CREATE INDEX IF NOT EXISTS linkly_queue_jobs_due ON linkly_queue_jobs (due_at) WHERE state IN (1, 2);
 CREATE INDEX IF NOT EXISTS linkly_queue_jobs_expiring ON linkly_queue_jobs (expires_at)
 WHERE expires_at IS NOT NULL AND state IN (0, 1, 2);
