@@ -8,6 +8,7 @@ from tests.bench.rows import (
     memory,
     postgres,
     postgres_redirect,
+    queue,
     redirect,
     soak,
     start,
@@ -15,6 +16,6 @@ from tests.bench.rows import (
     write,
 )
 
-MODULES = (redirect, call, trigger, write, postgres, postgres_redirect, click, memory, start, flood, soak)
+MODULES = (redirect, call, trigger, write, postgres, postgres_redirect, queue, click, memory, start, flood, soak)
 ROWS: dict[str, Row] = {row.name: row for module in MODULES for row in module.ROWS}
 """By name, in the order of the table."""

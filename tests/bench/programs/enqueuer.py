@@ -1,0 +1,39 @@
+"""Enqueues when told to, each caller over a connection of its own: `enqueuer.py URL KIND CALLERS`."""
+
+import asyncio
+import itertools
+import sys
+import time
+from contextlib import AsyncExitStack
+
+import uvloop
+from linkly_client import client
+from turns import percentiles, serve_turns
+
+from linkly.bus import Enqueue
+
+PAYLOAD = {"number": 1, "text": "x" * 60}
+
+
+async def main(url: str, kind: str, callers: str) -> None:
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(client(url, kind, f"c{place}")) for place in range(int(callers))]
+
+        async def turn(seconds: float = 0.0, calls: int = 0) -> dict[str, float]:
+            clock, waits = time.perf_counter, list[float]()
+            left = itertools.count(1)
+            started = clock()
+            end = started + (seconds or 1e9)
+
+            async def caller(bus: object) -> None:
+                while (before := clock()) < end and not (calls and next(left) > calls):
+                    await bus.trigger("bench::job", PAYLOAD, action=Enqueue("default"))  # type: ignore[attr-defined]
+                    waits.append(clock() - before)
+
+            await asyncio.gather(*map(caller, clients))
+            return {"count": len(waits), "seconds": clock() - started, **percentiles(waits)}
+
+        await serve_turns(turn)
+
+
+uvloop.run(main(*sys.argv[1:]))
