@@ -26,6 +26,9 @@ FOR_GOOD, LATER = "JOB_FAILED", "JOB_RETRY_LATER"
 """Codes by which a handler decides: no further attempt, or one after `retry_after_ms`."""
 
 
+GRACE_S = 10.0
+"""How long a handler whose time is over may take to end, before its job may be tried again."""
+
 _REASONS = {
     FOR_GOOD: Reason.REFUSED,
     CallTimeout.code: Reason.TIMED_OUT,
@@ -78,6 +81,7 @@ async def run_job(
                 namespace=lane.namespace,
                 metadata={"job": metadata},
                 timeout_s=timeout_s,
+                grace_s=GRACE_S,
                 result_type=Json,
             )
     except LinklyError as error:

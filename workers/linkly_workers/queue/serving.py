@@ -26,6 +26,9 @@ log = logging.getLogger("linkly.queue")
 AGAIN_S = (0.05, 0.2, 1.0)
 """Pauses before a turn that the database has refused is tried again; the last one is repeated."""
 
+LOOK_AGAIN_S = 60.0
+"""A transaction that was not answered is looked for at once, and after this time: it may have gone on without us."""
+
 Run = Callable[[Claimed, Lane], Awaitable[Ended]]
 
 
@@ -96,7 +99,8 @@ class Consumer:
                 await self._turn()
                 failures = 0
             except Exception as error:
-                self._must_look = True
+                self._look_now()
+                self._clock.call_later(LOOK_AGAIN_S, self._look_now)
                 if not isinstance(error, LinklyError):
                     log.exception("a turn of queue %d has failed, it is tried again", self.queue)
                 elif not failures:
@@ -126,7 +130,7 @@ class Consumer:
         if self._must_look:
             await self._look()
         ended = list(self._ended)
-        free = self._concurrency - len(self._attempts) + sum(end.position in self._attempts for end in ended)
+        free = self._concurrency - len(self._attempts) + sum(map(self._holds_a_slot, ended))
         if self.paused or self._stopping or not self._is_news:
             free = 0
         lanes = self._served() if free > 0 else ()
@@ -141,7 +145,8 @@ class Consumer:
             raise
         del self._ended[: len(ended)]
         for end in ended:
-            self._attempts.pop(end.position, None)
+            if self._holds_a_slot(end):
+                del self._attempts[end.position]
             self.late += end.position not in turn.taken
             if end.due_at is not None:
                 self._due(end.due_at)
@@ -153,6 +158,10 @@ class Consumer:
                 self._begin(job, by_id[job.lane])
         if lanes and len(turn.claimed) == free:
             self._is_news = True  # there may be more, for the next slots
+
+    def _holds_a_slot(self, end: Ended) -> bool:
+        begun = self._attempts.get(end.position)
+        return begun is not None and begun[0].starts == end.starts
 
     def _begin(self, job: Claimed, lane: Lane) -> None:
         task = asyncio.get_running_loop().create_task(
@@ -166,6 +175,10 @@ class Consumer:
     def _ends(self, ended: Ended) -> None:
         self._ended.append(ended)
         self._is_news |= self._groups or ended.state is State.WAITING  # the next of its group, or itself
+        self._wake.set()
+
+    def _look_now(self) -> None:
+        self._must_look = True
         self._wake.set()
 
     async def _look(self) -> None:
