@@ -48,6 +48,8 @@ class Events:
         self._pausing = False
         self._is_followed = False
         """Somebody is bound to `functions-available`, or will be in the next turn."""
+        self._is_binding = False
+        """A binding to it was asked for since the sets were to be compared."""
         self.workers = _delivery(WORKERS)
         self.functions = _delivery(FUNCTIONS)
         tables.observe(self._functions_changed, FunctionServed, FunctionGone)
@@ -72,7 +74,10 @@ class Events:
 
     def _binding_asked_for(self, change: BindingLive) -> None:
         """Tell the first one who is bound of what comes from now on, and of nothing before."""
-        if change.type.id == FUNCTIONS and not self._is_followed:
+        if change.type.id != FUNCTIONS:
+            return
+        self._is_binding = True
+        if not self._is_followed:
             self._is_followed = True
             self._served_before.clear()
 
@@ -82,13 +87,19 @@ class Events:
         was_served = not (isinstance(change, FunctionServed) and change.new)
         self._served_before.setdefault((function.namespace, function.id), was_served)
         if not self._scheduled and not self._pausing:
-            self._scheduled = True
-            # A binding that was asked for in this turn is made in the next one; it has to be told of this change.
-            loop = asyncio.get_running_loop()
-            loop.call_soon(loop.call_soon, self._compare)
+            self._compare_later()
+
+    def _compare_later(self) -> None:
+        """A binding that was asked for in this turn is made in the next one; it has to be told of this change."""
+        self._scheduled, self._is_binding = True, False
+        loop = asyncio.get_running_loop()
+        loop.call_soon(loop.call_soon, self._compare)
 
     def _compare(self) -> None:
         self._scheduled = self._pausing = False
+        if self._is_binding:  # it may have been asked for a moment ago, with changes behind it
+            self._compare_later()
+            return
         self._is_followed = bool(self.functions)
         before, self._served_before = self._served_before, {}
         functions = self._tables.functions
