@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import json
 import secrets
 
 import pytest
@@ -398,6 +399,22 @@ async def test_what_was_read_is_removed_and_so_is_what_is_too_much(postgres_url,
     assert (await left(other))[2] == 500
     await other.execute(capture_sql.prune(await other.fetchval("SELECT quote_ident(current_schema())")))
     assert (await left(other))[2] == 10
+
+
+async def test_changes_of_any_size_are_told_in_order_and_few_large_ones_are_read_at_once(
+    postgres_url, other, monkeypatch
+):
+    monkeypatch.setattr(capture, "BATCH_BYTES", 10_000)
+    ear = Ear()
+    async with running(postgres_url) as bus:
+        await listening(bus, ear)
+        await other.execute("INSERT INTO orders SELECT n, 1, repeat('x', n * 500) FROM generate_series(1, 40) n")
+        await ear.until(40)
+    assert ear.rows == [("insert", None, number) for number in range(1, 41)]
+    name = (await other.fetchrow(capture_sql.NAMED, "orders"))[0]
+    read = await other.fetch(capture_sql.READ, name, 0, 2**62, 0, capture.BATCH, 10_000)
+    # 1 to 6 have 10,500 letters, and the sixth begins before 10,000.
+    assert [(json.loads(row["new"])["id"], row["found"]) for row in read] == [(number, 40) for number in range(1, 7)]
 
 
 async def test_who_may_write_the_table_needs_no_right_to_what_is_kept_of_it(postgres_url, other):

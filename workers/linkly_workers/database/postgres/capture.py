@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from linkly.clock import Clock, time_limit
 from linkly_workers.database.backend import RowChange, TakeChange
@@ -21,8 +21,8 @@ from linkly_workers.database.postgres.errors import FAILURES, driver_error, is_l
 
 log = logging.getLogger("linkly.database")
 
-BATCH = 200
-"""Changes that are read, and told before their position is kept."""
+BATCH, BATCH_BYTES = 200, 4_000_000
+"""Changes that are read, and told before their position is kept; the last one may be any size."""
 
 SHORTEST_WAIT_S, LONGEST_WAIT_S = 0.05, 1.0
 """Between two looks; a NOTIFY is only a wake-up, because not every commit sends one."""
@@ -31,6 +31,19 @@ TIDY_S = 10.0
 SETUP_LOCK_MS = 5000
 RETRY_S, BROKEN_S = 1.0, 10.0
 """Before a lost connection is made again; before it is tried again where something has to be put right."""
+
+
+class Position(NamedTuple):
+    """How far a reader is.
+
+    Attributes:
+        below, upto: Its window of transactions, as PostgreSQL numbers them.
+        last: The last change of the window that was told, 0 for none.
+    """
+
+    below: int
+    upto: int
+    last: int
 
 
 class PostgresCapture:
@@ -125,42 +138,43 @@ class PostgresCapture:
         await raw.add_listener(sql.CHANNEL, wake)
         while not await raw.fetchval(sql.ALONE, name, reader):
             await self._clock.sleep(LONGEST_WAIT_S)
-        kept = await raw.fetchrow(sql.POSITION, name, reader)
-        if kept is None:
+        found = await raw.fetchrow(sql.POSITION, name, reader)
+        if found is None:
             return
-        below, upto, last = kept
+        at = kept = Position(*found)
         wait_s, tidied, was_gone, is_gone = SHORTEST_WAIT_S, self._clock.monotonic(), False, False
         try:
             while True:
                 woken.clear()
-                rows = await raw.fetch(sql.READ, name, below, upto, last, BATCH)
-                for number, op, old, new, at in rows:
-                    await take(RowChange(plain, op, old, new, at))
-                    last = number
-                if len(rows) < BATCH:
+                rows = await raw.fetch(sql.READ, name, *at, BATCH, BATCH_BYTES)
+                for number, op, old, new, when, _ in rows:
+                    await take(RowChange(plain, op, old, new, when))
+                    at = at._replace(last=number)
+                is_all = not rows or len(rows) == rows[0]["found"] < BATCH
+                if is_all:
                     was_gone, (horizon, is_gone) = is_gone, await raw.fetchrow(sql.HORIZON, name)
-                    below, upto, last = upto, horizon, 0
+                    at = Position(at.upto, horizon, 0)
                 tidy = self._clock.monotonic() - tidied >= TIDY_S
                 if rows or tidy:
-                    moved = await raw.execute(sql.MOVE, name, reader, below, upto, last)
+                    moved = await raw.execute(sql.MOVE, name, reader, *at)
                     if moved != "UPDATE 1":
                         return
-                    kept = (below, upto, last)
+                    kept = at
                 if was_gone and not rows:  # all that was written before is told
                     return
                 if tidy:
                     tidied = self._clock.monotonic()
                     await self._tidy(raw, schema)
                 wait_s = SHORTEST_WAIT_S if rows else min(2 * wait_s, LONGEST_WAIT_S)
-                if len(rows) < BATCH:
+                if is_all:
                     with contextlib.suppress(TimeoutError):
                         async with time_limit(self._clock, wait_s):
                             await woken.wait()
                             wait_s = SHORTEST_WAIT_S
         except asyncio.CancelledError:
-            if (below, upto, last) != tuple(kept):  # so that nothing is told again without need
+            if at != kept:  # so that nothing is told again without need
                 with contextlib.suppress(*FAILURES):
-                    await asyncio.shield(raw.execute(sql.MOVE, name, reader, below, upto, last))
+                    await asyncio.shield(raw.execute(sql.MOVE, name, reader, *at))
             raise
 
     async def _tidy(self, raw: Any, schema: str) -> None:

@@ -39,6 +39,7 @@ CREATE TABLE IF NOT EXISTS linkly_changes (
     old json,
     new json
 );
+ALTER TABLE linkly_changes ADD COLUMN IF NOT EXISTS bytes bigint NOT NULL DEFAULT 0;
 CREATE INDEX IF NOT EXISTS linkly_changes_by_window ON linkly_changes (table_name, xid);
 CREATE TABLE IF NOT EXISTS linkly_readers (
     table_name text NOT NULL,
@@ -56,12 +57,15 @@ CREATE OR REPLACE FUNCTION {schema}.linkly_capture() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $linkly$
 DECLARE
     now_ms bigint := extract(epoch FROM clock_timestamp()) * 1000;
+    was json := CASE WHEN TG_OP <> 'INSERT' THEN to_json(OLD) END;
+    is_now json := CASE WHEN TG_OP <> 'DELETE' THEN to_json(NEW) END;
 BEGIN
-    INSERT INTO {schema}.linkly_changes (table_name, op, old, new) VALUES (
+    INSERT INTO {schema}.linkly_changes (table_name, op, old, new, bytes) VALUES (
         TG_ARGV[0],
         lower(TG_OP),
-        CASE WHEN TG_OP <> 'INSERT' THEN to_json(OLD) END,
-        CASE WHEN TG_OP <> 'DELETE' THEN to_json(NEW) END
+        was,
+        is_now,
+        coalesce(octet_length(was::text), 0) + coalesce(octet_length(is_now::text), 0)
     );
     -- A row that somebody else has removed meanwhile is an error in stricter transactions.
     IF random() < 0.0005 AND current_setting('transaction_isolation') = 'read committed' THEN
@@ -96,8 +100,14 @@ WHERE tgrelid = to_regclass($1) AND tgname = '{TRIGGER}'"""  # noqa: S608
 """Whether a table has a trigger: for each, whether it is of this schema and no partition's, and of this name."""
 
 READ = """
-SELECT id, op, old, new, (extract(epoch FROM at) * 1000)::int8 AS at FROM linkly_changes
-WHERE table_name = $1 AND xid >= $2 AND xid < $3 AND id > $4 ORDER BY id LIMIT $5"""
+SELECT id, op, old, new, (extract(epoch FROM at) * 1000)::int8 AS at, found FROM (
+    SELECT *, (sum(bytes) OVER (ORDER BY id))::int8 - bytes AS before, count(*) OVER () AS found FROM (
+        SELECT * FROM linkly_changes WHERE table_name = $1 AND xid >= $2 AND xid < $3 AND id > $4 ORDER BY id LIMIT $5
+    ) AS next
+) AS counted WHERE before < $6 ORDER BY id"""
+"""The next changes of a window, one at least, and no more once those before have so many bytes as JSON: a value is read
+only if its row is. `found` is how many there would be otherwise."""
+
 BEGIN_READING = """
 INSERT INTO linkly_readers (table_name, reader, below, upto, last_id, seen_at)
 SELECT $1, $2, m, m, 0, clock_timestamp() FROM pg_snapshot_xmin(pg_current_snapshot()) AS m
