@@ -1,4 +1,4 @@
-"""Enqueues when told to, each caller over a connection of its own: `enqueuer.py URL KIND CALLERS`."""
+"""Enqueues when told to: `enqueuer.py URL KIND CALLERS CONNECTIONS`; callers share connections evenly."""
 
 import asyncio
 import itertools
@@ -15,9 +15,9 @@ from linkly.bus import Enqueue
 PAYLOAD = {"number": 1, "text": "x" * 60}
 
 
-async def main(url: str, kind: str, callers: str) -> None:
+async def main(url: str, kind: str, callers: str, connections: str) -> None:
     async with AsyncExitStack() as stack:
-        clients = [await stack.enter_async_context(client(url, kind, f"c{place}")) for place in range(int(callers))]
+        clients = [await stack.enter_async_context(client(url, kind, f"c{place}")) for place in range(int(connections))]
 
         async def turn(seconds: float = 0.0, calls: int = 0) -> dict[str, float]:
             clock, waits = time.perf_counter, list[float]()
@@ -30,7 +30,7 @@ async def main(url: str, kind: str, callers: str) -> None:
                     await bus.trigger("bench::job", PAYLOAD, action=Enqueue("default"))  # type: ignore[attr-defined]
                     waits.append(clock() - before)
 
-            await asyncio.gather(*map(caller, clients))
+            await asyncio.gather(*(caller(clients[place % len(clients)]) for place in range(int(callers))))
             return {"count": len(waits), "seconds": clock() - started, **percentiles(waits)}
 
         await serve_turns(turn)

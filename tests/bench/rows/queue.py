@@ -41,11 +41,11 @@ WAIT_S = 60.0
 
 
 @contextmanager
-def linkly_enqueues(checkout: Path) -> Iterator[Measure]:
-    """Open an engine and clients that enqueue; nobody serves the function."""
+def linkly_enqueues(connections: int, checkout: Path) -> Iterator[Measure]:
+    """Open an engine and callers that enqueue; nobody serves the function."""
     with (
         engine(CONFIG, checkout) as running,
-        ours("enqueuer.py", checkout, running.url, "native", CALLERS) as program,
+        ours("enqueuer.py", checkout, running.url, "native", CALLERS, connections) as program,
     ):
 
         def measure(seconds: float) -> Figures:
@@ -111,7 +111,7 @@ def linkly_jobs(checkout: Path) -> Iterator[Measure]:
     """Open an engine; jobs wait in it, and a worker in a process of its own runs them."""
     with (
         engine(CONFIG, checkout) as running,
-        ours("enqueuer.py", checkout, running.url, "native", CALLERS) as program,
+        ours("enqueuer.py", checkout, running.url, "native", CALLERS, 1) as program,
     ):
 
         def done() -> int:
@@ -182,8 +182,8 @@ CELERY, DRAMATIQ = "Celery, as durable", "Dramatiq, as durable"
 ROWS = (
     Row(
         name="enqueue",
-        title=f"durable enqueues by {CALLERS} clients, each on disk before its answer",
-        ours={LINKLY: linkly_enqueues},
+        title=f"durable enqueues by {CALLERS} callers in a process, each on disk before its answer",
+        ours={LINKLY: partial(linkly_enqueues, 1), "linkly, a connection each": partial(linkly_enqueues, CALLERS)},
         peers={
             CELERY: partial(peer_enqueues, celery, *DURABLE),
             DRAMATIQ: partial(peer_enqueues, dramatiq, *DURABLE),
