@@ -38,7 +38,7 @@ from linkly.function import Function
 from linkly.invocation import DEFAULT_TIMEOUT_S, InPlace, Invocation, Json
 from linkly.outcome import ABSENT, is_absent, read_error
 from linkly.registered import Registered
-from linkly.schema import Codec, as_json, decode, payload_json, payload_text
+from linkly.schema import as_json, codec_of, decode, payload_json, payload_text
 from linkly.trigger import TriggerDeclaration, TriggerType
 from linkly.wire.connection import FramesReceiver, FrameStream
 from linkly.wire.dialer import Dialer, PortDialer
@@ -353,10 +353,10 @@ class Client:
         if result_type is InPlace:
             return value
         if isinstance(action, Enqueue):
-            return Codec(Receipt).read(value, "an enqueue's receipt")
+            return codec_of(Receipt).read(value, "an enqueue's receipt")
         if isinstance(action, Void):
             return None
-        return Codec(result_type).read(value, f"the caller of `{function_id}` (its result)")
+        return codec_of(result_type).read(value, f"the caller of `{function_id}` (its result)")
 
     @staticmethod
     def _invocation(

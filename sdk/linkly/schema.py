@@ -322,6 +322,18 @@ class Codec(Generic[T]):
             raise InvalidPayload(f"Failed to deserialize input for {what}: {error.message}") from error
 
 
+_codecs: dict[Any, Codec[Any]] = {}
+
+
+def codec_of(type_hint: Any) -> Codec[Any]:
+    """Return the codec of a result type; it is made once: that takes 100 us and more.
+
+    As many are kept as a program has types.
+    """
+    codec = _codecs.get(type_hint)
+    return _codecs.setdefault(type_hint, Codec(type_hint)) if codec is None else codec
+
+
 def read_settings(settings_type: type[T], block: object, path: str) -> T:
     """Turn a `config:` block into typed settings.
 

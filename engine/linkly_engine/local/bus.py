@@ -34,7 +34,7 @@ from linkly.context import current_invocation
 from linkly.deadline import bounded, suspended
 from linkly.errors import InvalidResult, LinklyError
 from linkly.function import ENDED, Function
-from linkly.schema import Codec, as_json, encode, payload_json
+from linkly.schema import as_json, codec_of, encode, payload_json
 from linkly.trigger import TriggerDeclaration, TriggerType
 from linkly.wire.messages import EnqueueAction
 from linkly_engine.core.enqueue import enqueue
@@ -47,7 +47,6 @@ from linkly_engine.local.provider import LocalProvider
 log = logging.getLogger("linkly.engine")
 
 _current = current_invocation.get
-_codecs: dict[Any, Codec[Any]] = {}
 _decode_any = msgspec.json.Decoder().decode
 _SCALARS = frozenset((str, int, float, bool, type(None)))
 
@@ -264,9 +263,7 @@ def read_result(result: Any, result_type: Any, function_id: str) -> Any:
         return as_json(result)
     if result_type is InPlace:
         return result
-    codec = _codecs.get(result_type)
-    if codec is None:
-        codec = _codecs.setdefault(result_type, Codec(result_type))
+    codec = codec_of(result_type)
     fits = codec.uncopied.get(type(result))
     if fits is not None and fits(result):
         return result
