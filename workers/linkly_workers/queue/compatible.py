@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from linkly import function
+from linkly.context import current_invocation
 from linkly_workers.queue.service import Service
-from linkly_workers.queue.shapes import ActionRequest, Receipt
+from linkly_workers.queue.shapes import ActionRequest, Publish, Receipt
 
 
 class Compatible:
@@ -14,10 +15,12 @@ class Compatible:
 
     Args:
         opened: Gives what serves the queues, when it is open.
+        settled: Waits for subscriptions that are being made.
     """
 
-    def __init__(self, opened: Callable[[], Awaitable[Service]]) -> None:
+    def __init__(self, opened: Callable[[], Awaitable[Service]], settled: Callable[[], Awaitable[None]]) -> None:
         self._opened = opened
+        self._settled = settled
 
     @function("engine::queue::enqueue", metadata={"internal": True})
     async def enqueue(self, request: ActionRequest) -> Receipt:
@@ -32,3 +35,16 @@ class Compatible:
         """
         service = await self._opened()
         return Receipt((await service.accepting.accept([await service.enqueueing.of_action(request)]))[0])
+
+    @function("iii::durable::publish")
+    async def publish(self, request: Publish) -> None:
+        """Give a message to every function that has subscribed to its topic; it is on disk when this answers.
+
+        Raises:
+            TopicNotSet: The topic is empty.
+            QueueFull: A subscription has no room; nobody gets the message.
+            PayloadTooLarge: The message is larger than `max_payload_bytes`.
+        """
+        service = await self._opened()
+        await self._settled()
+        await service.publishing.publish(request, current_invocation.get())

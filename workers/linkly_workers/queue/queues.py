@@ -11,11 +11,14 @@ import msgspec
 from linkly.bus import Bus
 from linkly_workers.queue.errors import QueueNotFound
 from linkly_workers.queue.functions import Functions
+from linkly_workers.queue.jobs import Claimed, Ended, Lane
 from linkly_workers.queue.running import Policy, run_job
 from linkly_workers.queue.serving import Consumer
-from linkly_workers.queue.settings import QueueSettings
+from linkly_workers.queue.settings import QueueSettings, SubscriptionSettings
 from linkly_workers.queue.store import Due, Lost, QueueRow, QueueStore, Room
+from linkly_workers.queue.terms import Terms
 from linkly_workers.queue.timetable import Timetable
+from linkly_workers.queue.topics import SUBSCRIPTION, Key, key_of
 
 NAMED = "queue"
 
@@ -57,11 +60,14 @@ class Queues:
     Args:
         store: Where the jobs are.
         bus: Where they run.
+        subscriptions: What subscribers do not say.
     """
 
-    def __init__(self, store: QueueStore, bus: Bus) -> None:
+    def __init__(self, store: QueueStore, bus: Bus, subscriptions: SubscriptionSettings) -> None:
         self._store = store
         self._bus = bus
+        self._subscriptions = subscriptions
+        self._subscribed: dict[Key, Queue] = {}
         self._by_id: dict[int, Queue] = {}
         self._named: dict[str, Queue] = {}
         self._rows: dict[int, QueueRow] = {}
@@ -76,7 +82,7 @@ class Queues:
     # --- lifetime ------------------------------------------------------------------------------------------
 
     async def open(self, named: dict[str, QueueSettings]) -> None:
-        """Serve the queues of the config; first what ran when an engine ended is put back or buried.
+        """Serve the queues of the config and the subscriptions; what ran when an engine ended is put back or buried.
 
         Raises:
             ConfigError: The store cannot be opened.
@@ -85,19 +91,52 @@ class Queues:
         rows = {name: await self._store.make_queue(NAMED, name, Room.of(settings)) for name, settings in named.items()}
         self._rows = {row.id: row for row in await self._store.queues()}
         await self.functions.ask()
-        await self._recover({row.id: named[name].max_attempts for name, row in rows.items()})
+        max_attempts = {row.id: named[name].max_attempts for name, row in rows.items()}
+        subscriptions = [row for row in self._rows.values() if row.kind == SUBSCRIPTION and row.has_settings]
+        max_attempts |= {row.id: self._terms(row).settings(self._subscriptions).max_attempts for row in subscriptions}
+        await self._recover(max_attempts)
         for name, row in rows.items():
             self._named[name] = self.serve(row, named[name])
+        for row in subscriptions:
+            if row.ended_at is None:
+                await self._store.counted_here(row.id, Room.of(self._terms(row).settings(self._subscriptions)))
+                self.subscribed(row)
         self._timing = asyncio.get_running_loop().create_task(self.timetable.serve(), name="queue: jobs that are due")
 
-    def serve(self, row: QueueRow, settings: QueueSettings) -> Queue:
+    def subscribed(self, row: QueueRow) -> None:
+        """Serve a subscription, from now on as its row says."""
+        terms = self._terms(row)
+        settings, key = terms.settings(self._subscriptions), key_of(row)
+        queue = self._subscribed.get(key)
+        if queue is None:
+            self._subscribed[key] = self.serve(row, settings, terms.condition_function_id)
+            return
+        queue.row, queue.settings = row, settings
+        queue.policy = Policy.of(row.title, settings, terms.condition_function_id)
+        queue.consumer.concurrency = settings.concurrency
+        queue.consumer.paused = row.paused
+        queue.consumer.wake()
+
+    async def remove(self, queue: Queue, grace_s: float) -> None:
+        """Serve a subscription no longer; what runs has ended, or is given back after a time."""
+        del self._by_id[queue.row.id], self._subscribed[key_of(queue.row)]
+        await queue.consumer.stop(grace_s)
+        await asyncio.wait([queue.task])
+
+    def _terms(self, row: QueueRow) -> Terms:
+        return Terms.stored(row.settings)
+
+    def serve(self, row: QueueRow, settings: QueueSettings, condition_function_id: str | None = None) -> Queue:
         """Begin to serve a queue."""
-        policy = Policy(row.title, settings.max_attempts, settings.backoff_ms, settings.timeout_ms)
+
+        async def run(job: Claimed, lane: Lane) -> Ended:
+            return await run_job(self._bus, job, lane, queue.policy, self.functions.is_gone)
+
         consumer = Consumer(
             row.id,
             self._store,
             self._bus.clock,
-            run=lambda job, lane: run_job(self._bus, job, lane, policy, self.functions.is_gone),
+            run=run,
             served=lambda: [lane for lane in self._store.lanes(row.id) if self.functions.serve(lane)],
             due=self.timetable.due,
             concurrency=settings.concurrency,
@@ -105,6 +144,7 @@ class Queues:
         )
         consumer.paused = row.paused
         task = asyncio.get_running_loop().create_task(consumer.serve(), name=f"queue {row.title}")
+        policy = Policy.of(row.title, settings, condition_function_id)
         queue = self._by_id[row.id] = Queue(row, settings, policy, consumer, task)
         self._rows[row.id] = row
         consumer.wake()
@@ -148,6 +188,10 @@ class Queues:
                 f"Queue '{name}' not found; configured: {', '.join(sorted(self._named))}. Add it to `queue_configs` of "
                 "the worker `queue` in config.yaml"
             ) from None
+
+    def subscription(self, key: Key) -> Queue | None:
+        """Return a subscription that is served, or has ended since the start."""
+        return self._subscribed.get(key)
 
     def title(self, queue: int) -> str:
         """Return what a queue is called, also one that is not served any more."""

@@ -19,6 +19,7 @@ from linkly.outcome import error_body
 from linkly.timestamps import time_text
 from linkly_workers.queue.backoff import backoff_ms
 from linkly_workers.queue.jobs import Claimed, Ended, Lane, Reason, State, unpack_head
+from linkly_workers.queue.settings import QueueSettings
 
 log = logging.getLogger("linkly.queue")
 
@@ -52,6 +53,11 @@ class Policy(msgspec.Struct, frozen=True):
     backoff_ms: int
     timeout_ms: int
     condition_function_id: str | None = None
+
+    @classmethod
+    def of(cls, title: str, settings: QueueSettings, condition_function_id: str | None) -> Policy:
+        """Return that of a queue."""
+        return cls(title, settings.max_attempts, settings.backoff_ms, settings.timeout_ms, condition_function_id)
 
 
 async def run_job(

@@ -7,9 +7,11 @@ import secrets
 from linkly.bus import Bus
 from linkly_workers.queue.accepting import Accepting
 from linkly_workers.queue.enqueueing import Enqueueing
+from linkly_workers.queue.publishing import Publishing
 from linkly_workers.queue.queues import Queues
 from linkly_workers.queue.settings import QueueWorkerSettings
-from linkly_workers.queue.store import QueueStore
+from linkly_workers.queue.store import QueueStore, Room
+from linkly_workers.queue.topics import Topics
 
 
 class Service:
@@ -24,15 +26,21 @@ class Service:
         queues: What there is, and who serves it.
         accepting: Takes jobs in.
         enqueueing: Makes them.
+        topics: What topics have in the store.
+        publishing: Takes messages in.
     """
 
     def __init__(self, bus: Bus, settings: QueueWorkerSettings) -> None:
         self._settings = settings
         self._name = secrets.token_hex(8)
         self.store = QueueStore(bus.trigger, settings.db, bus.clock)
-        self.queues = Queues(self.store, bus)
+        self.queues = Queues(self.store, bus, settings.subscriptions)
         self.accepting = Accepting(self.store, settings.idempotency_window_ms, self.queues.accepted)
         self.enqueueing = Enqueueing(self.store, self.queues, settings.max_payload_bytes)
+        topics = settings.subscriptions
+        room = Room(topics.max_jobs, topics.max_bytes)
+        self.topics = Topics(self.store, room, topics.keep_unsubscribed, topics.keep_unsubscribed_ms)
+        self.publishing = Publishing(self.store, self.topics, self.queues, self.enqueueing, topics)
 
     async def open(self) -> None:
         """Make the tables and begin.
@@ -42,6 +50,7 @@ class Service:
             Unavailable: The database is away; this may be called again.
         """
         await self.store.open(self._name)
+        await self.topics.open()
         await self.queues.open(self._settings.queues())
 
     async def is_current(self) -> bool:

@@ -47,6 +47,7 @@ class Consumer:
 
     Attributes:
         paused: Nothing is started; what runs goes on.
+        concurrency: Attempts at a time.
         late: Attempts that ended when their token was not valid any more.
     """
 
@@ -70,7 +71,7 @@ class Consumer:
         self._run = run
         self._served = served
         self._due = due
-        self._concurrency = concurrency
+        self.concurrency = concurrency
         self._groups = groups
         self._wake = asyncio.Event()
         self._is_news = True
@@ -130,7 +131,7 @@ class Consumer:
         if self._must_look:
             await self._look()
         ended = list(self._ended)
-        free = self._concurrency - len(self._attempts) + sum(map(self._holds_a_slot, ended))
+        free = self.concurrency - len(self._attempts) + sum(map(self._holds_a_slot, ended))
         if self.paused or self._stopping or not self._is_news:
             free = 0
         lanes = self._served() if free > 0 else ()

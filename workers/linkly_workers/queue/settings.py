@@ -56,6 +56,34 @@ class QueueSettings(Settings):
         return max(1, self.max_retries)
 
 
+class SubscriptionSettings(Settings):
+    """Of durable topics: what subscribers do not say themselves, and what is kept for how long.
+
+    Attributes:
+        type: `standard`, or `fifo`: the messages of a subscription one by one, in order.
+        max_attempts: How often a message is tried in all, if the subscriber does not say `maxRetries`.
+        concurrency: Messages of one subscription at a time on this engine; 0 pauses.
+        backoff_ms: Before the second attempt; doubled for each further one, up to an hour.
+        timeout_ms: How long an attempt may take.
+        max_jobs: So many messages wait and run in one subscription at most.
+        max_bytes: The same for their bytes.
+        when_full: `refuse` what is published then, or let the oldest that waits be a `dead_letter`.
+        keep_unsubscribed: So many messages of topics without any subscription are kept ...
+        keep_unsubscribed_ms: ... for so long, for the first one that begins `from: earliest`.
+    """
+
+    type: Literal["standard", "fifo"] = "standard"
+    max_attempts: AtLeastOne = 3
+    concurrency: NotNegative = 10
+    backoff_ms: NotNegative = 1000
+    timeout_ms: AtLeastOne = 1_800_000
+    max_jobs: AtLeastOne = 1_000_000
+    max_bytes: AtLeastOne = 1 << 30
+    when_full: Literal["refuse", "dead_letter"] = "refuse"
+    keep_unsubscribed: NotNegative = 10_000
+    keep_unsubscribed_ms: AtLeastOne = 14 * DAY_MS
+
+
 class AdapterSettings(Settings):
     """Where iii's config names a transport; here the store is a database, which `db` names."""
 
@@ -69,6 +97,7 @@ class QueueWorkerSettings(Settings):
     Attributes:
         db: Which database keeps the jobs.
         queue_configs: The named queues; `default` is always there.
+        subscriptions: Of durable topics.
         stop_grace_s: How long jobs may go on when the engine stops; what then runs still starts anew later.
         idempotency_window_ms: How long an idempotency key is remembered.
         max_payload_bytes: A job's payload may be so large.
@@ -77,6 +106,7 @@ class QueueWorkerSettings(Settings):
 
     db: str = "primary"
     queue_configs: dict[str, QueueSettings] = {}
+    subscriptions: SubscriptionSettings = msgspec.field(default_factory=SubscriptionSettings)
     stop_grace_s: Annotated[float, msgspec.Meta(ge=0)] = 10.0
     idempotency_window_ms: AtLeastOne = DAY_MS
     max_payload_bytes: AtLeastOne = 4_194_304

@@ -56,6 +56,11 @@ class QueueRow(msgspec.Struct):
     ended_at: int | None
 
     @property
+    def has_settings(self) -> bool:
+        """Whether it was ever subscribed."""
+        return self.settings != "{}"
+
+    @property
     def title(self) -> str:
         """What it is called: a named queue's name, else `topic::function@namespace`, as iii's listings have it."""
         return f"{self.name}::{self.function_id}@{self.namespace}" if self.function_id else self.name
@@ -138,7 +143,11 @@ class QueueStore:
         trigger: Calls `database::*`.
         db: Which database.
         clock: For the times of jobs.
+
+    Attributes:
         room: How much a queue may hold, by its number.
+        engine: Number of this engine.
+        kept: Number of the queue of messages that nobody has subscribed to.
     """
 
     def __init__(self, trigger: Trigger, db: str, clock: Clock) -> None:
@@ -150,6 +159,12 @@ class QueueStore:
         self._making = asyncio.Lock()
         self.room: dict[int, Room] = {}
         self.engine = 0
+        self.kept = 0
+
+    @property
+    def scripts(self) -> Scripts:
+        """What runs the scripts, for what else is kept in this database."""
+        return self._scripts
 
     def now(self) -> int:
         """Return the time, milliseconds since the epoch."""
@@ -188,13 +203,13 @@ class QueueStore:
         [row] = [
             each for each in await self.queues() if (each.kind, each.name, each.namespace, each.function_id) == key
         ]
-        await self._scripts.execute("counted_here", {"queue": row.id, "engine": self.engine})
-        self.room[row.id] = room
+        await self.counted_here(row.id, room)
         return row
 
-    async def end_queue(self, queue: int) -> None:
-        """Note that nothing more comes into a subscription."""
-        await self._scripts.execute("end_queue", {"queue": queue, "now": self.now()})
+    async def counted_here(self, queue: int, room: Room) -> None:
+        """Make the row in which this engine counts what happens to a queue."""
+        await self._scripts.execute("counted_here", {"queue": queue, "engine": self.engine})
+        self.room[queue] = room
 
     async def pause(self, queue: int, *, paused: bool) -> None:
         """Note whether anything of a queue may start."""
@@ -259,14 +274,14 @@ class QueueStore:
         return statements
 
     async def _without_key(self, jobs: Sequence[NewJob]) -> list[dict[str, Any]]:
-        rows = [_row(job) for job in jobs]
+        rows = [job_row(job) for job in jobs]
         values = {name: [row[name] for row in rows] for name in rows[0]}
         first, *rest = await self._scripts.script("accept", values | self._counted(jobs[0].queue))
         return [{**first, "expect_rows": 1}, *rest]
 
     async def _with_key(self, job: NewJob, window_ms: int) -> list[dict[str, Any]]:
         values = {"key": job.head.key, "digest": _blob(job.digest), "window_ms": window_ms, "now": self.now()}
-        values |= _row(job) | self._counted(job.queue)
+        values |= job_row(job) | self._counted(job.queue)
         *writes, receipt = await self._scripts.script("accept_with_key", values)
         return [*writes, {**receipt, "expect_rows": 1}]
 
@@ -302,12 +317,6 @@ class QueueStore:
         """Return the receipt that an idempotency key has, and the digest of its job; `None`: nobody has used it."""
         rows = await self._scripts.query("key", {"queue": queue, "key": key, "now": self.now()})
         return (rows[0]["id"], msgspec.convert(rows[0]["digest"], bytes)) if rows else None
-
-    async def publish(self, publication: NewJob, topic: str) -> list[int]:
-        """Accept a message for every subscription of a topic; return their queues."""
-        values = {**_row(publication), "engine": self.engine, "topic": topic}
-        jobs, _ = await self._scripts.transaction("publish", values)
-        return [row[0] for row in jobs["rows"]]
 
     # --- running -------------------------------------------------------------------------------------------
 
@@ -380,7 +389,8 @@ class QueueStore:
         statements: list[dict[str, Any]] = []
         for queue, some in groupby(found, lambda due: due.queue):
             mine = list(some)
-            groups = [due.message_group for due in mine]
+            # Of those that are kept the groups are topics, and no lines.
+            groups = [] if queue == self.kept else [due.message_group for due in mine]
             statements += await self._locking(queue, groups)
             for script, expires in (("expire", True), ("promote", False)):
                 for part in _in_parts([due.position for due in mine if due.expires is expires]):
@@ -405,6 +415,15 @@ class QueueStore:
             for some in _in_parts(names)
             for each in await self._scripts.script(script, {"queue": queue, "name": some})
         ]
+
+    async def change(
+        self, queue: int, groups: Iterable[str | None], statements: Sequence[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """Run statements in one transaction that change jobs of these groups of a queue; return their results."""
+        names = list(groups)
+        before, after = await self._locking(queue, names), await self._regrouping(queue, names)
+        results = await self._run([*before, *statements, *after])
+        return results[len(before) : len(before) + len(statements)]
 
     async def _run(self, statements: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if not statements:
@@ -431,7 +450,8 @@ def _by_queue(jobs: Sequence[NewJob]) -> list[NewJob]:
     return sorted(jobs, key=lambda job: job.queue)
 
 
-def _row(job: NewJob) -> dict[str, Any]:
+def job_row(job: NewJob) -> dict[str, Any]:
+    """Return a job as scripts take it."""
     return {
         "id": job.id,
         "queue": job.queue,

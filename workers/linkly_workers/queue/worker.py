@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
-from linkly import Settings, Worker, function, trigger
+from linkly import Settings, TriggerType, Worker, function, trigger
 from linkly.clock import time_limit
 from linkly.context import current_invocation
 from linkly.errors import LinklyError
@@ -27,6 +27,7 @@ from linkly_workers.queue.preparing import Preparing
 from linkly_workers.queue.service import Service
 from linkly_workers.queue.settings import QueueWorkerSettings
 from linkly_workers.queue.shapes import Enqueue, EnqueueMany, Receipt, Receipts
+from linkly_workers.queue.subscriptions import Subscriptions
 
 log = logging.getLogger("linkly.queue")
 
@@ -49,13 +50,18 @@ class QueueWorker(Worker):
     def __init__(self, settings: QueueWorkerSettings | None = None) -> None:
         super().__init__(settings)
         self.settings.queues()
-        self._compatible = Compatible(self._opened)
+        self._subscriptions = Subscriptions(self.settings.subscriptions, self.settings.stop_grace_s)
+        self._compatible = Compatible(self._opened, self._subscriptions.settled)
         self._preparing = Preparing(self.settings.db, self._opened, self.settings.idempotency_window_ms)
         self._is_open = asyncio.Event()
 
     def composed_of(self) -> tuple[object, ...]:
         """Return what serves iii's functions, and what takes part in `database::atomic`."""
         return (self._compatible, self._preparing)
+
+    def trigger_types(self) -> list[TriggerType]:
+        """Return `durable:subscriber`."""
+        return [self._subscriptions.trigger_type()]
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -67,6 +73,7 @@ class QueueWorker(Worker):
             if self._opening is not None:
                 self._opening.cancel()
                 await asyncio.wait([self._opening])
+            await self._subscriptions.close()
             await self._service.close(self.settings.stop_grace_s)
 
     async def ready(self) -> None:
@@ -93,9 +100,11 @@ class QueueWorker(Worker):
                 self._service.queues.wake()
                 return
             self._is_open.clear()
+            await self._subscriptions.close()
             await self._service.close(0)  # its jobs cannot end in another database
             self._service = Service(self.bus, self.settings)
         await self._service.open()
+        await self._subscriptions.open(self._service, self.bus.clock)
         self._is_open.set()
 
     async def _open_later(self) -> None:

@@ -8,6 +8,12 @@ INSERT INTO linkly_queue_groups (queue, name, position, lane, ready)
 SELECT :queue::bigint, name, 0, 0, 0 FROM unnest(:name::text[]) AS name ORDER BY name COLLATE "C"
 ON CONFLICT (queue, name) DO UPDATE SET queue = excluded.queue;
 
+-- name: held
+-- What a queue holds: jobs that have not ended, and bytes of their payloads.
+SELECT COALESCE(SUM(accepted - done - dead - cancelled - discarded - expired), 0)::bigint AS jobs,
+    COALESCE(SUM(bytes), 0)::bigint AS bytes
+FROM linkly_queue_counts WHERE queue = :queue;
+
 -- name: accept
 -- Changes no row if the queue has no room for them.
 WITH new (id, queue, lane, state, priority, message_group, due_at, expires_at, size, head, payload) AS (
@@ -67,24 +73,6 @@ SELECT id FROM linkly_queue_keys WHERE queue = :queue AND key = :key AND digest 
 
 -- name: key
 SELECT id, digest FROM linkly_queue_keys WHERE queue = :queue AND key = :key AND expires_at > :now;
-
--- name: publish
--- One job for each subscription of the topic; answers which queues have got one.
-WITH published AS (
-    INSERT INTO linkly_queue_jobs (id, queue, lane, state, priority, size, head, payload)
-    SELECT :id::text || '.' || queues.id, queues.id, lanes.id, 0, 0, :size::bigint, :head::bytea, :payload::text
-    FROM linkly_queues AS queues JOIN linkly_queue_lanes AS lanes ON lanes.queue = queues.id
-    WHERE queues.kind = 'subscription' AND queues.name = :topic::text AND queues.ended_at IS NULL
-    ORDER BY queues.id
-    RETURNING queue, size
-),
-counted AS (
-    INSERT INTO linkly_queue_counts AS counts (queue, engine, accepted, bytes)
-    SELECT queue, :engine::bigint, 1, size FROM published ORDER BY queue
-    ON CONFLICT (queue, engine) DO UPDATE SET
-        accepted = counts.accepted + excluded.accepted, bytes = counts.bytes + excluded.bytes
-)
-SELECT queue FROM published;
 
 -- name: finish
 -- Attempts that have come to an end, for good; of those whose token is not valid any more nothing happens.

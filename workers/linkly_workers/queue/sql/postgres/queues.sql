@@ -25,6 +25,3 @@ SELECT id, queue, namespace, function_id FROM linkly_queue_lanes;
 
 -- name: pause
 UPDATE linkly_queues SET paused = :paused WHERE id = :queue;
-
--- name: end_queue
-UPDATE linkly_queues SET ended_at = :now WHERE id = :queue;

@@ -49,18 +49,6 @@ SELECT id FROM linkly_queue_keys WHERE queue = :queue AND key = :key AND digest 
 -- name: key
 SELECT id, digest FROM linkly_queue_keys WHERE queue = :queue AND key = :key AND expires_at > :now;
 
--- name: publish
--- One job for each subscription of the topic; answers which queues have got one.
-INSERT INTO linkly_queue_jobs (id, queue, lane, state, priority, size, head, payload)
-SELECT :id || '.' || queues.id, queues.id, lanes.id, 0, 0, :size, :head, :payload
-FROM linkly_queues AS queues JOIN linkly_queue_lanes AS lanes ON lanes.queue = queues.id
-WHERE queues.kind = 'subscription' AND queues.name = :topic AND queues.ended_at IS NULL
-RETURNING queue;
-UPDATE linkly_queue_counts SET accepted = accepted + 1, bytes = bytes + :size
-WHERE engine = :engine AND queue IN (
-    SELECT id FROM linkly_queues WHERE kind = 'subscription' AND name = :topic AND ended_at IS NULL
-);
-
 -- name: finish
 -- Attempts that have come to an end, for good; of those whose token is not valid any more nothing happens.
 WITH ended (position, starts) AS (VALUES (:position, :starts), ...),

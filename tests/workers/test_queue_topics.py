@@ -1,0 +1,371 @@
+"""Durable topics: who gets a message, and when; subscriptions outlive their workers."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+
+from linkly import LinklyError, Worker, durable_subscriber, function
+from linkly.errors import HandlerFailed
+from linkly.testing import ManualClock, wired
+from linkly.worker import running as running_worker
+from linkly_engine.engine import Engine
+from support.database_calls import database_worker
+from support.queue_workers import URLS, App, queue_worker, running_queue, states, until_states, url_of
+
+TOPIC = "order.created"
+
+
+class Subscriber(App):
+    """Subscribes `app::work` to a topic, and `app::other` if told."""
+
+    def __init__(self, handler=None, *, both=False, **options):
+        super().__init__(handler)
+        self.both = both
+        self.options = options
+
+    def triggers_of(self, function):
+        if function.id == "app::work" or (self.both and function.id == "app::other"):
+            return [durable_subscriber(TOPIC, **self.options)]
+        return []
+
+
+@pytest.fixture(params=URLS)
+def url(request, tmp_path):
+    """Return the url of an empty database of each kind."""
+    return url_of(request.param, request, tmp_path)
+
+
+@pytest.fixture(params=["in process", "over a wire"])
+def running(request, url):
+    """Run a queue both ways, on a database of its own."""
+
+    @asynccontextmanager
+    async def run(*workers, **settings):
+        async with running_queue(url, *workers, wire=request.param == "over a wire", **settings) as bus:
+            yield bus
+
+    return run
+
+
+@pytest.fixture
+async def engine(url):
+    """An engine with a queue, where workers come and go."""
+    async with Engine() as engine:
+        await engine.start([database_worker(url), queue_worker()])
+        yield engine
+
+
+@asynccontextmanager
+async def connected(engine, worker):
+    """Run a worker on a connection."""
+    async with wired(engine, name=worker.name) as bus, running_worker(worker, bus):
+        await bus.trigger("engine::workers::list", {})
+        await engine.acknowledged()
+        yield bus
+
+
+async def publish(bus, data, topic=TOPIC):
+    return await bus.trigger("iii::durable::publish", {"topic": topic, "data": data})
+
+
+async def failing(payload):
+    raise HandlerFailed("not today")
+
+
+async def test_every_function_that_has_subscribed_gets_a_message(running):
+    app = Subscriber(both=True)
+    async with running(app) as bus:
+        assert await publish(bus, {"n": 1}) is None
+        assert await app.called(2) == [{"n": 1}, {"n": 1}]
+        await until_states(bus, done=2)
+    assert {job["queue"] for job in app.jobs} == {f"{TOPIC}::app::work@default", f"{TOPIC}::app::other@default"}
+    assert {job["topic"] for job in app.jobs} == {TOPIC}
+    assert {job["max_attempts"] for job in app.jobs} == {3}
+
+
+async def test_a_message_without_a_topic_is_refused(running):
+    async with running() as bus:
+        for request in ({"topic": "", "data": 1}, {"data": 1}):
+            with pytest.raises(LinklyError) as caught:
+                await bus.trigger("iii::durable::publish", request)
+            assert caught.value.code == "topic_not_set"
+
+
+async def test_other_topics_are_none_of_a_subscriber_s_business(running):
+    app = Subscriber()
+    async with running(app) as bus:
+        await publish(bus, "theirs", "order.gone")
+        await publish(bus, "mine")
+        assert await app.called(1) == ["mine"]
+
+
+async def test_max_retries_of_a_subscriber_are_one_attempt_less(running):
+    app = Subscriber(failing, max_retries=1, backoff_ms=1)
+    async with running(app) as bus:
+        await publish(bus, 1)
+        await until_states(bus, dead=1)
+    assert [job["attempt"] for job in app.jobs] == [1, 2]
+    assert app.jobs[0]["max_attempts"] == 2
+
+
+async def test_a_fifo_subscriber_gets_messages_in_order_and_a_failing_one_holds_up_the_rest(running):
+    async def odd(payload):
+        if payload == 1 and app.calls.count(1) < 3:
+            raise HandlerFailed("once more")
+
+    app = Subscriber(odd, fifo=True, backoff_ms=1)
+    async with running(app) as bus:
+        for n in range(4):
+            await publish(bus, n)
+        await until_states(bus, done=4)
+    assert app.calls == [0, 1, 1, 1, 2, 3]
+
+
+async def test_after_a_dead_message_a_fifo_subscriber_goes_on(running):
+    async def bad(payload):
+        if payload == 0:
+            raise LinklyError("never", code="JOB_FAILED")
+
+    app = Subscriber(bad, fifo=True)
+    async with running(app) as bus:
+        await publish(bus, 0)
+        await publish(bus, 1)
+        await until_states(bus, dead=1, done=1)
+    assert app.calls == [0, 1]
+
+
+@pytest.mark.parametrize("verdict, calls", [(False, 0), (None, 1), (0, 1), ("", 1)])
+async def test_only_a_literal_false_of_a_condition_skips_the_function(running, verdict, calls):
+    asked = []
+
+    class Judge(Worker):
+        name = "judge"
+
+        @function("judge::wanted")
+        async def wanted(self, payload: dict) -> object:
+            """Judge."""
+            asked.append(payload)
+            return verdict
+
+    app = Subscriber(condition="judge::wanted")
+    async with running(Judge(), app) as bus:
+        await publish(bus, {"n": 1})
+        await until_states(bus, done=1)
+    assert asked == [{"n": 1}]
+    assert len(app.calls) == calls
+
+
+async def test_a_condition_that_fails_is_a_failed_attempt(running):
+    app = Subscriber(condition="nobody::judges", max_retries=1, backoff_ms=1)
+    async with running(app) as bus:
+        await publish(bus, 1)
+        await until_states(bus, dead=1)
+    assert app.calls == []
+
+
+async def test_concurrency_0_pauses(running):
+    app = Subscriber(concurrency=0)
+    async with running(app) as bus:
+        await publish(bus, 1)
+        await asyncio.sleep(0)
+        assert await states(bus) == {"waiting": 1}
+
+
+async def test_a_subscriber_without_a_topic_gets_nothing(running):
+    class Lost(App):
+        def triggers_of(self, function):
+            return [durable_subscriber("")] if function.id == "app::work" else []
+
+    app = Lost()
+    async with running(app) as bus:
+        await publish(bus, 1)
+        assert await states(bus) == {"waiting": 1}
+    assert app.calls == []
+
+
+async def test_a_worker_that_is_away_gets_what_was_published_meanwhile(engine):
+    bus = engine.bus("test")
+    async with connected(engine, Subscriber()):
+        pass
+    await publish(bus, "while away")
+    assert await states(bus) == {"waiting": 1}
+    app = Subscriber()
+    async with connected(engine, app):
+        assert await app.called(1) == ["while away"]
+        await until_states(bus, done=1)
+
+
+async def test_a_subscription_is_there_after_a_restart_before_its_worker(url):
+    async with running_queue(url, Subscriber(max_retries=4)):
+        pass
+    async with running_queue(url) as bus:
+        await publish(bus, "while away")
+        assert await states(bus) == {"waiting": 1}
+    app = Subscriber(max_retries=4)
+    async with running_queue(url, app) as bus:
+        assert await app.called(1) == ["while away"]
+    assert app.jobs[0]["max_attempts"] == 5
+
+
+async def test_bindings_of_one_function_share_its_messages(engine):
+    one, other = Subscriber(), Subscriber()
+    bus = engine.bus("test")
+    async with connected(engine, one), connected(engine, other):
+        for n in range(6):
+            await publish(bus, n)
+        await until_states(bus, done=6)
+    assert sorted(one.calls + other.calls) == list(range(6))
+
+
+async def test_what_its_code_takes_back_is_subscribed_no_longer_and_waits_for_it(engine):
+    app, bus = App(), engine.bus("test")
+    async with connected(engine, app) as own:
+
+        async def subscribed():
+            registration = own.register_trigger("app::work", durable_subscriber(TOPIC, concurrency=0))
+            await own.trigger("engine::workers::list", {})
+            await engine.acknowledged()
+            return registration
+
+        registration = await subscribed()
+        await publish(bus, "before")
+        registration.unregister()
+        await own.trigger("engine::workers::list", {})
+        await engine.acknowledged()
+        await publish(bus, "between")
+        rows = (
+            await bus.trigger(
+                "database::query",
+                {
+                    "sql": "SELECT payload, kind FROM linkly_queue_jobs AS job "
+                    "JOIN linkly_queues ON linkly_queues.id = job.queue ORDER BY position"
+                },
+            )
+        )["rows"]
+        assert [(row["payload"], row["kind"]) for row in rows] == [('"before"', "subscription"), ('"between"', "kept")]
+        own.register_trigger("app::work", durable_subscriber(TOPIC))
+        assert await app.called(1) == ["before"]
+
+
+async def test_a_subscription_goes_on_while_one_of_its_bindings_is_left(engine):
+    app, bus = App(), engine.bus("test")
+    async with connected(engine, app) as own:
+        first = own.register_trigger("app::work", durable_subscriber(TOPIC))
+        own.register_trigger("app::work", durable_subscriber(TOPIC))
+        await own.trigger("engine::workers::list", {})
+        await engine.acknowledged()
+        first.unregister()
+        await own.trigger("engine::workers::list", {})
+        await engine.acknowledged()
+        await publish(bus, 1)
+        assert await app.called(1) == [1]
+
+
+@pytest.mark.parametrize("fifo", [False, True])
+async def test_the_first_subscription_from_earliest_gets_what_its_topic_has_kept(engine, fifo):
+    bus = engine.bus("test")
+    for n in range(3):
+        await publish(bus, n)
+    await publish(bus, "theirs", "order.gone")
+    app = Subscriber(start="earliest", concurrency=1, fifo=fifo)
+    async with connected(engine, app):
+        assert await app.called(3) == [0, 1, 2]
+        await until_states(bus, done=3, waiting=1)
+        await publish(bus, 3)
+        assert await app.called(4) == [0, 1, 2, 3]
+
+
+async def test_a_subscription_from_now_leaves_what_its_topic_has_kept(engine):
+    bus, app = engine.bus("test"), Subscriber()
+    await publish(bus, "before")
+    async with connected(engine, app):
+        await publish(bus, "after")
+        assert await app.called(1) == ["after"]
+        await until_states(bus, done=1, waiting=1)
+
+
+async def test_kept_messages_are_bounded_by_age(url):
+    clock = ManualClock()
+    async with running_queue(url, clock=clock, subscriptions={"keep_unsubscribed_ms": 60_000}) as bus:
+        await publish(bus, 1)
+        await clock.advance(59)
+        assert await states(bus) == {"waiting": 1}
+        await clock.advance(2)
+        await until_states(bus, expired=1)
+
+
+async def test_kept_messages_are_bounded_by_their_number(running):
+    async with running(subscriptions={"keep_unsubscribed": 20}) as bus:
+        for n in range(21):
+            await publish(bus, n)
+        assert await states(bus) == {"expired": 3, "waiting": 18}
+        sql = "SELECT MIN(position) AS first FROM linkly_queue_jobs WHERE state = 0"
+        assert (await bus.trigger("database::query", {"sql": sql}))["rows"] == [{"first": 4}]
+
+
+async def test_a_message_that_a_subscription_has_no_room_for_is_refused_and_nobody_gets_it(running):
+    app = Subscriber(both=True, concurrency=0)
+    async with running(app, subscriptions={"max_jobs": 2}) as bus:
+        for n in range(2):
+            await publish(bus, n)
+        with pytest.raises(LinklyError, match=r"app::(work|other)") as caught:
+            await publish(bus, 2)
+        assert await states(bus) == {"waiting": 4}
+    assert caught.value.code == "queue_full"
+
+
+@pytest.mark.parametrize("fifo", [False, True])
+async def test_where_that_is_the_setting_the_oldest_message_is_a_dead_letter_instead(running, fifo):
+    let_go = asyncio.Event()
+    app = Subscriber(lambda payload: let_go.wait(), concurrency=1, fifo=fifo)
+    async with running(app, subscriptions={"max_jobs": 3, "when_full": "dead_letter"}) as bus:
+        await publish(bus, 0)
+        await app.called(1)
+        for n in range(1, 6):
+            await publish(bus, n)
+        sql = "SELECT payload, reason FROM linkly_queue_jobs WHERE state = 5 ORDER BY position"
+        rows = (await bus.trigger("database::query", {"sql": sql}))["rows"]
+        assert rows == [{"payload": str(n), "reason": "too_many"} for n in (1, 2, 3)]
+        let_go.set()
+        await until_states(bus, dead=3, done=3)
+    assert app.calls == [0, 4, 5]
+
+
+async def test_messages_that_all_run_make_no_room(running):
+    let_go = asyncio.Event()
+    app = Subscriber(lambda payload: let_go.wait())
+    async with running(app, subscriptions={"max_jobs": 1, "when_full": "dead_letter"}) as bus:
+        await publish(bus, 0)
+        await app.called(1)
+        with pytest.raises(LinklyError) as caught:
+            await publish(bus, 1)
+        let_go.set()
+    assert caught.value.code == "queue_full"
+
+
+@pytest.mark.parametrize("before, after", [(False, True), (True, False)])
+async def test_a_subscription_that_turns_fifo_or_back_keeps_its_messages(url, before, after):
+    async with running_queue(url, Subscriber(concurrency=0, fifo=before)) as bus:
+        for n in range(4):
+            await publish(bus, n)
+    app = Subscriber(concurrency=1, fifo=after)
+    async with running_queue(url, app) as bus:
+        assert await app.called(4) == [0, 1, 2, 3]
+        await publish(bus, 4)
+        await until_states(bus, done=5)
+
+
+async def test_the_counters_agree_with_the_jobs(running):
+    app = Subscriber(both=True)
+    async with running(app) as bus:
+        await publish(bus, 1, "order.gone")
+        await publish(bus, 2)
+        await until_states(bus, done=2, waiting=1)
+        sql = (
+            "SELECT SUM(accepted) AS accepted, SUM(done) AS done, SUM(bytes) AS bytes, "
+            "(SELECT COUNT(*) FROM linkly_queue_jobs AS job WHERE job.queue = counts.queue) AS jobs "
+            "FROM linkly_queue_counts AS counts GROUP BY queue HAVING SUM(accepted) > 0 ORDER BY accepted, done"
+        )
+        rows = (await bus.trigger("database::query", {"sql": sql}))["rows"]
+    assert [tuple(int(value) for value in row.values()) for row in rows] == [(1, 0, 1, 1), (1, 1, 0, 1), (1, 1, 0, 1)]
