@@ -111,7 +111,7 @@ MARIADB = Server(
     mine="CONNECTION_ID()",
     numbers="(SELECT seq AS n FROM seq_1_to_{}) numbers",
     running="SELECT count(*) FROM information_schema.processlist "
-    "WHERE command = 'Query' AND id <> CONNECTION_ID() AND info LIKE ?",
+    "WHERE command IN ('Query', 'Execute') AND id <> CONNECTION_ID() AND info LIKE ?",
     wrong_password="Access denied for user",
     unknown_database="Unknown database 'missing'",
     refused="1045",

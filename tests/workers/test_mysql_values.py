@@ -109,7 +109,7 @@ def test_any_double_comes_back(session, value):
     assert session.value("SELECT COUNT(*) FROM doubles WHERE a = ?", value) == 1
 
 
-def test_a_float_has_six_digits_and_as_a_double_all_of_them(session):
+def test_a_float_has_six_digits_as_text_and_as_a_double_all_of_them(session):
     session.text("DROP TABLE IF EXISTS floats")
     session.text("CREATE TABLE floats (a FLOAT)")
     session.rows("INSERT INTO floats VALUES (?)", 16777213)

@@ -1,7 +1,7 @@
 """How values of MySQL and MariaDB become values of JSON, without loss.
 
 Where Python's type is narrower than MySQL's (`0000-00-00`, `-838:59:59`, DECIMAL), and where JSON has none, a value
-travels as the text that the server shows and takes. FLOAT has six digits: the server sends no more of it as text.
+travels as the text that the server shows and takes. Of a FLOAT that text has six digits: see `binary`.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import Any, Protocol
 
 from linkly_workers.database._server.json_value import json_value
 
-_TINY, _SHORT, _LONG, _FLOAT, _DOUBLE, _NULL = range(1, 7)
+_TINY, _SHORT, _LONG, FLOAT, DOUBLE, _NULL = range(1, 7)
 _TIMESTAMP, _LONGLONG, _INT24, _DATE, _TIME, _DATETIME, _YEAR, _NEWDATE, _VARCHAR, _BIT = range(7, 17)
 _JSON, _NEWDECIMAL, _ENUM, _SET, _TINY_BLOB, _MEDIUM_BLOB, _LONG_BLOB, _BLOB, _VAR_STRING, _STRING, _GEOMETRY = range(
     245, 256
 )
-_UNSIGNED, _IS_ENUM, _IS_SET = 32, 256, 2048
+UNSIGNED, _IS_ENUM, _IS_SET = 32, 256, 2048
 _BINARY = 63
 """The character set of what is no text."""
 _EXACT_BITS = 53
@@ -31,12 +31,14 @@ class Field(Protocol):
         flags: Of the column.
         charsetnr: The server's number of its collation.
         length: Bytes that it may have, or bits.
+        scale: Digits behind the point.
     """
 
     type_code: int
     flags: int
     charsetnr: int
     length: int
+    scale: int
 
 
 def _moment(text: str) -> str:
@@ -50,7 +52,7 @@ def _bits(value: bytes) -> int:
 
 DECODERS: dict[int, Callable[[Any], Any]] = {
     **dict.fromkeys((_TINY, _SHORT, _LONG, _LONGLONG, _INT24, _YEAR), int),
-    **dict.fromkeys((_FLOAT, _DOUBLE), float),
+    **dict.fromkeys((FLOAT, DOUBLE), float),
     **dict.fromkeys((_TIMESTAMP, _DATETIME), _moment),
     _BIT: _bits,
     _JSON: json_value,
@@ -64,8 +66,8 @@ _NAMES = {
     _LONG: "int",
     _LONGLONG: "bigint",
     _YEAR: "year",
-    _FLOAT: "float",
-    _DOUBLE: "double",
+    FLOAT: "float",
+    DOUBLE: "double",
     _NEWDECIMAL: "decimal",
     0: "decimal",
     _BIT: "bit",
@@ -96,7 +98,7 @@ def type_name(field: Field) -> str:
     if kind in _STRINGS:
         return _STRINGS[kind][field.charsetnr == _BINARY]
     name = _NAMES.get(kind, "")
-    return f"{name} unsigned" if kind in _INTEGERS and field.flags & _UNSIGNED else name
+    return f"{name} unsigned" if kind in _INTEGERS and field.flags & UNSIGNED else name
 
 
 def big_integers(fields: Sequence[Field]) -> list[int]:

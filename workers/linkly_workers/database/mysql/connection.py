@@ -14,6 +14,7 @@ from linkly_workers.database._server.result import Result, returned_id, size_of,
 from linkly_workers.database.backend import Take
 from linkly_workers.database.batches import BATCH_BYTES, MOST_ROWS
 from linkly_workers.database.errors import DriverError
+from linkly_workers.database.mysql.binary import loses_digits
 from linkly_workers.database.mysql.codecs import big_integers, type_name
 from linkly_workers.database.mysql.errors import FAILURES, NOT_PREPARABLE, TOO_LARGE, is_lost, number_of
 from linkly_workers.database.mysql.parameters import bound
@@ -81,7 +82,7 @@ class Connection:
             try:
                 await self._wire.check(statement.compiled)
             except MySQLError as error:
-                if number_of(error) != NOT_PREPARABLE:
+                if number_of(error) not in NOT_PREPARABLE:
                     raise
 
     async def run(self, statement: Statement, values: list[Any], *, last: bool = False) -> Result:
@@ -115,7 +116,7 @@ class Connection:
         return result
 
     async def _run(self, statement: Statement, text: str, *, last: bool) -> Result:
-        head = await self._wire.ask(text, last=last)
+        head = await self._answer(statement, text, last=last)
         fields = head.fields or []
         rows: list[tuple[Any, ...]] = []
         while (batch := await self._rows()) is not None:
@@ -141,6 +142,35 @@ class Connection:
             big_integers(fields),
         )
 
+    async def _answer(self, statement: Statement, text: str, *, last: bool = False) -> Any:
+        """Send a statement, prepared if the text protocol may lose digits of its answer; returns the first result."""
+        runs_once = is_binary = statement.target is not None
+        while True:
+            if not statement.may_lose_digits:
+                head = await self._wire.ask(text, last=last)
+                if not loses_digits(head.fields or []):
+                    return head
+                statement.may_lose_digits = is_binary = True
+                if runs_once:
+                    raise _altered()
+                # It is read again: that is allowed for what changes nothing itself, as it is after a lost connection,
+                # and inside a transaction the rows are those of the same moment.
+                self._stop_beside(self._stopper.stop)
+                await self._ready()
+            try:
+                handle, fields = await self._wire.prepare(text)
+            except MySQLError as error:
+                if number_of(error) not in NOT_PREPARABLE:
+                    raise
+                return await self._wire.ask(text, last=last)
+            if is_binary or not fields or loses_digits(fields):
+                head = await self._wire.execute(handle, last=last)
+                if statement.returning:  # of which only the answer itself describes the columns
+                    statement.may_lose_digits = loses_digits(head.fields or [])
+                return head
+            self._wire.forget(handle)
+            statement.may_lose_digits = False
+
     async def stream(self, statement: Statement, values: list[Any], take: Take) -> None:
         """Run a statement inside a transaction and hand its rows over in batches: see `Database.stream`.
 
@@ -150,7 +180,7 @@ class Connection:
         text = self._text(statement, values)
         await self.command(f"SET net_write_timeout = {PATIENCE_S}")
         async with self._asking(self._stopper.end):
-            fields = (await self._wire.ask(text)).fields or []
+            fields = (await self._answer(statement, text)).fields or []
             columns, types, big = [field.name for field in fields], _types(fields), big_integers(fields)
             is_first = True
             while (found := await self._next_rows(self._limit)) is not None or is_first:
@@ -315,10 +345,12 @@ class Connection:
         try:
             yield
         except BaseException:
-            if not self._wire.is_answered and self._wire.is_open:
-                stopping = self._stop(stop or self._stopper.stop)
-                self._stopping = asyncio.get_running_loop().create_task(stopping, name="KILL QUERY")
+            if not self._wire.is_answered and self._wire.is_open and self._stopping is None:
+                self._stop_beside(stop or self._stopper.stop)
             raise
+
+    def _stop_beside(self, stop: Callable[[Wire], Awaitable[None]]) -> None:
+        self._stopping = asyncio.get_running_loop().create_task(self._stop(stop), name="KILL QUERY")
 
     async def _ready(self) -> None:
         """Wait for the end of a statement that is being stopped, or of a reset."""
@@ -337,6 +369,14 @@ class Connection:
             self._wire.abort()
             if not isinstance(error, FAILURES):
                 raise
+
+
+def _altered() -> DriverError:
+    return DriverError(
+        "a table has been altered, and the answer has a FLOAT now that came without all of its digits; nothing of the "
+        "statement is kept, it may be tried again",
+        details={"driver": "mysql", "inner_code": None, "retryable": True},
+    )
 
 
 def _in_batches(rows: list[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:

@@ -119,7 +119,7 @@ class MysqlSide(Side):
         return [f"{text} CHARACTER SET utf8mb4 COLLATE {collation}"]
 
     def reading(self, column: CopyColumn) -> str:
-        """Return what a SELECT says for a column: the server shows six digits of a FLOAT."""
+        """Return what a SELECT says for a column: a FLOAT as the DOUBLE that it is compared as, which comes as text."""
         name = self.quoted(column.name)
         return f"({name} + 0e0) AS {name}" if column.declared.startswith("float") else name
 

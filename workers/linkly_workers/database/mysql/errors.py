@@ -18,8 +18,9 @@ INTERRUPTED = 1317
 """The statement was stopped by KILL QUERY."""
 
 UNKNOWN_THREAD = 1094
-NOT_PREPARABLE = 1295
-"""There is no compiling without running for this kind of statement."""
+NOT_PREPARABLE = (1295, 1461)
+"""There is no compiling without running for this kind of statement; or the server has `max_prepared_stmt_count`
+already, which may be 0."""
 
 TOO_LARGE = 1153
 """The statement is larger than max_allowed_packet."""

@@ -14,7 +14,7 @@ from linkly_workers.database.errors import DriverError, InvalidParam
 from linkly_workers.database.mysql.text import findings_of
 
 
-class Statement(msgspec.Struct, frozen=True, eq=False):
+class Statement(msgspec.Struct, eq=False):
     """One statement of a caller.
 
     Attributes:
@@ -25,6 +25,8 @@ class Statement(msgspec.Struct, frozen=True, eq=False):
         commits: What commits a transaction that it stands in, in a word or two; `None` if it does not.
         target: Operation and table of what it changes.
         returning: It has a RETURNING clause.
+        may_lose_digits: The text protocol may have fewer digits of what it answers than there are: see `binary`. What
+            the server says of its columns settles that.
     """
 
     text: str
@@ -34,6 +36,7 @@ class Statement(msgspec.Struct, frozen=True, eq=False):
     commits: str | None
     target: tuple[Op, str | None] | None
     returning: bool
+    may_lose_digits: bool
 
     @property
     def compiled(self) -> str:
@@ -91,4 +94,6 @@ def statement_of(sql: str) -> Statement:
             details={"driver": "mysql", "inner_code": "MULTI_STATEMENT"},
         )
     around = text_around(sql, parameters)
-    return Statement(sql, parameters, around, found.reads, found.commits, found.target, found.returning)
+    return Statement(
+        sql, parameters, around, found.reads, found.commits, found.target, found.returning, found.of_tables
+    )

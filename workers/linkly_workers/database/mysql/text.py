@@ -37,6 +37,8 @@ _INTO_FILES = frozenset(("OUTFILE", "DUMPFILE"))
 _CHANGES: dict[str, Op] = {"INSERT": "insert", "REPLACE": "insert", "UPDATE": "update", "DELETE": "delete"}
 _READS = frozenset(("SELECT", "VALUES", "TABLE", "SHOW", "DESCRIBE", "DESC", "EXPLAIN"))
 _VERBS = frozenset((*_CHANGES, *_READS))
+_OF_TABLES = frozenset(("SELECT", "VALUES", "TABLE", "WITH", "CALL"))
+"""Their rows have the columns of tables; what the others show has columns of its own."""
 _WRITES = frozenset((*_CHANGES, "INTO", "SHARE", "ANALYZE"))
 """In a statement that reads otherwise: `FOR UPDATE`, `LOCK IN SHARE MODE`, `INTO @variable`, `EXPLAIN ANALYZE`."""
 _FUNCTIONS = frozenset(("INSERT", "REPLACE"))
@@ -73,6 +75,7 @@ class Findings(NamedTuple):
         target: Operation and table, `None` for a statement that changes none; without a table if it names several, or
             calls a procedure.
         returning: It has a RETURNING clause.
+        of_tables: It answers columns of tables.
     """
 
     refusal: tuple[str, str] | None
@@ -81,6 +84,7 @@ class Findings(NamedTuple):
     commits: str | None
     target: tuple[Op, str | None] | None
     returning: bool
+    of_tables: bool
 
 
 def findings_of(sql: str) -> Findings:
@@ -88,10 +92,10 @@ def findings_of(sql: str) -> Findings:
     for kind, start, _ in tokens(sql, MYSQL):
         if kind == "executed":
             refusal = (f"`{sql[start : sql.index('!', start) + 1]} ... */` {EXECUTED}", "unclear code")
-            return Findings(refusal, False, False, None, None, False)
+            return Findings(refusal, False, False, None, None, False, False)
     words = list(words_of(sql, MYSQL))
     if not words:
-        return Findings(None, not has_anything(sql, MYSQL), False, None, None, False)
+        return Findings(None, not has_anything(sql, MYSQL), False, None, None, False, False)
     first = words[0].text
     two = f"{first} {words[1].text}" if len(words) > 1 else first
     main = main_of(words, _VERBS)
@@ -103,9 +107,9 @@ def findings_of(sql: str) -> Findings:
         commits = first if first == "TRUNCATE" else two
     # A procedure may commit and then write, also in a transaction that only reads.
     target: tuple[Op, str | None] | None = ("other", None) if first == "CALL" else _target(words, main)
-    return Findings(
-        _refusal(words, first, two), False, reads, commits, target, target is not None and _returns(words, main)
-    )
+    returning = target is not None and _returns(words, main)
+    of_tables = first in _OF_TABLES or returning
+    return Findings(_refusal(words, first, two), False, reads, commits, target, returning, of_tables)
 
 
 def _is_temporary(words: Sequence[Word]) -> bool:

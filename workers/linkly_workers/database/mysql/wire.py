@@ -10,26 +10,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+import struct
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from asyncmy import errors
 from asyncmy.connection import Connection
+from asyncmy.protocol import FieldDescriptorPacket
 
 from linkly_workers.database._server.lookup import check_host
 from linkly_workers.database._server.tls import context_of
 from linkly_workers.database.mysql.address import Address
-from linkly_workers.database.mysql.codecs import DECODERS
+from linkly_workers.database.mysql.binary import Row, row_of
+from linkly_workers.database.mysql.codecs import DECODERS, Field
 from linkly_workers.database.mysql.tls import TlsLoop
 
-COM_QUERY, COM_RESET_CONNECTION = 0x03, 0x1F
-_FOUND_ROWS, _MULTI_STATEMENTS = 1 << 1, 1 << 16
+COM_QUERY, COM_STMT_PREPARE, COM_STMT_EXECUTE, COM_STMT_CLOSE, COM_RESET_CONNECTION = 0x03, 0x16, 0x17, 0x19, 0x1F
+_FOUND_ROWS, _MULTI_STATEMENTS, _PS_MULTI_RESULTS = 1 << 1, 1 << 16, 1 << 18
 _IN_TRANSACTION = 1
+_ERROR = 0xFF
+"""The first byte of one."""
+
 _LARGEST_PIECE = 2**24 - 1
 """Of a packet; a longer one goes on in the next piece."""
 
 _SMALL = 65_536
-"""A row of so many bytes is let go as it is read: many small ones at once, which takes a fortieth of the time. And a
-statement of so many is copied."""
+"""A row of so many bytes is let go as it is read: many small ones at once, which takes a fortieth of the time. A
+statement of so many is copied, and so many bytes of binary rows are read at once."""
 
 _SESSION = (
     "SET NAMES utf8mb4, autocommit = 1, time_zone = '+00:00', "
@@ -80,7 +87,10 @@ class Wire:
 
     def __init__(self, raw: Any) -> None:
         self._raw = raw
-        self._left: Literal["nothing", "answer", "rows"] = "nothing"
+        self._left: Literal["nothing", "description", "answer", "rows"] = "nothing"
+        self._is_binary = False
+        self._row: Row | None = None
+        self._unwanted = b""
         self._behind = 0
         self._session = b""
         self.number = self.largest = 0
@@ -115,16 +125,64 @@ class Wire:
 
         Behind the `last` one goes what resets the session, in the same write: see `end_reset`.
         """
+        self._is_binary = False
         # What the driver's own encoding does to half a surrogate pair is not for it to decide.
-        payload = text.encode()
-        if last and len(payload) < _SMALL and self.is_open:
-            self._raw._write_bytes(_message(COM_QUERY, payload) + _RESET + self._session)
-            self._raw._next_seq_id = 1
-            self._left, self._behind = "answer", 2
-        else:
-            await self._raw._execute_command(COM_QUERY, payload)
-            self._left = "answer"
+        await self._send(COM_QUERY, text.encode(), last=last)
+        self._left = "answer"
         return await self.next_result()
+
+    async def prepare(self, text: str) -> tuple[bytes, list[Field]]:
+        """Let the server compile a statement; returns its handle for `execute` or `forget`, and the columns of its
+        answer, if it is neither CALL nor RETURNING."""
+        await self._send(COM_STMT_PREPARE, text.encode())
+        self._left = "description"
+        return await self._description()
+
+    async def execute(self, handle: bytes, *, last: bool = False) -> Any:
+        """Run a prepared statement, once, and return the first of the driver's results; otherwise as `ask`."""
+        self._is_binary = True
+        await self._send(COM_STMT_EXECUTE, handle + b"\0\1\0\0\0", last=last)
+        if not last:  # the reset forgets it
+            self.forget(handle)
+        self._left = "answer"
+        return await self.next_result()
+
+    def forget(self, handle: bytes) -> None:
+        """Have the server forget a prepared statement, together with what is sent next: there is no answer."""
+        self._unwanted += _message(COM_STMT_CLOSE, handle)
+
+    async def _send(self, command: int, payload: bytes, *, last: bool = False) -> None:
+        before, self._unwanted = self._unwanted, b""
+        if len(payload) < _SMALL and self.is_open:
+            behind = _RESET + self._session if last else b""
+            self._raw._write_bytes(before + _message(command, payload) + behind)
+            self._raw._next_seq_id = 1
+            if last:
+                self._behind = 2
+        else:
+            if before:
+                self._raw._write_bytes(before)
+            await self._raw._execute_command(command, payload)
+
+    async def _description(self) -> tuple[bytes, list[Field]]:
+        """Read the answer to a PREPARE."""
+        at = await self._packet(0)
+        proto = self._raw._proto
+        columns, parameters = 0, 0
+        if proto.buffer[proto.pos + 4] != _ERROR:
+            columns, parameters = struct.unpack_from("<HH", proto.buffer, proto.pos + 9)
+        ends = int(not self._raw._deprecate_eof)
+        for count in (parameters, columns):
+            for _ in range(count + ends if count else 0):
+                at = await self._packet(at)
+        self._left = "nothing"
+        handle = (await self._raw.read_packet()).get_all_data()[1:5]
+        for _ in range(parameters + ends if parameters else 0):
+            await self._raw.read_packet()
+        fields = [await self._raw.read_packet(FieldDescriptorPacket) for _ in range(columns)]
+        if columns and ends:
+            await self._raw.read_packet()
+        return handle, fields
 
     async def next_result(self) -> Any:
         """Return the next of the driver's results, after the rows of the one before; there is one if `is_answered`
@@ -134,6 +192,7 @@ class Wire:
         await self._raw._read_query_result(unbuffered=True)
         result = self._raw._result
         if result.unbuffered_active:
+            self._row = row_of(result.fields, result.converters) if self._is_binary else None
             self._left = "rows"
         else:
             self._ended(result)
@@ -153,8 +212,42 @@ class Wire:
         await self._packet(0, limit)
         if self._size(0) == _LARGEST_PIECE:  # the driver takes one whose first value is as large for the end
             packet = await self._raw.read_packet()
+            if self._row is not None:
+                return [self._row(packet.get_all_data())]
             return [packet.read_row(tuple(result.converters))]
+        if self._row is not None and self._is_binary_row:
+            return self._binary_rows(self._row)
         return await self._read_row(result)
+
+    @property
+    def _is_binary_row(self) -> bool:
+        """Whether the next packet is a row, and not the end of the rows or an error."""
+        proto = self._raw._proto
+        return bool(proto.buffer[proto.pos + 4] == 0)
+
+    def _binary_rows(self, row: Row) -> list[tuple[Any, ...]]:
+        """Read the rows that have come, or some of them: they may be more than their reader wants."""
+        rows: list[tuple[Any, ...]] = []
+        proto = self._raw._proto
+        enough = proto.pos + _SMALL
+        with memoryview(proto.buffer) as buffer:
+            for start, end in self._whole_rows():
+                rows.append(row(bytes(buffer[start:end])))
+                if end > enough:
+                    break
+        return rows
+
+    def _whole_rows(self) -> Iterator[tuple[int, int]]:
+        """Pass over the rows of the binary protocol that have come; yields where each begins and ends."""
+        proto = self._raw._proto
+        buffer, length = proto.buffer, proto.length
+        while (start := proto.pos + 4) < length and buffer[start] == 0:
+            end = start + (buffer[start - 4] | buffer[start - 3] << 8 | buffer[start - 2] << 16)
+            if end > length or end - start == _LARGEST_PIECE:
+                return
+            self._raw._next_seq_id = (buffer[start - 1] + 1) & 0xFF
+            proto.pos = end
+            yield start, end
 
     async def _read_row(self, result: Any) -> list[tuple[Any, ...]] | None:
         self._left = "nothing"  # where the server ends the rows with an error
@@ -185,29 +278,29 @@ class Wire:
     async def drain(self) -> None:
         """Read what is left of an answer and keep nothing of it. Must not be cancelled, but for good."""
         while self._left != "nothing":
+            if self._left == "description":
+                self.forget((await self._description())[0])
+                continue
             if self._left == "answer":
                 await self.next_result()
                 continue
             result = self._raw._result
             result._take_pending_rows()
+            if self._row is not None:
+                for _ in self._whole_rows():
+                    pass
             await self._have(4)
             if self._size(0) > _SMALL:
                 await self._skip()
-            else:
-                await self._packet(0)
+                continue
+            await self._packet(0)
+            if self._row is None or not self._is_binary_row:
                 await self._read_row(result)
 
     async def check(self, text: str) -> None:
         """Let the server compile a statement, and forget it again."""
-        # The driver waits for the pieces of this answer itself: one that is cut off here is lost.
-        self._left = "answer"
-        try:
-            statement: Any = await self._raw.prepare(text.encode())
-        except errors.MySQLError:
-            self._left = "nothing"
-            raise
-        self._left = "nothing"
-        await statement.close()
+        handle, _ = await self.prepare(text)
+        self.forget(handle)
 
     @property
     def is_resetting(self) -> bool:
@@ -227,6 +320,7 @@ class Wire:
 
     async def reset(self) -> None:
         """Make the session as it was at the beginning, but for the database that it is in."""
+        self._unwanted = b""
         await self._raw._execute_command(COM_RESET_CONNECTION, b"")
         self._raw._write_bytes(self._session)
         self._behind = 2
@@ -343,7 +437,7 @@ async def connected(address: Address, password: bytes, application: str) -> Wire
         charset="utf8mb4",
         autocommit=None,
         conv=DECODERS,
-        client_flag=_FOUND_ROWS,
+        client_flag=_FOUND_ROWS | _PS_MULTI_RESULTS,
         program_name=application,
         ssl=context,
         connect_timeout=address.connect_timeout_s,
