@@ -78,7 +78,8 @@ class Meter:
         try:
             yield
         except BaseException:
-            self.ended()
+            if self.telling:
+                self.ended()
             raise
 
     def ended(self) -> None:
