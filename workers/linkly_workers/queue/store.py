@@ -274,9 +274,23 @@ class QueueStore:
         return statements
 
     async def _without_key(self, jobs: Sequence[NewJob]) -> list[dict[str, Any]]:
-        rows = [job_row(job) for job in jobs]
-        values = {name: [row[name] for row in rows] for name in rows[0]}
-        first, *rest = await self._scripts.script("accept", values | self._counted(jobs[0].queue))
+        queue = jobs[0].queue
+        values = {
+            "into": queue,
+            "jobs": len(jobs),
+            "all_bytes": sum([job.size for job in jobs]),
+            **self._counted(queue),
+            "id": [job.id for job in jobs],
+            "lane": [job.lane for job in jobs],
+            "priority": [job.priority for job in jobs],
+            "message_group": [job.message_group for job in jobs],
+            "due_at": [job.due_at for job in jobs],
+            "expires_at": [job.expires_at for job in jobs],
+            "size": [job.size for job in jobs],
+            "head": [_blob(pack_head(job.head)) for job in jobs],
+            "payload": [job.payload for job in jobs],
+        }
+        first, *rest = await self._scripts.script("accept", values)
         return [{**first, "expect_rows": 1}, *rest]
 
     async def _with_key(self, job: NewJob, window_ms: int) -> list[dict[str, Any]]:

@@ -15,30 +15,27 @@ SELECT COALESCE(SUM(accepted - done - dead - cancelled - discarded - expired), 0
 FROM linkly_queue_counts WHERE queue = :queue;
 
 -- name: accept
--- Changes no row if the queue has no room for them.
-WITH new (id, queue, lane, state, priority, message_group, due_at, expires_at, size, head, payload) AS (
+-- Jobs of one queue. Changes no row if it has no room for them.
+WITH new (id, lane, priority, message_group, due_at, expires_at, size, head, payload) AS (
     VALUES (
-        :id::text, :queue::bigint, :lane::bigint, :state::integer, :priority::integer, :message_group::text,
-        :due_at::bigint, :expires_at::bigint, :size::bigint, :head::bytea, :payload::text
+        :id::text, :lane::bigint, :priority::integer, :message_group::text, :due_at::bigint, :expires_at::bigint,
+        :size::bigint, :head::bytea, :payload::text
     ), ...
 ),
-counted AS MATERIALIZED (
-    SELECT MIN(queue) AS queue, COUNT(id) AS jobs, SUM(size) AS bytes FROM new
-),
 room AS MATERIALIZED (
-    SELECT 1 FROM linkly_queue_counts WHERE queue = (SELECT queue FROM counted)
-    HAVING COALESCE(SUM(accepted - done - dead - cancelled - discarded - expired), 0) + (SELECT jobs FROM counted)
-        <= :max_jobs::bigint
-        AND COALESCE(SUM(bytes), 0) + (SELECT bytes FROM counted) <= :max_bytes::bigint
+    SELECT 1 FROM linkly_queue_counts WHERE queue = :into::bigint
+    HAVING COALESCE(SUM(accepted - done - dead - cancelled - discarded - expired), 0) + :jobs::bigint <= :max_jobs::bigint
+        AND COALESCE(SUM(bytes), 0) + :all_bytes::bigint <= :max_bytes::bigint
 ),
 accepted AS (
     INSERT INTO linkly_queue_jobs
         (id, queue, lane, state, priority, message_group, due_at, expires_at, size, head, payload)
-    SELECT id, queue, lane, state, priority, message_group, due_at, expires_at, size, head, payload
+    SELECT id, :into::bigint, lane, (due_at IS NOT NULL)::integer, priority, message_group, due_at, expires_at, size,
+        head, payload
     FROM new WHERE id IS NOT NULL AND EXISTS (SELECT 1 FROM room)
 )
 INSERT INTO linkly_queue_counts AS counts (queue, engine, accepted, bytes)
-SELECT queue, :engine::bigint, jobs, bytes FROM counted WHERE EXISTS (SELECT 1 FROM room)
+SELECT :into::bigint, :engine::bigint, :jobs::bigint, :all_bytes::bigint FROM room
 ON CONFLICT (queue, engine) DO UPDATE SET
     accepted = counts.accepted + excluded.accepted, bytes = counts.bytes + excluded.bytes;
 

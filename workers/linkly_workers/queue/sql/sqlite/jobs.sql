@@ -7,24 +7,19 @@ SELECT SUM(accepted - done - dead - cancelled - discarded - expired) AS jobs, SU
 FROM linkly_queue_counts WHERE queue = :queue;
 
 -- name: accept
--- The first statement changes no row if the queue has no room for them.
-WITH new (id, queue, lane, state, priority, message_group, due_at, expires_at, size, head, payload) AS (
-    VALUES (:id, :queue, :lane, :state, :priority, :message_group, :due_at, :expires_at, :size, :head, :payload), ...
-),
-counted AS MATERIALIZED (SELECT MIN(queue) AS queue, COUNT(id) AS jobs, SUM(size) AS bytes FROM new)
-UPDATE linkly_queue_counts SET accepted = accepted + counted.jobs, bytes = linkly_queue_counts.bytes + counted.bytes
-FROM counted
-WHERE linkly_queue_counts.queue = counted.queue AND engine = :engine AND (
-    SELECT SUM(accepted - done - dead - cancelled - discarded - expired) + counted.jobs <= :max_jobs
-        AND SUM(each.bytes) + counted.bytes <= :max_bytes
-    FROM linkly_queue_counts AS each WHERE each.queue = counted.queue
+-- Jobs of one queue. The first statement changes no row if it has no room for them.
+UPDATE linkly_queue_counts SET accepted = accepted + :jobs, bytes = bytes + :all_bytes
+WHERE queue = :into AND engine = :engine AND (
+    SELECT SUM(accepted - done - dead - cancelled - discarded - expired) + :jobs <= :max_jobs
+        AND SUM(bytes) + :all_bytes <= :max_bytes
+    FROM linkly_queue_counts WHERE queue = :into
 );
-WITH new (id, queue, lane, state, priority, message_group, due_at, expires_at, size, head, payload) AS (
-    VALUES (:id, :queue, :lane, :state, :priority, :message_group, :due_at, :expires_at, :size, :head, :payload), ...
+WITH new (id, lane, priority, message_group, due_at, expires_at, size, head, payload) AS (
+    VALUES (:id, :lane, :priority, :message_group, :due_at, :expires_at, :size, :head, :payload), ...
 )
 INSERT INTO linkly_queue_jobs
     (id, queue, lane, state, priority, message_group, due_at, expires_at, size, head, payload)
-SELECT id, queue, lane, state, priority, message_group, due_at, expires_at, size, head, payload
+SELECT id, :into, lane, due_at IS NOT NULL, priority, message_group, due_at, expires_at, size, head, payload
 FROM new WHERE id IS NOT NULL;
 
 -- name: accept_with_key
