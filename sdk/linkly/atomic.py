@@ -155,10 +155,13 @@ class Prepared(msgspec.Struct, omit_defaults=True):
     Attributes:
         operations: One for each that was given.
         after: What `<worker>::committed` wants to be told; left out: it need not be called.
+        about: Names of what was read and is to be written over; where a race was lost, calls about the same go one
+            after another.
     """
 
     operations: list[PreparedOperation]
     after: Json | msgspec.UnsetType = msgspec.UNSET
+    about: list[str] = []
 
 
 class Committed(msgspec.Struct):

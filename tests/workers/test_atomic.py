@@ -101,6 +101,17 @@ async def test_every_increment_of_many_callers_counts_once(bus):
     assert len(await numbers(bus)) == 8
 
 
+async def test_callers_that_want_one_key_again_and_again_all_have_their_turn(tmp_path):
+    async with running_engine(database_worker(f"sqlite:{tmp_path}/a.db"), state_worker()) as bus:
+
+        async def caller():
+            for _ in range(60):
+                await atomic(bus, {"sql": "SELECT 1"}, COUNT, put(1, key="two"))
+
+        await asyncio.gather(*(caller() for _ in range(4)))
+        assert await bus.trigger("state::get", PLACE) == {"n": 240}
+
+
 async def test_a_repetition_with_the_same_key_gets_the_first_answer_and_does_nothing(bus):
     operations = [insert(1), COUNT, {"sql": "SELECT id FROM t"}]
     first = await call(bus, "atomic", operations=operations, idempotency_key="Abc")

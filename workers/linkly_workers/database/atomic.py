@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -38,6 +38,7 @@ from linkly_workers.database.backend import Database, Result
 from linkly_workers.database.databases import Databases
 from linkly_workers.database.errors import QueryTimeout
 from linkly_workers.database.events import RowChangedEvents
+from linkly_workers.database.lines import Lines
 from linkly_workers.database.remembered import Remembered, digest_of
 from linkly_workers.database.sessions import Sessions
 from linkly_workers.database.shapes import Execute, StatementOutcome
@@ -46,7 +47,7 @@ from linkly_workers.database.values import as_values, check_parameters
 log = logging.getLogger("linkly.database")
 
 ATTEMPTS = 100
-"""Of callers that race for one row one is first each time, so that each of a hundred has its turn."""
+"""Those of this engine stand in line after the first one; others may be first again and again."""
 
 PAUSES_S = (0.02, 0.1)
 """Before a transaction is sent again that failed without a trace and may succeed: a deadlock, a server that stops."""
@@ -63,6 +64,7 @@ class _Plan(msgspec.Struct):
         places: Which operation each statement belongs to.
         answers: What each operation is answered; `None` for a statement of the caller's, whose result it is.
         after: What each worker that takes part wants to be told after the commit.
+        about: Names of what they have read and write over.
     """
 
     statements: list[tuple[Any, list[Any]]] = []
@@ -70,6 +72,7 @@ class _Plan(msgspec.Struct):
     places: list[int] = []
     answers: list[Json | None] = []
     after: dict[str, Json] = {}
+    about: list[str] = []
 
 
 class _Keeping(msgspec.Struct):
@@ -89,6 +92,7 @@ class Atomic:
         self._sessions = sessions
         self._events = events
         self._remembered: dict[str, Remembered] = {}
+        self._lines = Lines()
         self._telling: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
@@ -157,25 +161,33 @@ class Atomic:
     ) -> AtomicResult:
         """Run operations, and once more as long as others are first."""
         end = self._bus.clock.monotonic() + request.timeout_ms / 1000
-        pauses = iter(PAUSES_S)
-        for attempt in range(ATTEMPTS):
-            left_ms = 0
-            if request.timeout_ms:
-                left_ms = int((end - self._bus.clock.monotonic()) * 1000)
-                if left_ms <= 0:
-                    raise _too_late(database, request.timeout_ms)
-            plan = await self._planned(database, request, attempt, left_ms)
-            try:
-                return await self._run(database, plan, left_ms, keeping)
-            except LinklyError as error:
-                place = _placed(error, plan.places)
-                if isinstance(error, ExpectationFailed):
-                    if request.operations[place or 0].sql is not None:
-                        raise
-                elif not error.details.get("retryable") or (pause_s := next(pauses, None)) is None:
-                    raise
-                else:
+
+        def left_ms() -> int:
+            if not request.timeout_ms:
+                return 0
+            left = int((end - self._bus.clock.monotonic()) * 1000)
+            if left <= 0:
+                raise _too_late(database, request.timeout_ms)
+            return left
+
+        plan = await self._planned(database, request, 0, left_ms())
+        async with AsyncExitStack() as line:
+            in_line = self._lines.any_for(plan.about)
+            if in_line:
+                await line.enter_async_context(self._lines.turn(plan.about))
+                plan = await self._planned(database, request, 0, left_ms())
+            pauses = iter(PAUSES_S)
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    return await self._run(database, plan, left_ms(), keeping)
+                except LinklyError as error:
+                    pause_s = _pause_after(error, _placed(error, plan.places), request, pauses)
+                if pause_s:
                     await self._bus.clock.sleep(pause_s)
+                if not in_line:
+                    in_line = True
+                    await line.enter_async_context(self._lines.turn(plan.about))
+                plan = await self._planned(database, request, attempt, left_ms())
         raise _conflict(ATTEMPTS)
 
     async def _concluded(self, request: AtomicRequest, transaction_id: str) -> AtomicResult:
@@ -215,6 +227,7 @@ class Atomic:
                 _placed(error, places[worker])
                 raise
             prepared[worker] = iter(found.operations)
+            plan.about += [f"{database.name} {worker} {name}" for name in found.about]
             if found.after is not msgspec.UNSET:
                 plan.after[worker] = found.after
         for place, each in enumerate(request.operations):
@@ -321,6 +334,18 @@ def _placed(error: LinklyError, places: Sequence[int]) -> int | None:
     error.details["failed_index"] = places[index]
     error.message = error.message.replace(f"statements[{index}]", f"operations[{places[index]}]")
     return places[index]
+
+
+def _pause_after(error: LinklyError, place: int | None, request: AtomicRequest, pauses: Iterator[float]) -> float:
+    """Return after how many seconds operations that have failed are run once more; raise what that would not help."""
+    if isinstance(error, ExpectationFailed) and request.operations[place or 0].sql is None:
+        return 0
+    if isinstance(error, ExpectationFailed) or not error.details.get("retryable"):
+        raise error
+    pause_s = next(pauses, None)
+    if pause_s is None:
+        raise error
+    return pause_s
 
 
 def _conflict(attempts: int) -> Conflict:

@@ -100,7 +100,7 @@ class Preparing:
             operation, event = await self._prepared(store, index, write, there)
             prepared.append(operation)
             told.append(event)
-        return Prepared(prepared, Json(msgspec.json.encode(told)))
+        return Prepared(prepared, Json(msgspec.json.encode(told)), [repr(write.address) for write in writes])
 
     @function("state::committed", metadata={"internal": True})
     async def committed(self, request: Committed) -> None:
