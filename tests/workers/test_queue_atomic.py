@@ -15,13 +15,13 @@ from support.queue_workers import App, queue_worker, running_queue, states, unti
 NEVER = "DELETE FROM t WHERE id = 99"
 
 
-@pytest.fixture(params=["in process", "over a wire"])
+@pytest.fixture(params=["in process", "over a wire", "postgres"])
 def running(request, tmp_path):
-    """Run a queue both ways, on a database of its own with a table `t`."""
+    """Run a queue both ways, and on each kind of database, which has a table `t`."""
+    url = request.getfixturevalue("postgres_url") if request.param == "postgres" else f"sqlite:{tmp_path}/queue.db"
 
     @asynccontextmanager
     async def run(*workers, **settings):
-        url = f"sqlite:{tmp_path}/queue.db"
         async with running_queue(url, *workers, wire=request.param == "over a wire", **settings) as bus:
             await execute(bus, "CREATE TABLE t (id INTEGER PRIMARY KEY)")
             yield bus

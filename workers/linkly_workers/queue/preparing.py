@@ -72,10 +72,10 @@ class Preparing:
             if receipt is None:
                 receipt = job.id
                 jobs.append(job)
-                statements = msgspec.convert(
-                    await service.store.accepting([job], self._window_ms), list[GuardedStatement]
-                )
-                statements[0].expect_rows = 1  # with a key as well: the receipt that it has is this one
+                texts = await service.store.accepting([job], self._window_ms)
+                if job.head.key is not None:  # its receipt is another job's if somebody has used the key meanwhile
+                    texts.append(await service.store.is_there(job))
+                statements = msgspec.convert(texts, list[GuardedStatement])
             operations.append(PreparedOperation(statements, Json(msgspec.json.encode(Receipt(receipt)))))
         if request.attempt and jobs:
             await self._check_room(service, jobs)

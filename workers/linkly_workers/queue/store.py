@@ -322,6 +322,11 @@ class QueueStore:
         by_key = {id(job): next(receipts) for job in _by_queue(jobs) if job.head.key is not None}
         return [by_key.get(id(job), job.id) for job in jobs]
 
+    async def is_there(self, job: NewJob) -> dict[str, Any]:
+        """Return the statement that fails its transaction if a job was not accepted by those in front of it."""
+        [statement] = await self._scripts.script("is_there", {"id": job.id})
+        return {**statement, "expect_rows": 1}
+
     async def held(self, queue: int) -> Room:
         """Return what a queue holds now."""
         [row] = await self._scripts.query("held", {"queue": queue})

@@ -14,6 +14,9 @@ SELECT COALESCE(SUM(accepted - done - dead - cancelled - discarded - expired), 0
     COALESCE(SUM(bytes), 0)::bigint AS bytes
 FROM linkly_queue_counts WHERE queue = :queue;
 
+-- name: is_there
+SELECT id FROM linkly_queue_jobs WHERE id = :id;
+
 -- name: accept
 -- Jobs of one queue. Changes no row if it has no room for them.
 WITH new (id, lane, priority, message_group, due_at, expires_at, size, head, payload) AS (

@@ -6,6 +6,9 @@
 SELECT SUM(accepted - done - dead - cancelled - discarded - expired) AS jobs, SUM(bytes) AS bytes
 FROM linkly_queue_counts WHERE queue = :queue;
 
+-- name: is_there
+SELECT id FROM linkly_queue_jobs WHERE id = :id;
+
 -- name: accept
 -- Jobs of one queue. The first statement changes no row if it has no room for them.
 UPDATE linkly_queue_counts SET accepted = accepted + :jobs, bytes = bytes + :all_bytes
