@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 import linkly
-from linkly import Enqueue, LinklyError
+from linkly import Enqueue, LinklyError, durable_subscriber
 from linkly.atomic import NotAtomic
 from linkly.testing import ManualClock, running_engine
 from support.database_calls import database_worker, execute, rows
@@ -168,6 +168,55 @@ async def test_an_interactive_block_that_fails_leaves_no_job_and_no_lane(running
                 tx.trigger("app::work", 0, action=Enqueue("default"))
                 tx.execute(NEVER, expect_rows=1)
         assert failure.value.code == "EXPECTATION_FAILED"
-        assert await rows(bus, "SELECT id FROM linkly_queue_lanes") == []
+        assert await rows(bus, "SELECT id FROM linkly_queue_lanes WHERE function_id = 'app::work'") == []
         await bus.trigger("app::work", 1, action=Enqueue("default"))
         assert await app.called(1) == [1]
+
+
+class Subscriber(App):
+    """Subscribes `app::work` to a topic."""
+
+    def triggers_of(self, function):
+        return [durable_subscriber("order.created")] if function.id == "app::work" else []
+
+
+async def test_a_message_is_published_if_and_only_if_the_rest_is_committed(running):
+    app = Subscriber()
+    async with running(app) as bus:
+        with pytest.raises(LinklyError):  # noqa: PT012
+            async with linkly.atomic(bus) as tx:
+                tx.publish("order.created", {"n": 1})
+                tx.execute(NEVER, expect_rows=1)
+        async with linkly.atomic(bus) as tx:
+            tx.execute("INSERT INTO t VALUES (2)")
+            published = tx.publish("order.created", {"n": 2})
+        assert await app.called(1) == [{"n": 2}]
+        await until_states(bus, done=1)
+        assert (published.result, await ids(bus)) == (None, [2])
+
+
+async def test_a_message_without_a_subscription_is_kept_as_ever(running):
+    async with running() as bus:
+        async with linkly.atomic(bus) as tx:
+            tx.publish("order.created", {"n": 1})
+        await until_states(bus, waiting=1)
+
+
+async def test_a_subscription_without_room_refuses_all_of_it_and_says_so(running):
+    stays = asyncio.Event()
+
+    async def held(payload):
+        await stays.wait()
+
+    app = Subscriber(held)
+    async with running(app, subscriptions={"max_jobs": 1}) as bus:
+        await bus.trigger("iii::durable::publish", {"topic": "order.created", "data": 1})
+        await app.called(1)
+        with pytest.raises(LinklyError) as failure:  # noqa: PT012
+            async with linkly.atomic(bus) as tx:
+                tx.execute("INSERT INTO t VALUES (1)")
+                tx.publish("order.created", 2)
+        assert (failure.value.code, failure.value.details["failed_index"]) == ("queue_full", 1)
+        assert await ids(bus) == []
+        stays.set()
+        await until_states(bus, done=1)

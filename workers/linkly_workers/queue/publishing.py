@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection
 
 from linkly.invocation import Invocation
 from linkly_workers.queue.enqueueing import Enqueueing
@@ -52,13 +53,24 @@ class Publishing:
             queues = await self._topics.publish(message, request.topic)
             if queues is not None:
                 break
-            await self._make_room(request.topic, message.size, number)
+            await self.make_room(request.topic, message.size, number)
         else:
             raise _full(request.topic, "others have taken the room each time that some was made")
         if self._store.kept in queues:
-            self._queues.timetable.due(self._store.now() + self._settings.keep_unsubscribed_ms)
-            await self._topics.bound_kept()
+            await self._kept()
         self._queues.woken(queues)
+
+    async def published(self, topics: Collection[str]) -> None:
+        """Look where messages of these topics may have come in that somebody else has written."""
+        await self._kept()
+        self._queues.woken(
+            [queue.row.id for queue in self._queues if queue.row.function_id and queue.row.name in topics]
+        )
+
+    async def _kept(self) -> None:
+        """Bound the messages that have no subscription."""
+        self._queues.timetable.due(self._store.now() + self._settings.keep_unsubscribed_ms)
+        await self._topics.bound_kept()
 
     def message(self, request: Publish, caller: Invocation | None) -> NewJob:
         """Return a message as it is stored, of the trace of its caller.
@@ -82,7 +94,7 @@ class Publishing:
             ),
         )
 
-    async def _make_room(self, topic: str, size: int, number: int) -> None:
+    async def make_room(self, topic: str, size: int, number: int) -> None:
         """Let the oldest messages of subscriptions that are full be dead, if that is the setting.
 
         Raises:

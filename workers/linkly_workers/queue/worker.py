@@ -52,7 +52,9 @@ class QueueWorker(Worker):
         self.settings.queues()
         self._subscriptions = Subscriptions(self.settings.subscriptions, self.settings.stop_grace_s)
         self._compatible = Compatible(self._opened, self._subscriptions.settled)
-        self._preparing = Preparing(self.settings.db, self._opened, self.settings.idempotency_window_ms)
+        self._preparing = Preparing(
+            self.settings.db, self._opened, self._subscriptions.settled, self.settings.idempotency_window_ms
+        )
         self._is_open = asyncio.Event()
 
     def composed_of(self) -> tuple[object, ...]:
