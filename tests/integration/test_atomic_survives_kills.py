@@ -1,4 +1,4 @@
-"""A row, its value in state and its job are all there or all absent, wherever kill -9 comes.
+"""A row, its value in state, its job and its message are all there or all absent, wherever kill -9 comes.
 
 20 seeds; `LINKLY_TEST_KILLS=1000` tries so many.
 """
@@ -35,7 +35,7 @@ def verdicts(folder, mode, seeds):
     return [json.loads(line) for line in ended.stdout.splitlines()]
 
 
-def test_no_kill_separates_a_row_from_its_value_and_its_job(tmp_path):
+def test_no_kill_separates_a_row_from_its_value_its_job_and_its_message(tmp_path):
     found = verdicts(tmp_path, "atomic", SEEDS)
     assert [verdict for verdict in found if verdict["wrong"]] == []
     killed = Counter(verdict["failpoint"] for verdict in found if verdict["killed"])

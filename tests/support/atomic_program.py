@@ -1,4 +1,4 @@
-"""Writes rows, state and jobs until it is killed at a failpoint, and looks at what is left: one JSON verdict a seed.
+"""Writes rows, state, jobs and messages until a failpoint kills it, and looks at what is left: a JSON verdict a seed.
 
     python atomic_program.py FOLDER (atomic|apart) FIRST_SEED COUNT
 
@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import linkly
-from linkly import Enqueue
+from linkly import Enqueue, durable_subscriber
 from linkly.schema import read_settings
 from linkly.testing import running_engine
 from linkly_workers._sqlite.connection import Connection
@@ -74,6 +74,13 @@ class Failpoint:
         sqlite_database.execute, Connection.own, SqliteDatabase.transaction = writing, owned, answering
 
 
+class Subscriber(App):
+    """Subscribes to a topic, beside what it does for jobs."""
+
+    def triggers_of(self, function):
+        return [durable_subscriber("order.created")] if function.id == "app::other" else []
+
+
 @asynccontextmanager
 async def engine(folder):
     """Run an engine over the file of a seed."""
@@ -82,7 +89,7 @@ async def engine(folder):
         database_worker(f"sqlite:{folder}/a.db", durability="process"),
         StateWorker(read_settings(StateSettings, {"adapter": adapter}, "$")),
         queue_worker(),
-        App(),
+        Subscriber(),
     ]
     async with running_engine(*workers) as bus:
         await bus.trigger("database::execute", {"sql": "CREATE TABLE IF NOT EXISTS orders (id TEXT PRIMARY KEY)"})
@@ -90,12 +97,13 @@ async def engine(folder):
 
 
 async def order(bus, name):
-    """Write a row, a value and a job, and count, all or none."""
+    """Write a row, a value, a job and a message, and count, all or none."""
     async with linkly.atomic(bus, idempotency_key=name) as tx:
         tx.execute("INSERT INTO orders VALUES (?)", [name], expect_rows=1)
         tx.set_state("orders", name, 1)
         tx.update_state("counts", "orders", [{"type": "increment", "path": "n", "by": 1}])
         receipt = tx.trigger("app::work", name, action=Enqueue("default"))
+        tx.publish("order.created", name)
     return receipt.result["messageReceiptId"]
 
 
@@ -107,7 +115,9 @@ async def order_apart(bus, name):
     await bus.trigger("state::set", {"scope": "orders", "key": name, "value": 1})
     ops = [{"type": "increment", "path": "n", "by": 1}]
     await bus.trigger("state::update", {"scope": "counts", "key": "orders", "ops": ops})
-    return (await bus.trigger("app::work", name, action=Enqueue("default"))).message_receipt_id
+    receipt = await bus.trigger("app::work", name, action=Enqueue("default"))
+    await bus.trigger("iii::durable::publish", {"topic": "order.created", "data": name})
+    return receipt.message_receipt_id
 
 
 async def write(folder, seed, mode):
@@ -129,23 +139,28 @@ async def write(folder, seed, mode):
 
 
 async def found(bus):
-    """Return what there is of each order: in the table, in state, among the jobs, and how many were counted."""
+    """Return what there is of each order: in the table, in state, as job and as message, and how many were counted."""
 
     async def column(sql):
         return [next(iter(row.values())) for row in (await bus.trigger("database::query", {"sql": sql}))["rows"]]
 
+    async def payloads(kind):
+        sql = "SELECT payload FROM linkly_queue_jobs AS job JOIN linkly_queues AS queue ON queue.id = job.queue"
+        return sorted(json.loads(payload) for payload in await column(f"{sql} WHERE kind = '{kind}'"))
+
     return {
         "rows": sorted(await column("SELECT id FROM orders")),
         "state": sorted((await bus.trigger("state::list_keys", {"scope": "orders"}))["keys"]),
-        "jobs": sorted(json.loads(payload) for payload in await column("SELECT payload FROM linkly_queue_jobs")),
+        "jobs": await payloads("queue"),
+        "messages": await payloads("subscription"),
         "counted": ((await bus.trigger("state::get", {"scope": "counts", "key": "orders"})) or {"n": 0})["n"],
     }
 
 
 def disagreements(there, answered):
-    """Say where a row, its value and its job are not all there, or not all absent."""
-    names = Counter(there["rows"]), Counter(there["state"]), Counter(there["jobs"])
-    wrong = [name for name in names[0] | names[1] | names[2] if len({each[name] for each in names}) > 1]
+    """Say where a row, its value, its job and its message are not all there, or not all absent."""
+    names = [Counter(there[each]) for each in ("rows", "state", "jobs", "messages")]
+    wrong = [name for name in set().union(*names) if len({each[name] for each in names}) > 1]
     wrong += [name for name in answered if name not in names[0]]
     if there["counted"] != len(there["rows"]):
         wrong.append(f"{there['counted']} counted")
