@@ -95,3 +95,20 @@ async def until_states(bus: Bus, **wanted: int) -> None:
         return await states(bus) == wanted
 
     await until(reached)
+
+
+async def counted(bus: Bus) -> dict[str, int]:
+    """Return what the counters say of all queues; those that are zero are left out.
+
+    Raises:
+        AssertionError: They do not agree with the jobs.
+    """
+    names = ("accepted", "done", "dead", "cancelled", "discarded", "expired")
+    sums = ", ".join(f"CAST(COALESCE(SUM({name}), 0) AS BIGINT) AS {name}" for name in (*names, "bytes"))
+    [found] = (await bus.trigger("database::query", {"sql": f"SELECT {sums} FROM linkly_queue_counts"}))["rows"]
+    there = await states(bus)
+    assert found["accepted"] == sum(there.values()), (found, there)
+    assert all(found[name] == there.get(name, 0) for name in names[1:]), (found, there)
+    sql = "SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) AS bytes FROM linkly_queue_jobs WHERE state < 4"
+    assert found.pop("bytes") == (await bus.trigger("database::query", {"sql": sql}))["rows"][0]["bytes"]
+    return {name: number for name, number in found.items() if number}

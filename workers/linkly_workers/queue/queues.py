@@ -163,6 +163,26 @@ class Queues:
             await asyncio.wait(tasks)
         self._timing = None
 
+    async def adopt(self) -> None:
+        """Take over what runs on engines that are gone, and let it run here if it may."""
+        await self._recover({queue.row.id: queue.settings.max_attempts for queue in self})
+        self.wake()
+
+    async def read_again(self) -> None:
+        """Take over what other engines have changed: queues that are paused, and subscriptions."""
+        self._rows = {row.id: row for row in await self._store.queues()}
+        for row in self._rows.values():
+            queue = self._by_id.get(row.id)
+            if queue is not None and queue.row.settings == row.settings:
+                queue.row = row
+                queue.consumer.paused = row.paused
+                queue.consumer.wake()
+            elif row.kind == SUBSCRIPTION and row.has_settings and row.ended_at is None:
+                settings = self._terms(row).settings(self._subscriptions)
+                if queue is None or queue.settings.type == settings.type:  # else its consumer would have to be another
+                    await self._store.counted_here(row.id, Room.of(settings))
+                    self.subscribed(row)
+
     async def _recover(self, max_attempts: dict[int, int]) -> None:
         """Put back what was active when an engine ended; what has no start left is dead."""
         by_queue: dict[tuple[int, int], list[Lost]] = {}
@@ -223,4 +243,11 @@ class Queues:
         for number in queues:
             queue = self._by_id.get(number)
             if queue is not None:
+                queue.consumer.wake()
+
+    def wake_lanes(self, numbers: Sequence[int]) -> None:
+        """Look for jobs where these lanes are, if their functions can be called here."""
+        asked = frozenset(numbers)
+        for number, queue in list(self._by_id.items()):
+            if any(lane.id in asked and self.functions.serve(lane) for lane in self._store.lanes(number)):
                 queue.consumer.wake()

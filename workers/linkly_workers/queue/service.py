@@ -10,6 +10,7 @@ from linkly_workers.queue.enqueueing import Enqueueing
 from linkly_workers.queue.publishing import Publishing
 from linkly_workers.queue.queues import Queues
 from linkly_workers.queue.settings import QueueWorkerSettings
+from linkly_workers.queue.sharing import Sharing
 from linkly_workers.queue.store import QueueStore, Room
 from linkly_workers.queue.topics import Topics
 
@@ -24,6 +25,7 @@ class Service:
     Attributes:
         store: Where the jobs are.
         queues: What there is, and who serves it.
+        sharing: What is done for other engines, where several have the same jobs.
         accepting: Takes jobs in.
         enqueueing: Makes them.
         topics: What topics have in the store.
@@ -33,8 +35,9 @@ class Service:
     def __init__(self, bus: Bus, settings: QueueWorkerSettings) -> None:
         self._settings = settings
         self._name = secrets.token_hex(8)
-        self.store = QueueStore(bus.trigger, settings.db, bus.clock)
+        self.store = QueueStore(bus.trigger, settings.db, bus.clock, settings.lease_ms)
         self.queues = Queues(self.store, bus, settings.subscriptions)
+        self.sharing = Sharing(self.store, self.queues, bus.clock, settings.lease_ms)
         self.accepting = Accepting(self.store, settings.idempotency_window_ms, self.queues.accepted)
         self.enqueueing = Enqueueing(self.store, self.queues, settings.max_payload_bytes)
         topics = settings.subscriptions
@@ -52,6 +55,8 @@ class Service:
         await self.store.open(self._name)
         await self.topics.open()
         await self.queues.open(self._settings.queues())
+        if self.store.is_shared:
+            await self.sharing.open()
 
     async def is_current(self) -> bool:
         """Return whether the database is still the one in which this was opened.
@@ -64,6 +69,7 @@ class Service:
     async def stop(self, grace_s: float) -> None:
         """Start nothing more, and give back what still runs after a time; what comes in is accepted all the same."""
         await self.queues.close(grace_s)
+        await self.sharing.close()
 
     async def close(self, grace_s: float) -> None:
         """Answer those whose jobs are being accepted, and stop."""

@@ -101,6 +101,7 @@ class QueueWorkerSettings(Settings):
         stop_grace_s: How long jobs may go on when the engine stops; what then runs still starts anew later.
         idempotency_window_ms: How long an idempotency key is remembered.
         max_payload_bytes: A job's payload may be so large.
+        lease_ms: Where several engines share the database: what runs on one that is gone is taken over so late.
         adapter: Accepted for iii's sake, without effect.
     """
 
@@ -110,6 +111,7 @@ class QueueWorkerSettings(Settings):
     stop_grace_s: Annotated[float, msgspec.Meta(ge=0)] = 10.0
     idempotency_window_ms: AtLeastOne = DAY_MS
     max_payload_bytes: AtLeastOne = 4_194_304
+    lease_ms: Annotated[int, msgspec.Meta(ge=1000, le=30_000)] = 30_000
     adapter: AdapterSettings | None = None
 
     def queues(self) -> dict[str, QueueSettings]:

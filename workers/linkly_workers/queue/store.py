@@ -85,6 +85,22 @@ class Turn(msgspec.Struct):
     claimed: list[Claimed]
 
 
+class Seen(msgspec.Struct):
+    """What a look at a shared database has found.
+
+    Attributes:
+        lanes: Numbers of those that have jobs which can start.
+        due_at: When a job is due next.
+        are_lost: Jobs are active without a lease.
+        version: Another one if a queue was made, changed, paused or ended.
+    """
+
+    lanes: list[int]
+    due_at: int | None
+    are_lost: bool
+    version: int
+
+
 class Due(msgspec.Struct):
     """A job whose time has come.
 
@@ -143,6 +159,7 @@ class QueueStore:
         trigger: Calls `database::*`.
         db: Which database.
         clock: For the times of jobs.
+        lease_ms: How long others leave alone what this engine runs, where several share the database.
 
     Attributes:
         room: How much a queue may hold, by its number.
@@ -150,10 +167,12 @@ class QueueStore:
         kept: Number of the queue of messages that nobody has subscribed to.
     """
 
-    def __init__(self, trigger: Trigger, db: str, clock: Clock) -> None:
+    def __init__(self, trigger: Trigger, db: str, clock: Clock, lease_ms: int) -> None:
         self._trigger = trigger
         self._db = db
         self._scripts = Scripts(trigger, db, JOBS)
+        self._lease_ms = lease_ms
+        self._name = ""
         self._clock = clock
         self._lanes: dict[tuple[int, str, str], Lane] = {}
         self._making = asyncio.Lock()
@@ -179,6 +198,7 @@ class QueueStore:
             ConfigError: There is no such database, or the tables cannot be made in it.
         """
         await self._scripts.migrate()
+        self._name = name
         [[row]] = [
             each["rows"] for each in await self._scripts.transaction("make_engine", {"name": name, "now": self.now()})
         ]
@@ -240,7 +260,7 @@ class QueueStore:
         return next(lane for lane in found if (lane.queue, lane.namespace, lane.function_id) == key)
 
     async def know_lanes(self, numbers: Iterable[int]) -> None:
-        """Learn of lanes that were made in a transaction, now that it is committed."""
+        """Learn of lanes that were made in a transaction, now that it is committed, or by another engine."""
         if not {lane.id for lane in self._lanes.values()}.issuperset(numbers):
             await self._read_lanes()
 
@@ -373,7 +393,12 @@ class QueueStore:
         statements += await self._regrouping(queue, groups_of_ends)
         claim = len(statements)
         if most and lanes:
-            asked = {**mine, "most": most, "lanes": msgspec.json.encode([lane.id for lane in lanes]).decode()}
+            asked = {
+                **mine,
+                **self._lease(),
+                "most": most,
+                "lanes": msgspec.json.encode([lane.id for lane in lanes]).decode(),
+            }
             statements += await self._scripts.script("claim_groups" if groups else "claim", asked)
         results = await self._run(statements)
         taken = {row[0] for place in ends for row in results[place]["rows"]}
@@ -389,6 +414,40 @@ class QueueStore:
     async def lost(self) -> list[Lost]:
         """Return the attempts of engines that are gone; to be called at the start where one has the database alone."""
         return msgspec.convert(await self._scripts.query("lost", {"engine": self.engine}), list[Lost])
+
+    # --- sharing -------------------------------------------------------------------------------------------
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other engines may have the same jobs."""
+        return self._scripts.are_shared
+
+    async def poll(self) -> Seen:
+        """Look what others have changed; only where the database is shared, as all of this."""
+        rows = await self._scripts.query("poll", {"engine": self.engine})
+        numbers: dict[str, list[Any]] = {}
+        for row in rows:
+            numbers.setdefault(row["what"], []).append(row["number"])
+        [due_at], [lost], [version] = (numbers[what] for what in ("due", "lost", "queues"))
+        return Seen(numbers.get("lane", []), due_at, bool(lost), version)
+
+    async def keep_lease(self) -> None:
+        """Let others leave alone what runs here, for one lease more."""
+        await self._scripts.transaction("keep_lease", self._lease())
+
+    async def fold(self) -> None:
+        """Put together what engines have counted that are gone."""
+        await self._fold(leaving=0)
+
+    async def leave(self) -> None:
+        """Leave the database: nothing runs here any more."""
+        await self._fold(leaving=self.engine)
+
+    async def _fold(self, *, leaving: int) -> None:
+        await self._scripts.transaction("fold", {"engine": self.engine, "leaving": leaving, "now": self.now()})
+
+    def _lease(self) -> dict[str, Any]:
+        return {"engine": self.engine, "name": self._name, "lease_ms": self._lease_ms, "now": self.now()}
 
     # --- time ----------------------------------------------------------------------------------------------
 

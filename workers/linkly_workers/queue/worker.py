@@ -24,6 +24,7 @@ from linkly.errors import LinklyError
 from linkly_workers._scripts import Unavailable
 from linkly_workers.queue.compatible import Compatible
 from linkly_workers.queue.preparing import Preparing
+from linkly_workers.queue.queues import Queue
 from linkly_workers.queue.service import Service
 from linkly_workers.queue.settings import QueueWorkerSettings
 from linkly_workers.queue.shapes import Enqueue, EnqueueMany, Receipt, Receipts
@@ -138,6 +139,14 @@ class QueueWorker(Worker):
                     details={"db": self.settings.db, "retryable": True},
                 ) from None
         return self._service
+
+    def queue(self, name: str) -> Queue:
+        """Return a queue of the config, and who serves it.
+
+        Raises:
+            QueueNotFound: There is none of this name.
+        """
+        return self._service.queues.named(name)
 
     async def drain(self) -> None:
         """Stop in order, while the workers whose functions run are still there."""

@@ -127,8 +127,8 @@ WHERE job.position = ended.position AND job.starts = ended.starts AND state = 3 
 RETURNING job.position;
 
 -- name: claim
--- The next jobs of a queue, of those lanes, in the commit that counts their starts; what others are claiming is passed
--- over.
+-- The next jobs of a queue, of those lanes, in the commit that counts their starts, and that renews the engine's lease when
+-- a third of it is over. What others are claiming is passed over.
 WITH picked AS MATERIALIZED (
     SELECT ready.position FROM unnest(:lanes::bigint[]) AS lanes (id) CROSS JOIN LATERAL (
         SELECT position, priority FROM linkly_queue_jobs
@@ -137,11 +137,23 @@ WITH picked AS MATERIALIZED (
         ORDER BY priority DESC, position LIMIT :most::bigint FOR UPDATE SKIP LOCKED
     ) AS ready
     ORDER BY ready.priority DESC, ready.position LIMIT :most::bigint
+),
+begun AS (
+    UPDATE linkly_queue_jobs AS job
+    SET state = 3, starts = starts + 1, engine = :engine::bigint, started_at = :now::bigint, due_at = NULL
+    FROM picked WHERE job.position = picked.position
+    RETURNING job.position, id, lane, starts, returned, message_group, priority, head, payload
+),
+leased AS (
+    INSERT INTO linkly_queue_engines AS mine (id, name, seen_at, lease_until)
+    SELECT :engine::bigint, :name::text, :now::bigint, extract(epoch FROM clock_timestamp()) * 1000 + :lease_ms::bigint
+    WHERE EXISTS (SELECT 1 FROM begun) AND NOT EXISTS (
+        SELECT 1 FROM linkly_queue_engines WHERE id = :engine::bigint
+            AND lease_until > extract(epoch FROM clock_timestamp()) * 1000 + :lease_ms::bigint * 2 / 3
+    )
+    ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, lease_until = excluded.lease_until
 )
-UPDATE linkly_queue_jobs AS job
-SET state = 3, starts = starts + 1, engine = :engine::bigint, started_at = :now::bigint, due_at = NULL
-FROM picked WHERE job.position = picked.position
-RETURNING job.position, id, lane, starts, returned, message_group, priority, head, payload;
+SELECT position, id, lane, starts, returned, message_group, priority, head, payload FROM begun;
 
 -- name: claim_groups
 -- As `claim`, for a queue in which each message group is one line: its head, if no other of the group is active. The
@@ -160,6 +172,15 @@ begun AS (
 marked AS (
     UPDATE linkly_queue_groups AS groups SET ready = 0 FROM begun
     WHERE groups.queue = :queue::bigint AND groups.name = begun.message_group
+),
+leased AS (
+    INSERT INTO linkly_queue_engines AS mine (id, name, seen_at, lease_until)
+    SELECT :engine::bigint, :name::text, :now::bigint, extract(epoch FROM clock_timestamp()) * 1000 + :lease_ms::bigint
+    WHERE EXISTS (SELECT 1 FROM begun) AND NOT EXISTS (
+        SELECT 1 FROM linkly_queue_engines WHERE id = :engine::bigint
+            AND lease_until > extract(epoch FROM clock_timestamp()) * 1000 + :lease_ms::bigint * 2 / 3
+    )
+    ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, lease_until = excluded.lease_until
 )
 SELECT position, id, lane, starts, returned, message_group, priority, head, payload FROM begun;
 
