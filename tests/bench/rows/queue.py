@@ -34,6 +34,7 @@ CALLERS = 64
 PRELOADED_A_SECOND = 20_000
 """Jobs that wait before a turn begins, for each of its seconds: more than are done in it."""
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
+BATCH, PRELOAD_S = 500, 600.0
 WAIT_S = 60.0
 
 
@@ -103,6 +104,16 @@ def dramatiq(url: str) -> AbstractContextManager[Measured]:
     return peers.python("dramatiq_jobs.py")
 
 
+@contextmanager
+def linkly_waits(checkout: Path) -> Iterator[Measure]:
+    """Open an engine and a program that enqueues jobs and runs them."""
+    with (
+        engine(CONFIG, checkout) as running,
+        ours("job_latency.py", checkout, running.url, "native") as program,
+    ):
+        yield lambda seconds: program.turn(seconds=seconds)
+
+
 # --- jobs --------------------------------------------------------------------------------------------------
 
 
@@ -119,11 +130,15 @@ def linkly_jobs(checkout: Path) -> Iterator[Measure]:
             return int(_number(running, sql))
 
         def measure(seconds: float) -> Figures:
-            program.turn(calls=int(PRELOADED_A_SECOND * seconds))
+            _preload(program, int(PRELOADED_A_SECOND * seconds))
             with ours("jobs_worker.py", checkout, running.url, "native") as worker:
                 return _while_jobs_run(done, seconds, {"engine us": running.pid, "worker us": worker.pid})
 
         yield measure
+
+
+def _preload(program: Measured, count: int) -> None:
+    program.turn(calls=count // BATCH, batch=BATCH, seconds=PRELOAD_S)
 
 
 def _number(running: EngineProcess, sql: str) -> Any:
@@ -176,7 +191,46 @@ def _while_jobs_run(done: Callable[[], int], seconds: float, pids: dict[str, int
     return {"jobs/s": count / took, **costs}
 
 
+@contextmanager
+def linkly_million(checkout: Path) -> Iterator[Measure]:
+    """Open an engine and let many jobs through it, of which few are kept; `seconds` is not asked."""
+    kept = CONFIG.replace("{concurrency", "{keep_done: 1000, concurrency")
+    with (
+        engine(kept, checkout) as running,
+        ours("enqueuer.py", checkout, running.url, "native", CALLERS, 1) as program,
+    ):
+
+        def done() -> int:
+            return int(_number(running, "sql=SELECT COALESCE(SUM(done), 0) AS n FROM linkly_queue_counts"))
+
+        def measure(_: float) -> Figures:
+            _preload(program, MILLION)
+            waiting = _data_bytes(running)
+            rates: list[float] = []
+            with ours("jobs_worker.py", checkout, running.url, "native"):
+                began, before = time.monotonic(), done()
+                while before < MILLION:
+                    while (now := done()) < min(before + MILLION // 10, MILLION):
+                        time.sleep(0.2)
+                    rates.append((now - before) / (time.monotonic() - began))
+                    began, before = time.monotonic(), now
+            return {
+                "jobs/s, first tenth": rates[0],
+                "jobs/s, last tenth": rates[-1],
+                "last / first": rates[-1] / rates[0],
+                "MB with all waiting": waiting / 1e6,
+                "MB at the end": _data_bytes(running) / 1e6,
+            }
+
+        yield measure
+
+
+def _data_bytes(running: EngineProcess) -> int:
+    return sum(file.stat().st_size for file in (running.folder / "data").iterdir())
+
+
 LINKLY = "linkly"
+MILLION = 1_000_000
 CELERY, DRAMATIQ = "Celery, as durable", "Dramatiq, as durable"
 
 ROWS = (
@@ -199,5 +253,21 @@ ROWS = (
         peers={DRAMATIQ: partial(dramatiq_jobs, *DURABLE), "Dramatiq, Redis' default": dramatiq_jobs},
         goals=(Goal(LINKLY, "jobs/s", 2, DRAMATIQ),),
         rounds=3,
+    ),
+    Row(
+        name="job-wait",
+        title="from the enqueue of a durable job to its function, at half of saturation",
+        ours={LINKLY: linkly_waits},
+        goals=(Goal(LINKLY, "p50 ms", 5, at_most=True),),
+        seconds=6.0,
+    ),
+    Row(
+        name="million",
+        title="10^6 jobs through a queue, all waiting at first",
+        ours={LINKLY: linkly_million},
+        goals=(Goal(LINKLY, "last / first", 0.8),),
+        rounds=1,
+        warm_up=False,
+        only_named=True,
     ),
 )
