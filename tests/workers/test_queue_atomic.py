@@ -7,10 +7,10 @@ import pytest
 
 import linkly
 from linkly import Enqueue, LinklyError, durable_subscriber
-from linkly.atomic import NotAtomic
+from linkly.atomic import NotAtomic, WouldWaitForItself
 from linkly.testing import ManualClock, running_engine
 from support.database_calls import database_worker, execute, rows
-from support.queue_workers import App, queue_worker, running_queue, states, until_states
+from support.queue_workers import WAIT_S, App, queue_worker, running_queue, states, until_states
 
 NEVER = "DELETE FROM t WHERE id = 99"
 
@@ -220,3 +220,15 @@ async def test_a_subscription_without_room_refuses_all_of_it_and_says_so(running
         assert await ids(bus) == []
         stays.set()
         await until_states(bus, done=1)
+
+
+async def test_an_enqueue_beside_an_interactive_block_that_would_wait_for_it_fails_at_once(tmp_path):
+    async with running_queue(f"sqlite:{tmp_path}/queue.db", App()) as bus:
+        await bus.trigger("app::work", 1, action=Enqueue("default"))  # whose lane is there from now on
+        async with asyncio.timeout(WAIT_S), linkly.atomic(bus, interactive=True, timeout_s=60):
+            for function_id, payload in (
+                ("queue::enqueue", {"function_id": "app::work"}),
+                ("iii::durable::publish", {"topic": "order.created", "data": 1}),
+            ):
+                with pytest.raises(WouldWaitForItself):
+                    await bus.trigger(function_id, payload)

@@ -54,8 +54,10 @@ class Accepting:
             QueueFull: A queue has no room for them.
             KeyUsed: An idempotency key belongs to another job.
             Overloaded: Too many jobs of this caller wait to be accepted.
+            WouldWaitForItself: The caller is in a transaction that keeps all others from writing.
             LinklyError: The database did not take them, or nobody knows (`outcome_unknown`).
         """
+        self._store.check_waits()  # the batch is nobody's call, so the database cannot tell
         loop = asyncio.get_running_loop()
         told: asyncio.Future[list[str]] = loop.create_future()
         caller = current_origin()

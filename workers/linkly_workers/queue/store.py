@@ -342,6 +342,16 @@ class QueueStore:
         by_key = {id(job): next(receipts) for job in _by_queue(jobs) if job.head.key is not None}
         return [by_key.get(id(job), job.id) for job in jobs]
 
+    def check_waits(self) -> None:
+        """Refuse what would wait for the transaction in which it is called for.
+
+        Raises:
+            WouldWaitForItself: That one keeps all others from writing.
+        """
+        made_in = inside(current_invocation.get())
+        if made_in is not None and made_in.db == self._db and not self._scripts.are_shared:
+            raise made_in.error()
+
     async def is_there(self, job: NewJob) -> dict[str, Any]:
         """Return the statement that fails its transaction if a job was not accepted by those in front of it."""
         [statement] = await self._scripts.script("is_there", {"id": job.id})
