@@ -222,3 +222,42 @@ async def test_a_time_out_that_comes_when_a_statement_is_written_is_none(server,
         assert (await asked)["affected_rows"] == 2
         proxy.kept_of.close()
         assert await value(through, "SELECT sum(a) FROM t") == 4
+
+
+async def test_a_statement_whose_caller_has_gone_ends_although_the_server_has_missed_that(server, bus):
+    async with one_connection(server) as (through, proxy):
+        begun = {"transaction_id": (await call(through, "beginTransaction"))["transaction"]["id"]}
+        asked = asyncio.ensure_future(call(through, "transactionQuery", **begun, sql="SELECT pg_sleep(606)"))
+        await until(lambda: sleeps(bus))
+        proxy.keep_at = CANCEL
+        asked.cancel()
+        await proxy.kept.wait()
+        proxy.keep_at = None
+        proxy.kept_of.close()
+        await call(through, "transactionExecute", **begun, sql="UPDATE t SET a = 5")
+        await call(through, "commitTransaction", **begun)
+    assert await value(bus, "SELECT sum(a) FROM t") == 10
+
+
+async def test_a_statement_that_waits_to_be_compiled_ends_although_the_server_has_missed_that(server, bus):
+    """The server looks at a table to compile what reads it, and waits for whoever has locked it."""
+    async with one_connection(server) as (through, proxy):
+        lock = {"transaction_id": (await call(bus, "beginTransaction"))["transaction"]["id"]}
+        await call(bus, "transactionExecute", **lock, sql="LOCK TABLE t")
+        asked = asyncio.ensure_future(call(through, "query", sql="SELECT a FROM t WHERE id = 9"))
+        await until(lambda: waits_for_a_lock(bus))
+        proxy.keep_at = CANCEL
+        asked.cancel()
+        await proxy.kept.wait()
+        proxy.keep_at = None
+        proxy.kept_of.close()
+        assert await value(through, "SELECT 1") == 1
+        await call(bus, "rollbackTransaction", **lock)
+
+
+async def waits_for_a_lock(bus):
+    return await value(bus, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") > 0
+
+
+async def sleeps(bus):
+    return await value(bus, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") > 0

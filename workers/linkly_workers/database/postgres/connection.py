@@ -19,12 +19,11 @@ from linkly_workers.database.postgres.beside import in_front, simple_query
 from linkly_workers.database.postgres.codecs import set_codecs
 from linkly_workers.database.postgres.counting import Meter
 from linkly_workers.database.postgres.errors import FAILURES, OTHER_TYPES, OUTDATED
+from linkly_workers.database.postgres.insistent import INSIST_S
 from linkly_workers.database.postgres.prepared import Prepared, PreparedStatements
 from linkly_workers.database.postgres.statement import Statement
 
 CLOSE_S = 2.0
-INSIST_S = 0.5
-"""After so long the server is asked once more to stop a statement."""
 
 RESET = (
     "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; SELECT pg_advisory_unlock_all(); "
@@ -48,7 +47,7 @@ class Connection:
     """A connection that one caller after another has.
 
     Args:
-        raw: The driver's.
+        raw: The driver's, an `Insistent`.
         meter: Counts what it receives.
         keeps_statements: The server behind it stays the same.
 
@@ -103,6 +102,7 @@ class Connection:
 
     async def command(self, sql: str) -> str:
         """Run a text of our own without values; returns the command tag of its last statement."""
+        await self.raw.end_of_left()
         begin, self._to_begin = self._to_begin, None
         return str(await self.raw.execute(sql if begin is None else f"{begin}; {sql}"))
 
@@ -302,6 +302,7 @@ class Connection:
 
     async def _prepared_for(self, text: str, values: list[Any]) -> tuple[Prepared, list[Any], bool]:
         """Return a compiled statement, values as it takes them, and whether it was compiled before."""
+        await self.raw.end_of_left()
         kept = self._prepared.kept_for(text, values)
         if kept is not None:
             return *kept, True
@@ -330,6 +331,7 @@ class Connection:
         """
         self._to_begin = None
         undone, self._undone = self._undone, None
+        await self.raw.end_of_left()
         if self._stopping is not None:
             await self._stopping  # what comes next must not be what is stopped
             self._stopping = None

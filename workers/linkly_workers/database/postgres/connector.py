@@ -14,6 +14,7 @@ from linkly_workers.database._server.tls import context_of
 from linkly_workers.database.postgres.address import Address
 from linkly_workers.database.postgres.connection import Connection
 from linkly_workers.database.postgres.counting import Meter, counting_loop
+from linkly_workers.database.postgres.insistent import Insistent
 
 SESSION = {"TimeZone": "UTC", "DateStyle": "ISO", "standard_conforming_strings": "on"}
 """What a session starts with, and what `RESET ALL` brings back."""
@@ -85,6 +86,7 @@ class Connector:
                 server_settings=self._settings,
                 target_session_attrs=address.session_attributes,
                 statement_cache_size=0,
+                connection_class=Insistent,
                 loop=counting_loop(meter),
             )
         except TimeoutError as error:
