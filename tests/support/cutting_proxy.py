@@ -13,6 +13,7 @@ class CuttingProxy:
         cut_at: A connection is cut when this text has passed on to the server and been carried out.
         cuts: How many are cut.
         keep_at: This text does not pass on; `kept` tells that it has come, and `kept_of` goes to its client.
+        hold_at: This text waits until `goes_on`; `held` tells that it has come.
         answers: While it is not set, nothing passes from the server.
         ports: Of the server's clients.
         passed: How often something has passed on to the server.
@@ -26,6 +27,9 @@ class CuttingProxy:
         self.cuts = math.inf
         self.keep_at: bytes | None = None
         self.kept = asyncio.Event()
+        self.hold_at: bytes | None = None
+        self.held = asyncio.Event()
+        self.goes_on = asyncio.Event()
         self.answers = asyncio.Event()
         self.answers.set()
         self.writers: set[asyncio.StreamWriter] = set()
@@ -64,6 +68,9 @@ class CuttingProxy:
                 self.kept.set()
                 self.kept_of = writer
                 continue
+            if self.hold_at is not None and self.hold_at in data:
+                self.held.set()
+                await self.goes_on.wait()
             self.passed += 1
             far_writer.write(data)
         far_writer.close()

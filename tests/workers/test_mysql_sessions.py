@@ -2,11 +2,14 @@
 
 import asyncio
 import re
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 import pytest
 
 from linkly_workers.database.backends import OneDatabase
-from support.database_calls import begin, call, execute, refused, rows, running, value, values
+from support.cutting_proxy import CuttingProxy
+from support.database_calls import begin, call, execute, refused, rows, running, until, value, values
 
 TWO = "SELECT 1 AS a UNION ALL SELECT 2"
 
@@ -97,6 +100,56 @@ async def test_a_statement_may_be_stopped_at_any_moment(bus):
         asked.cancel()
         assert await values(bus, TWO) == [1, 2]
     assert await value(bus, "SELECT CONNECTION_ID()") == mine
+
+
+async def test_a_statement_ends_although_the_server_is_asked_to_stop_it_before_it_begins(bus, mysql_url):
+    """The server ignores that."""
+    async with one_held_back(mysql_url, b"SLEEP(608)") as (through, proxy):
+        mine = await value(through, "SELECT CONNECTION_ID()")
+        asked = asyncio.ensure_future(value(through, "SELECT SLEEP(608)"))
+        await stopped_too_early(bus, proxy, asked)
+        assert await value(through, "SELECT CONNECTION_ID()") == mine
+
+
+async def test_a_stream_ends_although_the_server_is_asked_to_stop_it_before_it_begins(bus, mysql_url):
+    async with one_held_back(mysql_url, b"AS endless") as (through, proxy):
+        mine = await value(through, "SELECT CONNECTION_ID()")
+        writer = (await through.create_channel()).writer
+        sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT COUNT(*) AS endless FROM n"
+        asked = asyncio.ensure_future(call(through, "stream", sql=sql, writer=writer))
+        await stopped_too_early(bus, proxy, asked)
+
+        async def is_gone():
+            return await value(bus, "SELECT COUNT(*) FROM information_schema.processlist WHERE id = ?", mine) == 0
+
+        await until(is_gone)
+
+
+@asynccontextmanager
+async def one_held_back(url, text):
+    """Have a worker with one connection, and the proxy through which that goes and which holds back a statement."""
+    port = urlsplit(url).port or 3306
+    async with CuttingProxy(port).open() as proxy:
+        proxy.hold_at = text
+        async with running(url.replace(f":{port}/", f":{proxy.port}/"), pool={"max": 1}) as through:
+            yield through, proxy
+
+
+async def stopped_too_early(bus, proxy, asked):
+    """Cancel a statement that is held back, and let it go on when the server has been asked to stop it."""
+
+    async def kills():
+        return int((await rows(bus, "SHOW GLOBAL STATUS LIKE 'Com_kill'"))[0]["Value"])
+
+    await proxy.held.wait()
+    before = await kills()
+
+    async def has_been_asked():
+        return await kills() > before
+
+    asked.cancel()
+    await until(has_been_asked)
+    proxy.goes_on.set()
 
 
 # --- transactions -------------------------------------------------------------------------------------------
