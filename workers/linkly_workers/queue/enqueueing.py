@@ -116,6 +116,22 @@ class Enqueueing:
         return data.decode()
 
 
+def group_of(payload: Json, queue: Queue, known: str | None) -> str | None:
+    """Return the message group of a job that comes into a queue from elsewhere; `None`: the queue has none.
+
+    Args:
+        payload: Of the job.
+        queue: Where it goes.
+        known: The group in which it stood.
+
+    Raises:
+        InvalidPayload: The queue has groups, and the payload does not name one.
+    """
+    if queue.has_groups and (known is not None or queue.settings.message_group_field is None):
+        return known or ""  # a subscription is one line
+    return _group(When(), queue, _fields(payload, queue))
+
+
 def _given(payload: Json | msgspec.UnsetType) -> Json:
     return Json(b"null") if payload is msgspec.UNSET else payload
 

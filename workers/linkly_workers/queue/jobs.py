@@ -28,9 +28,9 @@ class State(IntEnum):
 
 
 NEXT: dict[State, frozenset[State]] = {
-    State.WAITING: frozenset((State.ACTIVE, State.CANCELLED, State.EXPIRED)),
-    State.DELAYED: frozenset((State.WAITING, State.CANCELLED, State.EXPIRED)),
-    State.RETRYING: frozenset((State.WAITING, State.CANCELLED, State.EXPIRED)),
+    State.WAITING: frozenset((State.DISCARDED, State.ACTIVE, State.CANCELLED, State.EXPIRED)),
+    State.DELAYED: frozenset((State.DISCARDED, State.WAITING, State.CANCELLED, State.EXPIRED)),
+    State.RETRYING: frozenset((State.DISCARDED, State.WAITING, State.CANCELLED, State.EXPIRED)),
     State.ACTIVE: frozenset((State.DONE, State.RETRYING, State.WAITING, State.DEAD, State.CANCELLED)),
     State.DEAD: frozenset((State.WAITING, State.DISCARDED)),
     State.DONE: frozenset(),

@@ -58,6 +58,8 @@ class Publishing:
             raise _full(request.topic, "others have taken the room each time that some was made")
         if self._store.kept in queues:
             await self._kept()
+        for queue in queues:
+            self._queues.rates.add(queue, "accepted", 1)
         self._queues.woken(queues)
 
     async def published(self, topics: Collection[str]) -> None:

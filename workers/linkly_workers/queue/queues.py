@@ -9,9 +9,11 @@ from typing import Protocol
 import msgspec
 
 from linkly.bus import Bus
+from linkly_workers.queue.endings import Endings
 from linkly_workers.queue.errors import QueueNotFound
 from linkly_workers.queue.functions import Functions
-from linkly_workers.queue.jobs import Claimed, Ended, Lane
+from linkly_workers.queue.jobs import Claimed, Ended, Lane, State
+from linkly_workers.queue.rates import Rates
 from linkly_workers.queue.running import Policy, run_job
 from linkly_workers.queue.serving import Consumer
 from linkly_workers.queue.settings import QueueSettings, SubscriptionSettings
@@ -71,6 +73,9 @@ class Queues:
         self._by_id: dict[int, Queue] = {}
         self._named: dict[str, Queue] = {}
         self._rows: dict[int, QueueRow] = {}
+        self.rates = Rates(bus.clock)
+        self.endings = Endings()
+        self.endings.listen(lambda queue, state, positions: self.rates.add(queue, state.name.lower(), len(positions)))
         self.functions = Functions(bus, self.wake)
         self.timetable = Timetable(store, bus.clock, self.moved)
         self._timing: asyncio.Task[None] | None = None
@@ -139,6 +144,7 @@ class Queues:
             run=run,
             served=lambda: [lane for lane in self._store.lanes(row.id) if self.functions.serve(lane)],
             due=self.timetable.due,
+            over=lambda state, positions: self.endings.tell(row.id, state, positions),
             concurrency=settings.concurrency,
             groups=settings.type == "fifo",
         )
@@ -192,6 +198,7 @@ class Queues:
         for (queue, engine), jobs in by_queue.items():
             ended = [job.ended(max_attempts.get(queue, default)) for job in jobs]
             await self._store.turn(queue, ended, engine=engine)
+            self.endings.tell(queue, State.DEAD, [end.position for end in ended if end.state is State.DEAD])
 
     # --- finding -------------------------------------------------------------------------------------------
 
@@ -213,6 +220,10 @@ class Queues:
         """Return a subscription that is served, or has ended since the start."""
         return self._subscribed.get(key)
 
+    def served(self, queue: int) -> Queue | None:
+        """Return a queue by its number, if it is served."""
+        return self._by_id.get(queue)
+
     def title(self, queue: int) -> str:
         """Return what a queue is called, also one that is not served any more."""
         row = self._rows.get(queue)
@@ -228,6 +239,7 @@ class Queues:
     def accepted(self, jobs: Sequence[Coming]) -> None:
         """Look where jobs have come in."""
         for job in jobs:
+            self.rates.add(job.queue, "accepted", 1)
             if job.due_at is not None:
                 self.timetable.due(job.due_at)
             if job.expires_at is not None:
@@ -235,8 +247,30 @@ class Queues:
         self.woken({job.queue for job in jobs if job.due_at is None})
 
     def moved(self, moved: Iterable[Due]) -> None:
-        """Look where jobs have become due."""
-        self.woken({each.queue for each in moved})
+        """Look where jobs have become due, and tell of those that have expired."""
+        by_queue: dict[int, list[int]] = {}
+        for each in moved:
+            expired = by_queue.setdefault(each.queue, [])
+            if each.expires:
+                expired.append(each.position)
+        for queue, expired in by_queue.items():
+            self.endings.tell(queue, State.EXPIRED, expired)
+        self.woken(by_queue)
+
+    def paused(self, queue: int, *, paused: bool) -> None:
+        """Start nothing more of a queue, or start again."""
+        served = self._by_id.get(queue)
+        if served is not None:
+            served.row.paused = paused
+            served.consumer.paused = paused or served.row.ended_at is not None
+            served.consumer.wake()
+
+    async def cancelled(self, queue: int, position: int) -> None:
+        """Cancel the attempt of a job that was cancelled, if it runs here, and let the next jobs start."""
+        served = self._by_id.get(queue)
+        if served is not None:
+            served.consumer.wake()
+            await served.consumer.cancel(position)
 
     def woken(self, queues: Iterable[int]) -> None:
         """Look for jobs in these queues."""

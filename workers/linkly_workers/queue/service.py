@@ -6,13 +6,17 @@ import secrets
 
 from linkly.bus import Bus
 from linkly_workers.queue.accepting import Accepting
+from linkly_workers.queue.accounts import Accounts
 from linkly_workers.queue.enqueueing import Enqueueing
 from linkly_workers.queue.publishing import Publishing
 from linkly_workers.queue.queues import Queues
+from linkly_workers.queue.records import Records
+from linkly_workers.queue.repairs import Repairs
 from linkly_workers.queue.settings import QueueWorkerSettings
 from linkly_workers.queue.sharing import Sharing
 from linkly_workers.queue.store import QueueStore, Room
 from linkly_workers.queue.topics import Topics
+from linkly_workers.queue.waiting import Waiting
 
 
 class Service:
@@ -30,6 +34,10 @@ class Service:
         enqueueing: Makes them.
         topics: What topics have in the store.
         publishing: Takes messages in.
+        records: Reads them.
+        accounts: Counts them.
+        repairs: Changes what happens to them.
+        waiting: Wakes those who wait for their ends.
     """
 
     def __init__(self, bus: Bus, settings: QueueWorkerSettings) -> None:
@@ -44,6 +52,11 @@ class Service:
         room = Room(topics.max_jobs, topics.max_bytes)
         self.topics = Topics(self.store, room, topics.keep_unsubscribed, topics.keep_unsubscribed_ms)
         self.publishing = Publishing(self.store, self.topics, self.queues, self.enqueueing, topics)
+        self.records = Records(self.store)
+        self.accounts = Accounts(self.store, self.queues, self.records, self.queues.rates)
+        self.repairs = Repairs(self.store, self.queues, self.records)
+        self.waiting = Waiting(self.store, self.records, bus.clock)
+        self.queues.endings.listen(self.waiting.ended)
 
     async def open(self) -> None:
         """Make the tables and begin.

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 
 from linkly.clock import Clock, time_limit
@@ -42,6 +42,7 @@ class Consumer:
         run: Runs an attempt; raises nothing.
         served: Gives the lanes whose functions can be called now.
         due: Told when a job is due that has to wait.
+        over: Told of jobs that are done or dead: how, and at which positions.
         concurrency: Attempts at a time; of a queue with groups: groups.
         groups: Jobs of one message group run one after another.
 
@@ -60,6 +61,7 @@ class Consumer:
         run: Run,
         served: Callable[[], Sequence[Lane]],
         due: Callable[[int], object],
+        over: Callable[[State, Sequence[int]], object],
         concurrency: int,
         groups: bool = False,
     ) -> None:
@@ -72,11 +74,13 @@ class Consumer:
         self._served = served
         self._due = due
         self.concurrency = concurrency
+        self._over = over
         self._groups = groups
         self._wake = asyncio.Event()
         self._is_news = True
         self._stopping = False
         self._must_look = False
+        self._revoked: set[int] = set()
         self._ended: list[Ended] = []
         self._attempts: dict[int, tuple[Claimed, asyncio.Task[None]]] = {}
 
@@ -98,6 +102,7 @@ class Consumer:
             self._wake.clear()
             try:
                 await self._turn()
+                self._revoked.clear()
                 failures = 0
             except Exception as error:
                 self._look_now()
@@ -127,6 +132,23 @@ class Consumer:
                 task.cancel()
                 self._ends(_given_back(job.position, job.starts, job.message_group))
 
+    async def cancel(self, position: int) -> None:
+        """Cancel the attempt of a job that was cancelled in the store, and wait for its function."""
+        found = self._attempts.get(position)
+        if found is None:
+            self._revoked.add(position)  # its claim may be on its way
+        else:
+            _, task = found
+            task.cancel()
+            task.add_done_callback(lambda _: self._freed(position, task))
+            await asyncio.wait([task])
+
+    def _freed(self, position: int, task: asyncio.Task[None]) -> None:
+        found = self._attempts.get(position)
+        if task.cancelled() and found is not None and found[1] is task:
+            del self._attempts[position]
+        self.wake()
+
     async def _turn(self) -> None:
         if self._must_look:
             await self._look()
@@ -151,11 +173,12 @@ class Consumer:
             self.late += end.position not in turn.taken
             if end.due_at is not None:
                 self._due(end.due_at)
+        self._tell(end for end in ended if end.position in turn.taken)
         by_id = {lane.id: lane for lane in lanes}
         for job in turn.claimed:
             if self._stopping:  # since the claim was sent
                 self._ends(_given_back(job.position, job.starts, job.message_group))
-            else:
+            elif job.position not in self._revoked:
                 self._begin(job, by_id[job.lane])
         if lanes and len(turn.claimed) == free:
             self._is_news = True  # there may be more, for the next slots
@@ -163,6 +186,14 @@ class Consumer:
     def _holds_a_slot(self, end: Ended) -> bool:
         begun = self._attempts.get(end.position)
         return begun is not None and begun[0].starts == end.starts
+
+    def _tell(self, ended: Iterable[Ended]) -> None:
+        by_state: dict[State, list[int]] = {State.DONE: [], State.DEAD: []}
+        for end in ended:
+            if end.state in by_state:
+                by_state[end.state].append(end.position)
+        for state, positions in by_state.items():
+            self._over(state, positions)
 
     def _begin(self, job: Claimed, lane: Lane) -> None:
         task = asyncio.get_running_loop().create_task(
@@ -186,7 +217,11 @@ class Consumer:
         """Find out what an unanswered turn has done."""
         known = {end.position: end.starts for end in self._ended}
         known |= {position: job.starts for position, (job, _) in self._attempts.items()}
-        for job in await self._store.active_here(self.queue):
+        active = await self._store.active_here(self.queue)
+        still = {(job.position, job.starts) for job in active}
+        # Their ends were taken before, or they were cancelled: whoever is told reads which.
+        self._tell(end for end in self._ended if (end.position, end.starts) not in still)
+        for job in active:
             if known.get(job.position) != job.starts:
                 self._ended.append(_given_back(job.position, job.starts, job.message_group))
         self._must_look = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, TypeVar
 
@@ -150,6 +150,22 @@ class Lost(msgspec.Struct):
             error=error,
             message_group=self.message_group,
         )
+
+
+class Moving(msgspec.Struct):
+    """A job that begins anew.
+
+    Attributes:
+        position: Where it is.
+        lane: Where it goes.
+        message_group: Where it stands then.
+        was_in: Where it stands now.
+    """
+
+    position: int
+    lane: int
+    message_group: str | None
+    was_in: str | None
 
 
 class QueueStore:
@@ -458,6 +474,36 @@ class QueueStore:
 
     def _lease(self) -> dict[str, Any]:
         return {"engine": self.engine, "name": self._name, "lease_ms": self._lease_ms, "now": self.now()}
+
+    # --- repairing -----------------------------------------------------------------------------------------
+
+    async def cancel(self, job_id: str, queue: int, message_group: str | None) -> bool:
+        """End a job; its group goes on. Return whether it was: it had ended, or somebody is changing it."""
+        locking = await self._locking(queue, (message_group,))
+        values = {"id": job_id, "queue": queue, "engine": self.engine, "now": self.now()}
+        script = await self._scripts.script("cancel", values)
+        results = await self._run([*locking, *script, *await self._regrouping(queue, (message_group,))])
+        return bool(results[len(locking) + len(script) - 1]["rows"])
+
+    async def redrive(self, queue: int, into: int, moving: Sequence[Moving]) -> int:
+        """Let jobs of a queue that are dead or wait begin anew in a queue; return how many."""
+        values = {"queue": queue, "into": into, "engine": self.engine, "now": self.now()}
+        columns = {name: [getattr(each, name) for each in moving] for name in ("position", "lane", "message_group")}
+        groups: dict[int, set[str | None]] = {queue: {each.was_in for each in moving}}
+        groups.setdefault(into, set()).update(each.message_group for each in moving)
+        locking = [each for number in sorted(groups) for each in await self._locking(number, groups[number])]
+        script = await self._scripts.script("redrive", values | columns)
+        after = [each for number in sorted(groups) for each in await self._regrouping(number, groups[number])]
+        results = await self._run([*locking, *script, *after])
+        return len(results[len(locking) + len(script) - 1]["rows"])
+
+    async def discard(self, queue: int, positions: Sequence[int], groups: Collection[str | None]) -> list[int]:
+        """Throw jobs of a queue away that are dead or wait; return their positions."""
+        values = {"queue": queue, "engine": self.engine, "now": self.now(), "position": positions}
+        locking = await self._locking(queue, groups)
+        script = await self._scripts.script("discard", values)
+        results = await self._run([*locking, *script, *await self._regrouping(queue, groups)])
+        return [row[0] for row in results[len(locking) + len(script) - 1]["rows"]]
 
     # --- time ----------------------------------------------------------------------------------------------
 

@@ -23,8 +23,10 @@ from linkly.context import current_invocation
 from linkly.errors import LinklyError
 from linkly_workers._scripts import Unavailable
 from linkly_workers.queue.compatible import Compatible
+from linkly_workers.queue.looking import Looking
 from linkly_workers.queue.preparing import Preparing
 from linkly_workers.queue.queues import Queue
+from linkly_workers.queue.repairing import Repairing
 from linkly_workers.queue.service import Service
 from linkly_workers.queue.settings import QueueWorkerSettings
 from linkly_workers.queue.shapes import Enqueue, EnqueueMany, Receipt, Receipts
@@ -56,11 +58,12 @@ class QueueWorker(Worker):
         self._preparing = Preparing(
             self.settings.db, self._opened, self._subscriptions.settled, self.settings.idempotency_window_ms
         )
+        self._for_people = (Looking(self._opened), Repairing(self._opened))
         self._is_open = asyncio.Event()
 
     def composed_of(self) -> tuple[object, ...]:
-        """Return what serves iii's functions, and what takes part in `database::atomic`."""
-        return (self._compatible, self._preparing)
+        """Return what serves iii's functions, `database::atomic`, and those who look at jobs and repair them."""
+        return (self._compatible, self._preparing, *self._for_people)
 
     def trigger_types(self) -> list[TriggerType]:
         """Return `durable:subscriber`."""
