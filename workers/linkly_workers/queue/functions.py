@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from linkly.bus import Bus
+from linkly.errors import LinklyError
 from linkly_workers.queue.jobs import Lane
 
 
@@ -49,6 +50,9 @@ class Functions:
             self._came()
 
     async def is_gone(self, lane: Lane) -> bool:
-        """Ask whether nobody serves the function of a lane any more."""
-        await self.ask()
+        """Ask whether nobody serves the function of a lane any more; nobody does where the engine ends."""
+        try:
+            await self.ask()
+        except LinklyError:
+            return True
         return not self.serve(lane)
