@@ -13,9 +13,11 @@ from linkly_workers._scripts import Unavailable
 from linkly_workers.http import HttpSettings, HttpWorker
 from linkly_workers.link import LinkSettings, LinkWorker
 from linkly_workers.state import StateWorker
+from support import database_calls
 from support.cutting_proxy import CuttingProxy
 from support.database_calls import database_worker, refused, value
 from support.postgres_server import MISSING, binaries, running_server
+from support.queue_workers import queue_worker
 
 pytestmark = pytest.mark.skipif(binaries() is None, reason=MISSING)
 
@@ -39,12 +41,15 @@ def server():
 
 
 @contextlib.asynccontextmanager
-async def engine(url, *, patience_ms=100, **settings):
+async def engine(url, *, patience_ms=100, beside=(), **settings):
     """Run a shortener; yields an HTTP client and the bus."""
     gateway = HttpWorker(read_settings(HttpSettings, {"port": 0}, "$"))
     link = LinkWorker(read_settings(LinkSettings, settings, "$"))
     database = database_worker(url, pool={"acquire_timeout_ms": patience_ms})
-    async with running_engine(StateWorker(), database, gateway, link) as bus, httpx.AsyncClient(timeout=60) as client:
+    async with (
+        running_engine(StateWorker(), database, *beside, gateway, link) as bus,
+        httpx.AsyncClient(timeout=60) as client,
+    ):
         await settle()
         client.base_url = gateway.url
         yield client, bus
@@ -79,6 +84,25 @@ async def test_while_the_server_is_away_every_request_is_told_to_come_again(serv
         assert answer.headers["location"] == "https://a.example"
         proof = await bus.trigger("link::verify", {})
         assert (proof["ok"], proof["rows"]) == (True, 1)
+        await bus.trigger("link::delete", {"code": "a"})
+
+
+async def test_a_click_that_cannot_be_queued_is_told_to_come_again(server):
+    async with engine(server.url, count="queued", beside=[queue_worker()]) as (client, bus):
+        await bus.trigger("link::create", {"url": "https://a.example", "code": "a"})
+        server.stop(signal.SIGQUIT)
+        try:
+            answer = await client.get("/s/a")
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        finally:
+            server.start()
+        await until(lambda: client.get("/s/a"), 302)
+
+        async def is_counted():
+            return await value(bus, "SELECT clicks FROM links") == 1
+
+        await database_calls.until(is_counted)
+        assert (await bus.trigger("link::verify", {}))["ok"]
         await bus.trigger("link::delete", {"code": "a"})
 
 

@@ -201,6 +201,18 @@ async def test_concurrent_clicks_never_pass_the_limit(store, named):
     assert (await store.verify()).ok
 
 
+async def test_a_click_that_was_accepted_counts_whatever_the_limits_say_now(store):
+    await store.insert(link(expires_at=NOW))
+    await store.insert(link("b", max_clicks=1))
+    for code in ("a", "b"):
+        for name in ("1", "2"):
+            assert await outcome(store, click(name, code, accepted=True)) is Outcome.COUNTED
+        assert (await outcome(store, click("2", code, accepted=True))).is_counted  # of before
+        assert (await store.find(code)).clicks == 2
+    assert await outcome(store, click("1", "unknown", accepted=True)) is Outcome.NOT_FOUND
+    assert (await store.verify()).ok
+
+
 async def test_concurrent_clicks_with_one_id_count_once(store):
     await store.insert(link())
     outcomes = await asyncio.gather(*(outcome(store, click("same")) for _ in range(20)))

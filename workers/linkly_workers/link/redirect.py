@@ -7,7 +7,7 @@ import asyncio
 from linkly import HttpRequest, HttpResponse, function, http
 from linkly.errors import LinklyError, NotFound
 from linkly_workers._scripts import Unavailable
-from linkly_workers.link.clicks import Clicks
+from linkly_workers.link.clicks import Clicks, Count
 from linkly_workers.link.links import Links
 from linkly_workers.link.outcome import Outcome, why_not
 from linkly_workers.link.responses import NO_STORE, NOT_FOUND, answer, code_in_path, idempotency_key, refused
@@ -32,8 +32,8 @@ class Redirect:
     _clicks: Clicks
     _now: Now
 
-    def __init__(self, *, count_first: bool, forward_query: bool) -> None:
-        self._count_first = count_first
+    def __init__(self, *, count: Count, forward_query: bool) -> None:
+        self._count = count
         self._forward_query = forward_query
         self._visitor_secret = b""
         self._store_was_tried = asyncio.Event()
@@ -81,10 +81,13 @@ class Redirect:
                 url = (await self._links.resolve(code)).url
                 return await self._leads_nowhere(code) if url is None else self._to(url, request)
             click = self._click(code, key, request)
-            if not self._count_first:
+            if self._count != "before_redirect":
                 found = await self._links.resolve(code)
                 if found.url is not None and found.max_clicks is None:
-                    await self._clicks.count_in_background(click)
+                    if self._count == "queued":
+                        await self._clicks.count_from_queue(click)
+                    else:
+                        await self._clicks.count_in_background(click)
                     return self._to(found.url, request)
             # Only the count knows whether a click is left, or whether this very click was counted and its answer got
             # lost. It brings the target along, so the cache is not asked as well.

@@ -19,10 +19,10 @@ from ada_url import URL
 
 from linkly import Function, Settings, TriggerDeclaration, Worker, function, trigger
 from linkly.bus import Registration
-from linkly.errors import ConfigError, LinklyError
+from linkly.errors import ConfigError, FunctionNotFound, LinklyError
 from linkly_workers._scripts import Unavailable
 from linkly_workers.link.cache import LinkCache
-from linkly_workers.link.clicks import Clicks
+from linkly_workers.link.clicks import Clicks, Count
 from linkly_workers.link.codes import MAX_LENGTH, Spellings
 from linkly_workers.link.http import LinkHttp
 from linkly_workers.link.importing import Imports
@@ -48,8 +48,9 @@ class LinkSettings(Settings):
     Attributes:
         store: Where links and clicks are kept: in a database of the `database` worker, or in memory only.
         db: Which database.
-        count: When a redirect's click is counted: before the redirect is answered, or at the same time. Of a link
-            with `max_clicks` always before.
+        count: When a redirect's click is counted: before the redirect is answered; at the same time; or later, by a
+            job that is on disk before the redirect is answered. Of a link with `max_clicks` always before.
+        queue: Which queue of the `queue` worker has those jobs.
         code_length: Characters of a generated code; it grows by itself when short codes run out.
         base_url: Where this shortener is reached, for QR codes; a link that leads there is refused.
         own_hosts: Further host names of this shortener; a link that leads there is refused.
@@ -60,7 +61,8 @@ class LinkSettings(Settings):
 
     store: Literal["database", "memory"] = "database"
     db: str = "primary"
-    count: Literal["before_redirect", "in_background"] = "before_redirect"
+    count: Count = "before_redirect"
+    queue: str = "default"
     code_length: Annotated[int, msgspec.Meta(ge=1, le=MAX_LENGTH)] = 6
     base_url: str | None = None
     own_hosts: list[str] = []
@@ -89,9 +91,7 @@ class LinkWorker(Worker):
         self._reached["hosts"] = sorted(self._own_hosts)
         self._links, self._clicks, self._imports = Links(), Clicks(), Imports()
         self._http = LinkHttp(base_url)
-        self._redirect = Redirect(
-            count_first=self.settings.count == "before_redirect", forward_query=self.settings.forward_query
-        )
+        self._redirect = Redirect(count=self.settings.count, forward_query=self.settings.forward_query)
 
     def composed_of(self) -> tuple[object, ...]:
         """Return what serves links, clicks and HTTP requests."""
@@ -122,7 +122,7 @@ class LinkWorker(Worker):
             allow_private=settings.allow_private_targets,
         )
         self._links.open(self.bus.clock, self._store, self._cache, new_links, self._spellings, now)
-        self._clicks.open(self.bus, self._store, self._spellings.of, now)
+        self._clicks.open(self.bus, self._store, self._spellings.of, now, settings.queue)
         self._imports.open(self._store, new_links, now, self.bus.open_reader)
         self._http.open(self._links)
         self._redirect.open(self._links, self._clicks, now)
@@ -141,11 +141,30 @@ class LinkWorker(Worker):
         """Make the tables or migrate those of an older version, and bind `link::rows_changed` to changes of others.
 
         A database that is away does not keep the engine from starting: the links follow when it is there.
+
+        Raises:
+            ConfigError: The database or the queue that the settings name is not configured.
         """
+        if self.settings.count == "queued":
+            await self._check_queue()
         await self._open_store_or_wait()
         if self.settings.store != "memory":
             config = {"db": self.settings.db, "table": "links", "except_origin": LINKS.worker}
             self._following = self.bus.register_trigger("link::rows_changed", trigger("database::row-changed", config))
+
+    async def _check_queue(self) -> None:
+        try:
+            queues: list[str] = (await self.bus.trigger("queue::configured", {}))["queues"]
+        except FunctionNotFound as error:
+            raise ConfigError(
+                "link: `count: queued` has clicks counted by the worker `queue`, which is not there; add the worker "
+                "`queue` to config.yaml, or set `count: before_redirect` in the config of link"
+            ) from error
+        if self.settings.queue not in queues:
+            raise ConfigError(
+                f"link: there is no queue `{self.settings.queue}`; configured: {', '.join(queues)}. Add it to "
+                "`queue_configs` of the worker `queue`, or name another one by `queue` in the config of link"
+            )
 
     async def others_changed(self, names: frozenset[str]) -> None:
         """Open the store again: the database may be another one now, with other links."""

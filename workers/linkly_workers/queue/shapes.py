@@ -92,6 +92,13 @@ class Receipts(msgspec.Struct, rename="camel"):
     message_receipt_ids: list[str]
 
 
+class Configured(msgspec.Struct):
+    """What others may use: the name of the database with the jobs, and those of the named queues."""
+
+    db: str
+    queues: list[str]
+
+
 class JobId(msgspec.Struct):
     """Which job: its receipt."""
 

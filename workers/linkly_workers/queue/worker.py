@@ -29,7 +29,7 @@ from linkly_workers.queue.queues import Queue
 from linkly_workers.queue.repairing import Repairing
 from linkly_workers.queue.service import Service
 from linkly_workers.queue.settings import QueueWorkerSettings
-from linkly_workers.queue.shapes import Enqueue, EnqueueMany, Receipt, Receipts
+from linkly_workers.queue.shapes import Configured, Enqueue, EnqueueMany, Receipt, Receipts
 from linkly_workers.queue.subscriptions import Subscriptions
 
 log = logging.getLogger("linkly.queue")
@@ -184,6 +184,11 @@ class QueueWorker(Worker):
         service, caller = await self._opened(), current_invocation.get()
         jobs = [await service.enqueueing.of_request(each, caller) for each in request.jobs]
         return Receipts(await service.accepting.accept(jobs))
+
+    @function("queue::configured", metadata={"internal": True})
+    async def configured(self) -> Configured:
+        """Say where jobs are kept and which named queues there are; the database need not be there."""
+        return Configured(self.settings.db, sorted(self.settings.queues()))
 
     @function(
         "queue::functions-changed", metadata={"internal": True}, triggers=[trigger("engine::functions-available")]

@@ -106,7 +106,7 @@ class MemoryStore:
         if counted is not None:
             outcome = repetition(link, counted.clicked_at, now)
         else:
-            outcome = why_not(link, now) or Outcome.COUNTED
+            outcome = (None if click.accepted else why_not(link, now)) or Outcome.COUNTED
         if outcome is Outcome.COUNTED:
             rows[len(rows) if click.click_id is None else click.click_id] = click
             link.clicks += 1

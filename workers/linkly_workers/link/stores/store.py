@@ -74,6 +74,7 @@ class Click(msgspec.Struct, frozen=True):
         visitor: Tells one visitor from another.
         referrer: Host the visitor came from.
         bot: Whether a program followed the link by itself.
+        accepted: It was redirected before it is counted: it counts whatever the link's limits say now. It has an id.
     """
 
     code: str
@@ -82,6 +83,7 @@ class Click(msgspec.Struct, frozen=True):
     visitor: str | None = None
     referrer: str | None = None
     bot: bool = False
+    accepted: bool = False
 
 
 class Changes(msgspec.Struct, frozen=True):
@@ -156,7 +158,8 @@ class LinkStore(Protocol):
     def count(self, click: Click, now: str) -> Awaitable[Counted]:
         """Count a click: its row and the counter together or neither, once for each `click_id` of a code.
 
-        Nothing is counted for a link that is missing, expired, or has no clicks left. `now` says what time it is; where
+        Nothing is counted for a link that is missing, expired, or has no clicks left; of an `accepted` click only for
+        one that is missing. `now` says what time it is; where
         engines share a store, the server's clock does. Clicks that are counted together answer the link as it is after
         all of them.
         """

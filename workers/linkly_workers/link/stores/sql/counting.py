@@ -240,7 +240,9 @@ class Counting:
 
     async def _alone(self, click: Click, now: str) -> Counted | None:
         """Count a click by itself; `None`: somebody else has locked its link."""
-        count = await self._scripts.script("count", {**asdict(click), "bot": int(click.bot), "now": now})
+        count = await self._scripts.script(
+            "count", {**asdict(click), "bot": int(click.bot), "accepted": int(click.accepted), "now": now}
+        )
         try:
             answer = await self._scripts.run(count)
         except LinklyError as error:
@@ -269,7 +271,9 @@ class Counting:
             return Outcome.NOT_FOUND, None
         link, counted_at = msgspec.convert(rows[0], LinkDetails), rows[0]["counted_at"]
         now = rows[0]["now"]  # by the clock that decides: a server's is its own
-        return (why_not(link, now) if counted_at is None else repetition(link, counted_at, now)), link
+        if counted_at is not None:
+            return repetition(link, counted_at, now), link
+        return (None if click.accepted else why_not(link, now)), link
 
 
 def _tell(clicks: list[Waiting], counted: Counted | None) -> None:

@@ -6,10 +6,10 @@
 -- counts it at the same time waits. A click that was counted before is refused by its key, and nothing has happened.
 SELECT COUNT(*) INTO @linkly_locked FROM (SELECT code FROM links WHERE code = :code FOR UPDATE SKIP LOCKED) AS found;
 UPDATE links SET clicks = clicks + 1
-WHERE code = IF(@linkly_locked, :code, NULL) AND (max_clicks IS NULL OR clicks < max_clicks) AND (
+WHERE code = IF(@linkly_locked, :code, NULL) AND (:accepted OR (max_clicks IS NULL OR clicks < max_clicks) AND (
     expires_at IS NULL
     OR expires_at > CONCAT(LEFT(DATE_FORMAT(UTC_TIMESTAMP(3), '%Y-%m-%dT%H:%i:%s.%f'), 23), 'Z')
-);
+));
 INSERT INTO clicks (code, clicked_at, click_id, visitor, referrer, bot)
 SELECT :code, :clicked_at, :click_id, :visitor, :referrer, :bot FROM DUAL WHERE ROW_COUNT() = 1;
 SELECT code, url, created_at, clicks, expires_at, max_clicks FROM links

@@ -7,8 +7,8 @@
 -- not seen by the condition; then its row is refused by the index, and nothing of this has happened.
 WITH locked AS MATERIALIZED (
     SELECT code FROM links
-    WHERE code = :code AND (max_clicks IS NULL OR clicks < max_clicks) AND (expires_at IS NULL OR expires_at > (
-        SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
+    WHERE code = :code AND (:accepted::int = 1 OR (max_clicks IS NULL OR clicks < max_clicks) AND (
+        expires_at IS NULL OR expires_at > (SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))
     )) AND NOT EXISTS (SELECT 1 FROM clicks WHERE clicks.click_id = :click_id AND clicks.code = :code)
     FOR NO KEY UPDATE OF links SKIP LOCKED
 ),

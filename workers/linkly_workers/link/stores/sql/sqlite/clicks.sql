@@ -3,7 +3,9 @@
 -- INSERT states it once more, so that it holds for exactly the rows that are written, whatever happens at the same time.
 INSERT INTO clicks (code, clicked_at, click_id, visitor, referrer, bot)
 SELECT code, :clicked_at, :click_id, :visitor, :referrer, :bot FROM links
-WHERE code = :code AND (expires_at IS NULL OR expires_at > :now) AND (max_clicks IS NULL OR clicks < max_clicks)
+WHERE code = :code AND (
+    :accepted OR (expires_at IS NULL OR expires_at > :now) AND (max_clicks IS NULL OR clicks < max_clicks)
+)
 ON CONFLICT DO NOTHING;
 UPDATE links SET clicks = clicks + 1 WHERE code = :code AND changes() = 1
 RETURNING code, url, created_at, clicks, expires_at, max_clicks;
