@@ -7,20 +7,31 @@ transaction has accepted nothing, and each is then decided by itself, so that no
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import msgspec
 
+from linkly.clock import Clock
 from linkly.context import current_invocation, current_origin
-from linkly.errors import LinklyError
+from linkly.errors import CallTimeout, ConnectionLost, InvocationStopped, LinklyError, OutcomeUnknown
 from linkly.invocation import Invocation, trace_of
 from linkly_workers._line import FairLine
+from linkly_workers._scripts import Unavailable
 from linkly_workers.queue.errors import KeyUsed, QueueFull
 from linkly_workers.queue.jobs import NewJob
 from linkly_workers.queue.store import QueueStore, Room
 
+log = logging.getLogger("linkly.queue")
+
 AT_ONCE = 256
 """Jobs that share a transaction; those of one caller that belong together are not cut apart."""
+
+AGAIN_S = (0.05, 0.2, 1.0, 3.0)
+"""Pauses before jobs are accepted anew that may have been accepted: a server that starts again needs some."""
+
+_UNSURE = frozenset((OutcomeUnknown.code, CallTimeout.code, ConnectionLost.code, InvocationStopped.code))
 
 
 class _Waiting(msgspec.Struct, eq=False):
@@ -38,9 +49,13 @@ class Accepting:
         store: Where they are kept.
         window_ms: How long an idempotency key is remembered.
         accepted: Told of jobs that have come in.
+        clock: For pauses.
     """
 
-    def __init__(self, store: QueueStore, window_ms: int, accepted: Callable[[Sequence[NewJob]], object]) -> None:
+    def __init__(
+        self, store: QueueStore, window_ms: int, accepted: Callable[[Sequence[NewJob]], object], clock: Clock
+    ) -> None:
+        self._clock = clock
         self._store = store
         self._window_ms = window_ms
         self._accepted = accepted
@@ -92,8 +107,11 @@ class Accepting:
     async def _serve(self, batch: list[_Waiting]) -> None:
         current_invocation.set(batch[0].trace)
         try:
-            receipts = await self._store.accept([job for waiting in batch for job in waiting.jobs], self._window_ms)
+            receipts = await self._accepted_by_now([job for waiting in batch for job in waiting.jobs])
         except BaseException as error:
+            if len(batch) > 1 and isinstance(error, LinklyError) and error.code not in (*_UNSURE, Unavailable.code):
+                await self._serve_each(batch)  # the database refuses one of them
+                return
             for waiting in batch:
                 _fail(waiting, error)
             if not isinstance(error, Exception):
@@ -104,10 +122,36 @@ class Accepting:
             for waiting in batch:
                 self._tell(waiting, [next(given) for _ in waiting.jobs])
         elif len(batch) > 1:
-            for waiting in batch:
-                await self._serve([waiting])
+            await self._serve_each(batch)
         else:
             _fail(batch[0], await self._why_not(batch[0].jobs))
+
+    async def _serve_each(self, batch: list[_Waiting]) -> None:
+        for waiting in batch:
+            await self._serve([waiting])
+
+    async def _accepted_by_now(self, jobs: Sequence[NewJob]) -> list[str] | None:
+        """Accept jobs as `QueueStore.accept`; where nobody knows whether that has happened, once more.
+
+        Their ids and keys make that harmless: what was accepted is refused the second time, or has its receipt.
+        """
+        try:
+            return await self._store.accept(jobs, self._window_ms)
+        except LinklyError as error:
+            if error.code not in _UNSURE:
+                raise
+            unknown = error
+        for pause_s in AGAIN_S:
+            await self._clock.sleep(pause_s)
+            try:
+                return await self._store.accept(jobs, self._window_ms)
+            except LinklyError as error:
+                log.debug("jobs whose acceptance is unknown are not accepted anew: %s", error)
+            with suppress(LinklyError):
+                receipts = await self._store.receipts_of(jobs)
+                if receipts is not None:
+                    return receipts
+        raise unknown
 
     def _tell(self, waiting: _Waiting, receipts: list[str]) -> None:
         self._accepted([job for job, receipt in zip(waiting.jobs, receipts, strict=True) if job.id == receipt])

@@ -46,7 +46,7 @@ class Service:
         self.store = QueueStore(bus.trigger, settings.db, bus.clock, settings.lease_ms)
         self.queues = Queues(self.store, bus, settings.subscriptions)
         self.sharing = Sharing(self.store, self.queues, bus.clock, settings.lease_ms)
-        self.accepting = Accepting(self.store, settings.idempotency_window_ms, self.queues.accepted)
+        self.accepting = Accepting(self.store, settings.idempotency_window_ms, self.queues.accepted, bus.clock)
         self.enqueueing = Enqueueing(self.store, self.queues, settings.max_payload_bytes)
         topics = settings.subscriptions
         room = Room(topics.max_jobs, topics.max_bytes)

@@ -383,6 +383,19 @@ class QueueStore:
         rows = await self._scripts.query("key", {"queue": queue, "key": key, "now": self.now()})
         return (rows[0]["id"], msgspec.convert(rows[0]["digest"], bytes)) if rows else None
 
+    async def receipts_of(self, jobs: Sequence[NewJob]) -> list[str] | None:
+        """Return the receipts of jobs that were accepted together; `None`: they were not."""
+        without_key = next((job for job in jobs if job.head.key is None), None)
+        if without_key is not None and not await self._scripts.query("has_job", {"id": without_key.id}):
+            return None
+        receipts: list[str] = []
+        for job in jobs:
+            used = (job.id, job.digest) if job.head.key is None else await self.receipt_of(job.queue, job.head.key)
+            if used is None or used[1] != job.digest:
+                return None
+            receipts.append(used[0])
+        return receipts
+
     # --- running -------------------------------------------------------------------------------------------
 
     async def turn(

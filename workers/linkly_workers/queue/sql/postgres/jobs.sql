@@ -71,6 +71,9 @@ ON CONFLICT (queue, engine) DO UPDATE SET
     accepted = counts.accepted + excluded.accepted, bytes = counts.bytes + excluded.bytes;
 SELECT id FROM linkly_queue_keys WHERE queue = :queue AND key = :key AND digest = :digest;
 
+-- name: has_job
+SELECT id FROM linkly_queue_jobs WHERE id = :id;
+
 -- name: key
 SELECT id, digest FROM linkly_queue_keys WHERE queue = :queue AND key = :key AND expires_at > :now;
 

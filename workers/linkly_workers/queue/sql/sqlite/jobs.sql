@@ -44,6 +44,9 @@ SELECT :id, :queue, :lane, :state, :priority, :message_group, :due_at, :expires_
 WHERE changes() = 1;
 SELECT id FROM linkly_queue_keys WHERE queue = :queue AND key = :key AND digest = :digest;
 
+-- name: has_job
+SELECT id FROM linkly_queue_jobs WHERE id = :id;
+
 -- name: key
 SELECT id, digest FROM linkly_queue_keys WHERE queue = :queue AND key = :key AND expires_at > :now;
 
