@@ -6,8 +6,10 @@ from contextlib import asynccontextmanager
 import pytest
 
 from linkly import Enqueue, LinklyError
-from linkly.errors import HandlerFailed
-from linkly.testing import ManualClock
+from linkly.errors import ConfigError, HandlerFailed
+from linkly.testing import ManualClock, running_engine
+from linkly_workers.queue.store import QueueStore
+from support.database_calls import database_worker
 from support.queue_workers import URLS, App, queue_worker, running_queue, states, until_states, url_of
 
 
@@ -253,3 +255,14 @@ async def test_what_runs_when_the_worker_stops_is_given_back_and_runs_again(url)
 def test_a_fifo_queue_has_to_say_what_its_groups_are():
     with pytest.raises(LinklyError, match="Queue 'x' is of type 'fifo' but 'message_group_field' is not set"):
         queue_worker(queue_configs={"x": {"type": "fifo"}})
+
+
+async def test_a_kind_of_database_without_scripts_is_named(mariadb_url):
+    async with running_engine(database_worker(mariadb_url)) as bus:
+        store = QueueStore(bus.trigger, "primary", bus.clock, 1000)
+        with pytest.raises(ConfigError) as caught:
+            await store.open("engine")
+    assert caught.value.message == (
+        "jobs cannot be kept in database `primary`: there are no scripts for a database of kind `mysql`; "
+        "kinds: postgres, sqlite"
+    )

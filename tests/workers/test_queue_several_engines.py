@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from linkly import LinklyError
+from linkly import LinklyError, durable_subscriber
 from linkly.errors import HandlerFailed
 from linkly.testing import ManualClock, running_engine
 from linkly_workers.queue.store import QueueStore
@@ -22,6 +22,13 @@ QUICK = {"default": {"poll_interval_ms": 10, "backoff_ms": 5}}
 def url(postgres_url):
     """Return the url of an empty database that engines can share."""
     return postgres_url
+
+
+class Subscriber(App):
+    """Subscribes `app::work` to a topic."""
+
+    def triggers_of(self, function):
+        return [durable_subscriber("orders")] if function.id == "app::work" else []
 
 
 @contextlib.asynccontextmanager
@@ -233,6 +240,17 @@ async def test_a_queue_that_another_engine_has_paused_starts_nothing(url):
         await execute(other, "UPDATE linkly_queues SET paused = 0")
         await app.called(1)
         await until_states(bus, done=1)
+
+
+async def test_a_subscription_that_one_engine_has_made_is_served_by_others_that_have_its_function(url):
+    app, worker = App(), queue_worker(queue_configs=QUICK)
+    async with running_engine(database_worker(url), worker, app) as bus:
+        async with engines(url, Subscriber()):
+            pass  # it is another engine's, and that is gone again
+        await bus.trigger("iii::durable::publish", {"topic": "orders", "data": {"n": 1}})
+        assert await app.called(1) == [{"n": 1}]
+        await until_states(bus, done=1)
+        assert await counted(bus) == {"accepted": 1, "done": 1}
 
 
 async def test_a_server_that_is_killed_and_started_again_loses_no_job():

@@ -162,9 +162,11 @@ SELECT position, id, lane, starts, returned, message_group, priority, head, payl
 -- As `claim`, for a queue in which each message group is one line: its head, if no other of the group is active. The
 -- group's row is locked until the commit only, and not while its job runs.
 WITH picked AS MATERIALIZED (
-    SELECT position, name FROM linkly_queue_groups
-    WHERE queue = :queue::bigint AND ready = 1 AND lane = ANY (:lanes::bigint[])
-    ORDER BY position LIMIT :most::bigint FOR UPDATE SKIP LOCKED
+    SELECT ready.position FROM unnest(:lanes::bigint[]) AS lanes (id) CROSS JOIN LATERAL (
+        SELECT position FROM linkly_queue_groups WHERE lane = lanes.id AND ready = 1
+        ORDER BY position LIMIT :most::bigint FOR UPDATE SKIP LOCKED
+    ) AS ready
+    ORDER BY ready.position LIMIT :most::bigint
 ),
 begun AS (
     UPDATE linkly_queue_jobs AS job

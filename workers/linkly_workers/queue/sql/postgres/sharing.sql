@@ -2,13 +2,17 @@
 -- for all of its jobs, renewed by `claim` and `keep_lease`; what is active without one belongs to nobody.
 
 -- name: poll
--- What others may have changed, in one look: lanes with jobs that can start, when one is due next, whether jobs are
--- active without a lease, and a number that changes when a queue is made, changed, paused or ended.
-SELECT 'lane' AS what, lanes.id AS number FROM linkly_queue_lanes AS lanes
-WHERE EXISTS (SELECT 1 FROM linkly_queue_jobs WHERE lane = lanes.id AND state = 0 AND message_group IS NULL)
-    OR EXISTS (
-        SELECT 1 FROM linkly_queue_groups AS line WHERE line.queue = lanes.queue AND line.lane = lanes.id AND ready = 1
-    )
+-- What others may have changed, in one look whose cost does not depend on the backlog: lanes with jobs that can start,
+-- when one is due next, whether jobs are active without a lease, and a number that changes when a queue is made, changed,
+-- paused or ended.
+SELECT 'lane' AS what, lanes.id AS number FROM linkly_queue_lanes AS lanes CROSS JOIN LATERAL (
+    SELECT 1 FROM linkly_queue_jobs WHERE lane = lanes.id AND state = 0 AND message_group IS NULL
+    ORDER BY priority DESC, position LIMIT 1
+) AS ready
+UNION ALL
+SELECT 'lane', lanes.id FROM linkly_queue_lanes AS lanes CROSS JOIN LATERAL (
+    SELECT 1 FROM linkly_queue_groups WHERE lane = lanes.id AND ready = 1 ORDER BY position LIMIT 1
+) AS line
 UNION ALL
 SELECT 'due', LEAST(
     (SELECT MIN(due_at) FROM linkly_queue_jobs WHERE state IN (1, 2)),

@@ -122,7 +122,7 @@ CREATE INDEX IF NOT EXISTS linkly_queue_jobs_active ON linkly_queue_jobs (engine
 CREATE INDEX IF NOT EXISTS linkly_queue_jobs_ended ON linkly_queue_jobs (queue, state, finished_at) WHERE state > 3;
 
 -- name: indexes.linkly_queue_groups_ready
-CREATE INDEX IF NOT EXISTS linkly_queue_groups_ready ON linkly_queue_groups (queue, position) WHERE ready = 1;
+CREATE INDEX IF NOT EXISTS linkly_queue_groups_ready ON linkly_queue_groups (lane, position) WHERE ready = 1;
 
 -- name: indexes.linkly_queue_keys_expiring
 CREATE INDEX IF NOT EXISTS linkly_queue_keys_expiring ON linkly_queue_keys (expires_at);
