@@ -72,6 +72,25 @@ async def test_a_claim_whose_commit_was_not_answered_is_given_back_and_counts_as
     assert [job["attempt"] for job in app.jobs] == [1, 1]
 
 
+async def test_what_an_engine_has_locked_that_stands_still_in_a_transaction_is_free_when_its_lease_is_over(server, url):
+    lines = {"lines": {"type": "fifo", "message_group_field": "group", "poll_interval_ms": 10}}
+    app = App()
+    async with (
+        CuttingProxy(server.port).open() as proxy,
+        running_queue(url, queue_configs=lines) as front,
+        running_queue(through(proxy, url), App(), queue_configs=lines, lease_ms=1000, stop_grace_s=0),
+    ):
+        proxy.keep_at = b"COMMIT\0"
+        job = {"function_id": "app::work", "queue": "lines", "payload": {"group": "a"}}
+        await front.trigger("queue::enqueue", job)
+        await proxy.kept.wait()
+        async with running_queue(url, app, queue_configs=lines):
+            await app.called(1)
+            proxy.keep_at = None
+            await until_states(front, done=1)
+    assert [job["attempt"] for job in app.jobs] == [1]
+
+
 async def test_a_text_that_the_server_refuses_fails_its_own_caller_only(url):
     async with running_queue(url, queue_configs=ALONE) as bus:
         jobs = [{"function_id": "nobody::serves", "idempotency_key": key} for key in ("a", "b\0", "c")]

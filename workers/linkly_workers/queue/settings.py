@@ -30,7 +30,8 @@ class QueueSettings(Settings):
         keep_done: So many jobs that are done can still be looked up ...
         keep_done_ms: ... for so long.
         keep_dead_ms: How long a dead letter is kept.
-        poll_interval_ms: How often an engine looks for what others have enqueued in a database that several share.
+        poll_interval_ms: How often an engine looks for what others have enqueued in a database that several share; one
+            look serves all queues, so the shortest counts.
         max_priority: Accepted for iii's sake, without effect: a priority may be any number.
         priority_field: Field of the payload that says the priority, if the enqueue does not.
     """

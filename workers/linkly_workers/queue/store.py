@@ -557,10 +557,9 @@ class QueueStore:
 
     async def _of_groups(self, script: str, queue: int, groups: Iterable[str | None]) -> list[dict[str, Any]]:
         names = sorted({name for name in groups if name is not None})
+        values = {"queue": queue, "lease_ms": self._lease_ms}
         return [
-            each
-            for some in _in_parts(names)
-            for each in await self._scripts.script(script, {"queue": queue, "name": some})
+            each for some in _in_parts(names) for each in await self._scripts.script(script, {**values, "name": some})
         ]
 
     async def change(

@@ -1,11 +1,14 @@
 -- Counters change in the statement that changes the jobs, in a row of the engine that writes; `tables.sql` says in which
--- order locks are taken. What a snapshot of the start of a statement cannot see is seen by the next one.
+-- order locks are taken. What a snapshot of the start of a statement cannot see is seen by the next one. An engine that
+-- stands still in a transaction loses it when its lease would be over: what it has locked would have to wait for it.
 
 -- name: lock_groups
 -- Keeps these groups from everybody else until the commit. It comes before the positions of their new jobs are taken, so
 -- that jobs of a group have positions in the order of their commits, and before `regroup`, which then sees all of them.
 INSERT INTO linkly_queue_groups (queue, name, position, lane, ready)
-SELECT :queue::bigint, name, 0, 0, 0 FROM unnest(:name::text[]) AS name ORDER BY name COLLATE "C"
+SELECT :queue::bigint, name, 0, 0, 0 FROM unnest(:name::text[]) AS name
+CROSS JOIN (SELECT set_config('idle_in_transaction_session_timeout', :lease_ms::bigint::text, true)) AS bounded
+ORDER BY name COLLATE "C"
 ON CONFLICT (queue, name) DO UPDATE SET queue = excluded.queue;
 
 -- name: held
@@ -133,7 +136,9 @@ RETURNING job.position;
 -- The next jobs of a queue, of those lanes, in the commit that counts their starts, and that renews the engine's lease when
 -- a third of it is over. What others are claiming is passed over.
 WITH picked AS MATERIALIZED (
-    SELECT ready.position FROM unnest(:lanes::bigint[]) AS lanes (id) CROSS JOIN LATERAL (
+    SELECT ready.position FROM unnest(:lanes::bigint[]) AS lanes (id)
+    CROSS JOIN (SELECT set_config('idle_in_transaction_session_timeout', :lease_ms::bigint::text, true)) AS bounded
+    CROSS JOIN LATERAL (
         SELECT position, priority FROM linkly_queue_jobs
         WHERE lane = lanes.id AND state = 0 AND message_group IS NULL
             AND (expires_at IS NULL OR expires_at > :now::bigint)
@@ -162,7 +167,9 @@ SELECT position, id, lane, starts, returned, message_group, priority, head, payl
 -- As `claim`, for a queue in which each message group is one line: its head, if no other of the group is active. The
 -- group's row is locked until the commit only, and not while its job runs.
 WITH picked AS MATERIALIZED (
-    SELECT ready.position FROM unnest(:lanes::bigint[]) AS lanes (id) CROSS JOIN LATERAL (
+    SELECT ready.position FROM unnest(:lanes::bigint[]) AS lanes (id)
+    CROSS JOIN (SELECT set_config('idle_in_transaction_session_timeout', :lease_ms::bigint::text, true)) AS bounded
+    CROSS JOIN LATERAL (
         SELECT position FROM linkly_queue_groups WHERE lane = lanes.id AND ready = 1
         ORDER BY position LIMIT :most::bigint FOR UPDATE SKIP LOCKED
     ) AS ready

@@ -1,11 +1,14 @@
 -- As on SQLite (`../sqlite/topics.sql`). Who publishes shares a lock of the topic, who subscribes has it alone: so a
--- message is kept or goes to a subscription that begins, and nothing is between the two.
+-- message is kept or goes to a subscription that begins, and nothing is between the two. An engine that stands still in such
+-- a transaction loses it after a time.
 
 -- name: lock_topic
-SELECT 'locked', 1 FROM pg_advisory_xact_lock_shared(hashtextextended('linkly topic ' || :topic::text, 0));
+SELECT 'locked', 1 FROM (SELECT set_config('idle_in_transaction_session_timeout', '30000', true)) AS bounded
+CROSS JOIN pg_advisory_xact_lock_shared(hashtextextended('linkly topic ' || :topic::text, 0));
 
 -- name: lock_topic_alone
-SELECT 'locked', 1 FROM pg_advisory_xact_lock(hashtextextended('linkly topic ' || :topic::text, 0));
+SELECT 'locked', 1 FROM (SELECT set_config('idle_in_transaction_session_timeout', '30000', true)) AS bounded
+CROSS JOIN pg_advisory_xact_lock(hashtextextended('linkly topic ' || :topic::text, 0));
 
 -- name: make_subscription
 -- It gets messages from `subscribe` on.
