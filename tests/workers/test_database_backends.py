@@ -280,6 +280,25 @@ def test_a_backend_refuses_settings_by_their_key(scratch):
         settings("scratch:forbidden")
 
 
+SERVER_KINDS = "PostgreSQL, MySQL and MariaDB"
+
+
+@pytest.mark.parametrize(
+    "url, kind, key, given, kinds",
+    [
+        ("sqlite:./a.db", "SQLite", "tls", {"mode": "require"}, SERVER_KINDS),
+        ("sqlite:./a.db", "SQLite", "password_file", "./password", SERVER_KINDS),
+        ("sqlite:./a.db", "SQLite", "pooler", "transaction", "PostgreSQL"),
+        ("sqlite:./a.db", "SQLite", "direct_url", "postgres://a@b/c", "PostgreSQL"),
+        ("mysql://a@b/c", "MySQL", "pooler", "transaction", "PostgreSQL"),
+        ("mariadb://a@b/c", "MySQL", "direct_url", "mysql://a@b/c", "PostgreSQL"),
+    ],
+)
+def test_a_setting_that_a_kind_of_database_does_not_use_is_refused(url, kind, key, given, kinds):
+    with pytest.raises(ConfigError, match=f"primary.*{key}: {kind} does not use it, it is for {kinds}; remove it"):
+        read_settings(DatabaseSettings, {"databases": {"primary": {"url": url, key: given}}}, "$")
+
+
 async def test_a_database_that_cannot_be_opened_stops_the_worker(scratch):
     with pytest.raises(ConfigError, match="cannot be opened"):
         async with running_engine(DatabaseWorker(settings("scratch:broken"))):

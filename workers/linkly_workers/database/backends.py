@@ -6,7 +6,7 @@ line in `BACKENDS`. It reads the entry's settings as it can use them.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from importlib import import_module
 from pathlib import Path
@@ -43,7 +43,7 @@ class PoolSettings(Settings):
 
 
 class TlsSettings(Settings):
-    """How a connection over the network is secured; a database that is a file ignores it.
+    """How a connection over the network is secured.
 
     Attributes:
         mode: `require`: encrypted, and somebody who is trusted has signed the server's certificate; `verify-full`: it
@@ -56,7 +56,7 @@ class TlsSettings(Settings):
 
 
 class OneDatabase(Settings):
-    """One entry of `databases`; what a kind of database has no use for, it ignores.
+    """One entry of `databases`; what a kind of database has no use for, it refuses (see `refuse_unused`).
 
     Attributes:
         url: Its scheme says which kind of database it is.
@@ -129,6 +129,17 @@ class Backend(Protocol):
             ConfigError: It cannot be opened, or another engine has it.
         """
         ...
+
+
+def refuse_unused(settings: OneDatabase, kind: str, unused: Mapping[str, str]) -> None:
+    """Refuse settings that a kind of database does not use; `unused` says of each which kinds have it.
+
+    Raises:
+        ValueError: One is given.
+    """
+    for key, kinds in unused.items():
+        if getattr(settings, key) is not None:
+            raise ValueError(f"{key}: {kind} does not use it, it is for {kinds}; remove it")
 
 
 def backend_of(url: str) -> Backend:

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from linkly_workers.database._server.opening import application_of, check_password_file, kept_open
-from linkly_workers.database.backends import OneDatabase, Opening
+from linkly_workers.database.backends import OneDatabase, Opening, refuse_unused
 from linkly_workers.database.mysql.address import address_of
 
 if TYPE_CHECKING:
@@ -16,13 +16,16 @@ if TYPE_CHECKING:
 
 examples = ("mysql://user:password@host/database",)
 
+_UNUSED = {"pooler": "PostgreSQL", "direct_url": "PostgreSQL"}
+
 
 def check(settings: OneDatabase) -> None:
     """Check an entry of `databases`.
 
     Raises:
-        ValueError: The driver is missing, or its url or its password_file cannot be used.
+        ValueError: The driver is missing, its url or password_file cannot be used, or a setting is not for it.
     """
+    refuse_unused(settings, "MySQL", _UNUSED)
     if find_spec("asyncmy") is None:
         raise ValueError("url: MySQL and MariaDB need a driver; install it with: pip install 'linkly[mysql]'")
     check_password_file(settings, [address_of(settings).password])

@@ -10,20 +10,24 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from linkly.errors import ConfigError, LinklyError
 from linkly.paths import check_path
 from linkly_workers._sqlite.ownership import OwnedElsewhere, Ownership
-from linkly_workers.database.backends import OneDatabase, Opening
+from linkly_workers.database.backends import OneDatabase, Opening, refuse_unused
 from linkly_workers.database.sqlite.database import IN_MEMORY, SqliteDatabase
 
 log = logging.getLogger("linkly.database")
 
 examples = ("sqlite:./data/name.db", "sqlite::memory:")
 
+_SERVERS = "PostgreSQL, MySQL and MariaDB"
+_UNUSED = {"tls": _SERVERS, "password_file": _SERVERS, "pooler": "PostgreSQL", "direct_url": "PostgreSQL"}
+
 
 def check(settings: OneDatabase) -> None:
     """Check an entry of `databases`.
 
     Raises:
-        ValueError: Its path cannot be used.
+        ValueError: Its path cannot be used, or a setting is for a server.
     """
+    refuse_unused(settings, "SQLite", _UNUSED)
     check_path("url", _path(settings))
 
 
