@@ -178,6 +178,13 @@ def test_what_callers_may_not_send(sql, reason):
     assert (error.code, error.details["reason"]) == ("INVALID_PARAM", reason)
 
 
+@pytest.mark.parametrize("sql", ["SELECT :a", "SELECT:a, b FROM t", "CALL :a"])
+def test_a_parameter_with_a_name_is_refused_with_what_to_write(sql):
+    error = refused(sql)
+    assert error.message == "`:a` is no parameter here: write `?` in order, or `$1`, `$2`, ... by number"
+    assert (error.code, error.details["reason"]) == ("INVALID_PARAM", "unclear placeholders")
+
+
 @pytest.mark.parametrize(
     "sql",
     [

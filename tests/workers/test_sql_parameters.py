@@ -149,6 +149,14 @@ def test_the_number_of_values_is_checked_and_an_operator_suspected_where_there_a
             parameters_of(sql, dialect).check(2)
 
 
+@pytest.mark.parametrize("dialect", [POSTGRES, MYSQL], ids=lambda each: each.driver)
+def test_who_names_a_parameter_where_there_are_no_names_is_told_what_to_write(dialect):
+    with pytest.raises(WrongNumberOfValues, match=r"`:id` is no parameter here: write `\?` in order, or `\$1`, `\$2`"):
+        parameters_of("SELECT ':a', b FROM t /* :c */ WHERE id = :id", dialect).check(1)
+    with pytest.raises(WrongNumberOfValues, match=r"there are 1 supplied\.$"):
+        parameters_of("SELECT ':a', 1::int /* :c */", dialect).check(1)
+
+
 def test_placeholders_stand_in_the_order_of_the_text_with_their_numbers():
     assert [each.number for each in parameters_of("SELECT $2, $1, $2", MYSQL).placeholders] == [2, 1, 2]
 

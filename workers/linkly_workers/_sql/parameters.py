@@ -93,7 +93,7 @@ def parameters_of(sql: str, dialect: Dialect) -> Parameters:
         placeholders=placeholders,
         count=max(numbers, default=0),
         style=style,
-        advice=_advice(dialect, style),
+        advice=_advice(sql, dialect, style),
     )
 
 
@@ -171,10 +171,23 @@ _BY_STYLE: dict[Style, Callable[[list[str]], list[int]]] = {
 }
 
 
-def _advice(dialect: Dialect, style: Style | None) -> str:
+def _advice(sql: str, dialect: Dialect, style: Style | None) -> str:
+    if style is None and not dialect.named and (name := _named(sql, dialect)) is not None:
+        return f" `{name}` is no parameter here: write `?` in order, or `$1`, `$2`, ... by number."
     if not dialect.operators or style != "order":
         return ""
     return " `?` is always a parameter: write the operators `?`, `?|` and `?&` as `??`, `??|` and `??&`."
+
+
+def _named(sql: str, dialect: Dialect) -> str | None:
+    """Return what would be the first parameter with a name in a text, if it had any."""
+    for found in _NAMED.finditer(sql) if ":" in sql else ():
+        if not any(start <= found.start() < end for _, start, end in tokens(sql, dialect)):
+            return found[0]
+    return None
+
+
+_NAMED = re.compile(r"(?<![:\w]):[A-Za-z_]\w*")
 
 
 def _written(sql: str, dialect: Dialect, placeholders: tuple[Placeholder, ...], operators: list[int]) -> str:

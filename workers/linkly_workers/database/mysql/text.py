@@ -21,6 +21,7 @@ CONTROL = (
 SHARED = "would change the connection that all callers share"
 OUTSIDE = "moves rows through files; use INSERT and SELECT"
 COMPOUND = "holds statements of its own; send them one by one, with database::transaction where they belong together"
+NAMED = "is no parameter here: write `?` in order, or `$1`, `$2`, ... by number"
 EXECUTED = "is code to some servers and a comment to others; write out what is meant"
 
 _CONTROL = frozenset(("BEGIN", "START", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "XA"))
@@ -31,6 +32,8 @@ _SHARED = frozenset(
 """BACKUP is MariaDB's lock for a whole backup."""
 _COMPOUND = frozenset(("IF", "CASE", "LOOP", "REPEAT", "WHILE", "FOR", "DECLARE"))
 """MariaDB runs them outside of procedures as well."""
+_LABELLED = frozenset(("BEGIN", "LOOP", "REPEAT", "WHILE", "FOR"))
+"""What a label may stand before: `a: LOOP`."""
 _OUTSIDE = frozenset(("LOAD", "IMPORT"))
 _INTO_FILES = frozenset(("OUTFILE", "DUMPFILE"))
 
@@ -124,7 +127,10 @@ def _refusal(words: Sequence[Word], first: str, two: str) -> tuple[str, str] | N
         return f"`{first}` {CONTROL}", "transaction control"
     if two in ("SET TRANSACTION", "SET SESSION") and any(word.text == "TRANSACTION" for word in words[1:3]):
         return f"`SET TRANSACTION` {CONTROL}", "transaction control"
-    if first in _COMPOUND or (len(words) > 1 and words[1].before.strip() == ":"):
+    has_mark = len(words) > 1 and words[1].before.strip() == ":"
+    if has_mark and words[1].text not in _LABELLED:
+        return f"`:{words[1].written}` {NAMED}", "unclear placeholders"
+    if has_mark or first in _COMPOUND:
         return f"`{first}` {COMPOUND}", "several statements"
     if first in _SHARED or two in _SHARED:
         return f"`{first if first in _SHARED else two}` {SHARED}", "changes a shared connection"
