@@ -8,7 +8,7 @@ from collections.abc import Collection
 from linkly.invocation import Invocation
 from linkly_workers.queue.enqueueing import Enqueueing
 from linkly_workers.queue.errors import QueueFull, TopicNotSet
-from linkly_workers.queue.jobs import Head, NewJob
+from linkly_workers.queue.jobs import Head, NewJob, State
 from linkly_workers.queue.queues import Queues
 from linkly_workers.queue.settings import SubscriptionSettings
 from linkly_workers.queue.shapes import Publish
@@ -111,7 +111,9 @@ class Publishing:
             if self._settings.when_full == "refuse" or size > room.max_bytes:
                 raise _full(topic, what)
             # Where jobs are few and large, nobody knows how many: ever more of them.
-            if not await self._topics.bury_oldest(full, max(full.jobs + 1 - room.max_jobs, 1 << number)):
+            dead = await self._topics.bury_oldest(full, max(full.jobs + 1 - room.max_jobs, 1 << number))
+            self._queues.endings.tell(full.id, State.DEAD, dead)
+            if not dead:
                 raise _full(topic, f"{what}, and all of them are running")
 
 

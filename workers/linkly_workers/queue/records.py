@@ -234,8 +234,14 @@ class Records:
 
     async def payloads(self, records: Sequence[Record]) -> dict[int, str]:
         """Return the payloads of jobs, by position."""
-        asked = {"positions": json_list([record.position for record in records])}
-        return {row["position"]: row["payload"] for row in await self._store.scripts.query("payloads", asked)}
+        return await self.payloads_at([record.position for record in records])
+
+    async def payloads_at(self, positions: Sequence[int]) -> dict[int, str]:
+        """Return the payloads of the jobs at these positions, by position."""
+        if not positions:
+            return {}
+        rows = await self._store.scripts.query("payloads", {"positions": json_list(positions)})
+        return {row["position"]: row["payload"] for row in rows}
 
     async def _read(self, script: str, values: dict[str, Any]) -> list[Record]:
         return msgspec.convert(await self._store.scripts.query(script, values), list[Record])

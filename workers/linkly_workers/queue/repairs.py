@@ -10,7 +10,7 @@ from linkly.invocation import Json
 from linkly_workers.queue.enqueueing import group_of
 from linkly_workers.queue.jobs import State
 from linkly_workers.queue.queues import Queue, Queues
-from linkly_workers.queue.records import Record, Records
+from linkly_workers.queue.records import Record, Records, json_list
 from linkly_workers.queue.rows import Chosen, Redrive
 from linkly_workers.queue.store import MOST_ROWS, Moving, QueueStore
 
@@ -77,6 +77,9 @@ class Repairs:
                 group = group_of(payload, target, record.message_group)
             lane = await self._store.lane(into, record.namespace, record.function_id)
             moving.append(Moving(record.position, lane.id, group, record.message_group))
+        lanes = json_list(sorted({each.lane for each in moving}))
+        now = self._store.now()
+        await self._store.scripts.execute("served", {"lanes": lanes, "now": now, "before": now})  # it will be, again
         redriven = await self._store.redrive(queue, into, moving)
         for record in records:
             if record.due_at is not None:

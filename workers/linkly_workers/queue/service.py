@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+from collections.abc import Sequence
 
 from linkly.bus import Bus
 from linkly_workers.queue.accepting import Accepting
 from linkly_workers.queue.accounts import Accounts
+from linkly_workers.queue.dying import Dying
 from linkly_workers.queue.enqueueing import Enqueueing
+from linkly_workers.queue.jobs import State
 from linkly_workers.queue.publishing import Publishing
 from linkly_workers.queue.queues import Queues
 from linkly_workers.queue.records import Records
 from linkly_workers.queue.repairs import Repairs
-from linkly_workers.queue.settings import QueueWorkerSettings
+from linkly_workers.queue.retention import Retention
+from linkly_workers.queue.settings import QueueSettings, QueueWorkerSettings
 from linkly_workers.queue.sharing import Sharing
 from linkly_workers.queue.store import QueueStore, Room
 from linkly_workers.queue.topics import Topics
+from linkly_workers.queue.turning import turn
 from linkly_workers.queue.waiting import Waiting
 
 
@@ -25,6 +31,7 @@ class Service:
     Args:
         bus: Where the database is, and the functions that are run.
         settings: Of the worker.
+        dying: Is told of jobs that are dead.
 
     Attributes:
         store: Where the jobs are.
@@ -38,9 +45,10 @@ class Service:
         accounts: Counts them.
         repairs: Changes what happens to them.
         waiting: Wakes those who wait for their ends.
+        retention: Removes them some time later.
     """
 
-    def __init__(self, bus: Bus, settings: QueueWorkerSettings) -> None:
+    def __init__(self, bus: Bus, settings: QueueWorkerSettings, dying: Dying) -> None:
         self._settings = settings
         self._name = secrets.token_hex(8)
         self.store = QueueStore(bus.trigger, settings.db, bus.clock, settings.lease_ms)
@@ -56,7 +64,12 @@ class Service:
         self.accounts = Accounts(self.store, self.queues, self.records, self.queues.rates)
         self.repairs = Repairs(self.store, self.queues, self.records)
         self.waiting = Waiting(self.store, self.records, bus.clock)
-        self.queues.endings.listen(self.waiting.ended)
+        self.retention = Retention(self.store, self.queues, bus.clock, settings.absent_retention_ms)
+        self._dying = dying
+        self._is_opening = False
+        self._removing: asyncio.Task[None] | None = None
+        for listener in (self.waiting.ended, self.retention.ended, self._ended):
+            self.queues.endings.listen(listener)
 
     async def open(self) -> None:
         """Make the tables and begin.
@@ -67,9 +80,26 @@ class Service:
         """
         await self.store.open(self._name)
         await self.topics.open()
-        await self.queues.open(self._settings.queues())
+        self._is_opening = True
+        try:
+            await self.queues.open(self._settings.queues())
+            for name in self._settings.queues():
+                await turn(self.store, self.records, self.queues.named(name))
+        finally:
+            self._is_opening = False
+        self.queues.wake()
         if self.store.is_shared:
             await self.sharing.open()
+
+        self._removing = asyncio.get_running_loop().create_task(self.retention.serve(), name="queue: remove old jobs")
+
+    def _ended(self, _queue: int, state: State, positions: Sequence[int]) -> None:
+        if state is State.DEAD:
+            self._dying.died(self.records, self._max_attempts, positions, at_start=self._is_opening)
+
+    def _max_attempts(self, queue: int) -> int:
+        served = self.queues.served(queue)
+        return QueueSettings().max_attempts if served is None else served.settings.max_attempts
 
     async def is_current(self) -> bool:
         """Return whether the database is still the one in which this was opened.
@@ -82,6 +112,9 @@ class Service:
     async def stop(self, grace_s: float) -> None:
         """Start nothing more, and give back what still runs after a time; what comes in is accepted all the same."""
         await self.queues.close(grace_s)
+        if self._removing is not None:
+            self._removing.cancel()
+            await asyncio.wait([self._removing])
         await self.sharing.close()
 
     async def close(self, grace_s: float) -> None:

@@ -103,6 +103,7 @@ class QueueWorkerSettings(Settings):
         idempotency_window_ms: How long an idempotency key is remembered.
         max_payload_bytes: A job's payload may be so large.
         lease_ms: Where several engines share the database: what runs on one that is gone is taken over so late.
+        absent_retention_ms: A job whose function nobody has served for so long is dead.
         adapter: Accepted for iii's sake, without effect.
     """
 
@@ -113,6 +114,7 @@ class QueueWorkerSettings(Settings):
     idempotency_window_ms: AtLeastOne = DAY_MS
     max_payload_bytes: AtLeastOne = 4_194_304
     lease_ms: Annotated[int, msgspec.Meta(ge=1000, le=30_000)] = 30_000
+    absent_retention_ms: AtLeastOne = 14 * DAY_MS
     adapter: AdapterSettings | None = None
 
     def queues(self) -> dict[str, QueueSettings]:

@@ -284,6 +284,10 @@ class QueueStore:
         """Return the lanes of a queue that this engine knows of."""
         return [lane for lane in self._lanes.values() if lane.queue == queue]
 
+    def every_lane(self) -> list[Lane]:
+        """Return all lanes that this engine knows of."""
+        return list(self._lanes.values())
+
     async def _read_lanes(self) -> None:
         lanes = msgspec.convert(await self._scripts.query("lanes", {}), list[Lane])
         self._lanes = {(lane.queue, lane.namespace, lane.function_id): lane for lane in lanes}
@@ -517,6 +521,30 @@ class QueueStore:
         script = await self._scripts.script("discard", values)
         results = await self._run([*locking, *script, *await self._regrouping(queue, groups)])
         return [row[0] for row in results[len(locking) + len(script) - 1]["rows"]]
+
+    async def give_up(
+        self, queue: int, positions: Sequence[int], groups: Collection[str | None], reason: Reason, error: str
+    ) -> list[int]:
+        """Let jobs of a queue that wait be dead; return their positions."""
+        values = {"queue": queue, "engine": self.engine, "now": self.now(), "reason": reason, "error": error}
+        locking = await self._locking(queue, groups)
+        script = await self._scripts.script("give_up", {**values, "position": positions})
+        results = await self._run([*locking, *script, *await self._regrouping(queue, groups)])
+        return [row[0] for row in results[len(locking) + len(script) - 1]["rows"]]
+
+    async def give_groups(
+        self, queue: int, positions: Sequence[int], groups: Sequence[str | None], were: Sequence[str | None]
+    ) -> None:
+        """Let jobs of a queue that have not begun stand in other message groups."""
+        changed = {*groups, *were}
+        values = {"position": positions, "message_group": groups}
+        await self._run(
+            [
+                *await self._locking(queue, changed),
+                *await self._scripts.script("give_groups", values),
+                *await self._regrouping(queue, changed),
+            ]
+        )
 
     # --- time ----------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from linkly.context import current_invocation
 from linkly.errors import LinklyError
 from linkly_workers._scripts import Unavailable
 from linkly_workers.queue.compatible import Compatible
+from linkly_workers.queue.dying import Dying
 from linkly_workers.queue.looking import Looking
 from linkly_workers.queue.preparing import Preparing
 from linkly_workers.queue.queues import Queue
@@ -58,6 +59,7 @@ class QueueWorker(Worker):
         self._preparing = Preparing(
             self.settings.db, self._opened, self._subscriptions.settled, self.settings.idempotency_window_ms
         )
+        self._dying = Dying()
         self._for_people = (Looking(self._opened), Repairing(self._opened))
         self._is_open = asyncio.Event()
 
@@ -66,21 +68,22 @@ class QueueWorker(Worker):
         return (self._compatible, self._preparing, *self._for_people)
 
     def trigger_types(self) -> list[TriggerType]:
-        """Return `durable:subscriber`."""
-        return [self._subscriptions.trigger_type()]
+        """Return `durable:subscriber` and `queue:dead`."""
+        return [self._subscriptions.trigger_type(), self._dying.trigger_type()]
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """Make what serves the queues; at the end give back what still runs."""
-        self._service = Service(self.bus, self.settings)
-        try:
-            yield
-        finally:
-            if self._opening is not None:
-                self._opening.cancel()
-                await asyncio.wait([self._opening])
-            await self._subscriptions.close()
-            await self._service.close(self.settings.stop_grace_s)
+        self._service = Service(self.bus, self.settings, self._dying)
+        async with self._dying.running(self.bus):
+            try:
+                yield
+            finally:
+                if self._opening is not None:
+                    self._opening.cancel()
+                    await asyncio.wait([self._opening])
+                await self._subscriptions.close()
+                await self._service.close(self.settings.stop_grace_s)
 
     async def ready(self) -> None:
         """Open the store and begin. A server that is down is waited for.
@@ -108,7 +111,7 @@ class QueueWorker(Worker):
             self._is_open.clear()
             await self._subscriptions.close()
             await self._service.close(0)  # its jobs cannot end in another database
-            self._service = Service(self.bus, self.settings)
+            self._service = Service(self.bus, self.settings, self._dying)
         await self._service.open()
         await self._subscriptions.open(self._service, self.bus.clock)
         self._is_open.set()
@@ -154,6 +157,7 @@ class QueueWorker(Worker):
     async def drain(self) -> None:
         """Stop in order, while the workers whose functions run are still there."""
         await self._service.stop(self.settings.stop_grace_s)
+        await self._dying.drain()
 
     @function("queue::enqueue")
     async def enqueue(self, request: Enqueue) -> Receipt:

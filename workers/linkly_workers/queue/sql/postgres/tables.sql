@@ -24,6 +24,7 @@ CREATE TABLE IF NOT EXISTS linkly_queue_lanes (
     queue BIGINT NOT NULL,
     namespace TEXT COLLATE "C" NOT NULL,
     function_id TEXT COLLATE "C" NOT NULL,
+    served_at BIGINT NOT NULL DEFAULT 0,
     UNIQUE (queue, namespace, function_id)
 );
 CREATE TABLE IF NOT EXISTS linkly_queue_jobs (

@@ -20,6 +20,7 @@ CREATE TABLE IF NOT EXISTS linkly_queue_lanes (
     queue INTEGER NOT NULL,
     namespace TEXT NOT NULL,
     function_id TEXT NOT NULL,
+    served_at INTEGER NOT NULL DEFAULT 0,
     UNIQUE (queue, namespace, function_id)
 );
 CREATE TABLE IF NOT EXISTS linkly_queue_jobs (
