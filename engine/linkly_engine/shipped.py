@@ -48,6 +48,15 @@ def starting_block(name: str) -> str | None:
         return None
 
 
+def needed_by(name: str) -> list[str]:
+    """Return the workers that `linkly worker add` adds beside a worker: they stand in `needs.txt`, one a line."""
+    try:
+        with open(os.path.join(_folder(), name.replace("-", "_"), "needs.txt"), encoding="utf-8") as file:
+            return file.read().split()
+    except FileNotFoundError:
+        return []
+
+
 def not_there_yet(name: str) -> str | None:
     """Return the sentence that one of iii's workers is not in linkly yet; `None` if linkly has it or iii has not."""
     today = name.removeprefix("iii-")

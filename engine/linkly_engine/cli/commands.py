@@ -12,6 +12,8 @@ from linkly_engine.cli.database_copy import copy
 from linkly_engine.cli.database_migrate import migrate
 from linkly_engine.cli.listings import check, functions, workers
 from linkly_engine.cli.project_init import init_project
+from linkly_engine.cli.queue_looking import dead, jobs, list_queues, show
+from linkly_engine.cli.queue_repairing import discard, pause, redrive, resume
 from linkly_engine.cli.worker_control import list_workers, restart, start, status, stop
 from linkly_engine.cli.worker_entries import add, remove
 from linkly_engine.cli.worker_init import init_worker
@@ -54,11 +56,24 @@ def database() -> None:
     """Bring a database to where files of SQL say; copy one into another."""
 
 
+@linkly.group(
+    example="""
+    linkly queue list
+    linkly queue dead --queue default
+    linkly queue redrive --queue default
+    """
+)
+def queue() -> None:
+    """Look at queues, their jobs and dead letters; redrive, discard, pause."""
+
+
 project.add_command(init_project)
 database.add_command(migrate)
 database.add_command(copy)
 for _each in (add, remove, list_workers, status, start, stop, restart, init_worker, logs):
     worker.add_command(_each)
+for _each in (list_queues, show, jobs, dead, redrive, discard, pause, resume):
+    queue.add_command(_each)
 for _each in (functions, workers, check, completion):
     linkly.add_command(_each)
 

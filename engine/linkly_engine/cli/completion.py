@@ -25,6 +25,10 @@ JSON = {"--json": ""}
 HELP = {"-h": "", "--help": ""}
 YES = {"-y": "", "--yes": ""}
 WAIT = {"--no-wait": ""}
+PAGE = {"-n": "text", "--lines": "text", "--cursor": "text"}
+OF_QUEUE = {"--queue": "text", "--function": "text"}
+DEAD = {"--error": "text", "--reason": "text", "--after": "text", "--before": "text"}
+STATES = "waiting|delayed|retrying|active|done|dead|cancelled|discarded|expired"
 SHELLS = "bash|zsh|fish"
 LANGUAGES = "python|typescript|javascript"
 
@@ -77,6 +81,18 @@ SPECIFICATION: dict[str, tuple[dict[str, str], str]] = {
         | {"--replace": "", "--dry-run": ""},
         "",
     ),
+    "queue": (HELP, ""),
+    "queue list": ({**HELP, **CONFIG, **ENGINE, **JSON}, ""),
+    "queue show": ({**HELP, **CONFIG, **ENGINE, **JSON}, "text"),
+    "queue jobs": ({**HELP, **CONFIG, **ENGINE, **JSON, **PAGE, **OF_QUEUE, "--state": STATES}, ""),
+    "queue dead": ({**HELP, **CONFIG, **ENGINE, **JSON, **PAGE, **OF_QUEUE, **DEAD}, ""),
+    "queue redrive": (
+        {**HELP, **CONFIG, **ENGINE, **JSON, **OF_QUEUE, **DEAD, "--waiting": "", "--into": "text"},
+        "text",
+    ),
+    "queue discard": ({**HELP, **CONFIG, **ENGINE, **JSON, **OF_QUEUE, **DEAD, "--waiting": ""}, "text"),
+    "queue pause": ({**HELP, **CONFIG, **ENGINE, **JSON}, "text"),
+    "queue resume": ({**HELP, **CONFIG, **ENGINE, **JSON}, "text"),
     "functions": ({**HELP, **CONFIG, **ENGINE, **JSON, "-a": "", "--all": ""}, "text"),
     "workers": ({**HELP, **CONFIG, **ENGINE, **JSON}, ""),
     "check": ({**HELP, **CONFIG, **JSON}, ""),

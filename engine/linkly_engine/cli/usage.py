@@ -1,6 +1,6 @@
 """The commands there are, and the error of a command line."""
 
-COMMANDS = ("project", "worker", "database", "functions", "workers", "check", "completion")
+COMMANDS = ("project", "worker", "database", "queue", "functions", "workers", "check", "completion")
 """Answered by `linkly_engine.cli.commands`; everything else but `trigger` runs the engine."""
 
 

@@ -21,7 +21,7 @@ from linkly_engine.project.edit.edit import add_entry, remove_entry, replace_ent
 from linkly_engine.project.edit.file import change
 from linkly_engine.project.edit.layout import Entry, Layout
 from linkly_engine.project.entry import unnumbered
-from linkly_engine.shipped import ALIASES
+from linkly_engine.shipped import ALIASES, needed_by
 
 
 @click.command(
@@ -42,24 +42,30 @@ def add(sources: tuple[str, ...], force: bool, reset_config: bool, no_wait: bool
     """Add workers to config.yaml.
 
     A SOURCE is the name of a worker that ships, the folder of a program with an iii.worker.yaml or
-    linkly.worker.yaml (it begins with . / or ~), or package.module:Class. Everything else in the file stays as it is
-    written. A running engine takes the change over at once; exit code 2 if a worker does not run within 120 s.
+    linkly.worker.yaml (it begins with . / or ~), or package.module:Class. What a worker cannot do without is added
+    as well: `database` beside `queue`. Everything else in the file stays as it is written. A running engine takes the
+    change over at once; exit code 2 if a worker does not run within 120 s.
     """
     path = target.path
     project = path.resolve().parent
     meant = [source_of(word, project) for word in sources]
     wanted = [source for source in meant if source.value]
     before: list[str] = []
+    beside: list[Source] = []
 
     def decide(layout: Layout) -> Layout:
         before[:] = names_of(layout.entries, project)
+        needs = [source_of(name, project) for source in wanted for name in _needed_by(source)]
+        beside[:] = [source for source in needs if source.name not in [*before, *(each.name for each in wanted)]]
+        for source in beside:
+            layout = _added(layout, source, project, force=False, reset=False)
         for source in wanted:
             layout = _added(layout, source, project, force=force or reset_config, reset=reset_config)
         return layout
 
     if wanted:
         change(path, decide)
-    for source in meant:
+    for source in [*beside, *meant]:
         for each in source.notes:
             note(f"note: {each}")
         if source.value:
@@ -72,7 +78,7 @@ def add(sources: tuple[str, ...], force: bool, reset_config: bool, no_wait: bool
         _warn(path)
         note(why)
         return 0
-    names = _names_in_engine(path, wanted)
+    names = _names_in_engine(path, [*beside, *wanted])
     return 0 if no_wait else _follow(engine, names, [name for name in names if name in before])
 
 
@@ -115,6 +121,10 @@ def remove(workers: tuple[str, ...], yes: bool, no_wait: bool, target: Target) -
         note(why)
         return 0
     return 0 if no_wait else wait_until_gone(engine, [name for name in removed if "#" not in name])
+
+
+def _needed_by(source: Source) -> list[str]:
+    return needed_by(source.name) if source.value.get("name") == source.name else []
 
 
 def _added(layout: Layout, source: Source, project: Path, *, force: bool, reset: bool) -> Layout:
