@@ -9,6 +9,8 @@ import pytest
 from linkly import LinklyError, durable_subscriber
 from linkly.errors import HandlerFailed
 from linkly.testing import ManualClock, running_engine
+from linkly_workers.queue.queues import Queues
+from linkly_workers.queue.settings import SubscriptionSettings
 from linkly_workers.queue.store import QueueStore
 from support.database_calls import database_worker, execute, rows, until, value
 from support.database_servers import POSTGRES
@@ -184,6 +186,27 @@ async def _adopted(store):
     assert len(lost) == 20
     turn = await store.turn(lost[0].queue, [job.ended(3) for job in lost], engine=lost[0].engine)
     return turn.taken
+
+
+async def test_of_engines_that_adopt_at_once_one_tells_of_each_death(url):
+    app, told = App(lambda payload: asyncio.Event().wait()), []
+    settings = {"default": {"concurrency": 20, "poll_interval_ms": 1_000_000}}
+    async with engines(url, app, queue_configs=settings, stop_grace_s=0) as [bus]:
+        await enqueue_many(bus, range(20))
+        await app.called(20)
+        await until_states(bus, active=20)
+        await execute(bus, "UPDATE linkly_queue_jobs SET starts = 3")
+        await execute(bus, "UPDATE linkly_queue_engines SET lease_until = 0")
+        adopting = []
+        for number in range(4):
+            store = QueueStore(bus.trigger, "primary", bus.clock, 1000)
+            await store.open(f"adopter {number}")
+            adopting.append(Queues(store, bus, SubscriptionSettings()))
+            adopting[-1].endings.listen(lambda queue, state, positions: told.extend(positions))
+        await asyncio.gather(*(each.adopt() for each in adopting))
+        assert sorted(told) == [
+            row["position"] for row in await rows(bus, "SELECT position FROM linkly_queue_jobs ORDER BY position")
+        ]
 
 
 async def test_a_lease_is_renewed_while_jobs_run(url):

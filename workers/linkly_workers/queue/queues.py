@@ -197,8 +197,9 @@ class Queues:
         default = QueueSettings().max_attempts
         for (queue, engine), jobs in by_queue.items():
             ended = [job.ended(max_attempts.get(queue, default)) for job in jobs]
-            await self._store.turn(queue, ended, engine=engine)
-            self.endings.tell(queue, State.DEAD, [end.position for end in ended if end.state is State.DEAD])
+            taken = (await self._store.turn(queue, ended, engine=engine)).taken  # others may adopt them as well
+            dead = [end.position for end in ended if end.state is State.DEAD and end.position in taken]
+            self.endings.tell(queue, State.DEAD, dead)
 
     # --- finding -------------------------------------------------------------------------------------------
 
