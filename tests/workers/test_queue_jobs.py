@@ -10,6 +10,7 @@ from linkly.errors import HandlerFailed
 from linkly.testing import ManualClock
 from linkly.timestamps import time_text
 from linkly_workers.queue import waiting
+from support.database_calls import until
 from support.queue_workers import URLS, App, running_queue, until_states, url_of
 
 WAIT_S = 20
@@ -212,3 +213,21 @@ async def test_a_job_may_cancel_itself(running):
         assert (await bus.trigger("queue::wait", {"id": receipt}))["state"] == "cancelled"
         app.handler = None
         assert (await bus.trigger("queue::wait", {"id": await enqueue(bus)}))["state"] == "done"
+
+
+async def test_an_end_that_comes_after_a_cancel_is_refused_and_counted(running):
+    handler = Blocking()
+    app = App(handler)
+    async with running(app) as bus:
+        receipt = await enqueue(bus)
+        await app.called(1)
+        # As another engine cancels it that shares the database.
+        sql = "UPDATE linkly_queue_jobs SET state = 6, engine = NULL"
+        await bus.trigger("database::execute", {"sql": sql})
+        handler.go.set()
+
+        async def counted():
+            return (await bus.trigger("queue::show", {"queue": "default"}))["late"] == 1
+
+        await until(counted)
+        assert (await bus.trigger("queue::job", {"id": receipt}))["state"] == "cancelled"

@@ -144,6 +144,26 @@ async def test_a_job_whose_function_nobody_serves_for_long_is_dead(running):
     assert [(job.reason, job.attempts) for job in mourner.heard] == [("no_function", 0)]
 
 
+async def test_a_function_that_another_engine_can_reach_is_not_absent(postgres_url):
+    clock, settings = ManualClock(), {"absent_retention_ms": 20_000}
+    async with running_queue(postgres_url, App(), clock=clock, **settings) as near:
+        await near.trigger("queue::pause", {"queue": "default"})
+        async with running_queue(postgres_url, clock=clock, **settings) as far:
+            await enqueue(far, 1)
+            served = 0
+
+            async def noted():
+                nonlocal served
+                await clock.advance(1)
+                sql = "SELECT served_at FROM linkly_queue_lanes WHERE function_id = 'app::work'"
+                [row] = (await far.trigger("database::query", {"sql": sql}, timeout_s=1e6))["rows"]
+                served = row["served_at"]
+                return served > (1_700_000_000 + 60) * 1000
+
+            await until(noted)
+            assert await states(far) == {"waiting": 1}
+
+
 async def test_the_time_in_which_no_engine_ran_does_not_count_at_once(running):
     clock = ManualClock()
     async with running(clock=clock, absent_retention_ms=600_000) as bus:
