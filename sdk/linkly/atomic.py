@@ -87,6 +87,7 @@ class AtomicRequest(msgspec.Struct, kw_only=True, omit_defaults=True):
         timeout_ms: It may wait and run for this time, at most an hour; 0 for no limit of its own.
         transaction_id: An open transaction (`database::beginTransaction`): they are its last statements, and it is
             committed, or rolled back; if others were first it fails.
+        origin: Who changes it, in a word of his own; `database::row-changed` tells it, and can leave it out.
     """
 
     operations: Annotated[
@@ -99,6 +100,7 @@ class AtomicRequest(msgspec.Struct, kw_only=True, omit_defaults=True):
     idempotency_key: Annotated[str, msgspec.Meta(min_length=1, max_length=255)] | None = None
     timeout_ms: Annotated[int, msgspec.Meta(ge=0)] = 30_000
     transaction_id: str | None = None
+    origin: str | None = None
 
 
 class AtomicResult(msgspec.Struct):

@@ -123,6 +123,6 @@ async def test_a_queue_that_is_not_configured_is_named_with_the_setting(queued):
 
 
 async def test_without_a_queue_worker_the_error_says_what_to_do(queued):
-    with pytest.raises(LinklyError, match=r"add the worker `queue` to config.yaml, or set `count: before_redirect`"):
+    with pytest.raises(LinklyError, match=r"worker `queue`, which is not there; add it .* `count: before_redirect`"):
         async with queued(with_queue=False):
             pass

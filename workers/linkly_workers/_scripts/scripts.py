@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -132,6 +132,16 @@ class Scripts:
         keeper = self._keeper
         payload = {"statements": statements, "isolation": keeper.isolation, "origin": keeper.worker}
         return await self._call("database::transaction", payload, timeout_ms)
+
+    async def atomic(self, operations: Sequence[Mapping[str, Any]]) -> list[Any]:
+        """Run statements, and functions that take part, in one transaction; return what each is answered.
+
+        Raises:
+            LinklyError: As `database::atomic`; nothing was written, but for `outcome_unknown`.
+        """
+        payload = {"operations": operations, "origin": self._keeper.worker}
+        results: list[Any] = (await self._call("database::atomic", payload))["results"]
+        return results
 
     async def script(self, name: str, values: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Return the statements of a script with their values."""

@@ -179,7 +179,7 @@ class Atomic:
             pauses = iter(PAUSES_S)
             for attempt in range(1, ATTEMPTS + 1):
                 try:
-                    return await self._run(database, plan, left_ms(), keeping)
+                    return await self._run(database, plan, left_ms(), keeping, request.origin)
                 except LinklyError as error:
                     pause_s = _pause_after(error, _placed(error, plan.places), request, pauses)
                 if pause_s:
@@ -199,7 +199,7 @@ class Atomic:
         try:
             plan = await self._planned(database, request, 0, request.timeout_ms)
             places = plan.places
-            told = self._telling_of(plan, self._events.following(database.name))
+            told = self._telling_of(plan, self._events.following(database.name, origin=request.origin))
             results = await self._sessions.conclude(transaction_id, plan.statements, plan.expected, told)
         except BaseException as error:
             await self._sessions.abandon(transaction_id)
@@ -258,12 +258,14 @@ class Atomic:
             )
         return found
 
-    async def _run(self, database: Database[Any], plan: _Plan, left_ms: int, keeping: _Keeping | None) -> AtomicResult:
+    async def _run(
+        self, database: Database[Any], plan: _Plan, left_ms: int, keeping: _Keeping | None, origin: str | None
+    ) -> AtomicResult:
         def kept(results: Sequence[Result]) -> tuple[Any, list[Any]]:
             assert keeping is not None
             return keeping.statement, [*keeping.values, msgspec.json.encode(self._answers(database, plan, results))]
 
-        following = self._events.following(database.name, [each for each, _ in plan.statements])
+        following = self._events.following(database.name, [each for each, _ in plan.statements], origin)
         told = self._telling_of(plan, following)
         conclude = None if keeping is None else kept
         results = await database.transaction(plan.statements, left_ms, told, None, plan.expected, conclude)

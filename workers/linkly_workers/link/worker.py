@@ -51,6 +51,8 @@ class LinkSettings(Settings):
         count: When a redirect's click is counted: before the redirect is answered; at the same time; or later, by a
             job that is on disk before the redirect is answered. Of a link with `max_clicks` always before.
         queue: Which queue of the `queue` worker has those jobs.
+        events: Publish `link.created` and `link.updated` on durable topics, in the commit of the link itself; the
+            queue worker keeps its jobs in the same database then.
         code_length: Characters of a generated code; it grows by itself when short codes run out.
         base_url: Where this shortener is reached, for QR codes; a link that leads there is refused.
         own_hosts: Further host names of this shortener; a link that leads there is refused.
@@ -63,6 +65,7 @@ class LinkSettings(Settings):
     db: str = "primary"
     count: Count = "before_redirect"
     queue: str = "default"
+    events: Literal["none", "durable"] = "none"
     code_length: Annotated[int, msgspec.Meta(ge=1, le=MAX_LENGTH)] = 6
     base_url: str | None = None
     own_hosts: list[str] = []
@@ -82,6 +85,8 @@ class LinkWorker(Worker):
 
     def __init__(self, settings: LinkSettings | None = None) -> None:
         super().__init__(settings)
+        if self.settings.events == "durable" and self.settings.store == "memory":
+            raise ConfigError("events: `durable` goes with `store: database`; a link in memory has no commit to share")
         base_url = self.settings.base_url
         self._own_hosts = {_own_host(entry) for entry in self.settings.own_hosts}
         self._reached: dict[str, Any] = {}
@@ -109,7 +114,9 @@ class LinkWorker(Worker):
         """Choose the store; at the end wait until the changes that have begun are complete."""
         settings, now = self.settings, Now(self.bus.clock)
         self._store: LinkStore = (
-            MemoryStore() if settings.store == "memory" else SqlStore(self.bus.trigger, settings.db)
+            MemoryStore()
+            if settings.store == "memory"
+            else SqlStore(self.bus.trigger, settings.db, publishes=settings.events == "durable")
         )
         self._cache = LinkCache(self.bus)
         self._spellings = Spellings(self._store.codes_with_capitals, case_sensitive=settings.case_sensitive)
@@ -145,7 +152,7 @@ class LinkWorker(Worker):
         Raises:
             ConfigError: The database or the queue that the settings name is not configured.
         """
-        if self.settings.count == "queued":
+        if self.settings.count == "queued" or self.settings.events == "durable":
             await self._check_queue()
         await self._open_store_or_wait()
         if self.settings.store != "memory":
@@ -153,17 +160,24 @@ class LinkWorker(Worker):
             self._following = self.bus.register_trigger("link::rows_changed", trigger("database::row-changed", config))
 
     async def _check_queue(self) -> None:
+        settings = self.settings
         try:
-            queues: list[str] = (await self.bus.trigger("queue::configured", {}))["queues"]
+            configured: dict[str, Any] = await self.bus.trigger("queue::configured", {})
         except FunctionNotFound as error:
             raise ConfigError(
-                "link: `count: queued` has clicks counted by the worker `queue`, which is not there; add the worker "
-                "`queue` to config.yaml, or set `count: before_redirect` in the config of link"
+                "link: `count: queued` and `events: durable` need the worker `queue`, which is not there; add it to "
+                "config.yaml, or set `count: before_redirect` and `events: none` in the config of link"
             ) from error
-        if self.settings.queue not in queues:
+        if settings.count == "queued" and settings.queue not in configured["queues"]:
             raise ConfigError(
-                f"link: there is no queue `{self.settings.queue}`; configured: {', '.join(queues)}. Add it to "
+                f"link: there is no queue `{settings.queue}`; configured: {', '.join(configured['queues'])}. Add it to "
                 "`queue_configs` of the worker `queue`, or name another one by `queue` in the config of link"
+            )
+        if settings.events == "durable" and settings.db != configured["db"]:
+            raise ConfigError(
+                f"link: `events: durable` publishes in the commit of a link, and the links are in database "
+                f"`{settings.db}`, the jobs of queue in `{configured['db']}`; set the same `db` for both, or "
+                "`events: none`"
             )
 
     async def others_changed(self, names: frozenset[str]) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable
+from typing import Any
 
 import msgspec
 from msgspec.structs import asdict
 
+from linkly.atomic import ExpectationFailed
 from linkly.errors import LinklyError
 from linkly_workers._scripts import AN_HOUR_MS, Keeper, Scripts, Trigger, not_committed
 from linkly_workers.link.outcome import Counted
-from linkly_workers.link.shapes import LinkDetails, Stats, Verification
+from linkly_workers.link.shapes import Link, LinkDetails, Stats, Verification
 from linkly_workers.link.stores.sql.counting import Counting
 from linkly_workers.link.stores.store import (
     MISMATCH_LIMIT,
@@ -43,8 +45,9 @@ AGAIN = (False, True)
 class SqlStore:
     """`LinkStore` on a database of the `database` worker."""
 
-    def __init__(self, trigger: Trigger, db: str) -> None:
+    def __init__(self, trigger: Trigger, db: str, *, publishes: bool = False) -> None:
         self._scripts = Scripts(trigger, db, LINKS)
+        self._publishes = publishes
         self._counting = Counting(self._scripts)
 
     @property
@@ -69,7 +72,7 @@ class SqlStore:
                 raise code_taken(link.code)
             return Made(link, repeated=False)
         insert = await self._scripts.script("insert_with_key", values | asdict(idempotency))
-        answer = await self._scripts.run(insert)
+        answer = await (self._run_and_publish(insert, link) if self._publishes else self._scripts.run(insert))
         if answer["committed"]:
             return Made(link, repeated=False)
         # What the transaction forgot came back with its rollback.
@@ -100,6 +103,8 @@ class SqlStore:
         return found
 
     async def insert_many(self, links: list[NewLink]) -> list[bool]:  # noqa: D102
+        if self._publishes:  # of one statement for all nobody knows in advance which links it makes
+            return [await self._insert(link) for link in links]
         # In one order, so that two imports never wait for each other; of equal codes the first one wins.
         places = sorted(range(len(links)), key=lambda place: links[place].code)
         inserts = [each for place in places for each in await self._scripts.script("insert", asdict(links[place]))]
@@ -123,8 +128,14 @@ class SqlStore:
         """Insert a link; return whether its code was free."""
         for is_last in AGAIN:
             try:
+                if self._publishes:
+                    [insert] = await self._scripts.script("insert", asdict(link))
+                    await self._scripts.atomic([{**insert, "expect_rows": 1}, _created(link)])
+                    return True
                 return bool((await self._scripts.execute("insert", asdict(link)))["affected_rows"])
             except LinklyError as error:
+                if error.code == ExpectationFailed.code:
+                    return False
                 if error.code != REFUSED:
                     raise
                 if await self.find(link.code) is not None:
@@ -143,8 +154,37 @@ class SqlStore:
             return await self.find(code)
         values = {"code": code, "url": None, "expires_at": None, "max_clicks": None, **given}
         kept = {f"keep_{name}": name not in given for name in values}
+        if self._publishes:
+            return await self._update_and_publish(code, given, await self._scripts.script("update", values | kept))
         rows = (await self._scripts.transaction("update", values | kept))[-1]["rows"]
         return LinkDetails(*rows[0]) if rows else None
+
+    async def _update_and_publish(
+        self, code: str, given: dict[str, Any], update: list[dict[str, Any]]
+    ) -> LinkDetails | None:
+        """Change a link and publish what it is then: it is read before, again if others were first."""
+        while (link := await self.find(code)) is not None:
+            [unchanged] = await self._scripts.script("unchanged", asdict(link))
+            link = msgspec.structs.replace(link, **given)
+            event = _event("link.updated", link)
+            try:
+                results = await self._scripts.atomic([{**unchanged, "expect_rows": 1}, *update, event])
+            except LinklyError as error:
+                if error.code != ExpectationFailed.code:
+                    raise
+                continue  # somebody was first, so there is progress
+            return LinkDetails(*results[-2]["rows"][0])
+        return None
+
+    async def _run_and_publish(self, insert: list[dict[str, Any]], link: NewLink) -> dict[str, Any]:
+        """Run the statements that insert a link as `Scripts.run`, and publish it."""
+        try:
+            await self._scripts.atomic([*insert, _created(link)])
+        except LinklyError as error:
+            if error.code != REFUSED:
+                raise
+            return {"committed": False, "error": {"message": error.message}}
+        return {"committed": True}
 
     async def delete(self, code: str) -> bool:  # noqa: D102
         _, link, _ = await self._scripts.transaction("delete", {"code": code})
@@ -174,3 +214,13 @@ class SqlStore:
         row = (await self._scripts.query("verify", {"mismatch_limit": MISMATCH_LIMIT}, AN_HOUR_MS))[0]
         mismatches = msgspec.json.decode(row["mismatches"])
         return msgspec.convert({**row, "ok": not mismatches, "mismatches": mismatches}, Verification)
+
+
+def _created(link: NewLink) -> dict[str, Any]:
+    return _event("link.created", link)
+
+
+def _event(topic: str, link: NewLink | LinkDetails) -> dict[str, Any]:
+    """Return the operation that publishes what has become of a link."""
+    data = Link(link.code, link.url, link.expires_at, link.max_clicks)
+    return {"function_id": "iii::durable::publish", "payload": {"topic": topic, "data": data}}

@@ -29,6 +29,12 @@ WHERE code = :code;
 SELECT code, url, created_at, clicks, expires_at, max_clicks FROM links
 WHERE code = :code;
 
+-- name: unchanged
+-- A link that is still as it was read, and stays so until the transaction ends.
+SELECT code FROM links
+WHERE code = :code AND url = :url AND expires_at <=> :expires_at AND max_clicks <=> :max_clicks
+FOR UPDATE;
+
 -- name: delete
 -- Keys before links, as `insert_with_key` has it. Clicks last: whoever counts has locked the link, so the last of them is
 -- there when the link is gone.

@@ -30,6 +30,13 @@ UPDATE links SET
 WHERE code = :code
 RETURNING code, url, created_at, clicks, expires_at, max_clicks;
 
+-- name: unchanged
+-- A link that is still as it was read, and stays so until the transaction ends.
+SELECT code FROM links
+WHERE code = :code AND url = :url AND expires_at IS NOT DISTINCT FROM :expires_at::text
+    AND max_clicks IS NOT DISTINCT FROM :max_clicks::bigint
+FOR NO KEY UPDATE;
+
 -- name: delete
 -- Keys before links, as `insert_with_key` has it, so that the two never wait for each other. Clicks last: whoever counts
 -- has locked the link, so the last of them is there when the link is gone. They are found as `stats` finds them.

@@ -25,6 +25,11 @@ UPDATE links SET
 WHERE code = :code
 RETURNING code, url, created_at, clicks, expires_at, max_clicks;
 
+-- name: unchanged
+-- A link that is still as it was read.
+SELECT code FROM links
+WHERE code = :code AND url = :url AND expires_at IS :expires_at AND max_clicks IS :max_clicks;
+
 -- name: delete
 -- The clicks are found as `stats` finds them.
 DELETE FROM link_keys WHERE code = :code;
