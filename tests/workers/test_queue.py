@@ -8,7 +8,8 @@ import pytest
 from linkly import Enqueue, LinklyError
 from linkly.errors import ConfigError, HandlerFailed
 from linkly.testing import ManualClock, running_engine
-from linkly_workers.queue.store import QueueStore
+from linkly_workers._scripts import dialect
+from linkly_workers.queue.store import JOBS, QueueStore
 from support.database_calls import database_worker
 from support.queue_workers import URLS, App, queue_worker, running_queue, states, until_states, url_of
 
@@ -266,3 +267,8 @@ async def test_a_kind_of_database_without_scripts_is_named(mariadb_url):
         "jobs cannot be kept in database `primary`: there are no scripts for a database of kind `mysql`; "
         "kinds: postgres, sqlite"
     )
+
+
+def test_every_script_for_sqlite_has_one_of_its_name_for_postgres():
+    sqlite, postgres = (set(dialect(JOBS.package, driver)) for driver in ("sqlite", "postgres"))
+    assert sqlite - {"indexes"} <= postgres
