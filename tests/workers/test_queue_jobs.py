@@ -231,3 +231,13 @@ async def test_an_end_that_comes_after_a_cancel_is_refused_and_counted(running):
 
         await until(counted)
         assert (await bus.trigger("queue::job", {"id": receipt}))["state"] == "cancelled"
+
+
+async def test_a_job_that_another_engine_cancels_is_cancelled_where_it_runs(postgres_url):
+    handler = Blocking()
+    app = App(handler)
+    async with running_queue(postgres_url, app, lease_ms=1000), running_queue(postgres_url, lease_ms=1000) as far:
+        receipt = await enqueue(far)
+        await app.called(1)
+        assert (await far.trigger("queue::cancel", {"id": receipt}))["cancelled"] is True
+        await asyncio.wait_for(handler.cancelled.wait(), WAIT_S)

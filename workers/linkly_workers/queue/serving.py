@@ -138,10 +138,20 @@ class Consumer:
         if found is None:
             self._revoked.add(position)  # its claim may be on its way
         else:
-            _, task = found
-            task.cancel()
-            task.add_done_callback(lambda _: self._freed(position, task))
-            await asyncio.wait([task])
+            self._cancel(position, found[1])
+            await asyncio.wait([found[1]])
+
+    async def revoke(self) -> None:
+        """Cancel the attempts of jobs that another engine has cancelled or taken over, as the store says."""
+        attempts = list(self._attempts.values())
+        still = {(job.position, job.starts) for job in await self._store.active_here(self.queue)}
+        for job, task in attempts:
+            if (job.position, job.starts) not in still and not task.done():
+                self._cancel(job.position, task)
+
+    def _cancel(self, position: int, task: asyncio.Task[None]) -> None:
+        task.cancel()
+        task.add_done_callback(lambda _: self._freed(position, task))
 
     def _freed(self, position: int, task: asyncio.Task[None]) -> None:
         found = self._attempts.get(position)

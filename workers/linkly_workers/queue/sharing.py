@@ -90,8 +90,11 @@ class Sharing:
         return self._lease_ms / 3000
 
     async def _keep(self) -> None:
-        if any(queue.consumer.active for queue in self._queues):
+        active = [queue.consumer for queue in self._queues if queue.consumer.active]
+        if active:
             await self._store.keep_lease()
+        for consumer in active:
+            await consumer.revoke()
 
     async def _look(self) -> None:
         seen = await self._store.poll()
