@@ -1,24 +1,14 @@
-"""Jobs that wait to be accepted share a transaction: each is answered when it is on disk.
-
-One transaction is under way at a time; what comes meanwhile gathers for the next. If one of them cannot be accepted the
-transaction has accepted nothing, and each is then decided by itself, so that no caller fails another.
-"""
+"""Accepts jobs: those that wait at the same time share a transaction (`batching.py`)."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-import msgspec
-
 from linkly.clock import Clock
-from linkly.context import current_invocation, current_origin
-from linkly.errors import CallTimeout, ConnectionLost, InvocationStopped, LinklyError, OutcomeUnknown
-from linkly.invocation import Invocation, trace_of
-from linkly_workers._line import FairLine
-from linkly_workers._scripts import Unavailable
+from linkly.errors import LinklyError
+from linkly_workers.queue.batching import UNSURE, Batching
 from linkly_workers.queue.errors import KeyUsed, QueueFull
 from linkly_workers.queue.jobs import NewJob
 from linkly_workers.queue.store import QueueStore, Room
@@ -30,16 +20,6 @@ AT_ONCE = 256
 
 AGAIN_S = (0.05, 0.2, 1.0, 3.0)
 """Pauses before jobs are accepted anew that may have been accepted: a server that starts again needs some."""
-
-_UNSURE = frozenset((OutcomeUnknown.code, CallTimeout.code, ConnectionLost.code, InvocationStopped.code))
-
-
-class _Waiting(msgspec.Struct, eq=False):
-    """Jobs of one caller, which are accepted together or not at all."""
-
-    jobs: Sequence[NewJob]
-    told: asyncio.Future[list[str]]
-    trace: Invocation | None
 
 
 class Accepting:
@@ -59,8 +39,9 @@ class Accepting:
         self._store = store
         self._window_ms = window_ms
         self._accepted = accepted
-        self._line: FairLine[_Waiting] = FairLine()
-        self._task: asyncio.Task[None] | None = None
+        self._batching: Batching[Sequence[NewJob], list[str]] = Batching(
+            "their jobs to be accepted", self._write, size=len, most=AT_ONCE
+        )
 
     async def accept(self, jobs: Sequence[NewJob]) -> list[str]:
         """Accept jobs, all or none; return their receipts.
@@ -73,62 +54,23 @@ class Accepting:
             LinklyError: The database did not take them, or nobody knows (`outcome_unknown`).
         """
         self._store.check_waits()  # the batch is nobody's call, so the database cannot tell
-        loop = asyncio.get_running_loop()
-        told: asyncio.Future[list[str]] = loop.create_future()
-        caller = current_origin()
-        self._line.check(caller, "their jobs to be accepted")
-        self._line.append(caller, _Waiting(jobs, told, trace_of(current_invocation.get())))
-        if self._task is None:
-            self._task = loop.create_task(self._run(), name="queue: accept jobs")
-        return await told
+        receipts = await self._batching.write(jobs)
+        if receipts is None:
+            raise await self._why_not(jobs)
+        return receipts
 
     async def close(self) -> None:
         """Wait until nobody waits any more."""
-        if self._task is not None:
-            await asyncio.wait([self._task])
+        await self._batching.close()
 
-    async def _run(self) -> None:
-        try:
-            while batch := self._next():
-                await self._serve(batch)
-        finally:
-            self._task = None
-
-    def _next(self) -> list[_Waiting]:
-        batch: list[_Waiting] = []
-        count = 0
-        while self._line.rotation and count < AT_ONCE:
-            waiting = self._line.popleft()
-            if not waiting.told.done():  # its caller has gone
-                batch.append(waiting)
-                count += len(waiting.jobs)
-        return batch
-
-    async def _serve(self, batch: list[_Waiting]) -> None:
-        current_invocation.set(batch[0].trace)
-        try:
-            receipts = await self._accepted_by_now([job for waiting in batch for job in waiting.jobs])
-        except BaseException as error:
-            if len(batch) > 1 and isinstance(error, LinklyError) and error.code not in (*_UNSURE, Unavailable.code):
-                await self._serve_each(batch)  # the database refuses one of them
-                return
-            for waiting in batch:
-                _fail(waiting, error)
-            if not isinstance(error, Exception):
-                raise
-            return
-        if receipts is not None:
-            given = iter(receipts)
-            for waiting in batch:
-                self._tell(waiting, [next(given) for _ in waiting.jobs])
-        elif len(batch) > 1:
-            await self._serve_each(batch)
-        else:
-            _fail(batch[0], await self._why_not(batch[0].jobs))
-
-    async def _serve_each(self, batch: list[_Waiting]) -> None:
-        for waiting in batch:
-            await self._serve([waiting])
+    async def _write(self, batch: Sequence[Sequence[NewJob]]) -> list[list[str]] | None:
+        jobs = [job for mine in batch for job in mine]
+        receipts = await self._accepted_by_now(jobs)
+        if receipts is None:
+            return None
+        self._accepted([job for job, receipt in zip(jobs, receipts, strict=True) if job.id == receipt])
+        given = iter(receipts)
+        return [[next(given) for _ in mine] for mine in batch]
 
     async def _accepted_by_now(self, jobs: Sequence[NewJob]) -> list[str] | None:
         """Accept jobs as `QueueStore.accept`; where nobody knows whether that has happened, once more.
@@ -138,7 +80,7 @@ class Accepting:
         try:
             return await self._store.accept(jobs, self._window_ms)
         except LinklyError as error:
-            if error.code not in _UNSURE:
+            if error.code not in UNSURE:
                 raise
             unknown = error
         for pause_s in AGAIN_S:
@@ -152,11 +94,6 @@ class Accepting:
                 if receipts is not None:
                     return receipts
         raise unknown
-
-    def _tell(self, waiting: _Waiting, receipts: list[str]) -> None:
-        self._accepted([job for job, receipt in zip(waiting.jobs, receipts, strict=True) if job.id == receipt])
-        if not waiting.told.done():
-            waiting.told.set_result(receipts)
 
     async def _why_not(self, jobs: Sequence[NewJob]) -> LinklyError:
         for job in jobs:
@@ -186,8 +123,3 @@ def queue_full(count: int, room: Room) -> QueueFull:
         f"{room.max_bytes} bytes (`max_bytes`) at most; try again when some are done",
         details={"retryable": True},
     )
-
-
-def _fail(waiting: _Waiting, error: BaseException) -> None:
-    if not waiting.told.done():
-        waiting.told.set_exception(error)

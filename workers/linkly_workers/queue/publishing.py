@@ -1,11 +1,17 @@
-"""Takes in messages of topics: a job for each subscription, all of them or none."""
+"""Takes in messages of topics: a job for each subscription, all of them or none.
+
+Messages that are published at the same time share a transaction (`batching.py`).
+"""
 
 from __future__ import annotations
 
+import logging
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
+from linkly.errors import LinklyError
 from linkly.invocation import Invocation
+from linkly_workers.queue.batching import Batching
 from linkly_workers.queue.enqueueing import Enqueueing
 from linkly_workers.queue.errors import QueueFull, TopicNotSet
 from linkly_workers.queue.jobs import Head, NewJob, State
@@ -14,6 +20,11 @@ from linkly_workers.queue.settings import SubscriptionSettings
 from linkly_workers.queue.shapes import Publish
 from linkly_workers.queue.store import QueueStore
 from linkly_workers.queue.topics import Topics
+
+log = logging.getLogger("linkly.queue")
+
+AT_ONCE = 64
+"""Messages that share a transaction."""
 
 ROUNDS = 10
 """How often room is made for one message, while others take it."""
@@ -38,6 +49,13 @@ class Publishing:
         self._queues = queues
         self._enqueueing = enqueueing
         self._settings = settings
+        self._batching: Batching[tuple[str, NewJob], bool] = Batching(
+            "their messages to be accepted", self._write, size=lambda _: 1, most=AT_ONCE
+        )
+
+    async def close(self) -> None:
+        """Wait until nobody waits any more."""
+        await self._batching.close()
 
     async def publish(self, request: Publish, caller: Invocation | None) -> None:
         """Accept a message for every subscription of its topic; it is on disk when this returns.
@@ -46,21 +64,27 @@ class Publishing:
             TopicNotSet: The topic is empty.
             QueueFull: A subscription has no room; nobody gets the message.
             PayloadTooLarge: The message is.
+            WouldWaitForItself: The caller is in a transaction that keeps all others from writing.
             LinklyError: The database did not take it, or nobody knows (`outcome_unknown`).
         """
+        self._store.check_waits()  # the batch is nobody's call, so the database cannot tell
         message = self.message(request, caller)
         for number in range(ROUNDS):
-            queues = await self._topics.publish(message, request.topic)
-            if queues is not None:
-                break
+            if await self._batching.write((request.topic, message)):
+                return
             await self.make_room(request.topic, message.size, number)
-        else:
-            raise _full(request.topic, "others have taken the room each time that some was made")
+        raise _full(request.topic, "others have taken the room each time that some was made")
+
+    async def _write(self, batch: Sequence[tuple[str, NewJob]]) -> list[bool] | None:
+        queues = await self._topics.publish(batch)
+        if queues is None:
+            return None
+        self._queues.woken(queues)
         if self._store.kept in queues:
             await self._kept()
-        for queue in queues:
-            self._queues.rates.add(queue, "accepted", 1)
-        self._queues.woken(queues)
+        for queue, count in queues.items():
+            self._queues.rates.add(queue, "accepted", count)
+        return [True] * len(batch)
 
     async def published(self, topics: Collection[str]) -> None:
         """Look where messages of these topics may have come in that somebody else has written."""
@@ -70,9 +94,12 @@ class Publishing:
         )
 
     async def _kept(self) -> None:
-        """Bound the messages that have no subscription."""
+        """Bound the messages that have no subscription; they are accepted, so that a failure fails no caller."""
         self._queues.timetable.due(self._store.now() + self._settings.keep_unsubscribed_ms)
-        await self._topics.bound_kept()
+        try:
+            await self._topics.bound_kept()
+        except LinklyError as error:
+            log.warning("there may be too many messages that nobody has subscribed to: %s", error)
 
     def message(self, request: Publish, caller: Invocation | None) -> NewJob:
         """Return a message as it is stored, of the trace of its caller.

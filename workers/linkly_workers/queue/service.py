@@ -120,4 +120,5 @@ class Service:
     async def close(self, grace_s: float) -> None:
         """Answer those whose jobs are being accepted, and stop."""
         await self.accepting.close()
+        await self.publishing.close()
         await self.stop(grace_s)

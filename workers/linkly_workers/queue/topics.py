@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -132,18 +134,20 @@ class Topics:
             *await self._scripts.script("publish", values),
         ]
 
-    async def publish(self, message: NewJob, topic: str) -> list[int] | None:
-        """Accept a message for every subscription of a topic; without one it is kept.
+    async def publish(self, messages: Sequence[tuple[str, NewJob]]) -> Counter[int] | None:
+        """Accept messages, each for every subscription of its topic; without one it is kept.
 
         Returns:
-            The queues that have got it. `None`: nothing was accepted, because a subscription has no room.
+            How many each queue has got. `None`: nothing was accepted, because a subscription has no room.
         """
-        answer = await self._scripts.run(await self.publishing(message, topic))
+        in_order = sorted(messages, key=lambda each: each[0])  # so that no two engines wait for each other's topics
+        statements = [each for topic, message in in_order for each in await self.publishing(message, topic)]
+        answer = await self._scripts.run(statements)
         if not answer["committed"]:
             if (answer.get("error") or {}).get("code") == EXPECTATION_FAILED:
                 return None
             raise not_committed(answer)
-        return [row[0] for result in answer["results"] for row in result["rows"] if len(row) == 1]
+        return Counter(row[0] for result in answer["results"] for row in result["rows"] if len(row) == 1)
 
     async def full(self, topic: str, size: int) -> list[Full]:
         """Return the subscriptions of a topic that have no room for a message of so many bytes."""
