@@ -119,6 +119,36 @@ async def test_three_redirects_are_three_clicks_a_little_later(linkly):
     await until_clicks(linkly, "iii", 3)
 
 
+async def test_a_redirect_has_a_receipt_with_which_its_click_can_be_awaited(linkly):
+    await created(linkly, "awaited")
+    await redirect(linkly, "awaited")
+    logged = await linkly.until_logged("click enqueued", code="awaited")
+    receipt = logged["attributes"]["log.data"]["receipt"]
+    job = json.loads(await linkly.trigger("queue::wait", f"id={receipt}"))
+    assert (job["queue"], job["function_id"], job["state"]) == ("clicks", "link::record_click", "done")
+    await until_clicks(linkly, "awaited", 1)
+
+
+async def test_a_redirect_does_not_wait_for_a_database_that_takes_no_clicks(linkly):
+    await created(linkly, "broken")
+    await linkly.trigger("database::execute", "db=primary", "sql=ALTER TABLE clicks RENAME TO clicks_away")
+    await redirect(linkly, "broken")
+
+    async def dead():
+        return json.loads(await linkly.trigger("engine::queue::dlq_messages", "topic=clicks"))
+
+    await until(dead)
+    [letter] = await dead()
+    assert (letter["payload"]["code"], letter["retries"]) == ("broken", 5)
+    assert "no such table: clicks" in letter["error"]
+    await linkly.trigger("database::execute", "db=primary", "sql=ALTER TABLE clicks_away RENAME TO clicks")
+    assert json.loads(await linkly.trigger("iii::queue::redrive", "queue=clicks")) == {
+        "queue": "clicks",
+        "redriven": 1,
+    }
+    await until_clicks(linkly, "broken", 1)
+
+
 async def test_a_link_can_be_changed_over_http_and_its_cache_follows(linkly):
     await created(linkly, "moved")
     refused = await linkly.http.put("/links/moved", json={})

@@ -1,4 +1,4 @@
-"""Durable work by each published client: receipts, durable subscribers, lines of a fifo queue."""
+"""Durable work by each published client: receipts, dead letters, durable subscribers, lines of a fifo queue."""
 
 import asyncio
 import json
@@ -59,6 +59,15 @@ class Watch:
             notes = [await self.notes.get() for _ in range(count)]
         return [(note["name"], note["data"]) for note in notes]
 
+    async def dead(self, queue):
+        """Return the dead letters of a queue when there are any."""
+
+        async def some():
+            return await self.bus.trigger("engine::queue::dlq_messages", {"topic": queue})
+
+        await until(some)
+        return await some()
+
 
 @pytest.fixture(params=VERSIONS)
 def running(request, linkly, command):
@@ -98,9 +107,25 @@ async def test_an_enqueue_is_answered_with_a_receipt_and_runs(running):
     async with running() as watch:
         receipt = await watch.enqueue("default", "work", {"n": 1})
         assert await watch.told(1) == [("work", {"n": 1})]
-        sql = "SELECT starts FROM linkly_queue_jobs WHERE id = ?"
-        asked = {"sql": sql, "params": [receipt["messageReceiptId"]]}
-        assert (await watch.bus.trigger("database::query", asked))["rows"] == [{"starts": 1}]
+        job = await watch.bus.trigger("queue::wait", {"id": receipt["messageReceiptId"]})
+        assert (job["state"], job["attempts"]) == ("done", 1)
+
+
+async def test_a_failing_handler_is_called_max_retries_times_and_its_message_can_be_redriven(running):
+    async with running() as watch:
+        receipt = await watch.enqueue("failing", "failing", {"n": 1})
+        assert await watch.told(2) == [("failing", {"n": 1})] * 2
+        [dead] = await watch.dead("failing")
+        assert (dead["id"], dead["payload"], dead["retries"]) == (receipt["messageReceiptId"], {"n": 1}, 2)
+        assert "not today" in dead["error"]
+        await watch.bus.trigger("durable::repair", {})
+        assert await watch.bus.trigger("iii::queue::redrive", {"queue": "failing"}) == {
+            "queue": "failing",
+            "redriven": 1,
+        }
+        assert await watch.told(1) == [("failing", {"n": 1})]
+        stats = await watch.bus.trigger("engine::queue::topic_stats", {"topic": "failing"})
+        assert stats["dlq_depth"] == 0
 
 
 async def test_two_functions_get_a_message_and_replicas_share_it(running):
@@ -125,6 +150,18 @@ async def test_a_condition_decides_who_is_called(running):
         await watch.publish("filtered", {"wanted": False})
         await watch.publish("filtered", {"wanted": True})
         assert await watch.told(1) == [("filtered", {"wanted": True})]
+
+
+async def test_a_subscriber_is_called_once_more_than_its_max_retries(running):
+    async with running() as watch:
+        await watch.publish("failing", {"n": 1})
+        assert await watch.told(2) == [("failing", {"n": 1})] * 2
+        [dead] = await watch.dead("failing::durable::failing@default")
+        assert dead["payload"] == {"n": 1}
+        discarded = await watch.bus.trigger(
+            "iii::queue::discard_message", {"queue": "failing::durable::failing@default", "message_id": dead["id"]}
+        )
+        assert discarded["redriven"] == 1
 
 
 async def test_the_lines_of_a_fifo_queue_keep_their_order(running):

@@ -68,7 +68,7 @@ UNION ALL
 SELECT job.queue, -2, COUNT(*), 0, 0, 0, 0, 0, 0, 0 FROM linkly_queue_jobs AS job
 WHERE job.message_group IS NOT NULL AND job.state IN (0, 2, 3) AND NOT EXISTS (
     SELECT 1 FROM linkly_queue_groups AS line WHERE line.queue = job.queue AND line.name = job.message_group
-)
+) AND job.queue NOT IN (SELECT id FROM linkly_queues WHERE kind = 'kept')
 GROUP BY job.queue;
 
 -- name: newest
