@@ -1,16 +1,17 @@
 """Durable topics: who gets a message, and when; subscriptions outlive their workers."""
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import pytest
 
-from linkly import LinklyError, Worker, durable_subscriber, function
+from linkly import Function, LinklyError, Worker, durable_subscriber, function
 from linkly.errors import HandlerFailed
 from linkly.testing import ManualClock, wired
 from linkly.worker import running as running_worker
 from linkly_engine.engine import Engine
-from support.database_calls import database_worker
+from support.database_calls import database_worker, not_any_more, until
 from support.queue_workers import URLS, App, queue_worker, running_queue, states, until_states, url_of
 
 TOPIC = "order.created"
@@ -369,3 +370,31 @@ async def test_the_counters_agree_with_the_jobs(running):
         )
         rows = (await bus.trigger("database::query", {"sql": sql}))["rows"]
     assert [tuple(int(value) for value in row.values()) for row in rows] == [(1, 0, 1, 1), (1, 1, 0, 1), (1, 1, 0, 1)]
+
+
+async def test_what_has_ended_does_not_start_again_when_another_engine_changes_a_queue(postgres_url):
+    """The job in queue `gate` runs on the first engine when that has seen what the second one did."""
+    gate = {"gate": {"poll_interval_ms": 10}}
+    async with AsyncExitStack() as stack:
+        one, two = [await stack.enter_async_context(running_queue(postgres_url, queue_configs=gate)) for _ in range(2)]
+        registration = one.register_trigger("late::work", durable_subscriber(TOPIC))
+        await until(lambda: has_subscribed(one))
+        await publish(one, "left")
+        registration.unregister()
+        await until(not_any_more(lambda: has_subscribed(one)))
+        await two.trigger("queue::pause", {"queue": "gate"})
+        await one.trigger("queue::enqueue", {"function_id": "late::work", "queue": "gate", "payload": "open"})
+        await two.trigger("queue::resume", {"queue": "gate"})
+        calls = []
+
+        async def work(payload: Any) -> None:
+            calls.append(payload)
+
+        one.register_function(Function("late::work", work))
+        await until_states(one, waiting=1, done=1)
+    assert calls == ["open"]
+
+
+async def has_subscribed(bus):
+    sql = "SELECT id FROM linkly_queues WHERE kind = 'subscription' AND ended_at IS NULL"
+    return bool((await bus.trigger("database::query", {"sql": sql}))["rows"])

@@ -181,7 +181,7 @@ class Queues:
             queue = self._by_id.get(row.id)
             if queue is not None and queue.row.settings == row.settings:
                 queue.row = row
-                queue.consumer.paused = row.paused
+                queue.consumer.paused = row.paused or row.ended_at is not None
                 queue.consumer.wake()
             elif row.kind == SUBSCRIPTION and row.has_settings and row.ended_at is None:
                 settings = self._terms(row).settings(self._subscriptions)
