@@ -1,6 +1,7 @@
 """Durable topics: who gets a message, and when; subscriptions outlive their workers."""
 
 import asyncio
+import signal
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -12,6 +13,7 @@ from linkly.testing import ManualClock, wired
 from linkly.worker import running as running_worker
 from linkly_engine.engine import Engine
 from support.database_calls import database_worker, not_any_more, until
+from support.database_servers import POSTGRES
 from support.queue_workers import URLS, App, queue_worker, running_queue, states, until_states, url_of
 
 TOPIC = "order.created"
@@ -355,6 +357,41 @@ async def test_a_subscription_that_turns_fifo_or_back_keeps_its_messages(url, be
         assert await app.called(4) == [0, 1, 2, 3]
         await publish(bus, 4)
         await until_states(bus, done=5)
+
+
+async def test_a_subscription_that_has_ended_and_begins_as_fifo_after_a_restart_has_its_messages(url):
+    async with running_queue(url) as bus:
+        registration = bus.register_trigger("app::work", durable_subscriber(TOPIC, concurrency=0))
+        await until(lambda: has_subscribed(bus))
+        for n in range(3):
+            await publish(bus, n)
+        registration.unregister()
+        await until(not_any_more(lambda: has_subscribed(bus)))
+    app = Subscriber(fifo=True)
+    async with running_queue(url, app):
+        assert await app.called(3) == [0, 1, 2]
+
+
+async def test_a_server_that_is_away_learns_of_subscriptions_when_it_is_back():
+    if POSTGRES.missing is not None:
+        pytest.skip(POSTGRES.missing)
+    with POSTGRES.run() as server:
+        async with running_queue(server.url) as bus:
+            ends = bus.register_trigger("app::work", durable_subscriber(TOPIC))
+            await until(lambda: has_subscribed(bus))
+            await asyncio.to_thread(server.stop, signal.SIGQUIT)
+            ends.unregister()
+            bus.register_trigger("app::other", durable_subscriber(TOPIC))
+            await asyncio.to_thread(server.start)
+            await until(lambda: only_other_has_subscribed(bus))
+
+
+async def only_other_has_subscribed(bus):
+    sql = "SELECT function_id FROM linkly_queues WHERE kind = 'subscription' AND ended_at IS NULL"
+    try:
+        return (await bus.trigger("database::query", {"sql": sql}))["rows"] == [{"function_id": "app::other"}]
+    except LinklyError:
+        return False
 
 
 async def test_the_counters_agree_with_the_jobs(running):

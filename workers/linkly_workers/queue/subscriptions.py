@@ -42,7 +42,7 @@ class Subscriptions:
         self._settings = settings
         self._stop_grace_s = stop_grace_s
         self._bound: dict[Key, dict[str, SubscriberTrigger]] = {}
-        self._wanted: dict[Key, SubscriberTrigger] = {}
+        self._wanted: dict[Key, SubscriberTrigger | None] = {}
         self._making = asyncio.Lock()
         self._settled = asyncio.Event()
         self._settled.set()
@@ -65,7 +65,7 @@ class Subscriptions:
         self._service = service
         self._clock = clock
         for key, triggers in self._bound.items():
-            self._want(key, *triggers.values())
+            self._want(key, list(triggers.values())[-1])
         for key in list(self._wanted):
             with suppress(LinklyError):
                 await self._make(key)
@@ -114,12 +114,9 @@ class Subscriptions:
         key = self._forget(binding)
         if key is None or key in self._bound:
             return
-        self._no_longer(key)
-        queue = None if self._service is None else self._service.queues.subscription(key)
-        if queue is not None and self._service is not None:
-            queue.consumer.paused = True
-            await self._service.topics.unsubscribe(queue.row)
-            queue.row.ended_at = self._service.store.now()
+        self._want(key, None)
+        if self._service is not None:
+            await self._make(key)
 
     def _forget(self, binding: Binding) -> Key | None:
         key = _key(binding)
@@ -132,9 +129,9 @@ class Subscriptions:
 
     # --- subscriptions -------------------------------------------------------------------------------------
 
-    def _want(self, key: Key, *triggers: SubscriberTrigger) -> None:
-        """Note what the newest binding asks for."""
-        self._wanted[key] = triggers[-1]
+    def _want(self, key: Key, trigger: SubscriberTrigger | None) -> None:
+        """Note what the newest binding asks for; `None`: that there is no subscription."""
+        self._wanted[key] = trigger
         self._settled.clear()
 
     def _no_longer(self, key: Key) -> None:
@@ -143,7 +140,7 @@ class Subscriptions:
             self._settled.set()
 
     async def _make(self, key: Key) -> None:
-        """Make a subscription; if the database is away, later.
+        """Make a subscription as it is wanted, or end it; if the database is away, later.
 
         Raises:
             LinklyError: The database refuses it.
@@ -151,19 +148,19 @@ class Subscriptions:
         try:
             async with self._making:
                 service, trigger = self._service, self._wanted.get(key)
-                if service is None or trigger is None:
+                if service is None or key not in self._wanted:
                     return
-                await self._subscribe(service, key, trigger)
+                await (self._end(service, key) if trigger is None else self._subscribe(service, key, trigger))
         except Unavailable as error:
             if self._retrying is None:
                 log.warning("a subscription to `%s` waits for the database: %s", key.topic, error)
                 self._retrying = asyncio.get_running_loop().create_task(self._retry(), name="queue: subscribe")
             return
         except LinklyError as error:
-            log.error("`%s` is not subscribed to `%s`: %s", key.function_id, key.topic, error)
+            log.error("the subscription of `%s` to `%s` stays as it is: %s", key.function_id, key.topic, error)
             self._no_longer(key)
             raise
-        if self._wanted.get(key) is trigger:
+        if key in self._wanted and self._wanted[key] is trigger:
             self._no_longer(key)
 
     async def _retry(self) -> None:
@@ -179,13 +176,17 @@ class Subscriptions:
         queue = service.queues.subscription(key)
         if queue is not None and queue.row.settings == terms.text() and queue.row.ended_at is None:
             return
-        turned = queue is not None and queue.settings.type != terms.type
-        if queue is not None and turned:
+        if queue is not None and queue.settings.type != terms.type:
             await service.queues.remove(queue, self._stop_grace_s)
-        row = await service.topics.subscribe(
-            key, terms.text(), turned=turned, is_line=terms.type == "fifo", earliest=trigger.start == "earliest"
-        )
+        row = await service.topics.subscribe(key, terms, earliest=trigger.start == "earliest")
         service.queues.subscribed(row)
+
+    async def _end(self, service: Service, key: Key) -> None:
+        queue = service.queues.subscription(key)
+        if queue is not None and queue.row.ended_at is None:
+            queue.consumer.paused = True
+            await service.topics.unsubscribe(queue.row)
+            queue.row.ended_at = service.store.now()
 
 
 def _key(binding: Binding) -> Key | None:

@@ -11,6 +11,7 @@ import msgspec
 from linkly_workers._scripts import not_committed
 from linkly_workers.queue.jobs import NewJob, Reason, error_text
 from linkly_workers.queue.store import EXPECTATION_FAILED, QueueRow, QueueStore, Room, job_row
+from linkly_workers.queue.terms import Terms
 
 SUBSCRIPTION = "subscription"
 KEPT = "kept"
@@ -74,14 +75,12 @@ class Topics:
 
     # --- subscriptions -------------------------------------------------------------------------------------
 
-    async def subscribe(self, key: Key, settings: str, *, turned: bool, is_line: bool, earliest: bool) -> QueueRow:
+    async def subscribe(self, key: Key, terms: Terms, *, earliest: bool) -> QueueRow:
         """Make a subscription, or one that is there anew; return it.
 
         Args:
             key: Which one.
-            settings: JSON text with `type`.
-            turned: It was of another type so far; nothing of it is active.
-            is_line: Its jobs run one after another.
+            terms: What it asks for; nothing of it is active if it was of another type so far.
             earliest: If it gets no messages yet, those that its topic has kept are its own.
         """
         values = msgspec.structs.asdict(key)
@@ -92,7 +91,10 @@ class Topics:
             assert found is not None
         await self._store.counted_here(found.id, self.room)
         lane = await self._store.lane(found.id, key.namespace, key.function_id)
-        values |= {"queue": found.id, "lane": lane.id, "settings": settings, "message_group": LINE if is_line else None}
+        is_line = terms.type == "fifo"
+        turned = found.has_settings and Terms.stored(found.settings).type != terms.type
+        values |= {"queue": found.id, "lane": lane.id, "message_group": LINE if is_line else None}
+        values |= {"settings": terms.text()}
         values |= {"kept": self._store.kept, "engine": self._store.engine}
         scripts = ["lock_topic_alone", "subscribe"]
         if turned:
@@ -101,7 +103,7 @@ class Topics:
             scripts.append("take_kept")
         statements = [each for script in scripts for each in await self._scripts.script(script, values)]
         await self._store.change(found.id, [LINE] if is_line or turned else [], statements)
-        return msgspec.structs.replace(found, settings=settings, ended_at=None)
+        return msgspec.structs.replace(found, settings=terms.text(), ended_at=None)
 
     async def unsubscribe(self, row: QueueRow) -> None:
         """Note that a subscription gets nothing more."""
