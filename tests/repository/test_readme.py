@@ -65,7 +65,7 @@ def test_there_is_one_run_command_and_one_test_command():
     run_block, test_block, *tour = blocks("sh")
     assert run_block.count("\n") == test_block.count("\n") == 1
     assert "pytest" in test_block
-    assert len(tour) == 6
+    assert len(tour) == 7
     assert "<!-- test command -->" in (ROOT / ".ci/run").read_text("utf-8")
 
 
@@ -79,14 +79,16 @@ def test_the_run_command_and_the_tour_do_what_they_say(copy):
     finally:
         engine.kill()
     shown = blocks("text")
-    for expected, output in ((0, outputs[1]), (1, outputs[2]), (3, outputs[5])):
+    for expected, output in ((0, outputs[1]), (1, outputs[2]), (3, outputs[6])):
         assert output.strip() == shown[expected].strip()
     assert '{"code":"iii","url":"https://iii.dev"}' in outputs[1]
     assert outputs[1].count("302 https://iii.dev") == 3
     assert json.loads(outputs[2])["rows"] == [{"clicks": 3}]
     assert "https://example.com" in outputs[3]
-    assert "stock is low" in outputs[4]
-    assert json.loads(outputs[5]) == {"message": "hello Ann"}
+    assert "messageReceiptId" in outputs[4]
+    assert "default" in outputs[4]
+    assert "stock is low" in outputs[5]
+    assert json.loads(outputs[6]) == {"message": "hello Ann"}
 
 
 def test_the_worker_of_the_readme_is_the_example(tmp_path):
