@@ -23,9 +23,13 @@ class Insistent(_Driven):  # type: ignore[misc]  # the driver's class has no typ
 
     def _cancel_current_command(self, *waiters: Any) -> None:
         super()._cancel_current_command(*waiters)
+        if self._protocol is None:  # it is closed already
+            return
         self._asking = asyncio.get_running_loop().create_task(self._ask(), name="end of a left statement")
 
     async def _ask(self) -> None:
+        if self._protocol is None:  # it was closed before this began
+            return
         answered = asyncio.ensure_future(self._protocol._wait_for_cancellation())
         while not (await asyncio.wait([answered], timeout=INSIST_S))[0]:
             await self._cancel(asyncio.get_running_loop().create_future())
