@@ -272,3 +272,26 @@ async def test_a_kind_of_database_without_scripts_is_named(mariadb_url):
 def test_every_script_for_sqlite_has_one_of_its_name_for_postgres():
     sqlite, postgres = (set(dialect(JOBS.package, driver)) for driver in ("sqlite", "postgres"))
     assert sqlite - {"indexes"} <= postgres
+
+
+async def test_jobs_that_are_too_large_to_begin_at_once_begin_after_one_another(url):
+    app = App()
+    database, queue = database_worker(url, max_result_bytes=100_000), queue_worker()
+    async with running_engine(database, queue, app) as bus:
+        await bus.trigger("queue::pause", {"queue": "default"})
+        for _ in range(7):
+            await bus.trigger("queue::enqueue", {"function_id": "app::work", "payload": "x" * 40_000})
+        await bus.trigger("queue::resume", {"queue": "default"})
+        await app.called(7)
+        await until_states(bus, done=7)
+
+
+async def test_ends_are_written_although_the_next_job_is_too_large_to_begin(url):
+    app = App()
+    database, queue = database_worker(url, max_result_bytes=100_000), queue_worker()
+    async with running_engine(database, queue, app) as bus:
+        await bus.trigger("queue::pause", {"queue": "default"})
+        for size in (10, 200_000):
+            await bus.trigger("queue::enqueue", {"function_id": "app::work", "payload": "x" * size})
+        await bus.trigger("queue::resume", {"queue": "default"})
+        await until_states(bus, done=1, waiting=1)

@@ -23,6 +23,12 @@ class KeyUsed(LinklyError):
     code = "idempotency_key_used"
 
 
+class TooLargeToBegin(LinklyError):
+    """The payloads of the jobs of a claim are larger together than what the database hands out; nothing was written."""
+
+    code = "too_large_to_begin"
+
+
 class JobNotFound(LinklyError):
     """There is no job with this id, or it was removed some time after its end."""
 

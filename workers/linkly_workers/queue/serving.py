@@ -18,8 +18,9 @@ from contextlib import suppress
 
 from linkly.clock import Clock, time_limit
 from linkly.errors import LinklyError
+from linkly_workers.queue.errors import TooLargeToBegin
 from linkly_workers.queue.jobs import Claimed, Ended, Lane, State
-from linkly_workers.queue.store import QueueStore
+from linkly_workers.queue.store import QueueStore, Turn
 
 log = logging.getLogger("linkly.queue")
 
@@ -172,7 +173,7 @@ class Consumer:
         if not ended and not lanes:
             return
         try:
-            turn = await self._store.turn(self.queue, ended, lanes, free, groups=self._groups)
+            turn, asked = await self._written(ended, lanes, free)
         except BaseException:
             self._is_news = True
             raise
@@ -190,8 +191,24 @@ class Consumer:
                 self._ends(_given_back(job.position, job.starts, job.message_group))
             elif job.position not in self._revoked:
                 self._begin(job, by_id[job.lane])
-        if lanes and len(turn.claimed) == free:
+        if lanes and len(turn.claimed) == asked:
             self._is_news = True  # there may be more, for the next slots
+            if asked < free:
+                self._wake.set()
+
+    async def _written(self, ended: Sequence[Ended], lanes: Sequence[Lane], free: int) -> tuple[Turn, int]:
+        """Write a turn; return it, and how many claims it asked for: fewer if so many are too large together.
+
+        Ends are written although not even one job can begin.
+        """
+        most = free
+        while True:
+            try:
+                return await self._store.turn(self.queue, ended, lanes, most, groups=self._groups), most
+            except TooLargeToBegin:
+                if not most or (most == 1 and not ended):
+                    raise
+                most //= 2
 
     def _holds_a_slot(self, end: Ended) -> bool:
         begun = self._attempts.get(end.position)

@@ -18,6 +18,7 @@ from linkly.atomic import inside
 from linkly.clock import Clock
 from linkly.context import current_invocation
 from linkly_workers._scripts import ROWS, Keeper, Scripts, Trigger, not_committed
+from linkly_workers.queue.errors import TooLargeToBegin
 from linkly_workers.queue.jobs import Claimed, Ended, Lane, NewJob, Reason, State, error_text, pack_head
 from linkly_workers.queue.settings import QueueSettings
 
@@ -421,6 +422,9 @@ class QueueStore:
             most: So many at most.
             groups: It is a queue of message groups.
             engine: Where the attempts ran that have ended; `None`: here.
+
+        Raises:
+            TooLargeToBegin: So many jobs are larger together than an answer of the database may be.
         """
         statements: list[dict[str, Any]] = []
         mine = {"queue": queue, "engine": self.engine, "now": self.now()}
@@ -604,10 +608,16 @@ class QueueStore:
             return []
         answer = await self._scripts.run(statements)
         if not answer["committed"]:
-            raise not_committed(answer)
+            error = not_committed(answer)
+            if (answer.get("error") or {}).get("code") == RESULT_TOO_LARGE:
+                raise TooLargeToBegin(error.message) from error
+            raise error
         results: list[dict[str, Any]] = answer["results"]
         return results
 
+
+RESULT_TOO_LARGE = "RESULT_TOO_LARGE"
+"""Code of a transaction whose rows are larger than the database worker's `max_result_bytes`; those of claims can be."""
 
 EXPECTATION_FAILED = "EXPECTATION_FAILED"
 """Code of a transaction in which a statement changed another number of rows than it had to."""
