@@ -7,9 +7,9 @@ import pytest
 from linkly import Worker, function
 from linkly.errors import HandlerFailed
 from linkly.queue import DeadJob, subscribe_dead
-from linkly.testing import ManualClock
-from support.database_calls import until
-from support.queue_workers import URLS, App, running_queue, states, until_states, url_of
+from linkly.testing import ManualClock, running_engine
+from support.database_calls import database_worker, until
+from support.queue_workers import URLS, App, queue_worker, running_queue, states, until_states, url_of
 
 DAY_S = 86_400
 FIFO = {"type": "fifo", "message_group_field": "g"}
@@ -261,6 +261,17 @@ async def test_a_queue_that_is_turned_fifo_gives_its_jobs_groups(running):
     assert sorted(order) == [0, 1, 2, 3, 4]
     assert order.index(0) < order.index(2)
     assert order.index(1) < order.index(3)
+
+
+async def test_a_queue_with_large_jobs_is_turned_fifo_although_the_database_does_not_hand_them_out_together(url):
+    app = App()
+    payloads = [{"g": "a", "n": n, "text": "x" * 40_000} for n in range(7)]
+    async with running_queue(url, queue_configs={"mail": {}}) as bus:
+        await enqueue(bus, *payloads, queue="mail")
+    database, queue = database_worker(url, max_result_bytes=100_000), queue_worker(queue_configs={"mail": FIFO})
+    async with running_engine(database, queue, app) as bus:
+        await until_states(bus, done=7)
+    assert [call["n"] for call in app.calls] == list(range(7))
 
 
 async def test_a_queue_that_is_turned_back_from_fifo_takes_the_groups_away(running):

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from linkly.errors import InvalidPayload
+from linkly.errors import InvalidPayload, LinklyError
 from linkly.invocation import Json
 from linkly.timestamps import moment_of, time_text
 from linkly_workers.queue.errors import JobNotFound, QueueNotFound
@@ -15,7 +15,7 @@ from linkly_workers.queue.jobs import State, unpack_head
 from linkly_workers.queue.queues import NAMED
 from linkly_workers.queue.rows import DeadFilter, DeadRequest, Jobs, JobsRequest
 from linkly_workers.queue.shapes import JobRow
-from linkly_workers.queue.store import QueueRow, QueueStore
+from linkly_workers.queue.store import RESULT_TOO_LARGE, QueueRow, QueueStore
 
 LAST_MS = 253_402_300_799_000
 """The end of year 9999: a time after it has no text."""
@@ -240,7 +240,13 @@ class Records:
         """Return the payloads of the jobs at these positions, by position."""
         if not positions:
             return {}
-        rows = await self._store.scripts.query("payloads", {"positions": json_list(positions)})
+        try:
+            rows = await self._store.scripts.query("payloads", {"positions": json_list(positions)})
+        except LinklyError as error:
+            if error.code != RESULT_TOO_LARGE or len(positions) == 1:
+                raise
+            half = len(positions) // 2
+            return await self.payloads_at(positions[:half]) | await self.payloads_at(positions[half:])
         return {row["position"]: row["payload"] for row in rows}
 
     async def _read(self, script: str, values: dict[str, Any]) -> list[Record]:
