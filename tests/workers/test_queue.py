@@ -274,6 +274,35 @@ def test_every_script_for_sqlite_has_one_of_its_name_for_postgres():
     assert sqlite - {"indexes"} <= postgres
 
 
+@pytest.mark.parametrize("after", [1e30, float("inf")])
+async def test_a_job_that_asks_for_a_retry_in_the_infinite_future_holds_up_no_others(url, after):
+    async def later(payload):
+        if payload == "never":
+            raise LinklyError("later", code="JOB_RETRY_LATER", details={"retry_after_ms": after})
+
+    app = App(later)
+    async with running_queue(url, app, queue_configs={"default": {"concurrency": 1}}) as bus:
+        for payload in ("never", "now"):
+            await bus.trigger("queue::enqueue", {"function_id": "app::work", "payload": payload})
+        await until_states(bus, retrying=1, done=1)
+        assert (await bus.trigger("queue::jobs", {"queue": "default"}))["jobs"][0]["state"] == "retrying"
+
+
+async def test_more_slots_than_a_claim_begins_jobs_for_are_filled(running, monkeypatch):
+    monkeypatch.setattr("linkly_workers.queue.serving.AT_ONCE", 2)
+    go_on = asyncio.Event()
+
+    async def waiting(payload):
+        await go_on.wait()
+
+    app = App(waiting)
+    async with running(app, queue_configs={"default": {"concurrency": 7}}) as bus:
+        await bus.trigger("queue::enqueue_many", {"jobs": [{"function_id": "app::work"}] * 7})
+        await app.called(7)
+        go_on.set()
+        await until_states(bus, done=7)
+
+
 async def test_jobs_that_are_too_large_to_begin_at_once_begin_after_one_another(url):
     app = App()
     database, queue = database_worker(url, max_result_bytes=100_000), queue_worker()

@@ -27,6 +27,9 @@ FOR_GOOD, LATER = "JOB_FAILED", "JOB_RETRY_LATER"
 """Codes by which a handler decides: no further attempt, or one after `retry_after_ms`."""
 
 
+LATEST_MS = 1 << 53
+"""What a handler may ask for as `retry_after_ms`, as `delay_ms` of an enqueue; more of it, infinity too, is this."""
+
 GRACE_S = 10.0
 """How long a handler whose time is over may take to end, before its job may be tried again."""
 
@@ -108,7 +111,7 @@ def failed(job: Claimed, policy: Policy, error: LinklyError, clock: Clock) -> En
     wait_ms = backoff_ms(job.attempt, policy.backoff_ms, random.random)
     after = error.details.get("retry_after_ms")
     if error.code == LATER and isinstance(after, (int, float)) and after >= 0:
-        wait_ms = int(after)
+        wait_ms = int(min(after, LATEST_MS))
     return _ended(job, State.RETRYING, error=text, due_at=int(clock.time() * 1000) + wait_ms)
 
 

@@ -27,6 +27,9 @@ log = logging.getLogger("linkly.queue")
 AGAIN_S = (0.05, 0.2, 1.0)
 """Pauses before a turn that the database has refused is tried again; the last one is repeated."""
 
+AT_ONCE = 1000
+"""Jobs that a turn claims: more slots are filled by the next ones, and others can write between them."""
+
 LOOK_AGAIN_S = 60.0
 """A transaction that was not answered is looked for at once, and after this time: it may have gone on without us."""
 
@@ -197,11 +200,11 @@ class Consumer:
                 self._wake.set()
 
     async def _written(self, ended: Sequence[Ended], lanes: Sequence[Lane], free: int) -> tuple[Turn, int]:
-        """Write a turn; return it, and how many claims it asked for: fewer if so many are too large together.
+        """Write a turn; return it, and how many claims it asked for: fewer if all would be too many or too large.
 
         Ends are written although not even one job can begin.
         """
-        most = free
+        most = min(free, AT_ONCE)
         while True:
             try:
                 return await self._store.turn(self.queue, ended, lanes, most, groups=self._groups), most
