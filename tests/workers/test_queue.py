@@ -162,6 +162,19 @@ async def test_a_delayed_job_runs_when_its_time_has_come(url):
         await app.called(1)
 
 
+async def test_a_job_whose_head_is_damaged_fails_and_holds_up_no_other(url):
+    clock, app = ManualClock(), App()
+    queues = {"default": {"concurrency": 1, "max_retries": 1}}
+    async with running_queue(url, app, clock=clock, queue_configs=queues) as bus:
+        for payload in ("damaged", "sound"):
+            await bus.trigger("queue::enqueue", {"function_id": "app::work", "payload": payload, "delay_ms": 1000})
+        sql = "UPDATE linkly_queue_jobs SET head = ? WHERE payload LIKE '%damaged%'"
+        await bus.trigger("database::execute", {"sql": sql, "params": [{"$blob": "wQ=="}]})
+        await clock.advance(2)
+        await until_states(bus, dead=1, done=1)
+    assert app.calls == ["sound"]
+
+
 async def test_an_expired_job_does_not_run(url):
     clock, app = ManualClock(), App()
     async with running_queue(url, app, clock=clock) as bus:

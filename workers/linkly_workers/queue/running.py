@@ -67,28 +67,16 @@ async def run_job(
     bus: Bus, job: Claimed, lane: Lane, policy: Policy, is_gone: Callable[[Lane], Awaitable[bool]]
 ) -> Ended:
     """Run an attempt and say how it ended; a job whose function has just gone is given back."""
-    head = unpack_head(job.head)
-    metadata: dict[str, Any] = {
-        "id": job.id,
-        "queue": policy.queue,
-        "attempt": job.attempt,
-        "max_attempts": policy.max_attempts,
-        "enqueued_at": time_text(head.enqueued_at / 1000),
-        "idempotency_key": head.key,
-        "topic": head.topic,
-        "message_group": job.message_group,
-    }
-    # The trace travels; the deadline and the origin of whoever enqueued it do not.
-    current_invocation.set(Invocation(function_id=lane.function_id, traceparent=head.traceparent, baggage=head.baggage))
     payload = Json(job.payload.encode())
     try:
+        metadata = {"job": _about(job, lane, policy)}
         timeout_s = policy.timeout_ms / 1000
         if await condition_met(bus, policy.condition_function_id, payload, lane.namespace, timeout_s=timeout_s):
             await bus.trigger(
                 lane.function_id,
                 payload,
                 namespace=lane.namespace,
-                metadata={"job": metadata},
+                metadata=metadata,
                 timeout_s=timeout_s,
                 grace_s=GRACE_S,
                 result_type=Json,
@@ -101,6 +89,25 @@ async def run_job(
         log.exception("job %s for `%s` failed", job.id, lane.function_id)
         return failed(job, policy, HandlerFailed.wrap(error), bus.clock)
     return _ended(job, State.DONE)
+
+
+def _about(job: Claimed, lane: Lane, policy: Policy) -> dict[str, Any]:
+    """Return what a job's function is told of it, and enter the trace of whoever enqueued it.
+
+    The deadline and the origin of that call do not travel.
+    """
+    head = unpack_head(job.head)
+    current_invocation.set(Invocation(function_id=lane.function_id, traceparent=head.traceparent, baggage=head.baggage))
+    return {
+        "id": job.id,
+        "queue": policy.queue,
+        "attempt": job.attempt,
+        "max_attempts": policy.max_attempts,
+        "enqueued_at": time_text(head.enqueued_at / 1000),
+        "idempotency_key": head.key,
+        "topic": head.topic,
+        "message_group": job.message_group,
+    }
 
 
 def failed(job: Claimed, policy: Policy, error: LinklyError, clock: Clock) -> Ended:
