@@ -201,7 +201,7 @@ def test_the_default_project_is_valid_and_spells_out_the_defaults():
     from linkly_engine.project.loader import load_worker
 
     spelled = load(ROOT / "config.yaml", {})
-    assert [worker.name for worker in spelled.workers] == ["state", "database", "http", "link"]
+    assert [worker.name for worker in spelled.workers] == ["state", "database", "queue", "http", "link"]
     for entry in spelled.workers:
         with_file = load_worker(entry)
         entry.config = None
@@ -211,7 +211,7 @@ def test_the_default_project_is_valid_and_spells_out_the_defaults():
 def test_without_a_file_the_embedded_defaults_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = load(None, {})
-    assert [worker.name for worker in config.workers] == ["state", "database", "http", "link"]
+    assert [worker.name for worker in config.workers] == ["state", "database", "queue", "http", "link"]
     assert "no config.yaml" in config.notes[0]
 
 

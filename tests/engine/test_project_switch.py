@@ -228,7 +228,7 @@ def test_an_entry_continues_the_equal_one_before_its_namesake():
 
 
 def test_the_embedded_defaults_continue_themselves():
-    assert continues(parse(EMBEDDED, "f", {}).workers, parse(EMBEDDED, "f", {}).workers) == [0, 1, 2, 3]
+    assert continues(parse(EMBEDDED, "f", {}).workers, parse(EMBEDDED, "f", {}).workers) == [0, 1, 2, 3, 4]
 
 
 async def test_after_any_sequence_of_changes_what_runs_is_what_the_file_says(live):

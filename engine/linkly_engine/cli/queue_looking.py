@@ -33,9 +33,10 @@ def list_queues(as_json: bool, target: Target) -> int:
         data(answer)
         return 0
     columns = ("queue", "status", "waiting", "delayed", "retrying", "active", "dead", "done", "oldest")
-    rows: list[dict[str, Any]] = answer["queues"]
+    # Messages that nobody has subscribed to are shown where there are any.
+    rows: list[dict[str, Any]] = [row for row in answer["queues"] if row["kind"] != "kept" or row["accepted"]]
     for row in rows:
-        row["status"] = "paused" if row["paused"] else "served" if row["configured"] else "not configured"
+        row["status"] = _status(row)
         row["oldest"] = _age(row["oldest_waiting_ms"])
     table(columns, [[row[column] for column in columns] for row in rows])
     for row in rows:
@@ -136,6 +137,14 @@ def _list(
     if answer["next_cursor"] is not None:
         note(f"There are more: --cursor {answer['next_cursor']}")
     return 0
+
+
+def _status(row: dict[str, Any]) -> str:
+    if row["paused"]:
+        return "paused"
+    if row["kind"] == "kept":
+        return "no subscriber"
+    return "served" if row["configured"] else "not configured"
 
 
 def _age(milliseconds: int | None) -> str:

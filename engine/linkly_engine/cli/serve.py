@@ -24,7 +24,8 @@ linkly: a function bus. Workers register functions, anybody triggers them, the e
 
 Usage:
   linkly [-c FILE]                        run the engine with the workers of FILE (default config.yaml,
-                                          else embedded defaults: state, database, http, link)
+                                          else embedded defaults: state, database, queue,
+                                          http, link)
   linkly trigger FUNCTION [key=value ...] call a function of a running engine
   linkly trigger FUNCTION --help          what it wants and answers
 
@@ -36,6 +37,7 @@ Projects:
   linkly check [-c FILE]                  tell whether config.yaml can be used
   linkly database migrate FOLDER          run numbered SQL files, each once
   linkly database copy --from A --to B    copy tables and rows to another database
+  linkly queue list|show|dead|redrive ... look at durable work, and repair it
   linkly functions, linkly workers        what a running engine has
   linkly completion bash|zsh|fish         completion for your shell
                                           (`linkly worker --help` and so on say more)

@@ -32,6 +32,7 @@ EMBEDDED = """\
 workers:
   - name: state
   - name: database
+  - name: queue
   - name: http
   - name: link
 """

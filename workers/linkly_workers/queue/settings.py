@@ -108,7 +108,7 @@ class QueueWorkerSettings(Settings):
     """
 
     db: str = "primary"
-    queue_configs: dict[str, QueueSettings] = {}
+    queue_configs: dict[str, QueueSettings] = msgspec.field(default_factory=lambda: {"default": QueueSettings()})
     subscriptions: SubscriptionSettings = msgspec.field(default_factory=SubscriptionSettings)
     stop_grace_s: Annotated[float, msgspec.Meta(ge=0)] = 10.0
     idempotency_window_ms: AtLeastOne = DAY_MS
