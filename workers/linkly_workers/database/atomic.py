@@ -111,7 +111,7 @@ class Atomic:
 
     @function("database::atomic")
     async def atomic(self, request: AtomicRequest) -> AtomicResult:
-        """Run SQL statements and functions that take part (state::set, queue::enqueue and others), all or none.
+        """Run SQL statements, changes of state, jobs and messages in one transaction: all of them, or none.
 
         Answered when all of it is on disk. A failure is an error, whose `failed_index` says which operation failed;
         nothing was written then.
