@@ -119,6 +119,21 @@ async def kill_workers(url, log, stop):
             await asyncio.to_thread(worker.end, signal.SIGKILL)
 
 
+async def verify(url, stop):
+    """Ask again and again whether the counters agree with the jobs; return how often they did."""
+    agreed = 0
+    async with Client(url) as bus:
+        while not stop.is_set():
+            try:
+                answer = await bus.trigger("queue::verify", timeout_s=10)
+            except LinklyError:  # the engine is down
+                await asyncio.sleep(0.02)
+                continue
+            assert answer["ok"], answer["differences"]
+            agreed += 1
+    return agreed
+
+
 def books(folder):
     """Return the sums of the counters and the jobs by state, by queue, as they are on disk."""
     with contextlib.closing(sqlite3.connect(folder / "data/iii.db")) as database:
@@ -147,6 +162,7 @@ async def test_every_accepted_job_is_done_or_dead_over_kills(queued):
     queued.start()
     url = queued.url
     workers = asyncio.create_task(kill_workers(url, log, stop))
+    verified = asyncio.create_task(verify(url, stop))
     clients = [asyncio.create_task(enqueue(shop, url)) for _ in range(CLIENTS)]
     for kill in range(1, KILLS + 1):
         await shop.reach(JOBS * kill // (KILLS + 1))
@@ -162,6 +178,7 @@ async def test_every_accepted_job_is_done_or_dead_over_kills(queued):
             await asyncio.sleep(0.2)
     stop.set()
     await workers
+    assert await verified > KILLS
     await asyncio.to_thread(queued.end, signal.SIGKILL)
     check_books(queued.folder)
     with contextlib.closing(sqlite3.connect(queued.folder / "data/iii.db")) as database:
