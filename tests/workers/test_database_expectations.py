@@ -6,6 +6,7 @@ import os
 import pytest
 
 from linkly.testing import running_engine
+from linkly_workers._sqlite import loop_batch
 from linkly_workers._sqlite.commits import Commits
 from support.database_calls import call, database_worker, execute, refused, rows, value, values
 
@@ -124,6 +125,8 @@ async def test_a_failed_expectation_shares_the_commit_of_its_neighbours(tmp_path
         return commit(self, batch, disk)
 
     monkeypatch.setattr(Commits, "commit", counted)
+    for name in ("BATCH_S", "LEAST_BATCH_S"):  # a slow machine cuts no batch in two
+        monkeypatch.setattr(loop_batch, name, 60.0)
     async with running_engine(database_worker(f"sqlite:{tmp_path}/a.db")) as bus:
         await execute(bus, "CREATE TABLE t (id INTEGER PRIMARY KEY)")
         batches.clear()
