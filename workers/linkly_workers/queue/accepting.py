@@ -11,7 +11,8 @@ from linkly.errors import LinklyError
 from linkly_workers.queue.batching import UNSURE, Batching
 from linkly_workers.queue.errors import KeyUsed, QueueFull
 from linkly_workers.queue.jobs import NewJob
-from linkly_workers.queue.store import QueueStore, Room
+from linkly_workers.queue.store import QueueStore
+from linkly_workers.queue.stored import Room
 
 log = logging.getLogger("linkly.queue")
 

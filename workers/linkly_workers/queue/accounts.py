@@ -12,7 +12,8 @@ from linkly_workers.queue.queues import Queues
 from linkly_workers.queue.rates import Rates
 from linkly_workers.queue.records import Records, json_list
 from linkly_workers.queue.rows import Absent, Difference, LastMinute, QueueInfo, Verification, Verified
-from linkly_workers.queue.store import QueueRow, QueueStore
+from linkly_workers.queue.store import QueueStore
+from linkly_workers.queue.stored import QueueRow
 
 ENDS = ("done", "dead", "cancelled", "discarded", "expired")
 

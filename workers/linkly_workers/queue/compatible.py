@@ -37,7 +37,7 @@ from linkly_workers.queue.records import PAGE_BYTES, Record
 from linkly_workers.queue.rows import Chosen, DeadFilter, Redrive
 from linkly_workers.queue.service import Service
 from linkly_workers.queue.shapes import ActionRequest, Publish, Receipt
-from linkly_workers.queue.store import QueueRow
+from linkly_workers.queue.stored import QueueRow
 from linkly_workers.queue.topics import SUBSCRIPTION
 
 

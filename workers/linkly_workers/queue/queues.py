@@ -17,7 +17,8 @@ from linkly_workers.queue.rates import Rates
 from linkly_workers.queue.running import Policy, run_job
 from linkly_workers.queue.serving import Consumer
 from linkly_workers.queue.settings import QueueSettings, SubscriptionSettings
-from linkly_workers.queue.store import Due, Lost, QueueRow, QueueStore, Room
+from linkly_workers.queue.store import QueueStore
+from linkly_workers.queue.stored import Due, Lost, QueueRow, Room
 from linkly_workers.queue.terms import Terms
 from linkly_workers.queue.timetable import Timetable
 from linkly_workers.queue.topics import SUBSCRIPTION, Key, key_of

@@ -15,7 +15,8 @@ from linkly_workers.queue.jobs import State, unpack_head
 from linkly_workers.queue.queues import NAMED
 from linkly_workers.queue.rows import DeadFilter, DeadRequest, Jobs, JobsRequest
 from linkly_workers.queue.shapes import JobRow
-from linkly_workers.queue.store import RESULT_TOO_LARGE, QueueRow, QueueStore
+from linkly_workers.queue.store import RESULT_TOO_LARGE, QueueStore
+from linkly_workers.queue.stored import QueueRow
 
 LAST_MS = 253_402_300_799_000
 """The end of year 9999: a time after it has no text."""

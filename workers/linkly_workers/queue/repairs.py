@@ -12,7 +12,8 @@ from linkly_workers.queue.jobs import State
 from linkly_workers.queue.queues import Queue, Queues
 from linkly_workers.queue.records import Record, Records, json_list
 from linkly_workers.queue.rows import Chosen, Redrive
-from linkly_workers.queue.store import MOST_ROWS, Moving, QueueStore
+from linkly_workers.queue.store import MOST_ROWS, QueueStore
+from linkly_workers.queue.stored import Moving
 
 
 class Repairs:

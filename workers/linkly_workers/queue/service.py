@@ -19,7 +19,8 @@ from linkly_workers.queue.repairs import Repairs
 from linkly_workers.queue.retention import Retention
 from linkly_workers.queue.settings import QueueSettings, QueueWorkerSettings
 from linkly_workers.queue.sharing import Sharing
-from linkly_workers.queue.store import QueueStore, Room
+from linkly_workers.queue.store import QueueStore
+from linkly_workers.queue.stored import Room
 from linkly_workers.queue.topics import Topics
 from linkly_workers.queue.turning import turn
 from linkly_workers.queue.waiting import Waiting

@@ -20,7 +20,8 @@ from linkly.clock import Clock, time_limit
 from linkly.errors import LinklyError
 from linkly_workers.queue.errors import TooLargeToBegin
 from linkly_workers.queue.jobs import Claimed, Ended, Lane, State
-from linkly_workers.queue.store import QueueStore, Turn
+from linkly_workers.queue.store import QueueStore
+from linkly_workers.queue.stored import Turn
 
 log = logging.getLogger("linkly.queue")
 

@@ -9,7 +9,8 @@ from contextlib import suppress
 
 from linkly.clock import Clock, time_limit
 from linkly.errors import LinklyError
-from linkly_workers.queue.store import Due, QueueStore
+from linkly_workers.queue.store import QueueStore
+from linkly_workers.queue.stored import Due
 
 log = logging.getLogger("linkly.queue")
 

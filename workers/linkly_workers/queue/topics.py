@@ -10,7 +10,8 @@ import msgspec
 
 from linkly_workers._scripts import not_committed
 from linkly_workers.queue.jobs import NewJob, Reason, error_text
-from linkly_workers.queue.store import EXPECTATION_FAILED, QueueRow, QueueStore, Room, job_row
+from linkly_workers.queue.store import EXPECTATION_FAILED, QueueStore, job_row
+from linkly_workers.queue.stored import QueueRow, Room
 from linkly_workers.queue.terms import Terms
 
 SUBSCRIPTION = "subscription"
