@@ -32,10 +32,10 @@ async def test_a_queue_without_work_writes_nothing(linkly):
         assert (await bus.trigger("queue::wait", {"id": receipts[0]}))["state"] == "done"
         before = await asyncio.to_thread(written, linkly)
         while True:  # what follows on the end of a job comes to its own end: a checkpoint, for one
-            await asyncio.sleep(1)
+            await asyncio.sleep(1)  # nothing tells that a process has stopped to write
             if (now := await asyncio.to_thread(written, linkly)) == before:
                 break
             before = now
-        await asyncio.sleep(IDLE_S)
+        await asyncio.sleep(IDLE_S)  # what is shown is that nothing happens for so long
         assert await asyncio.to_thread(written, linkly) == before
     linkly.end(signal.SIGTERM)

@@ -106,7 +106,7 @@ async def kill(process):
 async def stand_still(process):
     """Let an engine stand still for longer than its lease."""
     process.send(signal.SIGSTOP)
-    await asyncio.sleep(2.5)
+    await asyncio.sleep(2.5)  # its lease goes by the server's clock, which no test moves
     process.send(signal.SIGCONT)
 
 

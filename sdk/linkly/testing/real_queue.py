@@ -55,7 +55,7 @@ async def run_queue(bus: Bus, clock: ManualClock, *, within_s: float = 30.0) -> 
                 if running or waiting:
                     if not running:
                         await _check_that_they_start(bus, waiting)
-                    await asyncio.sleep(LOOK_AGAIN_S)
+                    await asyncio.sleep(LOOK_AGAIN_S)  # a job that begins tells nobody; its end is looked for
                 else:
                     due = min(datetime.fromisoformat(job["due_at"]).timestamp() for job in timed)
                     await clock.advance(max(0.001, due - clock.time()))

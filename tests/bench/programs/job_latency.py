@@ -62,7 +62,7 @@ async def main(url: str, kind: str) -> None:
             jobs.waits.clear()
             began, tasks = clock(), list[asyncio.Task[Any]]()
             for number in range(int(saturation / 2 * seconds / 2)):
-                await asyncio.sleep(max(0.0, began + number / (saturation / 2) - clock()))
+                await asyncio.sleep(max(0.0, began + number / (saturation / 2) - clock()))  # the pace is measured
                 tasks.append(asyncio.create_task(enqueue()))
             await asyncio.gather(*tasks)
             await until_all_are_done(len(tasks))

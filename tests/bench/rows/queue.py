@@ -183,9 +183,9 @@ def _while_jobs_run(done: Callable[[], int], seconds: float, pids: dict[str, int
     while done() == before:
         if time.monotonic() > late:
             raise SystemExit("no job was done")
-        time.sleep(0.02)
+        time.sleep(0.02)  # neither side tells when its first job is done
     began, costs, first = time.monotonic(), {name: cpu_s(pid) for name, pid in pids.items()}, done()
-    time.sleep(seconds)
+    time.sleep(seconds)  # so long is a turn; the programs work by themselves
     count, took = done() - first, time.monotonic() - began
     costs = {name: (cpu_s(pid) - costs[name]) / count * 1e6 for name, pid in pids.items()}
     return {"jobs/s": count / took, **costs}
@@ -211,7 +211,7 @@ def linkly_million(checkout: Path) -> Iterator[Measure]:
                 began, before = time.monotonic(), done()
                 while before < MILLION:
                     while (now := done()) < min(before + MILLION // 10, MILLION):
-                        time.sleep(0.2)
+                        time.sleep(0.2)  # asking for the count is work for what is measured
                     rates.append((now - before) / (time.monotonic() - began))
                     began, before = time.monotonic(), now
             return {
