@@ -17,6 +17,8 @@ from linkly_workers.link import LinkSettings, LinkWorker
 from linkly_workers.state import StateSettings, StateWorker
 from support.database_calls import database_worker
 from support.database_servers import MARIADB, POSTGRES, Server
+from support.queue_workers import URLS as QUEUE_URLS
+from support.queue_workers import running_queue, url_of
 from support.state_stores import KINDS, URLS
 
 Run = Callable[..., AbstractAsyncContextManager[Bus]]
@@ -112,5 +114,21 @@ def shortener(run: Run, tmp_path: Path) -> Callable[..., AbstractAsyncContextMan
             await settle()
             client.base_url = gateway.url
             yield client, bus
+
+    return start
+
+
+@pytest.fixture(params=QUEUE_URLS)
+def url_of_queue(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the url of an empty database of each kind that a queue can be in."""
+    return url_of(request.param, request, tmp_path)
+
+
+@pytest.fixture(params=["in process", "over a wire"])
+def running_queues(request: pytest.FixtureRequest, url_of_queue: str) -> Run:
+    """Return what runs queues both ways, on a database of their own."""
+
+    def start(*workers: Worker, **settings: Any) -> AbstractAsyncContextManager[Bus]:
+        return running_queue(url_of_queue, *workers, wire=request.param == "over a wire", **settings)
 
     return start

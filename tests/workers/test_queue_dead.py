@@ -9,24 +9,18 @@ from linkly import LinklyError
 from linkly.errors import HandlerFailed
 from linkly.testing import ManualClock
 from support.database_calls import until
-from support.queue_workers import URLS, App, running_queue, states, until_states, url_of
+from support.queue_workers import App, running_queue, states, until_states
 
 ONCE = {"max_retries": 1}
 
 
-@pytest.fixture(params=URLS)
-def url(request, tmp_path):
-    """Return the url of an empty database of each kind."""
-    return url_of(request.param, request, tmp_path)
-
-
 @pytest.fixture(params=["in process", "over a wire"])
-def running(request, url):
+def running(request, url_of_queue):
     """Run a queue both ways, on a database of its own."""
 
     @asynccontextmanager
     async def run(*workers, **settings):
-        async with running_queue(url, *workers, wire=request.param == "over a wire", **settings) as bus:
+        async with running_queue(url_of_queue, *workers, wire=request.param == "over a wire", **settings) as bus:
             yield bus
             assert (await bus.trigger("queue::verify"))["differences"] == []
 

@@ -1,7 +1,6 @@
 """A receipt is a handle: a job is looked up, waited for and cancelled by it, in every state."""
 
 import asyncio
-from contextlib import asynccontextmanager
 
 import pytest
 
@@ -11,27 +10,9 @@ from linkly.testing import ManualClock
 from linkly.timestamps import time_text
 from linkly_workers.queue import waiting
 from support.database_calls import until
-from support.queue_workers import URLS, App, running_queue, until_states, url_of
+from support.queue_workers import App, running_queue, until_states
 
 WAIT_S = 20
-
-
-@pytest.fixture(params=URLS)
-def url(request, tmp_path):
-    """Return the url of an empty database of each kind."""
-    return url_of(request.param, request, tmp_path)
-
-
-@pytest.fixture(params=["in process", "over a wire"])
-def running(request, url):
-    """Run a queue both ways, on a database of its own."""
-
-    @asynccontextmanager
-    async def run(*workers, **settings):
-        async with running_queue(url, *workers, wire=request.param == "over a wire", **settings) as bus:
-            yield bus
-
-    return run
 
 
 async def enqueue(bus, payload=None, **more):
@@ -58,8 +39,8 @@ class Blocking:
             raise
 
 
-async def test_a_job_is_looked_up_by_its_receipt(running):
-    async with running() as bus:
+async def test_a_job_is_looked_up_by_its_receipt(running_queues):
+    async with running_queues() as bus:
         receipt = await enqueue(bus, {"n": 1}, priority=7, idempotency_key="k", expires_at="2999-01-01T00:00:00Z")
         row = await bus.trigger("queue::job", {"id": receipt})
     assert (row["id"], row["queue"], row["function_id"], row["namespace"]) == (
@@ -72,18 +53,18 @@ async def test_a_job_is_looked_up_by_its_receipt(running):
     assert (row["priority"], row["idempotency_key"], row["expires_at"]) == (7, "k", "2999-01-01T00:00:00.000Z")
 
 
-async def test_a_receipt_that_is_none_is_told(running):
-    async with running() as bus:
+async def test_a_receipt_that_is_none_is_told(running_queues):
+    async with running_queues() as bus:
         for name in ("job", "wait", "cancel"):
             with pytest.raises(LinklyError, match="there is no job `nothing`") as caught:
                 await bus.trigger(f"queue::{name}", {"id": "nothing"})
             assert caught.value.code == "job_not_found"
 
 
-async def test_whoever_waits_for_a_job_is_answered_when_it_has_ended(running):
+async def test_whoever_waits_for_a_job_is_answered_when_it_has_ended(running_queues):
     handler = Blocking()
     app = App(handler)
-    async with running(app) as bus:
+    async with running_queues(app) as bus:
         receipt = await enqueue(bus)
         waiters = [asyncio.create_task(bus.trigger("queue::wait", {"id": receipt})) for _ in range(3)]
         await app.called(1)
@@ -94,24 +75,24 @@ async def test_whoever_waits_for_a_job_is_answered_when_it_has_ended(running):
         assert (await bus.trigger("queue::wait", {"id": receipt}))["state"] == "done"
 
 
-async def test_whoever_waits_for_a_job_that_dies_is_told_why(running):
-    async with running(App(failing), queue_configs={"default": {"max_retries": 2, "backoff_ms": 1}}) as bus:
+async def test_whoever_waits_for_a_job_that_dies_is_told_why(running_queues):
+    async with running_queues(App(failing), queue_configs={"default": {"max_retries": 2, "backoff_ms": 1}}) as bus:
         row = await bus.trigger("queue::wait", {"id": await enqueue(bus)})
     assert (row["state"], row["reason"], row["attempts"]) == ("dead", "failed", 2)
     assert row["error"]["message"] == "not today"
 
 
-async def test_when_the_time_is_over_a_job_is_answered_as_it_is(running):
-    async with running() as bus:
+async def test_when_the_time_is_over_a_job_is_answered_as_it_is(running_queues):
+    async with running_queues() as bus:
         row = await bus.trigger("queue::wait", {"id": await enqueue(bus), "timeout_ms": 1})
     assert row["state"] == "waiting"
 
 
-async def test_those_who_wait_are_bounded(running, monkeypatch):
+async def test_those_who_wait_are_bounded(running_queues, monkeypatch):
     monkeypatch.setattr(waiting, "MOST", 1)
     handler = Blocking()
     app = App(handler)
-    async with running(app) as bus:
+    async with running_queues(app) as bus:
         receipt = await enqueue(bus)
         first = asyncio.create_task(bus.trigger("queue::wait", {"id": receipt}))
         await app.called(1)
@@ -134,8 +115,8 @@ async def test_whoever_waits_for_a_job_that_expires_is_answered(tmp_path):
 @pytest.mark.parametrize(
     ("more", "state"), [({}, "waiting"), ({"delay_ms": 3_600_000}, "delayed")], ids=["waiting", "delayed"]
 )
-async def test_a_job_that_has_not_begun_is_cancelled_at_once(running, more, state):
-    async with running() as bus:
+async def test_a_job_that_has_not_begun_is_cancelled_at_once(running_queues, more, state):
+    async with running_queues() as bus:
         receipt = await enqueue(bus, **more)
         assert (await bus.trigger("queue::job", {"id": receipt}))["state"] == state
         answer = await bus.trigger("queue::cancel", {"id": receipt})
@@ -145,9 +126,9 @@ async def test_a_job_that_has_not_begun_is_cancelled_at_once(running, more, stat
         await until_states(bus, cancelled=1)
 
 
-async def test_a_job_that_waits_for_its_next_attempt_is_cancelled(running):
+async def test_a_job_that_waits_for_its_next_attempt_is_cancelled(running_queues):
     app = App(failing)
-    async with running(app, queue_configs={"default": {"backoff_ms": 3_600_000}}) as bus:
+    async with running_queues(app, queue_configs={"default": {"backoff_ms": 3_600_000}}) as bus:
         receipt = await enqueue(bus)
         await until_states(bus, retrying=1)
         assert (await bus.trigger("queue::cancel", {"id": receipt}))["cancelled"] is True
@@ -155,10 +136,10 @@ async def test_a_job_that_waits_for_its_next_attempt_is_cancelled(running):
     assert len(app.calls) == 1
 
 
-async def test_a_handler_that_runs_is_cancelled_and_its_slot_is_free(running):
+async def test_a_handler_that_runs_is_cancelled_and_its_slot_is_free(running_queues):
     handler = Blocking()
     app = App(handler)
-    async with running(app, queue_configs={"default": {"concurrency": 1}}) as bus:
+    async with running_queues(app, queue_configs={"default": {"concurrency": 1}}) as bus:
         receipt, following = await enqueue(bus, 1), await enqueue(bus, 2)
         await app.called(1)
         answer = await bus.trigger("queue::cancel", {"id": receipt})
@@ -170,10 +151,10 @@ async def test_a_handler_that_runs_is_cancelled_and_its_slot_is_free(running):
         await until_states(bus, done=1, cancelled=1)
 
 
-async def test_of_a_cancel_and_a_completion_one_wins(running):
+async def test_of_a_cancel_and_a_completion_one_wins(running_queues):
     handler = Blocking()
     app = App(handler)
-    async with running(app, queue_configs={"default": {"concurrency": 100}}) as bus:
+    async with running_queues(app, queue_configs={"default": {"concurrency": 100}}) as bus:
         receipts = [await enqueue(bus, n) for n in range(40)]
         await app.called(40)
         handler.go.set()
@@ -186,11 +167,11 @@ async def test_of_a_cancel_and_a_completion_one_wins(running):
     assert len(app.calls) == 40
 
 
-async def test_the_group_of_a_cancelled_job_goes_on(running):
+async def test_the_group_of_a_cancelled_job_goes_on(running_queues):
     handler = Blocking()
     app = App(handler)
     queues = {"lines": {"type": "fifo", "message_group_field": "g"}}
-    async with running(app, queue_configs=queues) as bus:
+    async with running_queues(app, queue_configs=queues) as bus:
         first, second, third = [await enqueue(bus, {"g": "a", "n": n}, queue="lines") for n in range(3)]
         await app.called(1)
         assert (await bus.trigger("queue::cancel", {"id": second}))["cancelled"]
@@ -201,9 +182,9 @@ async def test_the_group_of_a_cancelled_job_goes_on(running):
     assert [call["n"] for call in app.calls] == [0, 2]
 
 
-async def test_a_job_may_cancel_itself(running):
+async def test_a_job_may_cancel_itself(running_queues):
     app = App()
-    async with running(app) as bus:
+    async with running_queues(app) as bus:
 
         async def cancel_it(payload):
             await bus.trigger("queue::cancel", {"id": app.jobs[0]["id"]})
@@ -215,10 +196,10 @@ async def test_a_job_may_cancel_itself(running):
         assert (await bus.trigger("queue::wait", {"id": await enqueue(bus)}))["state"] == "done"
 
 
-async def test_an_end_that_comes_after_a_cancel_is_refused_and_counted(running):
+async def test_an_end_that_comes_after_a_cancel_is_refused_and_counted(running_queues):
     handler = Blocking()
     app = App(handler)
-    async with running(app) as bus:
+    async with running_queues(app) as bus:
         receipt = await enqueue(bus)
         await app.called(1)
         # As another engine cancels it that shares the database.

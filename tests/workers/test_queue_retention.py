@@ -9,25 +9,19 @@ from linkly.errors import HandlerFailed
 from linkly.queue import DeadJob, subscribe_dead
 from linkly.testing import ManualClock, running_engine
 from support.database_calls import database_worker, until
-from support.queue_workers import URLS, App, queue_worker, running_queue, states, until_states, url_of
+from support.queue_workers import App, queue_worker, running_queue, states, until_states
 
 DAY_S = 86_400
 FIFO = {"type": "fifo", "message_group_field": "g"}
 
 
-@pytest.fixture(params=URLS)
-def url(request, tmp_path):
-    """Return the url of an empty database of each kind."""
-    return url_of(request.param, request, tmp_path)
-
-
 @pytest.fixture
-def running(url):
+def running(url_of_queue):
     """Run a queue; what was counted and what is there agree at the end."""
 
     @asynccontextmanager
     async def run(*workers, **settings):
-        async with running_queue(url, *workers, **settings) as bus:
+        async with running_queue(url_of_queue, *workers, **settings) as bus:
             yield bus
             assert (await bus.trigger("queue::verify", timeout_s=1e6))["differences"] == []
 
@@ -207,10 +201,10 @@ async def test_functions_hear_once_of_each_job_that_dies(running):
     assert job.error.message == "not today"
 
 
-async def test_functions_hear_of_what_died_because_the_engine_had_ended(running, url):
+async def test_functions_hear_of_what_died_because_the_engine_had_ended(running, url_of_queue):
     async with running(queue_configs={"default": {"max_retries": 1}}) as bus:
         await enqueue(bus, 1)
-        engine = 1 if url.startswith("sqlite") else 77
+        engine = 1 if url_of_queue.startswith("sqlite") else 77
         sql = f"UPDATE linkly_queue_jobs SET state = 3, starts = 1, engine = {engine}"
         await bus.trigger("database::execute", {"sql": sql})
     mourner = Mourner()
@@ -263,12 +257,17 @@ async def test_a_queue_that_is_turned_fifo_gives_its_jobs_groups(running):
     assert order.index(1) < order.index(3)
 
 
-async def test_a_queue_with_large_jobs_is_turned_fifo_although_the_database_does_not_hand_them_out_together(url):
+async def test_a_queue_with_large_jobs_is_turned_fifo_although_the_database_does_not_hand_them_out_together(
+    url_of_queue,
+):
     app = App()
     payloads = [{"g": "a", "n": n, "text": "x" * 40_000} for n in range(7)]
-    async with running_queue(url, queue_configs={"mail": {}}) as bus:
+    async with running_queue(url_of_queue, queue_configs={"mail": {}}) as bus:
         await enqueue(bus, *payloads, queue="mail")
-    database, queue = database_worker(url, max_result_bytes=100_000), queue_worker(queue_configs={"mail": FIFO})
+    database, queue = (
+        database_worker(url_of_queue, max_result_bytes=100_000),
+        queue_worker(queue_configs={"mail": FIFO}),
+    )
     async with running_engine(database, queue, app) as bus:
         await until_states(bus, done=7)
     assert [call["n"] for call in app.calls] == list(range(7))

@@ -14,7 +14,7 @@ from linkly.worker import running as running_worker
 from linkly_engine.engine import Engine
 from support.database_calls import database_worker, not_any_more, until
 from support.database_servers import POSTGRES
-from support.queue_workers import URLS, App, queue_worker, running_queue, states, until_states, url_of
+from support.queue_workers import App, queue_worker, running_queue, states, until_states
 
 TOPIC = "order.created"
 
@@ -33,29 +33,11 @@ class Subscriber(App):
         return []
 
 
-@pytest.fixture(params=URLS)
-def url(request, tmp_path):
-    """Return the url of an empty database of each kind."""
-    return url_of(request.param, request, tmp_path)
-
-
-@pytest.fixture(params=["in process", "over a wire"])
-def running(request, url):
-    """Run a queue both ways, on a database of its own."""
-
-    @asynccontextmanager
-    async def run(*workers, **settings):
-        async with running_queue(url, *workers, wire=request.param == "over a wire", **settings) as bus:
-            yield bus
-
-    return run
-
-
 @pytest.fixture
-async def engine(url):
+async def engine(url_of_queue):
     """An engine with a queue, where workers come and go."""
     async with Engine() as engine:
-        await engine.start([database_worker(url), queue_worker()])
+        await engine.start([database_worker(url_of_queue), queue_worker()])
         yield engine
 
 
@@ -76,9 +58,9 @@ async def failing(payload):
     raise HandlerFailed("not today")
 
 
-async def test_every_function_that_has_subscribed_gets_a_message(running):
+async def test_every_function_that_has_subscribed_gets_a_message(running_queues):
     app = Subscriber(both=True)
-    async with running(app) as bus:
+    async with running_queues(app) as bus:
         assert await publish(bus, {"n": 1}) is None
         assert await app.called(2) == [{"n": 1}, {"n": 1}]
         await until_states(bus, done=2)
@@ -87,51 +69,51 @@ async def test_every_function_that_has_subscribed_gets_a_message(running):
     assert {job["max_attempts"] for job in app.jobs} == {3}
 
 
-async def test_a_message_without_a_topic_is_refused(running):
-    async with running() as bus:
+async def test_a_message_without_a_topic_is_refused(running_queues):
+    async with running_queues() as bus:
         for request in ({"topic": "", "data": 1}, {"data": 1}):
             with pytest.raises(LinklyError) as caught:
                 await bus.trigger("iii::durable::publish", request)
             assert caught.value.code == "topic_not_set"
 
 
-async def test_other_topics_are_none_of_a_subscriber_s_business(running):
+async def test_other_topics_are_none_of_a_subscriber_s_business(running_queues):
     app = Subscriber()
-    async with running(app) as bus:
+    async with running_queues(app) as bus:
         await publish(bus, "theirs", "order.gone")
         await publish(bus, "mine")
         assert await app.called(1) == ["mine"]
 
 
-async def test_max_retries_of_a_subscriber_are_one_attempt_less(running):
+async def test_max_retries_of_a_subscriber_are_one_attempt_less(running_queues):
     app = Subscriber(failing, max_retries=1, backoff_ms=1)
-    async with running(app) as bus:
+    async with running_queues(app) as bus:
         await publish(bus, 1)
         await until_states(bus, dead=1)
     assert [job["attempt"] for job in app.jobs] == [1, 2]
     assert app.jobs[0]["max_attempts"] == 2
 
 
-async def test_a_fifo_subscriber_gets_messages_in_order_and_a_failing_one_holds_up_the_rest(running):
+async def test_a_fifo_subscriber_gets_messages_in_order_and_a_failing_one_holds_up_the_rest(running_queues):
     async def odd(payload):
         if payload == 1 and app.calls.count(1) < 3:
             raise HandlerFailed("once more")
 
     app = Subscriber(odd, fifo=True, backoff_ms=1)
-    async with running(app) as bus:
+    async with running_queues(app) as bus:
         for n in range(4):
             await publish(bus, n)
         await until_states(bus, done=4)
     assert app.calls == [0, 1, 1, 1, 2, 3]
 
 
-async def test_after_a_dead_message_a_fifo_subscriber_goes_on(running):
+async def test_after_a_dead_message_a_fifo_subscriber_goes_on(running_queues):
     async def bad(payload):
         if payload == 0:
             raise LinklyError("never", code="JOB_FAILED")
 
     app = Subscriber(bad, fifo=True)
-    async with running(app) as bus:
+    async with running_queues(app) as bus:
         await publish(bus, 0)
         await publish(bus, 1)
         await until_states(bus, dead=1, done=1)
@@ -139,7 +121,7 @@ async def test_after_a_dead_message_a_fifo_subscriber_goes_on(running):
 
 
 @pytest.mark.parametrize("verdict, calls", [(False, 0), (None, 1), (0, 1), ("", 1)])
-async def test_only_a_literal_false_of_a_condition_skips_the_function(running, verdict, calls):
+async def test_only_a_literal_false_of_a_condition_skips_the_function(running_queues, verdict, calls):
     asked = []
 
     class Judge(Worker):
@@ -152,36 +134,36 @@ async def test_only_a_literal_false_of_a_condition_skips_the_function(running, v
             return verdict
 
     app = Subscriber(condition="judge::wanted")
-    async with running(Judge(), app) as bus:
+    async with running_queues(Judge(), app) as bus:
         await publish(bus, {"n": 1})
         await until_states(bus, done=1)
     assert asked == [{"n": 1}]
     assert len(app.calls) == calls
 
 
-async def test_a_condition_that_fails_is_a_failed_attempt(running):
+async def test_a_condition_that_fails_is_a_failed_attempt(running_queues):
     app = Subscriber(condition="nobody::judges", max_retries=1, backoff_ms=1)
-    async with running(app) as bus:
+    async with running_queues(app) as bus:
         await publish(bus, 1)
         await until_states(bus, dead=1)
     assert app.calls == []
 
 
-async def test_concurrency_0_pauses(running):
+async def test_concurrency_0_pauses(running_queues):
     app = Subscriber(concurrency=0)
-    async with running(app) as bus:
+    async with running_queues(app) as bus:
         await publish(bus, 1)
         await asyncio.sleep(0)
         assert await states(bus) == {"waiting": 1}
 
 
-async def test_a_subscriber_without_a_topic_gets_nothing(running):
+async def test_a_subscriber_without_a_topic_gets_nothing(running_queues):
     class Lost(App):
         def triggers_of(self, function):
             return [durable_subscriber("")] if function.id == "app::work" else []
 
     app = Lost()
-    async with running(app) as bus:
+    async with running_queues(app) as bus:
         await publish(bus, 1)
         assert await states(bus) == {"waiting": 1}
     assert app.calls == []
@@ -199,14 +181,14 @@ async def test_a_worker_that_is_away_gets_what_was_published_meanwhile(engine):
         await until_states(bus, done=1)
 
 
-async def test_a_subscription_is_there_after_a_restart_before_its_worker(url):
-    async with running_queue(url, Subscriber(max_retries=4)):
+async def test_a_subscription_is_there_after_a_restart_before_its_worker(url_of_queue):
+    async with running_queue(url_of_queue, Subscriber(max_retries=4)):
         pass
-    async with running_queue(url) as bus:
+    async with running_queue(url_of_queue) as bus:
         await publish(bus, "while away")
         assert await states(bus) == {"waiting": 1}
     app = Subscriber(max_retries=4)
-    async with running_queue(url, app) as bus:
+    async with running_queue(url_of_queue, app) as bus:
         assert await app.called(1) == ["while away"]
     assert app.jobs[0]["max_attempts"] == 5
 
@@ -288,9 +270,9 @@ async def test_a_subscription_from_now_leaves_what_its_topic_has_kept(engine):
         await until_states(bus, done=1, waiting=1)
 
 
-async def test_kept_messages_are_bounded_by_age(url):
+async def test_kept_messages_are_bounded_by_age(url_of_queue):
     clock = ManualClock()
-    async with running_queue(url, clock=clock, subscriptions={"keep_unsubscribed_ms": 60_000}) as bus:
+    async with running_queue(url_of_queue, clock=clock, subscriptions={"keep_unsubscribed_ms": 60_000}) as bus:
         await publish(bus, 1)
         await clock.advance(59)
         assert await states(bus) == {"waiting": 1}
@@ -298,8 +280,8 @@ async def test_kept_messages_are_bounded_by_age(url):
         await until_states(bus, expired=1)
 
 
-async def test_kept_messages_are_bounded_by_their_number(running):
-    async with running(subscriptions={"keep_unsubscribed": 20}) as bus:
+async def test_kept_messages_are_bounded_by_their_number(running_queues):
+    async with running_queues(subscriptions={"keep_unsubscribed": 20}) as bus:
         for n in range(21):
             await publish(bus, n)
         assert await states(bus) == {"expired": 3, "waiting": 18}
@@ -307,9 +289,9 @@ async def test_kept_messages_are_bounded_by_their_number(running):
         assert (await bus.trigger("database::query", {"sql": sql}))["rows"] == [{"first": 4}]
 
 
-async def test_a_message_that_a_subscription_has_no_room_for_is_refused_and_nobody_gets_it(running):
+async def test_a_message_that_a_subscription_has_no_room_for_is_refused_and_nobody_gets_it(running_queues):
     app = Subscriber(both=True, concurrency=0)
-    async with running(app, subscriptions={"max_jobs": 2}) as bus:
+    async with running_queues(app, subscriptions={"max_jobs": 2}) as bus:
         for n in range(2):
             await publish(bus, n)
         with pytest.raises(LinklyError, match=r"app::(work|other)") as caught:
@@ -319,10 +301,10 @@ async def test_a_message_that_a_subscription_has_no_room_for_is_refused_and_nobo
 
 
 @pytest.mark.parametrize("fifo", [False, True])
-async def test_where_that_is_the_setting_the_oldest_message_is_a_dead_letter_instead(running, fifo):
+async def test_where_that_is_the_setting_the_oldest_message_is_a_dead_letter_instead(running_queues, fifo):
     let_go = asyncio.Event()
     app = Subscriber(lambda payload: let_go.wait(), concurrency=1, fifo=fifo)
-    async with running(app, subscriptions={"max_jobs": 3, "when_full": "dead_letter"}) as bus:
+    async with running_queues(app, subscriptions={"max_jobs": 3, "when_full": "dead_letter"}) as bus:
         await publish(bus, 0)
         await app.called(1)
         for n in range(1, 6):
@@ -335,10 +317,10 @@ async def test_where_that_is_the_setting_the_oldest_message_is_a_dead_letter_ins
     assert app.calls == [0, 4, 5]
 
 
-async def test_messages_that_all_run_make_no_room(running):
+async def test_messages_that_all_run_make_no_room(running_queues):
     let_go = asyncio.Event()
     app = Subscriber(lambda payload: let_go.wait())
-    async with running(app, subscriptions={"max_jobs": 1, "when_full": "dead_letter"}) as bus:
+    async with running_queues(app, subscriptions={"max_jobs": 1, "when_full": "dead_letter"}) as bus:
         await publish(bus, 0)
         await app.called(1)
         with pytest.raises(LinklyError) as caught:
@@ -348,19 +330,19 @@ async def test_messages_that_all_run_make_no_room(running):
 
 
 @pytest.mark.parametrize("before, after", [(False, True), (True, False)])
-async def test_a_subscription_that_turns_fifo_or_back_keeps_its_messages(url, before, after):
-    async with running_queue(url, Subscriber(concurrency=0, fifo=before)) as bus:
+async def test_a_subscription_that_turns_fifo_or_back_keeps_its_messages(url_of_queue, before, after):
+    async with running_queue(url_of_queue, Subscriber(concurrency=0, fifo=before)) as bus:
         for n in range(4):
             await publish(bus, n)
     app = Subscriber(concurrency=1, fifo=after)
-    async with running_queue(url, app) as bus:
+    async with running_queue(url_of_queue, app) as bus:
         assert await app.called(4) == [0, 1, 2, 3]
         await publish(bus, 4)
         await until_states(bus, done=5)
 
 
-async def test_a_subscription_that_has_ended_and_begins_as_fifo_after_a_restart_has_its_messages(url):
-    async with running_queue(url) as bus:
+async def test_a_subscription_that_has_ended_and_begins_as_fifo_after_a_restart_has_its_messages(url_of_queue):
+    async with running_queue(url_of_queue) as bus:
         registration = bus.register_trigger("app::work", durable_subscriber(TOPIC, concurrency=0))
         await until(lambda: has_subscribed(bus))
         for n in range(3):
@@ -368,7 +350,7 @@ async def test_a_subscription_that_has_ended_and_begins_as_fifo_after_a_restart_
         registration.unregister()
         await until(not_any_more(lambda: has_subscribed(bus)))
     app = Subscriber(fifo=True)
-    async with running_queue(url, app):
+    async with running_queue(url_of_queue, app):
         assert await app.called(3) == [0, 1, 2]
 
 
@@ -394,9 +376,9 @@ async def only_other_has_subscribed(bus):
         return False
 
 
-async def test_the_counters_agree_with_the_jobs(running):
+async def test_the_counters_agree_with_the_jobs(running_queues):
     app = Subscriber(both=True)
-    async with running(app) as bus:
+    async with running_queues(app) as bus:
         await publish(bus, 1, "order.gone")
         await publish(bus, 2)
         await until_states(bus, done=2, waiting=1)
