@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable, Hashable
+from contextlib import suppress
 from typing import TypeVar
 
 from linkly.clock import Clock, time_limit
@@ -15,6 +16,9 @@ from linkly_workers.database.idle import Idle
 from linkly_workers.database.sqlite.reader import Reader
 
 T = TypeVar("T")
+
+CLOSE_S = 2.0
+"""How long a statement may go on when the pool is closed."""
 
 
 class ReaderPool:
@@ -29,6 +33,8 @@ class ReaderPool:
         self._places = Places(settings.max)
         self._idle: Idle[Reader] = Idle(settings.idle_timeout_ms / 1000, self._retire, clock)
         self._retiring: set[asyncio.Task[None]] = set()
+        self._used: set[Reader] = set()
+        self._given_back = asyncio.Event()
         self._closing = False
 
     @property
@@ -46,7 +52,10 @@ class ReaderPool:
         """
         place = await self.acquire()
         try:
-            reader = self._idle.pop() or await self._opened()
+            reader = self._idle.pop() or self._make()
+            self._used.add(reader)
+            if not reader.is_open:
+                await self._open(reader)
             try:
                 result = await work(reader)
             except asyncio.CancelledError:
@@ -83,30 +92,48 @@ class ReaderPool:
         self._places.release(place)
 
     async def close(self) -> None:
-        """Close the readers, after the statements that run."""
+        """Close the readers, after the statements that run; those that run for long are stopped."""
         self._closing = True
         self._idle.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await self._all_given_back()
+        for reader in self._used:
+            reader.stop()
+        with suppress(TimeoutError):  # whoever reads a stream may not take its rows
+            async with asyncio.timeout(CLOSE_S):
+                await self._all_given_back()
         while self._retiring:
             await asyncio.wait(self._retiring)
 
-    async def _opened(self) -> Reader:
-        reader = self._make()
+    async def _all_given_back(self) -> None:
+        while self._used:
+            self._given_back.clear()
+            await self._given_back.wait()
+
+    async def _open(self, reader: Reader) -> None:
         try:
             await reader.open()
         except asyncio.CancelledError:
             self._retire(reader)
             raise
         except sqlite3.Error as error:
+            self._leave(reader)
             raise DriverError(f"database `{self._name}` cannot be opened: {error}") from error
-        return reader
 
     def _keep(self, reader: Reader) -> None:
         if self._closing:
             self._retire(reader)
             return
+        self._leave(reader)
         self._idle.put(reader)
 
     def _retire(self, reader: Reader) -> None:
+        self._leave(reader)
         task = asyncio.get_running_loop().create_task(reader.close())
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
+
+    def _leave(self, reader: Reader) -> None:
+        self._used.discard(reader)
+        self._given_back.set()

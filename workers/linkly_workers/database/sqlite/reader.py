@@ -148,6 +148,11 @@ class Reader:
         self._connection = aiosqlite.Connection(self._connect, iter_chunk_size=64)
         self._opening: asyncio.Future[aiosqlite.Connection] | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it has been connected, or tried to."""
+        return self._opening is not None
+
     async def open(self) -> None:
         """Connect.
 
@@ -216,6 +221,10 @@ class Reader:
         finally:
             if cursor is not None and not self._stopped:
                 await cursor.close()  # or its snapshot would stay
+
+    def stop(self) -> None:
+        """Stop the statement that runs; afterwards this can only be closed."""
+        self._stopped = True
 
     async def close(self) -> None:
         """Disconnect, after the statement that runs; harmless if it could not connect."""
