@@ -182,6 +182,36 @@ async def test_the_group_of_a_cancelled_job_goes_on(running_queues):
     assert [call["n"] for call in app.calls] == [0, 2]
 
 
+async def test_a_group_goes_on_when_the_function_of_its_cancelled_job_has_ended(url_of_queue):
+    app, cancelled, cleaned = App(), asyncio.Event(), asyncio.Event()
+    order = []
+
+    async def handler(payload):
+        order.append(f"{payload['n']} begins")
+        if payload["n"] == 0:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                cancelled.set()
+                await cleaned.wait()
+                order.append("0 has ended")
+
+    app.handler = handler
+    queues = {"lines": {"type": "fifo", "message_group_field": "g", "concurrency": 2}}
+    async with running_queue(url_of_queue, app, queue_configs=queues) as bus, asyncio.TaskGroup() as tasks:
+        first, second, third = [await enqueue(bus, {"g": "a", "n": n}, queue="lines") for n in range(3)]
+        await app.called(1)
+        cancelling = tasks.create_task(bus.trigger("queue::cancel", {"id": first}))
+        await asyncio.wait_for(cancelled.wait(), WAIT_S)
+        await until_states(bus, cancelled=1, active=1, waiting=1)
+        assert (await bus.trigger("queue::cancel", {"id": second}))["cancelled"]
+        await until_states(bus, cancelled=2, active=1)
+        cleaned.set()
+        assert (await cancelling)["cancelled"]
+        assert (await bus.trigger("queue::wait", {"id": third}))["state"] == "done"
+    assert order == ["0 begins", "0 has ended", "2 begins"]
+
+
 async def test_a_job_may_cancel_itself(running_queues):
     app = App()
     async with running_queues(app) as bus:

@@ -88,6 +88,8 @@ class Consumer:
         self._revoked: set[int] = set()
         self._ended: list[Ended] = []
         self._attempts: dict[int, tuple[Claimed, asyncio.Task[None]]] = {}
+        self._ending: dict[str, asyncio.Task[None]] = {}
+        """Attempts that were cancelled and have not ended, by their message groups."""
 
     @property
     def active(self) -> int:
@@ -143,7 +145,7 @@ class Consumer:
         if found is None:
             self._revoked.add(position)  # its claim may be on its way
         else:
-            self._cancel(position, found[1])
+            self._cancel(*found)
             await asyncio.wait([found[1]])
 
     async def revoke(self) -> None:
@@ -152,16 +154,20 @@ class Consumer:
         still = {(job.position, job.starts) for job in await self._store.active_here(self.queue)}
         for job, task in attempts:
             if (job.position, job.starts) not in still and not task.done():
-                self._cancel(job.position, task)
+                self._cancel(job, task)
 
-    def _cancel(self, position: int, task: asyncio.Task[None]) -> None:
+    def _cancel(self, job: Claimed, task: asyncio.Task[None]) -> None:
         task.cancel()
-        task.add_done_callback(lambda _: self._freed(position, task))
+        if job.message_group is not None:
+            self._ending.setdefault(job.message_group, task)  # one that waits for another has not begun
+        task.add_done_callback(lambda _: self._freed(job, task))
 
-    def _freed(self, position: int, task: asyncio.Task[None]) -> None:
-        found = self._attempts.get(position)
+    def _freed(self, job: Claimed, task: asyncio.Task[None]) -> None:
+        found = self._attempts.get(job.position)
         if task.cancelled() and found is not None and found[1] is task:
-            del self._attempts[position]
+            del self._attempts[job.position]
+        if job.message_group is not None and self._ending.get(job.message_group) is task:
+            del self._ending[job.message_group]
         self.wake()
 
     async def _turn(self) -> None:
@@ -233,6 +239,8 @@ class Consumer:
         self._attempts[job.position] = (job, task)
 
     async def _attempt(self, job: Claimed, lane: Lane) -> None:
+        if job.message_group in self._ending:  # the store has let its group go on; the function has not ended
+            await asyncio.wait([self._ending[job.message_group]])
         self._ends(await self._run(job, lane))
 
     def _ends(self, ended: Ended) -> None:
