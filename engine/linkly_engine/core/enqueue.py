@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ import msgspec
 
 from linkly.bus import DEFAULT_NAMESPACE, Invocation, Receipt
 from linkly.errors import EnqueueFailed, FunctionNotFound, InvalidPayload, LinklyError
+from linkly.receipts import new_receipt
 from linkly.schema import Codec, as_json
 from linkly.timestamps import moment_of, time_text
 from linkly.wire.messages import EnqueueAction
@@ -39,7 +39,7 @@ async def enqueue(
             of its error.
         InvalidPayload: An option of the action is no such thing.
     """
-    receipt, queue = str(uuid.uuid4()), action.queue
+    receipt, queue = new_receipt(), action.queue
     payload: dict[str, Any] = {
         "queue": queue,
         "function_id": invocation.function_id,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 import msgspec
@@ -12,6 +11,7 @@ from linkly.bus import Receipt
 from linkly.function import function
 from linkly.invocation import Json
 from linkly.queue import SubscriberTrigger
+from linkly.receipts import new_receipt
 from linkly.timestamps import time_text
 from linkly.trigger import Binding, TriggerType
 from linkly.worker import Worker
@@ -32,7 +32,7 @@ class HeldJob(msgspec.Struct, kw_only=True):
     payload: Any = None
     queue: str = "default"
     namespace: str = "default"
-    id: str = msgspec.field(default_factory=lambda: str(uuid.uuid4()))
+    id: str = msgspec.field(default_factory=new_receipt)
     delay_ms: int | None = None
     run_at: str | None = None
     expires_at: str | None = None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
 from datetime import datetime
 
 import msgspec
 
 from linkly.errors import InvalidPayload, PayloadTooLarge
 from linkly.invocation import Invocation, Json
+from linkly.receipts import new_receipt
 from linkly_workers.queue.jobs import Head, NewJob
 from linkly_workers.queue.queues import Queue, Queues
 from linkly_workers.queue.shapes import ActionRequest, Enqueue, When
@@ -83,7 +83,7 @@ class Enqueueing:
         expires_at = _time("expires_at", when.expires_at)
         lane = await self._store.lane(into.row.id, namespace, function_id)
         return NewJob(
-            id=receipt or str(uuid.uuid4()),
+            id=receipt or new_receipt(),
             queue=into.row.id,
             lane=lane.id,
             payload=text,

@@ -6,11 +6,11 @@ Messages that are published at the same time share a transaction (`batching.py`)
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Collection, Sequence
 
 from linkly.errors import LinklyError
 from linkly.invocation import Invocation
+from linkly.receipts import new_receipt
 from linkly_workers.queue.batching import Batching
 from linkly_workers.queue.enqueueing import Enqueueing
 from linkly_workers.queue.errors import QueueFull, TopicNotSet
@@ -111,7 +111,7 @@ class Publishing:
         if not request.topic:
             raise TopicNotSet('a message needs a topic: {"topic": "order.created", "data": ...}')
         return NewJob(
-            id=str(uuid.uuid4()),
+            id=new_receipt(),
             queue=0,
             lane=0,
             payload=self._enqueueing.text_of(request.data),
