@@ -16,12 +16,12 @@ FIFO = {"type": "fifo", "message_group_field": "g"}
 
 
 @pytest.fixture
-def running(url_of_queue):
-    """Run a queue; what was counted and what is there agree at the end."""
+def running(running_queues):
+    """Run a queue both ways; what was counted and what is there agree at the end."""
 
     @asynccontextmanager
     async def run(*workers, **settings):
-        async with running_queue(url_of_queue, *workers, **settings) as bus:
+        async with running_queues(*workers, **settings) as bus:
             yield bus
             assert (await bus.trigger("queue::verify", timeout_s=1e6))["differences"] == []
 
