@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from linkly import Function, LinklyError, Worker, durable_subscriber, function
+from linkly import Enqueue, Function, LinklyError, Worker, durable_subscriber, function
 from linkly.errors import HandlerFailed
 from linkly.testing import ManualClock, wired
 from linkly.worker import running as running_worker
@@ -152,9 +152,10 @@ async def test_a_condition_that_fails_is_a_failed_attempt(running_queues):
 async def test_concurrency_0_pauses(running_queues):
     app = Subscriber(concurrency=0)
     async with running_queues(app) as bus:
-        await publish(bus, 1)
-        await asyncio.sleep(0)
-        assert await states(bus) == {"waiting": 1}
+        await publish(bus, "held")
+        await bus.trigger("app::other", "looked for later", action=Enqueue("default"))
+        await until_states(bus, waiting=1, done=1)
+    assert app.calls == ["looked for later"]
 
 
 async def test_a_subscriber_without_a_topic_gets_nothing(running_queues):
