@@ -9,7 +9,7 @@ import linkly
 from linkly import Enqueue, LinklyError, durable_subscriber
 from linkly.atomic import NotAtomic, WouldWaitForItself
 from linkly.testing import ManualClock, running_engine
-from support.database_calls import database_worker, execute, rows
+from support.database_calls import database_worker, execute, rows, until
 from support.queue_workers import WAIT_S, App, queue_worker, running_queue, states, until_states
 
 NEVER = "DELETE FROM t WHERE id = 99"
@@ -158,6 +158,21 @@ async def test_a_job_from_an_interactive_block_runs_after_its_commit(running):
             tx.trigger("app::work", 1, action=Enqueue("default"))
         assert await app.called(1) == [1]
         assert await ids(bus) == [1]
+
+
+async def test_a_job_of_an_interactive_block_runs_although_the_look_after_its_commit_fails(running, caplog):
+    app = App()
+    async with running(app) as bus:
+        async with linkly.atomic(bus, interactive=True) as tx:
+            tx.trigger("app::work", 1, action=Enqueue("default"))
+            tx.execute("ALTER TABLE linkly_queue_lanes RENAME TO away")
+
+        async def has_failed():
+            return "the database does not take a turn" in caplog.text
+
+        await until(has_failed)
+        await execute(bus, "ALTER TABLE away RENAME TO linkly_queue_lanes")
+        assert await app.called(1) == [1]
 
 
 async def test_an_interactive_block_that_fails_leaves_no_job_and_no_lane(running):

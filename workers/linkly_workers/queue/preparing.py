@@ -127,7 +127,7 @@ class Preparing:
         """Look for jobs that `database::atomic` has committed."""
         service = await self._opened()
         after = msgspec.json.decode(request.after, type=After)
-        await service.store.know_lanes({each.lane for each in after.jobs})
+        service.store.lanes_made({each.lane for each in after.jobs})
         service.queues.accepted(after.jobs)
         if after.topics:
             await service.publishing.published(after.topics)

@@ -138,12 +138,15 @@ class Queues:
         async def run(job: Claimed, lane: Lane) -> Ended:
             return await run_job(self._bus, job, lane, queue.policy, self.functions.is_gone)
 
+        async def served() -> list[Lane]:
+            return [lane for lane in await self._store.lanes(row.id) if self.functions.serve(lane)]
+
         consumer = Consumer(
             row.id,
             self._store,
             self._bus.clock,
             run=run,
-            served=lambda: [lane for lane in self._store.lanes(row.id) if self.functions.serve(lane)],
+            served=served,
             due=self.timetable.due,
             over=lambda state, positions: self.endings.tell(row.id, state, positions),
             concurrency=settings.concurrency,
@@ -281,9 +284,10 @@ class Queues:
             if queue is not None:
                 queue.consumer.wake()
 
-    def wake_lanes(self, numbers: Sequence[int]) -> None:
+    async def wake_lanes(self, numbers: Sequence[int]) -> None:
         """Look for jobs where these lanes are, if their functions can be called here."""
+        self._store.lanes_made(numbers)
         asked = frozenset(numbers)
-        for number, queue in list(self._by_id.items()):
-            if any(lane.id in asked and self.functions.serve(lane) for lane in self._store.lanes(number)):
-                queue.consumer.wake()
+        self.woken(
+            {lane.queue for lane in await self._store.lanes() if lane.id in asked and self.functions.serve(lane)}
+        )

@@ -180,7 +180,7 @@ class Retention:
     async def _look_for_absent(self, now: int) -> None:
         """Note which functions are served, and give up jobs of those that have been absent for too long."""
         every_ms = min(self._absent_ms // 4 + 1, 3_600_000)
-        lanes = self._store.every_lane()
+        lanes = await self._store.lanes()
         served = [lane.id for lane in lanes if self._queues.functions.serve(lane)]
         unknown = [lane.id for lane in lanes if not self._queues.functions.serve(lane)]
         for ids, before in ((served, now - self._absent_ms // 4), (unknown, 0)):

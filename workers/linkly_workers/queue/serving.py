@@ -64,7 +64,7 @@ class Consumer:
         clock: Clock,
         *,
         run: Run,
-        served: Callable[[], Sequence[Lane]],
+        served: Callable[[], Awaitable[Sequence[Lane]]],
         due: Callable[[int], object],
         over: Callable[[State, Sequence[int]], object],
         concurrency: int,
@@ -177,12 +177,12 @@ class Consumer:
         free = self.concurrency - len(self._attempts) + sum(map(self._holds_a_slot, ended))
         if self.paused or self._stopping or not self._is_news:
             free = 0
-        lanes = self._served() if free > 0 else ()
         if free > 0:
             self._is_news = False  # what comes from here on says so again
-        if not ended and not lanes:
-            return
         try:
+            lanes = await self._served() if free > 0 else ()
+            if not ended and not lanes:
+                return
             turn, asked = await self._written(ended, lanes, free)
         except BaseException:
             self._is_news = True

@@ -106,5 +106,4 @@ class Sharing:
             await self._store.fold()
         if seen.due_at is not None:
             self._queues.timetable.due(seen.due_at)
-        await self._store.know_lanes(seen.lanes)
-        self._queues.wake_lanes(seen.lanes)
+        await self._queues.wake_lanes(seen.lanes)

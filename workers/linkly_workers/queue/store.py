@@ -54,6 +54,7 @@ class QueueStore:
         self._name = ""
         self._clock = clock
         self._lanes: dict[tuple[int, str, str], Lane] = {}
+        self._lanes_are_old = False
         self._making = asyncio.Lock()
         self.room: dict[int, Room] = {}
         self.engine = 0
@@ -138,21 +139,23 @@ class QueueStore:
         found = msgspec.convert(rows, list[Lane])
         return next(lane for lane in found if (lane.queue, lane.namespace, lane.function_id) == key)
 
-    async def know_lanes(self, numbers: Iterable[int]) -> None:
-        """Learn of lanes that were made in a transaction, now that it is committed, or by another engine."""
-        if not {lane.id for lane in self._lanes.values()}.issuperset(numbers):
+    def lanes_made(self, numbers: Iterable[int]) -> None:
+        """Note that there are lanes that were made in a transaction, which is committed now, or by another engine."""
+        self._lanes_are_old |= not {lane.id for lane in self._lanes.values()}.issuperset(numbers)
+
+    async def lanes(self, queue: int | None = None) -> list[Lane]:
+        """Return the lanes of a queue, or all, as far as this engine was told of them."""
+        if self._lanes_are_old:
             await self._read_lanes()
-
-    def lanes(self, queue: int) -> list[Lane]:
-        """Return the lanes of a queue that this engine knows of."""
-        return [lane for lane in self._lanes.values() if lane.queue == queue]
-
-    def every_lane(self) -> list[Lane]:
-        """Return all lanes that this engine knows of."""
-        return list(self._lanes.values())
+        return [lane for lane in self._lanes.values() if queue in (None, lane.queue)]
 
     async def _read_lanes(self) -> None:
-        lanes = msgspec.convert(await self._scripts.query("lanes", {}), list[Lane])
+        self._lanes_are_old = False  # what is noted meanwhile may come too late for this
+        try:
+            lanes = msgspec.convert(await self._scripts.query("lanes", {}), list[Lane])
+        except BaseException:
+            self._lanes_are_old = True
+            raise
         self._lanes = {(lane.queue, lane.namespace, lane.function_id): lane for lane in lanes}
 
     # --- accepting -----------------------------------------------------------------------------------------
