@@ -136,3 +136,18 @@ async def test_a_failed_expectation_shares_the_commit_of_its_neighbours(tmp_path
         assert [answer["committed"] for answer in answers] == [False, *[True] * 7]
         assert await value(bus, "SELECT count(*) FROM t") == 7
     assert batches == [8]
+
+
+@pytest.mark.parametrize(
+    "first, actual", [("UPDATE t SET id = id + 50 WHERE id < 10", 2), ("CREATE TABLE other (id INTEGER)", 0)]
+)
+async def test_a_first_statement_that_has_done_something_else_is_undone_without_its_neighbours(tmp_path, first, actual):
+    async with running_engine(database_worker(f"sqlite:{tmp_path}/a.db")) as bus:
+        await execute(bus, "CREATE TABLE t (id INTEGER PRIMARY KEY)")
+        await execute(bus, "INSERT INTO t VALUES (1), (2)")
+        statements = [["INSERT INTO t VALUES (11)"], [guarded(first, 1)], ["INSERT INTO t VALUES (12)"]]
+        answers = await asyncio.gather(*(call(bus, "transaction", statements=each) for each in statements))
+        assert failure(answers[1]) == (False, 0, "EXPECTATION_FAILED", 1, actual)
+        assert [answers[0]["committed"], answers[2]["committed"]] == [True, True]
+        assert await values(bus, NUMBERS) == [1, 2, 11, 12]
+        assert await values(bus, "SELECT name FROM sqlite_schema WHERE type = 'table'") == ["t"]
